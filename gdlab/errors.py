@@ -1,0 +1,50 @@
+"""Refusals of bad input: one exception, and the checks that raise it where the input is given.
+
+Every message says which argument, which value, and which values are allowed, on one line, so that scripts
+can print it as it is.
+"""
+
+import difflib
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+
+
+class InputError(ValueError):
+  """An argument, a file or a configuration that gdlab cannot accept. The message is one clear line."""
+
+
+def check_count(name: str, value: Any, *, minimum: int = 1, maximum: int | None = None) -> int:
+  """Returns `value` as an int if it is a whole number in [minimum, maximum]; raises InputError if not."""
+  allowed = f'a whole number >= {minimum}' if maximum is None else f'a whole number in [{minimum}, {maximum}]'
+  if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    raise InputError(f'{name} must be {allowed}, got {value!r} of type {type(value).__name__}')
+  if value < minimum or (maximum is not None and value > maximum):
+    raise InputError(f'{name} must be {allowed}, got {value}')
+  return int(value)
+
+
+def check_real(name: str, value: Any, *, above: float = -math.inf, below: float = math.inf) -> Any:
+  """Returns `value` if it lies in the open interval (above, below); raises InputError if not.
+
+  A tracer has no value yet and passes unchecked, so that hyperparameters can be swept inside one compilation.
+  """
+  if isinstance(value, jax.core.Tracer):
+    return value
+  if isinstance(value, bool) or not (isinstance(value, numbers.Real) or getattr(value, 'shape', None) == ()):
+    raise InputError(f'{name} must be a real number in ({above}, {below}), got {value!r}')
+  if not above < float(value) < below:
+    raise InputError(f'{name} must be a real number in ({above}, {below}), got {value!r}')
+  return value
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+  """The error for a name that is not among the known ones, with the nearest right name suggested."""
+  known = sorted(known)
+  near = difflib.get_close_matches(name, known, n=1)
+  hint = f'; did you mean {near[0]!r}?' if near else ''
+  return InputError(f'unknown {kind} {name!r}{hint} Known: {", ".join(known)}' if hint else
+                    f'unknown {kind} {name!r}. Known: {", ".join(known)}')

@@ -1,0 +1,189 @@
+"""What the pieces hand to one another: NamedTuples of arrays, NamedTuples of pure functions, and aliases.
+
+One update of gradient descent is four choices that vary independently,
+
+    sampler -> estimator -> optimizer -> apply,
+
+and each is a NamedTuple of pure functions whose state is carried explicitly. Nothing here computes anything.
+
+Shapes: N examples in the training set, B slots in a batch.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import jax
+
+Array: TypeAlias = jax.Array
+Key: TypeAlias = jax.Array
+PyTree: TypeAlias = Any
+
+
+class Batch(NamedTuple):
+  """Which examples one update sees. The estimate of the mean loss is the sum of weights[i] * loss[indices[i]].
+
+  A slot with weight 0 is padding: it keeps the shape fixed, is not counted as an example and adds nothing to
+  the gradient.
+  """
+
+  indices: Array  # int32[B]
+  weights: Array  # float[B], JAX's default float type
+
+
+class Streams(NamedTuple):
+  """The three independent random streams of one run; each can be held fixed while another varies."""
+
+  init: Key  # the initial parameters
+  order: Key  # which examples are drawn when
+  noise: Key  # everything else: Dropout, injected noise
+
+
+class Sampler(NamedTuple):
+  """A strategy for drawing the examples of each update.
+
+  Attributes:
+    init: `(key, num_examples) -> state`. Raises InputError if the sampler does not fit `num_examples`.
+    sample: `(state) -> (Batch, state)`; jit-, vmap- and scan-compatible, with the same shapes at every step.
+    updates_per_epoch: `(num_examples) -> int`, how many updates make one pass over the data.
+  """
+
+  init: Callable[[Key, int], PyTree]
+  sample: Callable[[PyTree], tuple[Batch, PyTree]]
+  updates_per_epoch: Callable[[int], int]
+
+
+class Examples(NamedTuple):
+  """Supervised data: inputs and targets with one leading axis of the same length N."""
+
+  inputs: PyTree
+  targets: PyTree
+
+
+class LossFn(Protocol):
+  """Per-example training loss and what the forward pass changed in the model's state.
+
+  `mask` is bool[B], False on padding: models that mix examples (BatchNorm) must leave those out.
+  Returns `(losses float[B], model_state)`.
+  """
+
+  def __call__(
+    self, params: PyTree, model_state: PyTree, examples: PyTree, mask: Array, key: Key
+  ) -> tuple[Array, PyTree]: ...
+
+
+class MetricsFn(Protocol):
+  """Per-example metrics in evaluation mode: a mapping from name to float[B]; `'loss'` is always there."""
+
+  def __call__(self, params: PyTree, model_state: PyTree, examples: PyTree) -> Mapping[str, Array]: ...
+
+
+class Known(NamedTuple):
+  """What is known exactly about a problem's training loss f; None where it is not.
+
+  Attributes:
+    params: a global minimiser.
+    value: the minimum of f.
+    smoothness: L, the largest eigenvalue of the Hessian anywhere.
+    strong_convexity: mu, the smallest one anywhere.
+  """
+
+  params: PyTree = None
+  value: Any = None
+  smoothness: Any = None
+  strong_convexity: Any = None
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """A training problem: minimise the mean over `train` of the per-example loss.
+
+  A pytree whose leaves are the data and whose structure holds the functions, so that a problem is passed to a
+  compiled function as an argument and its data is never baked into the program as a constant.
+
+  Attributes:
+    init: `(key) -> (params, model_state)`; `model_state` is `()` for models without any.
+    loss: the per-example training loss, see LossFn.
+    metrics: the per-example metrics in evaluation mode, see MetricsFn.
+    name: what reports call it.
+    train: pytree of training examples; every leaf has the leading axis N.
+    test: the same for held-out examples, or None.
+    known: what is known exactly about the training loss, or None.
+  """
+
+  init: Callable[[Key], tuple[PyTree, PyTree]] = dataclasses.field(metadata={'static': True})
+  loss: LossFn = dataclasses.field(metadata={'static': True})
+  metrics: MetricsFn = dataclasses.field(metadata={'static': True})
+  name: str = dataclasses.field(metadata={'static': True})
+  train: PyTree
+  test: PyTree = None
+  known: Known | None = None
+
+  @property
+  def num_examples(self) -> int:
+    """N, the number of training examples."""
+    return jax.tree.leaves(self.train)[0].shape[0]
+
+
+class EstimateInfo(NamedTuple):
+  """By-products of one gradient estimate.
+
+  Attributes:
+    loss: float[], the batch's estimate of the mean loss at the parameters before the update.
+    model_state: the model's state after the forward pass (BatchNorm's statistics).
+    gradient_evaluations: int32[], per-example gradients computed; padding is not counted.
+  """
+
+  loss: Array
+  model_state: PyTree
+  gradient_evaluations: Array
+
+
+class Estimator(NamedTuple):
+  """A rule that turns a batch into a gradient.
+
+  Attributes:
+    init: `(problem, params) -> state`.
+    estimate: `(state, problem, params, model_state, batch, key) -> (gradient, state, EstimateInfo)`.
+  """
+
+  init: Callable[[Problem, PyTree], PyTree]
+  estimate: Callable[[PyTree, Problem, PyTree, PyTree, Batch, Key], tuple[PyTree, PyTree, EstimateInfo]]
+
+
+class State(NamedTuple):
+  """All that the next step needs."""
+
+  step: Array  # int32[], updates made so far
+  params: PyTree
+  model_state: PyTree
+  optimizer: PyTree
+  estimator: PyTree
+  sampler: PyTree
+  key: Key  # the noise stream; step t uses fold_in(key, t)
+
+
+class Info(NamedTuple):
+  """What only diagnostics need of one step. Norms are Euclidean over all parameters."""
+
+  loss: Array  # float[], the batch's mean loss before the update
+  grad_norm: Array  # of the gradient estimate
+  update_norm: Array  # of what was added to the parameters
+  param_norm: Array  # of the parameters after the update
+  examples: Array  # int32[], examples drawn (padding not counted)
+  gradient_evaluations: Array  # int32[], per-example gradients computed
+
+
+class Algorithm(NamedTuple):
+  """A composed method: usable in a plain Python loop, and what `gdlab.run` takes.
+
+  Attributes:
+    init: `(key_or_streams, problem, params=None) -> State`.
+    step: `(state, problem) -> (State, Info)`.
+    sampler: the sampler it was composed of (for epoch counts).
+  """
+
+  init: Callable[..., State]
+  step: Callable[[State, Problem], tuple[State, Info]]
+  sampler: Sampler
