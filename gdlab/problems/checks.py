@@ -1,0 +1,115 @@
+"""Checks of data where it is given. Each raises InputError naming the argument, the value and what is allowed."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdlab.errors import InputError, check_real
+from gdlab.types import Array, Examples, PyTree
+
+
+def default_float() -> np.dtype:
+  """JAX's default float type: float32, or float64 under `jax.enable_x64(True)`."""
+  return np.dtype(jnp.result_type(float))
+
+
+def as_array(name: str, value: Any) -> Array:
+  """Returns `value` as an array with a leading axis N >= 1 of finite numbers.
+
+  Floats of any width become JAX's default float; integers and booleans keep their kind.
+
+  Args:
+    name: the argument's name in messages.
+    value: a NumPy or JAX array, or anything `numpy.asarray` makes one of.
+
+  Raises:
+    InputError: not a rectangular array of real numbers, no example in it, or not all finite.
+  """
+  try:
+    array = np.asarray(value)
+  except ValueError as error:
+    raise InputError(f'{name} must be a rectangular array of real numbers, got {_short(value)}: {error}') from None
+  floating = jnp.issubdtype(array.dtype, jnp.floating)
+  if not (floating or jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool):
+    raise InputError(f'{name} must have a float, integer or boolean dtype, got {array.dtype}')
+  if array.ndim == 0:
+    raise InputError(f'{name} must have a leading axis of examples, got the scalar {value!r}')
+  if array.shape[0] == 0:
+    raise InputError(f'{name} must hold at least one example, got an array of shape {array.shape}')
+  if not floating:
+    return jnp.asarray(array)
+  array = array.astype(default_float())
+  if not (finite := np.isfinite(array)).all():
+    index = tuple(int(i) for i in np.argwhere(~finite)[0])
+    raise InputError(f'{name} must be finite, got {array[index]} at index {index}')
+  return jnp.asarray(array)
+
+
+def as_examples(name: str, data: Any) -> Examples:
+  """Returns a pair (inputs, targets) of pytrees of arrays as Examples whose leaves share the leading axis N.
+
+  Args:
+    name: the argument's name in messages.
+    data: Examples, or any pair.
+
+  Raises:
+    InputError: not a pair, a leaf refused by `as_array`, or leaves of different length.
+  """
+  if not (isinstance(data, (tuple, list)) and len(data) == 2):
+    raise InputError(f'{name} must be a pair (inputs, targets), got {_short(data)}')
+  pairs, treedef = jax.tree_util.tree_flatten_with_path(Examples(*data))
+  leaves = [as_array(f'{name}{jax.tree_util.keystr(path)}', leaf) for path, leaf in pairs]
+  lengths = {f'{name}{jax.tree_util.keystr(path)}': leaf.shape[0] for (path, _), leaf in zip(pairs, leaves)}
+  if len(set(lengths.values())) != 1:
+    found = ', '.join(f'{leaf} has {length}' for leaf, length in lengths.items())
+    raise InputError(f'{name} must hold as many inputs as targets, but {found or "it holds no array"}')
+  return jax.tree_util.tree_unflatten(treedef, leaves)
+
+
+def check_alike(test: Examples, train: Examples) -> None:
+  """Raises InputError unless one test example has the structure, shapes and dtypes of one training example."""
+  one = [jax.tree.map(lambda leaf: (leaf.shape[1:], str(leaf.dtype)), data) for data in (test, train)]
+  if one[0] != one[1]:
+    raise InputError(f'test must hold examples like those of the training data, {one[1]}, got {one[0]}')
+
+
+def check_labels(name: str, labels: Array, num_classes: int) -> None:
+  """Raises InputError unless all integer `labels` lie in [0, num_classes)."""
+  host = np.asarray(labels)
+  wrong = host[(host < 0) | (host >= num_classes)]
+  if wrong.size:
+    raise InputError(
+      f'{name} must be labels in [0, {num_classes - 1}], one for each of the {num_classes} outputs, '
+      f'got {wrong[0]} (targets that are no labels go in as floats)'
+    )
+
+
+def as_matrix(name: str, value: Any) -> Array:
+  """Returns `value` as float[N, d] with d >= 1; raises InputError if it is not."""
+  array = as_array(name, value)
+  if array.ndim != 2 or array.shape[1] == 0:
+    raise InputError(f'{name} must have shape [N, d] with d >= 1, got {array.shape}')
+  return array.astype(default_float())
+
+
+def nonnegative(name: str, value: Any) -> float:
+  """Returns `value` as a float if it is a finite real number >= 0; raises InputError if not."""
+  if float(check_real(name, value)) < 0:
+    raise InputError(f'{name} must be a real number >= 0, got {value!r}')
+  return float(value)
+
+
+def hashable(name: str, value: PyTree) -> None:
+  """Raises InputError if `value` cannot be hashed: a problem's functions are keys of compilation caches."""
+  try:
+    hash(value)
+  except TypeError as error:
+    raise InputError(f'{name} must be hashable (tuples for lists), got {_short(value)}: {error}') from None
+
+
+def _short(value: Any) -> str:
+  """The value on one line of bounded length."""
+  text = ' '.join(repr(value).split())
+  return text if len(text) <= 80 else f'{text[:77]}...'

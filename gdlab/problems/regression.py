@@ -1,0 +1,88 @@
+"""Linear regression, with its normal-equation solution."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from gdlab.errors import InputError, check_real
+from gdlab.problems.analytic import NormalInit, PointwiseLoss, PointwiseMetrics
+from gdlab.problems.checks import as_array, as_examples, as_matrix, check_alike, default_float, nonnegative
+from gdlab.types import Array, Examples, Known, Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class RidgeLoss:
+  """Half the squared residual plus l2/2 times the squared norm of the weights."""
+
+  l2: float
+
+  def __call__(self, params: Array, examples: Examples) -> Array:
+    residuals = examples.inputs @ params - examples.targets
+    return residuals**2 / 2 + self.l2 / 2 * jnp.sum(params**2)
+
+
+def linear_regression(
+  features: Any, targets: Any, *, l2: float = 0.0, test: Any = None, initial_scale: float = 1.0
+) -> Problem:
+  r"""Least squares or ridge regression with a known minimum.
+
+  $\ell_i(w) = \frac12 (x_i^\top w - y_i)^2 + \frac{\lambda}{2} \lVert w \rVert^2$. Known, in float64 from the
+  data as stored: the minimiser, solving $(X^\top X/N + \lambda I) w = X^\top y/N$ (the one of least norm if
+  there are many), the minimum, and L and mu, the extreme eigenvalues of $X^\top X/N + \lambda I$. The metric
+  `'loss'` has the ridge term in it, so that its training mean is the function that is minimised.
+
+  Example:
+    >>> problem = linear_regression([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]], [1.0, 3.0, 5.0])
+    >>> problem.known.params.round(6)
+    array([1., 2.])
+
+  Args:
+    features: float[N, d]; an intercept is a column of ones.
+    targets: float[N].
+    l2: lambda >= 0.
+    test: held-out (features, targets).
+    initial_scale: > 0; weights start at N(0, initial_scale^2), drawn with the run's init stream.
+
+  Raises:
+    InputError: an argument out of range, of the wrong shape or not finite.
+  """
+  l2 = nonnegative('l2', l2)
+  initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
+  train = _float_examples('features', features, 'targets', targets)
+  held_out = None
+  if test is not None:
+    pair = as_examples('test', test)
+    held_out = _float_examples('test.inputs', pair.inputs, 'test.targets', pair.targets)
+    check_alike(held_out, train)
+  loss = RidgeLoss(l2)
+  return Problem(
+    init=NormalInit((train.inputs.shape[1],), initial_scale),
+    loss=PointwiseLoss(loss),
+    metrics=PointwiseMetrics((('loss', loss),)),
+    name='linear regression',
+    train=train,
+    test=held_out,
+    known=_solve(np.asarray(train.inputs, np.float64), np.asarray(train.targets, np.float64), l2),
+  )
+
+
+def _solve(features: np.ndarray, targets: np.ndarray, l2: float) -> Known:
+  """The normal equations, solved as least squares of the stacked system, which does not square its condition."""
+  count, size = features.shape
+  # Without the zero rows the least-squares problem is the same; they are left out where l2 = 0.
+  rows = [features / np.sqrt(count), np.sqrt(l2) * np.eye(size)] if l2 else [features / np.sqrt(count)]
+  right = np.concatenate([targets / np.sqrt(count), np.zeros(size if l2 else 0)])
+  params = np.linalg.lstsq(np.concatenate(rows), right, rcond=None)[0]
+  value = np.mean((features @ params - targets) ** 2) / 2 + l2 / 2 * params @ params
+  curvatures = np.linalg.eigvalsh(features.T @ features / count) + l2
+  return Known(params, value, curvatures[-1], max(curvatures[0], np.float64(l2)))
+
+
+def _float_examples(features_name: str, features: Any, targets_name: str, targets: Any) -> Examples:
+  matrix, vector = as_matrix(features_name, features), as_array(targets_name, targets)
+  if vector.shape != (matrix.shape[0],):
+    raise InputError(f'{targets_name} must have shape [N] = ({matrix.shape[0]},) as {features_name} has '
+                     f'{matrix.shape[0]} rows, got {vector.shape}')
+  return Examples(matrix, vector.astype(default_float()))
