@@ -1,0 +1,106 @@
+"""Samplers that pass over the data in epochs: every example once, then again, in some order.
+
+An epoch has ceil(N/B) updates. The last batch is padded to B slots where B does not divide N: its r real
+examples weigh 1/r, so that each update follows a mean, and its padding weighs 0.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.branching import cond_any
+from gdlab.errors import check_count
+from gdlab.sampling.independent import check_batch_size
+from gdlab.types import Array, Batch, Key, Sampler
+
+
+class EpochState(NamedTuple):
+  """State of the epoch samplers: epoch e shuffles with fold_in(key, e)."""
+
+  key: Key
+  step: Array  # int32[], updates so far
+  order: Array  # int32[N], the order of the current epoch
+
+
+def reshuffle(batch_size: int, drop_remainder: bool = False) -> Sampler:
+  """Random reshuffling: a fresh uniform permutation at the start of every epoch.
+
+  Within an epoch draws are without replacement, so every example is seen exactly once (at most once with
+  `drop_remainder`). Under vmap the permutation is paid once per epoch, not once per step.
+
+  Args:
+    batch_size: B, a whole number in [1, N].
+    drop_remainder: leave out the N mod B examples that do not fill a batch; which ones changes every epoch.
+
+  Returns:
+    A Sampler.
+
+  Raises:
+    InputError: if `batch_size` is not a whole number >= 1; from `init`, if it is above N.
+
+  Source: Mishchenko, Khaled and Richtarik 2020, arXiv 2006.05988.
+  """
+  return _epochs(batch_size, drop_remainder, lambda epoch: epoch >= 0)
+
+
+def shuffle_once(batch_size: int, drop_remainder: bool = False) -> Sampler:
+  """One uniform permutation, drawn before the first update and kept for every epoch.
+
+  Arguments, errors and source as for `reshuffle`; with `drop_remainder` the same examples are left out in
+  every epoch.
+  """
+  return _epochs(batch_size, drop_remainder, lambda epoch: epoch == 0)
+
+
+def sequential(batch_size: int, drop_remainder: bool = False) -> Sampler:
+  """The data's own order in every epoch: the incremental gradient method, and the order of a stream.
+
+  Arguments and errors as for `reshuffle`; the key given to `init` is not used.
+  """
+  return _epochs(batch_size, drop_remainder, None)
+
+
+def single() -> Sampler:
+  """Stochastic gradient descent proper: one example at every update, reshuffled every epoch.
+
+  The same as `reshuffle(1)`. For independent draws use `with_replacement(1)`.
+  """
+  return reshuffle(1)
+
+
+def _epochs(
+  batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], Array] | None
+) -> Sampler:
+  """The epoch samplers' common form; `shuffles(epoch)` says whether that epoch begins with a permutation."""
+  batch_size = check_count('batch_size', batch_size)
+
+  def updates_per_epoch(num_examples: int) -> int:
+    return num_examples // batch_size if drop_remainder else -(-num_examples // batch_size)
+
+  def init(key: Key, num_examples: int) -> EpochState:
+    check_batch_size(batch_size, num_examples)
+    return EpochState(key, jnp.zeros((), jnp.int32), jnp.arange(num_examples, dtype=jnp.int32))
+
+  def sample(state: EpochState) -> tuple[Batch, EpochState]:
+    num_examples = state.order.shape[0]
+    epoch, update = jnp.divmod(state.step, updates_per_epoch(num_examples))
+    order = state.order
+    if shuffles is not None:
+      epoch_key = jax.random.fold_in(state.key, epoch)
+      order = cond_any((update == 0) & shuffles(epoch), _permuted, order, epoch_key)
+    slots = update * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+    # Padding repeats the last example: some valid index is needed, and its weight is 0.
+    indices = order[jnp.minimum(slots, num_examples - 1)]
+    last_batch_size = num_examples % batch_size or batch_size
+    full, last = jnp.full(batch_size, 1 / batch_size), jnp.full(batch_size, 1 / last_batch_size)
+    weights = jnp.where(slots[-1] < num_examples, full, jnp.where(slots < num_examples, last, 0))
+    return Batch(indices, weights), EpochState(state.key, state.step + 1, order)
+
+  return Sampler(init, sample, updates_per_epoch)
+
+
+def _permuted(order: Array, key: Key) -> Array:
+  # From the data's own order, not from the last epoch's, so that epoch e can be had without those before it.
+  return jax.random.permutation(key, order.shape[0]).astype(order.dtype)

@@ -1,0 +1,79 @@
+"""Samplers without memory: the whole data set, or draws with replacement."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.errors import InputError, check_count
+from gdlab.types import Array, Batch, Key, Sampler
+
+
+def check_batch_size(batch_size: int, num_examples: int) -> None:
+  """Raises InputError unless 1 <= batch_size <= num_examples, and there are examples at all."""
+  check_count('num_examples', num_examples)
+  if batch_size > num_examples:
+    raise InputError(f'batch_size must be a whole number in [1, {num_examples}] (the examples), got {batch_size}')
+
+
+class FullBatchState(NamedTuple):
+  """State of `full_batch`: the batch it always returns."""
+
+  batch: Batch
+
+
+def full_batch() -> Sampler:
+  r"""Every example at every update, each with weight $1/N$: batch gradient descent.
+
+  Returns:
+    A Sampler whose batches are `indices = 0 ... N-1` and `weights = 1/N`.
+  """
+
+  def init(key: Key, num_examples: int) -> FullBatchState:
+    del key
+    check_count('num_examples', num_examples)
+    indices = jnp.arange(num_examples, dtype=jnp.int32)
+    return FullBatchState(Batch(indices, jnp.full(num_examples, 1 / num_examples)))
+
+  def sample(state: FullBatchState) -> tuple[Batch, FullBatchState]:
+    return state.batch, state
+
+  return Sampler(init, sample, updates_per_epoch=lambda num_examples: 1)
+
+
+class WithReplacementState(NamedTuple):
+  """State of `with_replacement`: update t draws with fold_in(key, t)."""
+
+  key: Key
+  step: Array  # int32[]
+  num_examples: Array  # int32[]
+
+
+def with_replacement(batch_size: int) -> Sampler:
+  r"""B independent uniform draws at every update, each with weight $1/B$.
+
+  The estimate is unbiased and its variance is $\operatorname{tr}\Sigma / B$ for per-example gradients of
+  covariance $\Sigma$. An epoch is a convention here: ceil(N/B) updates, which leave some examples out.
+
+  Args:
+    batch_size: B, a whole number in [1, N].
+
+  Returns:
+    A Sampler.
+
+  Raises:
+    InputError: if `batch_size` is not a whole number >= 1; from `init`, if it is above N.
+  """
+  batch_size = check_count('batch_size', batch_size)
+
+  def init(key: Key, num_examples: int) -> WithReplacementState:
+    check_batch_size(batch_size, num_examples)
+    return WithReplacementState(key, jnp.zeros((), jnp.int32), jnp.asarray(num_examples, jnp.int32))
+
+  def sample(state: WithReplacementState) -> tuple[Batch, WithReplacementState]:
+    key = jax.random.fold_in(state.key, state.step)
+    indices = jax.random.randint(key, (batch_size,), 0, state.num_examples, jnp.int32)
+    batch = Batch(indices, jnp.full(batch_size, 1 / batch_size))
+    return batch, state._replace(step=state.step + 1)
+
+  return Sampler(init, sample, updates_per_epoch=lambda num_examples: -(-num_examples // batch_size))

@@ -1,0 +1,104 @@
+"""Sampler, estimator and optimizer composed into one update of gradient descent."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdlab.errors import InputError
+from gdlab.estimators import batch_mean
+from gdlab.objective import batch_loss
+from gdlab.types import Algorithm, Estimator, Info, Key, Problem, PyTree, Sampler, State, Streams
+
+
+def streams(key: Key) -> Streams:
+  """The three independent random streams of a run, derived from its one key by `fold_in`."""
+  return Streams(*(jax.random.fold_in(key, number) for number in range(len(Streams._fields))))
+
+
+def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None = None) -> Algorithm:
+  r"""Composes one update of gradient descent from the choices that vary independently.
+
+  With batch $(i_b, w_b)$ from the sampler, estimate $g_t$ from the estimator and $u$ the optimizer's update rule,
+
+  $$\theta_{t+1} = \theta_t + u(g_t), \qquad
+    g_t \approx \nabla_\theta \sum_b w_b\, \ell_{i_b}(\theta_t).$$
+
+  Batch, stochastic and mini-batch gradient descent differ in `sampler` only.
+
+  Example:
+    >>> import jax, optax, gdlab
+    >>> problem = gdlab.problems.quadratic([1.0, 0.1])
+    >>> descent = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(0.5))
+    >>> state = descent.init(jax.random.key(0), problem)
+    >>> step = jax.jit(descent.step)
+    >>> for _ in range(100):
+    ...   state, info = step(state, problem)
+    >>> bool(info.loss < 1e-4)
+    True
+
+  Args:
+    sampler: which examples each update sees.
+    optimizer: any Optax gradient transformation. It is given `value`, `grad` and `value_fn` (the loss on the
+      same batch) as extra arguments, so line searches and Polyak steps work.
+    estimator: the gradient estimate; `gdlab.estimators.batch_mean()` by default.
+
+  Returns:
+    An Algorithm. `init(key, problem, params=None)` takes one key, or `Streams` to set each stream by itself;
+    `params` overrides the problem's own initial parameters. `step(state, problem)` makes one update.
+
+  Raises:
+    InputError: if an argument is not of its kind.
+  """
+  estimator = batch_mean() if estimator is None else estimator
+  if not isinstance(sampler, Sampler):
+    raise InputError(f'sampler must be a gdlab Sampler such as gdlab.sampling.reshuffle(32), got {sampler!r}')
+  if not isinstance(estimator, Estimator):
+    raise InputError(f'estimator must be a gdlab Estimator such as gdlab.estimators.batch_mean(), got {estimator!r}')
+  if not (callable(getattr(optimizer, 'init', None)) and callable(getattr(optimizer, 'update', None))):
+    raise InputError(f'optimizer must be an Optax gradient transformation such as optax.sgd(0.1), got {optimizer!r}')
+  transformation = optax.with_extra_args_support(optimizer)
+
+  def init(key: Key | Streams, problem: Problem, params: PyTree = None) -> State:
+    stream = key if isinstance(key, Streams) else streams(key)
+    own_params, model_state = problem.init(stream.init)
+    params = own_params if params is None else params
+    return State(
+      step=jnp.zeros((), jnp.int32),
+      params=params,
+      model_state=model_state,
+      optimizer=transformation.init(params),
+      estimator=estimator.init(problem, params),
+      sampler=sampler.init(stream.order, problem.num_examples),
+      key=stream.noise,
+    )
+
+  def step(state: State, problem: Problem) -> tuple[State, Info]:
+    key = jax.random.fold_in(state.key, state.step)
+    batch, sampler_state = sampler.sample(state.sampler)
+    gradient, estimator_state, estimated = estimator.estimate(
+      state.estimator, problem, state.params, state.model_state, batch, key
+    )
+
+    def value_fn(params):
+      return batch_loss(problem, params, state.model_state, batch, key)[0]
+
+    updates, optimizer_state = transformation.update(
+      gradient, state.optimizer, state.params, value=estimated.loss, grad=gradient, value_fn=value_fn
+    )
+    params = optax.apply_updates(state.params, updates)
+    info = Info(
+      loss=estimated.loss,
+      grad_norm=optax.tree.norm(gradient),
+      update_norm=optax.tree.norm(updates),
+      param_norm=optax.tree.norm(params),
+      examples=jnp.sum(batch.weights != 0, dtype=jnp.int32),
+      gradient_evaluations=estimated.gradient_evaluations,
+    )
+    new_state = State(
+      state.step + 1, params, estimated.model_state, optimizer_state, estimator_state, sampler_state, state.key
+    )
+    return new_state, info
+
+  return Algorithm(init, step, sampler)

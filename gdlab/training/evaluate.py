@@ -1,0 +1,49 @@
+"""Metrics over a whole data set, in blocks that bound the memory."""
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.types import Array, Problem, PyTree
+
+BLOCK = 2048  # examples evaluated at once; larger buys no speed on the machines measured
+
+
+def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict[str, Array]:
+  """The mean of every metric over the training set and, where there is one, the test set.
+
+  Args:
+    problem: the data and the metrics.
+    params: parameters to evaluate at.
+    model_state: the model's other state.
+
+  Returns:
+    `{'train_loss': float[], 'test_loss': float[], ...}`, one entry per metric and data set.
+  """
+  values = {}
+  for split in ('train', 'test'):
+    examples = getattr(problem, split)
+    if examples is not None:
+      means = mean_metrics(problem, params, model_state, examples)
+      values |= {f'{split}_{name}': mean for name, mean in means.items()}
+  return values
+
+
+def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples: PyTree) -> dict[str, Array]:
+  """The mean of every metric over `examples`, `BLOCK` examples at a time."""
+  num_examples = jax.tree.leaves(examples)[0].shape[0]
+  block = min(num_examples, BLOCK)
+
+  def sums(number):
+    # The last block is moved back to end with the data, and what it has in common with its neighbour is left out.
+    first = jnp.minimum(number * block, num_examples - block)
+    piece = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, block), examples)
+    fresh = first + jnp.arange(block) >= number * block
+    metrics = problem.metrics(params, model_state, piece)
+    return {name: jnp.sum(jnp.where(fresh, values, 0)) for name, values in metrics.items()}
+
+  if block == num_examples:
+    totals = sums(0)
+  else:
+    per_block = jax.lax.map(sums, jnp.arange(-(-num_examples // block)))
+    totals = {name: jnp.sum(values) for name, values in per_block.items()}
+  return {name: total / num_examples for name, total in totals.items()}

@@ -1,0 +1,67 @@
+"""Progress with the time left: a bar on a terminal, a line now and then in a log."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import rich.console
+import rich.progress
+
+Progress: TypeAlias = Callable[[int, int], None]  # (updates done, updates in all)
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextlib.contextmanager
+def reporting(progress: bool | Progress | None, total: int) -> Iterator[Callable[[int], None]]:
+  """Yields `report(count)`, to be called with the number of updates just made."""
+  if progress is None:
+    progress = sys.stderr.isatty()
+  if progress is False:
+    yield lambda count: None
+    return
+  with contextlib.ExitStack() as stack:
+    show = progress if callable(progress) else stack.enter_context(progress_bar('updates'))
+    done = 0
+
+    def report(count: int) -> None:
+      nonlocal done
+      done += count
+      show(done, total)
+
+    yield report
+
+
+@contextlib.contextmanager
+def progress_bar(description: str) -> Iterator[Progress]:
+  """Yields a Progress that draws a bar on a terminal and prints a line every ten seconds elsewhere."""
+  if not sys.stderr.isatty():
+    yield _Lines(description)
+    return
+  columns = (
+    rich.progress.TextColumn('{task.description}'),
+    rich.progress.BarColumn(),
+    rich.progress.TaskProgressColumn(),
+    rich.progress.TextColumn('time left'),
+    rich.progress.TimeRemainingColumn(),
+  )
+  with rich.progress.Progress(*columns, console=rich.console.Console(stderr=True), transient=True) as bar:
+    task = bar.add_task(description, total=None)
+    yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class _Lines:
+  """A Progress for logs."""
+
+  def __init__(self, description: str):
+    self._description = description
+    self._started = self._last = time.monotonic()
+
+  def __call__(self, done: int, total: int) -> None:
+    now = time.monotonic()
+    if now - self._last < SECONDS_BETWEEN_LINES:
+      return
+    self._last = now
+    left = (now - self._started) * (total - done) / done
+    print(f'{self._description}: {done / total:.0%}, about {left:.0f} s left', file=sys.stderr, flush=True)

@@ -1,0 +1,93 @@
+"""Records of a sweep as an `xarray.Dataset`, with where they came from."""
+
+import pathlib
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from gdlab.training.lane import STATUS_MEANINGS
+from gdlab.types import Streams
+
+ATTRIBUTES = {
+  'batch_loss': 'mean loss of the last batch, before its update',
+  'grad_norm': 'Euclidean norm of the last gradient estimate',
+  'update_norm': 'Euclidean norm of the last update',
+  'param_norm': 'Euclidean norm of the parameters',
+  'status': 'what became of the run',
+  'updates': 'updates made',
+  'examples': 'training examples drawn',
+  'gradient_evaluations': 'per-example gradients computed',
+  'epoch': 'examples drawn over examples in the training set',
+}
+
+
+def to_dataset(
+  records: Mapping[str, np.ndarray],
+  *,
+  axes: Mapping[str, Sequence[Any]],
+  ids: np.ndarray,
+  steps: np.ndarray,
+  attributes: Mapping[str, Any],
+) -> xr.Dataset:
+  """Builds the result of a sweep.
+
+  Args:
+    records: name -> array with axes (one per hyperparameter, seed, step, the value's own ...).
+    axes: the swept hyperparameters and their values.
+    ids: int[S, 3], the stream ids of every seed.
+    steps: int[T], the updates after which records were made.
+    attributes: stored with the dataset, next to the versions and the device.
+  """
+  dims = (*axes, 'seed', 'step')
+  variables = {}
+  for name, values in records.items():
+    own = tuple(f'{name}_{number}' for number in range(values.ndim - len(dims)))
+    variables[name] = xr.Variable((*dims, *own), values, {'long_name': ATTRIBUTES[name]} if name in ATTRIBUTES else {})
+  codes = range(len(STATUS_MEANINGS))
+  variables['status'].attrs |= {
+    'flag_values': np.asarray(codes, np.int8),
+    'flag_meanings': ' '.join(STATUS_MEANINGS),
+  }
+  coordinates = {name: _storable(values) for name, values in axes.items()}
+  coordinates |= {'seed': _run_names(ids), 'step': steps}
+  coordinates |= {f'{stream}_seed': ('seed', ids[:, column]) for column, stream in enumerate(Streams._fields)}
+  return xr.Dataset(variables, coordinates, dict(attributes) | provenance())
+
+
+def provenance() -> dict[str, str | int]:
+  """Versions, device and git revision, as attributes that NetCDF can hold."""
+  versions = {f'version_{name}': metadata.version(name) for name in ('jax', 'jaxlib', 'optax', 'flax', 'gdlab')}
+  return versions | {
+    'version_python': platform.python_version(),
+    'device': jax.devices()[0].device_kind,
+    'backend': jax.default_backend(),
+    'git_revision': _git_revision(),
+  }
+
+
+def _run_names(ids: np.ndarray) -> np.ndarray:
+  """The seed id where all three streams share it; else the number of the run."""
+  return ids[:, 0] if (ids == ids[:, :1]).all() else np.arange(len(ids))
+
+
+def _storable(values: Sequence[Any]) -> list[Any]:
+  plain = all(isinstance(value, bool | int | float | str | np.number) for value in values)
+  return list(values) if plain else [str(value) for value in values]
+
+
+def _git_revision() -> str:
+  """The revision of the checkout that gdlab runs from, 'unknown' for an installed package."""
+  folder = pathlib.Path(__file__).parent
+  try:
+    answer = subprocess.run(
+      ['git', 'describe', '--always', '--dirty', '--abbrev=12'], cwd=folder, capture_output=True, text=True, check=True
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return 'unknown'
+  return answer.stdout.strip()
