@@ -1,0 +1,48 @@
+"""Plain gradient descent on smooth functions: where it is stable and how fast it must converge."""
+
+from gdlab.errors import InputError, check_real
+
+
+def largest_stable_rate(smoothness: float) -> float:
+  r"""The learning rate $2/L$ below which gradient descent on an L-smooth function never ascends.
+
+  One step changes f by at most $-\alpha(1 - \alpha L/2)\|\nabla f\|^2$. On a quadratic the border is sharp:
+  above it the direction of the largest eigenvalue L is multiplied by $|1 - \alpha L| > 1$ at every step.
+
+  Args:
+    smoothness: L > 0, the Lipschitz constant of the gradient.
+
+  Raises:
+    InputError: if L is not positive and finite.
+
+  Source: Nesterov 2018, Lectures on Convex Optimization, section 1.2.3.
+  """
+  check_real('smoothness', smoothness, above=0)
+  return 2 / smoothness
+
+
+def contraction_rate(learning_rate: float, smoothness: float, strong_convexity: float) -> float:
+  r"""A bound r < 1 on the decay per step of gradient descent, $f(x_{k+1}) - f^* \le r\,(f(x_k) - f^*)$.
+
+  $$r = 1 - \alpha\mu(2 - \alpha L), \qquad 0 < \alpha < 2/L,$$
+
+  least at $\alpha = 1/L$, where it is $1 - \mu/L$. It needs no convexity: L-smoothness and the
+  Polyak-Łojasiewicz inequality $\tfrac12\|\nabla f\|^2 \ge \mu(f - f^*)$, which mu-strong convexity implies,
+  suffice. It is attained where L = mu; a quadratic contracts faster, by
+  $\max\{(1-\alpha\mu)^2, (1-\alpha L)^2\}$.
+
+  Args:
+    learning_rate: alpha in (0, 2/L), constant.
+    smoothness: L, the Lipschitz constant of the gradient.
+    strong_convexity: mu in (0, L], the constant of strong convexity or of the PL inequality.
+
+  Raises:
+    InputError: if an argument is out of range; outside there is no bound below 1.
+
+  Source: Karimi, Nutini, Schmidt 2016, arXiv 1608.04636, theorem 1 and its proof.
+  """
+  check_real('learning_rate', learning_rate, above=0, below=largest_stable_rate(smoothness))
+  check_real('strong_convexity', strong_convexity, above=0)
+  if strong_convexity > smoothness:
+    raise InputError(f'strong_convexity must be at most smoothness={smoothness}, got {strong_convexity}')
+  return 1 - learning_rate * strong_convexity * (2 - learning_rate * smoothness)

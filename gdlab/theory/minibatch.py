@@ -1,0 +1,56 @@
+"""What sampling alone decides: the variance of a mini-batch mean and the number of updates in an epoch."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gdlab.errors import InputError, check_count
+
+
+def mean_variance(variance: Any, batch_size: npt.ArrayLike, num_examples: int | None = None) -> Any:
+  r"""The variance of the mean of a mini-batch drawn uniformly, with or without replacement.
+
+  $$\frac{\sigma^2}{B} \quad\text{with replacement,}\qquad
+    \frac{\sigma^2}{B}\,\frac{N-B}{N-1} \quad\text{without,}\qquad
+    \sigma^2 = \frac1N \sum_{i=1}^N \|g_i - \bar g\|^2.$$
+
+  For vectors read trace of the covariance for variance. Without replacement it holds for every batch of B
+  that is uniform among all B-subsets: each full batch of a reshuffled epoch is, and a last short one with its
+  own size for B. At B = N it is 0.
+
+  Args:
+    variance: sigma^2, of the population: divided by N, not N - 1.
+    batch_size: B >= 1, a whole number or an array of them.
+    num_examples: N >= B for draws without replacement; None for draws with it.
+
+  Raises:
+    InputError: if a batch size or N is out of range.
+
+  Source: Cochran 1977, Sampling Techniques, theorem 2.2.
+  """
+  sizes = np.asarray(batch_size)
+  if sizes.dtype.kind not in 'iu' or (sizes < 1).any():
+    raise InputError(f'batch_size must be whole numbers >= 1, got {batch_size!r}')
+  if num_examples is None:
+    return variance / sizes
+  check_count('num_examples', num_examples)
+  if (sizes > num_examples).any():
+    raise InputError(f'batch_size must be at most num_examples={num_examples}, got {batch_size!r}')
+  # One example has no variance to correct: 0 / 0 becomes 0 / 1.
+  return variance / sizes * (num_examples - sizes) / max(num_examples - 1, 1)
+
+
+def updates_per_epoch(num_examples: int, batch_size: int) -> int:
+  """How many updates see every example once, ceil(N / B), the last on the N mod B that are left.
+
+  Args:
+    num_examples: N >= 1.
+    batch_size: B in [1, N].
+
+  Raises:
+    InputError: if either is out of range.
+  """
+  check_count('num_examples', num_examples)
+  check_count('batch_size', batch_size, maximum=num_examples)
+  return -(-num_examples // batch_size)
