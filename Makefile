@@ -1,0 +1,65 @@
+# gdlab: `make help` lists the targets. All need Python 3.11 or newer, which PYTHON names.
+PYTHON ?= python3
+VENV ?= .venv
+WORKDIR ?= runs/variants
+PYTEST_ARGS ?= -n 2
+
+PYVERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+SUPPORTED := $(shell $(PYTHON) -c 'import sys; print("yes" if sys.version_info >= (3, 11) else "")' 2>/dev/null)
+FOUND = $(if $(PYVERSION),is Python $(PYVERSION),was not found)
+
+BIN = $(VENV)/bin
+# A stamp carries the Python version: another PYTHON, or a change of what is asked for, makes a new environment.
+CORE = $(VENV)/.core-$(PYVERSION)
+DEV = $(VENV)/.dev-$(PYVERSION)
+
+.PHONY: help demo test docs-test slow lint format lock clean
+.DELETE_ON_ERROR:
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /: /' | \
+	  while IFS=: read -r name text; do printf '  %-10s%s\n' "$$name" "$$text"; done
+
+demo: $(CORE)  ## run the first study, batch, stochastic and mini-batch descent on the digits, into WORKDIR
+	$(BIN)/python -m experiments.variants --config=configs/variants.py --workdir=$(WORKDIR)
+
+test: $(DEV)  ## run the tests, with every docstring's and the README's examples
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+docs-test: $(DEV)  ## run the examples alone (part of test)
+	$(BIN)/python -m pytest tests/test_readme.py gdlab
+
+slow: $(DEV)  ## run the tests that need minutes
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(DEV)  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV)  ## rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:  ## lock the newest versions that the bounds in pyproject.toml allow
+	$(PYTHON) -m venv --clear .lock-venv
+	.lock-venv/bin/python -m pip install --quiet uv
+	.lock-venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade --all-extras \
+	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+	rm -rf .lock-venv
+
+clean:  ## remove the environment and the tools' caches (never WORKDIR)
+	[ ! -e $(VENV)/pyvenv.cfg ] || rm -rf $(VENV)
+	rm -rf .lock-venv .mypy_cache .pytest_cache .ruff_cache build dist
+
+$(CORE): pyproject.toml requirements.lock
+	$(if $(SUPPORTED),,$(error gdlab needs Python 3.11 or newer; PYTHON=$(PYTHON) $(FOUND)))
+	@[ ! -e $(VENV) ] || [ -e $(VENV)/pyvenv.cfg ] || { echo 'VENV=$(VENV) is not a virtual environment' >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable .
+	@touch $@
+
+# After the core, not beside it: two pips in one environment would break it under make -j.
+$(DEV): $(CORE)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	@touch $@
