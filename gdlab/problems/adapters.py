@@ -43,6 +43,7 @@ class ModelInit:
   model: Model
 
   def __call__(self, key: Key) -> tuple[PyTree, PyTree]:
+    """Draws `(params, model_state)`."""
     return self.model.init(key)
 
 
@@ -56,14 +57,15 @@ class ModelLoss:
   def __call__(
     self, params: PyTree, model_state: PyTree, examples: Examples, mask: Array, key: Key
   ) -> tuple[Array, PyTree]:
-    # A batch split into equal parts may have a part that is padding alone. A mean over no example would be NaN
-    # and spoil the gradient, so the model sees such a part unmasked, and what it did to its state is undone.
+    """Returns the losses, float[B], and the state after the forward pass."""
+    # A batch split into equal parts may have a part that is padding alone. A mean over no example would be
+    # NaN and spoil the gradient, so the model sees such a part unmasked, and its change of state is undone.
     real = jnp.any(mask)
     outputs, updated = self.model.train(params, model_state, examples.inputs, mask | ~real, key)
 
     def keep(new: Array, old: Array) -> Array:
-      # Flax's BatchNorm declares float32 statistics and returns float64 ones for float64 inputs; a scan's carry
-      # must not change its type.
+      # Flax's BatchNorm declares float32 statistics and returns float64 ones for float64 inputs; a scan's
+      # carry must not change its type.
       return jnp.where(real, new, old).astype(old.dtype)
 
     return self.loss(outputs, examples.targets), jax.tree.map(keep, updated, model_state)
@@ -77,6 +79,7 @@ class ModelMetrics:
   metrics: tuple[tuple[str, PerExample], ...]
 
   def __call__(self, params: PyTree, model_state: PyTree, examples: Examples) -> dict[str, Array]:
+    """Returns each metric, float[B], by name."""
     outputs = self.model.evaluate(params, model_state, examples.inputs)
     return {name: metric(outputs, examples.targets) for name, metric in self.metrics}
 
@@ -89,7 +92,8 @@ def call_flags(names: tuple[str, ...], *, train: bool, mask: Array) -> dict[str,
 
 def known_flags(parameters: Mapping[str, Any]) -> tuple[str, ...]:
   """Those of a call's parameters that `call_flags` can give."""
-  return tuple(name for name in ('train', 'deterministic', 'use_running_average', 'mask') if name in parameters)
+  flags = ('train', 'deterministic', 'use_running_average', 'mask')
+  return tuple(name for name in flags if name in parameters)
 
 
 def batch_length(inputs: PyTree) -> int:

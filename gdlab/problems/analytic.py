@@ -21,6 +21,7 @@ class NormalInit:
   scale: float
 
   def __call__(self, key: Key) -> tuple[Array, PyTree]:
+    """Draws `(params, ())`."""
     return self.scale * jax.random.normal(key, self.shape), ()
 
 
@@ -31,6 +32,7 @@ class FixedInit:
   point: tuple[float, ...]
 
   def __call__(self, key: Key) -> tuple[Array, PyTree]:
+    """Returns `(params, ())`."""
     return jnp.asarray(self.point, default_float()), ()
 
 
@@ -43,6 +45,7 @@ class PointwiseLoss:
   def __call__(
     self, params: PyTree, model_state: PyTree, examples: PyTree, mask: Array, key: Key
   ) -> tuple[Array, PyTree]:
+    """Returns the losses, float[B], and the state as it came."""
     return self.losses(params, examples), model_state
 
 
@@ -53,4 +56,5 @@ class PointwiseMetrics:
   functions: tuple[tuple[str, Callable[[PyTree, PyTree], Array]], ...]
 
   def __call__(self, params: PyTree, model_state: PyTree, examples: PyTree) -> dict[str, Array]:
+    """Returns each metric, float[B], by name."""
     return {name: function(params, examples) for name, function in self.functions}

@@ -1,4 +1,4 @@
-"""Checks of data where it is given. Each raises InputError naming the argument, the value and what is allowed."""
+"""Checks of data where it is given. Each raises InputError with argument, value and what is allowed."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def as_array(name: str, value: Any) -> Array:
   try:
     array = np.asarray(value)
   except ValueError as error:
-    raise InputError(f'{name} must be a rectangular array of real numbers, got {_short(value)}: {error}') from None
+    raise InputError(f'{name} must be a rectangular array of numbers, got {_short(value)}: {error}') from None
   floating = jnp.issubdtype(array.dtype, jnp.floating)
   if not (floating or jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool):
     raise InputError(f'{name} must have a float, integer or boolean dtype, got {array.dtype}')
@@ -59,17 +59,19 @@ def as_examples(name: str, data: Any) -> Examples:
   """
   if not (isinstance(data, (tuple, list)) and len(data) == 2):
     raise InputError(f'{name} must be a pair (inputs, targets), got {_short(data)}')
+  if not jax.tree.leaves(data[0]):
+    raise InputError(f'{name}.inputs must hold at least one array, got {_short(data[0])}')
   pairs, treedef = jax.tree_util.tree_flatten_with_path(Examples(*data))
   leaves = [as_array(f'{name}{jax.tree_util.keystr(path)}', leaf) for path, leaf in pairs]
   lengths = {f'{name}{jax.tree_util.keystr(path)}': leaf.shape[0] for (path, _), leaf in zip(pairs, leaves)}
   if len(set(lengths.values())) != 1:
     found = ', '.join(f'{leaf} has {length}' for leaf, length in lengths.items())
-    raise InputError(f'{name} must hold as many inputs as targets, but {found or "it holds no array"}')
+    raise InputError(f'{name} must hold as many inputs as targets, but {found}')
   return jax.tree_util.tree_unflatten(treedef, leaves)
 
 
 def check_alike(test: Examples, train: Examples) -> None:
-  """Raises InputError unless one test example has the structure, shapes and dtypes of one training example."""
+  """Raises InputError unless test examples have the structure, shapes and dtypes of training examples."""
   one = [jax.tree.map(lambda leaf: (leaf.shape[1:], str(leaf.dtype)), data) for data in (test, train)]
   if one[0] != one[1]:
     raise InputError(f'test must hold examples like those of the training data, {one[1]}, got {one[0]}')

@@ -60,20 +60,22 @@ def parse(name: str, content: bytes) -> np.ndarray:
     InputError: another head, or more or fewer values than it says.
   """
   if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
-    raise InputError(f'{name}: expected an IDX file of unsigned bytes (it begins 00 00 08), '
-                     f'found {content[:4].hex(" ") or "nothing"}')
+    raise InputError(
+      f'{name}: expected an IDX file of unsigned bytes (it begins 00 00 08), '
+      f'found {content[:4].hex(" ") or "nothing"}'
+    )
   start = 4 + 4 * content[3]
   if len(content) < start:
     raise InputError(f'{name}: expected an IDX head of {start} bytes, found {len(content)} bytes')
   shape = tuple(int(size) for size in np.frombuffer(content, '>u4', content[3], offset=4))
   expected = start + int(np.prod(shape, dtype=np.int64))
   if len(content) != expected:
-    raise InputError(f'{name}: expected {expected} bytes for the shape {shape} in its head, found {len(content)}')
+    raise InputError(f'{name}: expected {expected} bytes for shape {shape} in its head, found {len(content)}')
   return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def download(name: str, sha256: str, mirrors: Sequence[str], folder: Path, *, timeout: float = 10.0) -> Path:
-  """Fetches `name`.gz from the first mirror that serves it intact and puts it into `folder`, whole or not at all.
+  """Fetches `name`.gz from the first mirror that serves it intact into `folder`, whole or not at all.
 
   Args:
     name: the file's name without .gz.
@@ -115,11 +117,13 @@ def _uncompressed(name: str, content: bytes) -> bytes:
   try:
     return gzip.decompress(content)
   except (OSError, EOFError, zlib.error) as error:
-    raise InputError(f'{name}: expected an intact gzip file, found {len(content)} bytes that are none: '
-                     f'{error}') from None
+    raise InputError(
+      f'{name}: expected an intact gzip file, found {len(content)} bytes that are none: {error}'
+    ) from None
 
 
 def _check_sha256(name: str, content: bytes, sha256: str) -> None:
   if (found := hashlib.sha256(content).hexdigest()) != sha256:
-    raise InputError(f'{name}: expected uncompressed bytes with SHA-256 {sha256}, found {found} '
-                     f'({len(content)} bytes)')
+    raise InputError(
+      f'{name}: expected uncompressed bytes with SHA-256 {sha256}, found {found} ({len(content)} bytes)'
+    )

@@ -24,20 +24,22 @@ MNIST_MIRRORS = (
 )
 
 # Of the uncompressed bytes.
-MNIST_SHA256 = MappingProxyType({
-  'train-images-idx3-ubyte': 'ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db',
-  'train-labels-idx1-ubyte': '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5',
-  't10k-images-idx3-ubyte': '0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7',
-  't10k-labels-idx1-ubyte': 'ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2',
-})
+MNIST_SHA256 = MappingProxyType(
+  {
+    'train-images-idx3-ubyte': 'ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db',
+    'train-labels-idx1-ubyte': '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5',
+    't10k-images-idx3-ubyte': '0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7',
+    't10k-labels-idx1-ubyte': 'ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2',
+  }
+)
 
 
 def digits(model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None) -> Problem:
   """Classifying the 1797 handwritten 8x8 digits that come with scikit-learn: nothing to download.
 
-  Inputs float[N, 8, 8] in [0, 1] (the stored 0 ... 16 divided by 16), targets int32[N] in 0 ... 9. The split is
-  fixed: 1437 training and 360 test images, stratified by digit, drawn and shuffled with seed 0. The loss is the
-  softmax cross-entropy; metrics are 'loss' and 'accuracy'.
+  Inputs float[N, 8, 8] in [0, 1] (the stored 0 ... 16 divided by 16), targets int32[N] in 0 ... 9. The split
+  is fixed: 1437 training and 360 test images, stratified by digit, drawn and shuffled with seed 0. The loss
+  is the softmax cross-entropy; metrics are 'loss' and 'accuracy'.
 
   Args:
     model: a Flax Linen module or a function from `nnx.Rngs` to an NNX module that maps images [B, 8, 8] to
@@ -46,8 +48,8 @@ def digits(model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None) ->
   Raises:
     InputError: `model` is neither, or has fewer than 10 outputs.
 
-  Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI repository, 1998 (the test
-  set of that data).
+  Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI repository, 1998 (the
+  test set of that data).
   """
   # Here, since scikit-learn takes a second to import.
   from sklearn import datasets, model_selection
@@ -67,12 +69,13 @@ def mnist(
 ) -> Problem:
   """Classifying the handwritten digits of MNIST, in the original order: 60,000 to train, 10,000 to test.
 
-  Inputs float[N, 28, 28] in [0, 1] (the stored bytes divided by 255), targets int32[N] in 0 ... 9. The loss is
-  the softmax cross-entropy; metrics are 'loss' and 'accuracy'.
+  Inputs float[N, 28, 28] in [0, 1] (the stored bytes divided by 255), targets int32[N] in 0 ... 9. The loss
+  is the softmax cross-entropy; metrics are 'loss' and 'accuracy'.
 
   The four IDX files, plain or .gz, are taken from `data_dir` if given; else from the folder `mnist` in
-  $GDLAB_DATA or from the user's cache ($XDG_CACHE_HOME/gdlab/mnist, by default ~/.cache/gdlab/mnist), into
-  which they are downloaded once from `MNIST_MIRRORS`. Each is checked by the SHA-256 of its uncompressed bytes.
+  $GDLAB_DATA or from the user's cache ($XDG_CACHE_HOME/gdlab/mnist, by default ~/.cache/gdlab/mnist),
+  into which they are downloaded once from `MNIST_MIRRORS`. Each is checked by the SHA-256 of its uncompressed
+  bytes.
 
   Args:
     model: a Flax Linen module or a function from `nnx.Rngs` to an NNX module that maps images [B, 28, 28] to
@@ -80,8 +83,8 @@ def mnist(
     data_dir: a folder with the four files.
 
   Raises:
-    InputError: a file is missing and cannot be downloaded, or is corrupt; `model` is neither, or has fewer than
-      10 outputs.
+    InputError: a file is missing and cannot be downloaded, or is corrupt; `model` is neither, or has fewer
+      than 10 outputs.
 
   Source: Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-based learning applied to document
   recognition", Proc. IEEE 86(11), 1998.
@@ -106,9 +109,10 @@ def classification(
     raise InputError(
       f'model must be an instance of flax.linen.Module or a function (nnx.Rngs) -> nnx.Module, got {model!r}'
     )
-  build = from_linen if isinstance(model, nn.Module) else from_nnx
   loss = optax.softmax_cross_entropy_with_integer_labels
-  return build(model, train, loss, test=test, metrics={'accuracy': hits}, name=name)
+  if isinstance(model, nn.Module):
+    return from_linen(model, train, loss, test=test, metrics={'accuracy': hits}, name=name)
+  return from_nnx(model, train, loss, test=test, metrics={'accuracy': hits}, name=name)
 
 
 def hits(logits: Array, labels: Array) -> Array:
@@ -135,6 +139,6 @@ def _fetch(name: str, sha256: str, folders: list[Path], cache: Path | None) -> P
       failure = f' and {error}'
   raise InputError(
     f'MNIST: {name} or {name}.gz is not in {" or ".join(map(str, folders))}{failure}. Put the files '
-    f'{", ".join(MNIST_SHA256)} (or .gz) into a folder and give it as data_dir, or into a folder mnist and set '
-    'GDLAB_DATA to the folder that holds it'
+    f'{", ".join(MNIST_SHA256)} (or .gz) into a folder and give it as data_dir, or into a folder mnist and '
+    'set GDLAB_DATA to the folder that holds it'
   )

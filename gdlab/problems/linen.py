@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from gdlab.errors import InputError
 from gdlab.problems.adapters import PerExample, batch_length, call_flags, known_flags, probe, supervised
-from gdlab.problems.checks import as_examples, hashable
+from gdlab.problems.checks import as_examples
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
 
@@ -97,13 +97,12 @@ def from_linen(
     name: what reports call the problem; the module's class by default.
 
   Raises:
-    InputError: `module` is not an instance or not hashable; the data is no such pair; a label is out of range;
-      the loss or a metric is not per example.
+    InputError: `module` is not an instance or not hashable; the data is no such pair; a label is out of
+      range; the loss or a metric is not per example.
   """
   if not isinstance(module, nn.Module):
     raise InputError(f'module must be an instance of flax.linen.Module, got {module!r}')
   train = as_examples('data', data)
-  hashable('module', module)
   shapes, structure = jax.tree.flatten(probe(train.inputs, 1))
   flags = known_flags(inspect.signature(type(module).__call__).parameters)
   model = LinenModel(module, flags, tuple(shapes), structure)

@@ -22,6 +22,7 @@ class LogisticLoss:
   l2: float
 
   def __call__(self, params: Array, examples: Examples) -> Array:
+    """Returns float[B]."""
     logits = examples.inputs @ params
     if params.ndim == 1:
       losses = optax.sigmoid_binary_cross_entropy(logits, examples.targets.astype(logits.dtype))
@@ -45,11 +46,11 @@ def logistic_regression(
   $z_i = x_i^\top w$. C > 2 classes, W in R^{d x C}:
   $\ell_i(W) = \log \sum_c e^{z_{ic}} - z_{i y_i} + \frac\lambda2 \lVert W \rVert^2$ with $z_i = W^\top x_i$.
 
-  Known: $\mu = \lambda$ (approached far from 0); $L = \lambda_{\max}(X^\top X/N)/4 + \lambda$ for two classes,
-  attained at w = 0, and with 1/2 for 1/4 an upper bound for more (Böhning, "Multinomial logistic regression
-  algorithm", 1992); where lambda > 0, the minimiser and minimum by Newton's method in float64. Where
-  lambda = 0 these are None: separable data have no minimiser. A Newton step solves with the dense Hessian,
-  fine up to a few thousand weights.
+  Known: $\mu = \lambda$ (approached far from 0); $L = \lambda_{\max}(X^\top X/N)/4 + \lambda$ for two
+  classes, attained at w = 0, and with 1/2 for 1/4 an upper bound for more (Böhning, "Multinomial logistic
+  regression algorithm", 1992); where lambda > 0, the minimiser and minimum by Newton's method in float64.
+  Where lambda = 0 these are None: separable data have no minimiser. A Newton step solves with the dense
+  Hessian, fine up to a few thousand weights.
 
   Args:
     features: float[N, d]; an intercept is a column of ones.
@@ -132,8 +133,8 @@ def _newton(
 ) -> np.ndarray:
   """Newton's method on a strongly convex function, down to rounding.
 
-  The step is halved until the gradient's norm falls: the Newton direction descends on that norm at the rate of
-  the norm itself, and unlike the value it can be compared down to the minimum. Ends when no step helps.
+  The step is halved until the gradient's norm falls: the Newton direction descends on that norm at the rate
+  of the norm itself, and unlike the value it can be compared down to the minimum. Ends when no step helps.
   """
   slope = gradient(point)
   while True:
@@ -153,6 +154,8 @@ def _labelled(features_name: str, features: Any, labels_name: str, labels: Any) 
   if not jnp.issubdtype(vector.dtype, jnp.integer):
     raise InputError(f'{labels_name} must have an integer dtype, got {vector.dtype}')
   if vector.shape != (matrix.shape[0],):
-    raise InputError(f'{labels_name} must have shape [N] = ({matrix.shape[0]},) as {features_name} has '
-                     f'{matrix.shape[0]} rows, got {vector.shape}')
+    raise InputError(
+      f'{labels_name} must have shape [N] = ({matrix.shape[0]},) as {features_name} has '
+      f'{matrix.shape[0]} rows, got {vector.shape}'
+    )
   return Examples(matrix, vector.astype(jnp.int32))

@@ -83,10 +83,11 @@ class PatchConv(nn.Module):
 
 
 class CNN(nn.Module):
-  """A small convolutional network: blocks of PatchConv, [BatchNorm], activation, 2x2 average pooling; then Dense.
+  """A small CNN: blocks of PatchConv, [BatchNorm], activation, 2x2 max pooling; then Dense.
 
-  Pooling by averages, as in LeNet-5 (LeCun et al., "Gradient-based learning applied to document recognition",
-  1998), which needs no window primitive; a last odd row or column is left out.
+  Pooling is a reshape and a maximum, which needs no window primitive: a last odd row or column is left out,
+  and equal maxima share the gradient. After LeNet-5 (LeCun et al., "Gradient-based learning applied to document
+  recognition", 1998).
 
   Attributes:
     features: number of channels of each block, whole numbers >= 1.
@@ -125,11 +126,13 @@ class CNN(nn.Module):
     """
     x = _as_images(inputs)
     if min(x.shape[1:3]) < 2 ** len(self.features):
-      raise InputError(f'images must be at least {2 ** len(self.features)} pixels wide and high for '
-                       f'{len(self.features)} blocks, got inputs of shape {inputs.shape}')
+      raise InputError(
+        f'images must be at least {2 ** len(self.features)} pixels wide and high for '
+        f'{len(self.features)} blocks, got inputs of shape {inputs.shape}'
+      )
     for channels in self.features:
       x = PatchConv(channels, self.kernel_size)(x)
-      x = _average_pool(_norm_and_activation(self, x, train, mask))
+      x = _max_pool(_norm_and_activation(self, x, train, mask))
     x = nn.Dropout(self.dropout_rate, deterministic=not train)(x.reshape(x.shape[0], -1))
     return nn.Dense(self.num_outputs, param_dtype=_param_dtype())(x)
 
@@ -144,11 +147,11 @@ def _norm_and_activation(model: MLP | CNN, x: Array, train: bool, mask: Array | 
   return model.activation(x)
 
 
-def _average_pool(x: Array) -> Array:
-  """Means over 2x2 blocks: [B, H, W, C] to [B, H//2, W//2, C]."""
+def _max_pool(x: Array) -> Array:
+  """Maxima over 2x2 blocks: [B, H, W, C] to [B, H//2, W//2, C]."""
   batch, height, width, channels = x.shape[0], x.shape[1] // 2, x.shape[2] // 2, x.shape[3]
   blocks = x[:, : 2 * height, : 2 * width].reshape(batch, height, 2, width, 2, channels)
-  return blocks.mean(axis=(2, 4))
+  return blocks.max(axis=(2, 4))
 
 
 def _as_images(inputs: Array) -> Array:
@@ -159,7 +162,7 @@ def _as_images(inputs: Array) -> Array:
     return inputs[..., None]
   side = math.isqrt(inputs.shape[-1])
   if inputs.ndim != 2 or side * side != inputs.shape[-1]:
-    raise InputError(f'inputs must be [B, H, W, C], [B, H, W] or [B, H*H] for a CNN, got shape {inputs.shape}')
+    raise InputError(f'inputs must be [B, H, W, C], [B, H, W] or [B, H*H], got shape {inputs.shape}')
   return inputs.reshape(-1, side, side, 1)
 
 

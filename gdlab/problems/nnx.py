@@ -81,11 +81,11 @@ def from_nnx(
   r"""The problem of minimising the mean loss of a Flax NNX module over `data`.
 
   $f(\theta) = \frac1N \sum_i \ell(\mathrm{module}_\theta(x_i), y_i)$. The parameters are the module's
-  `nnx.Param`s; its other variables (BatchNorm's statistics, your own) are the model's state. The module is set
-  to training or evaluation mode with its `train()` and `eval()` and called as `module(inputs)`, with those of
-  `train=`, `deterministic=`, `use_running_average=` and `mask=` that its `__call__` names. `mask`, bool[B], is
-  False on padding; a module with BatchNorm hands it on in a shape that broadcasts (`mask[:, None]` for features
-  [B, F]). Every call restarts the module's random streams from the key given to `Problem.loss`.
+  `nnx.Param`s; its other variables (BatchNorm's statistics, your own) are the model's state. The module is
+  set to training or evaluation mode with its `train()` and `eval()` and called as `module(inputs)`, with
+  those of `train=`, `deterministic=`, `use_running_average=` and `mask=` that its `__call__` names. `mask`,
+  bool[B], is False on padding; a module with BatchNorm hands it on in a shape that broadcasts (`mask[:, None]`
+  for features [B, F]). Every call restarts the module's random streams from the key given to `Problem.loss`.
 
   Parameters and state are nested dictionaries of arrays; `nnx.update(module, params, dict(model_state))` puts
   them back into a module.
@@ -101,8 +101,8 @@ def from_nnx(
     (['bias', 'kernel'], ())
 
   Args:
-    make_module: makes the module, all of its randomness from the given `nnx.Rngs`. Give the same function, not
-      an equal one, to build a problem again without compiling again.
+    make_module: makes the module, all of its randomness from the given `nnx.Rngs`. Give the same function,
+      not an equal one, to build a problem again without compiling again.
     data: as for `from_linen`.
     loss: as for `from_linen`.
     test: held-out examples like `data`.
@@ -119,9 +119,9 @@ def from_nnx(
   module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
   if not isinstance(module, nnx.Module):
     raise InputError(f'make_module must return an nnx.Module, got {module!r}')
-  graphdef, streams, _ = nnx.split(module, nnx.RngState, ...)
   flags = known_flags(inspect.signature(type(module).__call__).parameters)
-  model = NnxModel(make_module, flags, graphdef, nnx.to_pure_dict(streams))
+  streams = nnx.to_pure_dict(nnx.state(module, nnx.RngState))
+  model = NnxModel(make_module, flags, nnx.graphdef(module), streams)
   return supervised(model, train, loss, test=test, metrics=metrics, name=name or type(module).__name__)
 
 

@@ -14,7 +14,7 @@ _DEFAULT_EXAMPLES = 1024
 
 
 class QuadraticExamples(NamedTuple):
-  """One example per noise vector. The eigenvalues are repeated so that they are data and not part of a program."""
+  """One example per noise vector. The eigenvalues are repeated so as to be data and not part of a program."""
 
   eigenvalues: Array  # float[N, d], equal rows
   noise: Array  # float[N, d], xi_i
@@ -30,7 +30,7 @@ def quadratic(
 ) -> Problem:
   r"""A quadratic with finite-sum gradient noise whose mean and covariance are exact.
 
-  $f(x) = \frac12 \sum_j \lambda_j x_j^2$ is the mean of $\ell_i(x) = f(x) + \xi_i^\top x$ over N examples with
+  $f(x) = \frac12 \sum_j \lambda_j x_j^2$ is the mean of $\ell_i(x) = f(x) + \xi_i^\top x$ over N examples,
   $\sum_i \xi_i = 0$ and $\frac1N \sum_i \xi_i \xi_i^\top = \mathrm{diag}(\sigma^2)$, both to rounding: the
   $\xi_i$ are the rows of an orthonormal basis of N random centred columns, scaled. So the gradient of a batch
   of B examples has covariance $\mathrm{diag}(\sigma^2)/B$ drawn with replacement, and
@@ -44,7 +44,7 @@ def quadratic(
 
   Args:
     eigenvalues: float[d] >= 0, of the diagonal Hessian.
-    noise: sigma^2 >= 0, the variance of one example's gradient noise, for all directions or for each, float[d].
+    noise: sigma^2 >= 0, the variance of one example's gradient noise, for all directions or each, float[d].
     num_examples: N, at least d + 1; by default 1 without noise and else 1024, or d + 1 if that is more.
       Without noise all examples are equal.
     start: initial point, float[d]; None draws it from N(0, initial_scale^2) with the run's init stream.
@@ -57,7 +57,7 @@ def quadratic(
   size = curvatures.shape[0]
   variances = _nonnegative_vector('noise', np.full(size, noise) if np.ndim(noise) == 0 else noise)
   if variances.shape != (size,):
-    raise InputError(f'noise must be one variance or one per eigenvalue, shape ({size},), got {variances.shape}')
+    raise InputError(f'noise must be one variance or one per eigenvalue, ({size},), got {variances.shape}')
   noisy = bool((variances > 0).any())
   if num_examples is None:
     num_examples = max(_DEFAULT_EXAMPLES, size + 1) if noisy else 1

@@ -19,6 +19,7 @@ class RidgeLoss:
   l2: float
 
   def __call__(self, params: Array, examples: Examples) -> Array:
+    """Returns float[B]."""
     residuals = examples.inputs @ params - examples.targets
     return residuals**2 / 2 + self.l2 / 2 * jnp.sum(params**2)
 
@@ -69,7 +70,7 @@ def linear_regression(
 
 
 def _solve(features: np.ndarray, targets: np.ndarray, l2: float) -> Known:
-  """The normal equations, solved as least squares of the stacked system, which does not square its condition."""
+  """The normal equations, solved as stacked least squares, which does not square their condition."""
   count, size = features.shape
   # Without the zero rows the least-squares problem is the same; they are left out where l2 = 0.
   rows = [features / np.sqrt(count), np.sqrt(l2) * np.eye(size)] if l2 else [features / np.sqrt(count)]
@@ -83,6 +84,8 @@ def _solve(features: np.ndarray, targets: np.ndarray, l2: float) -> Known:
 def _float_examples(features_name: str, features: Any, targets_name: str, targets: Any) -> Examples:
   matrix, vector = as_matrix(features_name, features), as_array(targets_name, targets)
   if vector.shape != (matrix.shape[0],):
-    raise InputError(f'{targets_name} must have shape [N] = ({matrix.shape[0]},) as {features_name} has '
-                     f'{matrix.shape[0]} rows, got {vector.shape}')
+    raise InputError(
+      f'{targets_name} must have shape [N] = ({matrix.shape[0]},) as {features_name} has '
+      f'{matrix.shape[0]} rows, got {vector.shape}'
+    )
   return Examples(matrix, vector.astype(default_float()))
