@@ -146,5 +146,6 @@ def test_importing_gdlab_is_silent_and_starts_no_backend():
   assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
 
 
-def test_the_version_is_in_the_changelog():
+def test_the_version_is_the_same_everywhere():
+  assert gdlab.__version__ == PROJECT['version']
   assert f'## [{PROJECT["version"]}]' in (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
