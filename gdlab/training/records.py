@@ -62,13 +62,21 @@ def to_dataset(
 
 def provenance() -> dict[str, str | int]:
   """Versions, device and git revision, as attributes that NetCDF can hold."""
-  versions = {f'version_{name}': metadata.version(name) for name in ('jax', 'jaxlib', 'optax', 'flax', 'gdlab')}
+  versions = {f'version_{name}': _version(name) for name in ('jax', 'jaxlib', 'optax', 'flax', 'gdlab')}
   return versions | {
     'version_python': platform.python_version(),
     'device': jax.devices()[0].device_kind,
     'backend': jax.default_backend(),
     'git_revision': _git_revision(),
   }
+
+
+def _version(distribution: str) -> str:
+  """The installed version, 'unknown' for a package that is imported from a checkout without being installed."""
+  try:
+    return metadata.version(distribution)
+  except metadata.PackageNotFoundError:
+    return 'unknown'
 
 
 def _run_names(ids: np.ndarray) -> np.ndarray:
