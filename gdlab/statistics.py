@@ -101,6 +101,7 @@ def bootstrap(
     if used.size == 1 or np.isnan(estimate):
       return unknown._replace(estimate=estimate)
     if np.all(used == used[0]):
+      # Resampled sums of equal values differ in their last bits, and BCa then puts low above high.
       return unknown._replace(estimate=estimate, low=estimate, high=estimate)
     result = scipy.stats.bootstrap(
       (used,),

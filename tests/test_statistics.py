@@ -37,14 +37,15 @@ class BootstrapTest(parameterized.TestCase):
     interval = statistics.bootstrap(scipy.stats.expon.ppf((np.arange(30) + 0.5) / 30))
     self.assertGreater(interval.high - interval.estimate, 1.2 * (interval.estimate - interval.low))
 
-  def test_infinite_values_give_the_percentiles_of_the_exact_bootstrap_law(self):
-    # The 5**5 equally likely resamples of [1, 2, 3, 4, inf] give the exact law of the median. The ends of an
-    # 80 % interval, its 10 % and 90 % points, are far inside steps of that discrete law (P(median <= 1) =
-    # 0.058, <= 2: 0.317, <= 4: 0.942), so 9999 resamples hit the same steps: 0.042 is 14 standard errors.
+  @parameterized.parameters(0.8, 0.92)
+  def test_infinite_values_give_the_percentiles_of_the_exact_bootstrap_law(self, confidence):
+    # The 5**5 equally likely resamples of [1, 2, 3, 4, inf] give the exact law of the median. Its steps are
+    # at 0.058, 0.317, 0.683 and 0.942, at least 0.018 from the ends asked for (0.1 and 0.9; 0.04 and 0.96): with
+    # 9999 resamples that is 9 standard errors, so the same steps are hit.
     values = [1.0, 2.0, 3.0, 4.0, np.inf]
     law = np.sort([np.median(resample) for resample in itertools.product(values, repeat=5)])
-    exact = law[int(0.1 * law.size)], law[int(0.9 * law.size)]
-    interval = statistics.bootstrap(values, np.median, confidence=0.8)
+    exact = [law[int(tail * law.size)] for tail in ((1 - confidence) / 2, (1 + confidence) / 2)]
+    interval = statistics.bootstrap(values, np.median, confidence=confidence)
     self.assertEqual((interval.estimate, interval.low, interval.high), (3.0, *exact))
 
   def test_one_infinite_value_makes_the_mean_infinite_but_not_its_low_end(self):
@@ -52,7 +53,9 @@ class BootstrapTest(parameterized.TestCase):
     self.assertEqual((interval.estimate, interval.high), (np.inf, np.inf))
     self.assertBetween(interval.low, 0, 18)
 
-  @parameterized.parameters(([2.5] * 7, 2.5), ([np.inf] * 3, np.inf), ([0.0, 0.0], 0.0))
+  @parameterized.parameters(
+    ([2.5] * 7, 2.5), ([np.inf] * 3, np.inf), ([0.0, 0.0], 0.0), ([0.1] * 13, np.mean([0.1] * 13))
+  )
   def test_equal_values_give_an_interval_without_width(self, values, value):
     interval = statistics.bootstrap(values)
     self.assertEqual(interval, (value, value, value, 0.95, len(values), 0))
@@ -79,6 +82,13 @@ class BootstrapTest(parameterized.TestCase):
     interval = statistics.bootstrap([1.0, np.inf, -np.inf])
     self.assertTrue(math.isnan(interval.estimate))
     self.assertEqual(interval[1:3], UNBOUNDED)
+
+  def test_statistic_undefined_on_some_resamples_is_unbounded(self):
+    # One resample in 9 of three values is constant.
+    interval = statistics.bootstrap(
+      [1.0, 2.0, 4.0], lambda sample: np.mean(sample) if np.ptp(sample) else np.nan
+    )
+    self.assertEqual(interval[:3], (7 / 3, *UNBOUNDED))
 
   def test_statistic_without_axis_equals_one_with(self):
     values = np.random.default_rng(3).normal(size=9)
