@@ -40,8 +40,8 @@ class BootstrapTest(parameterized.TestCase):
   @parameterized.parameters(0.8, 0.92)
   def test_infinite_values_give_the_percentiles_of_the_exact_bootstrap_law(self, confidence):
     # The 5**5 equally likely resamples of [1, 2, 3, 4, inf] give the exact law of the median. Its steps are
-    # at 0.058, 0.317, 0.683 and 0.942, at least 0.018 from the ends asked for (0.1 and 0.9; 0.04 and 0.96): with
-    # 9999 resamples that is 9 standard errors, so the same steps are hit.
+    # at 0.058, 0.317, 0.683 and 0.942, at least 0.018 from the ends asked for (0.1 and 0.9; 0.04 and 0.96):
+    # with 9999 resamples that is 9 standard errors, so the same steps are hit.
     values = [1.0, 2.0, 3.0, 4.0, np.inf]
     law = np.sort([np.median(resample) for resample in itertools.product(values, repeat=5)])
     exact = [law[int(tail * law.size)] for tail in ((1 - confidence) / 2, (1 + confidence) / 2)]
@@ -101,10 +101,10 @@ class BootstrapTest(parameterized.TestCase):
     self.assertNotEqual(statistics.bootstrap(values, seed=5), statistics.bootstrap(values, seed=6))
 
   @parameterized.parameters(
-    (dict(values=[[1.0, 2.0]]), r'one dimension.*\(1, 2\)'),
-    (dict(values=['a', 'b']), 'values must be real numbers'),
-    (dict(values=[1.0, 2.0], confidence=95), 'confidence'),
-    (dict(values=[1.0, 2.0], num_resamples=0), 'num_resamples'),
+    ({'values': [[1.0, 2.0]]}, r'one dimension.*\(1, 2\)'),
+    ({'values': ['a', 'b']}, 'values must be real numbers'),
+    ({'values': [1.0, 2.0], 'confidence': 95}, 'confidence'),
+    ({'values': [1.0, 2.0], 'num_resamples': 0}, 'num_resamples'),
   )
   def test_refuses(self, arguments, message):
     with self.assertRaisesRegex(InputError, message):
