@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.errors import InputError
-from gdlab.problems.checks import as_examples, check_alike, check_labels, hashable
+from gdlab.problems.checks import as_examples, check_alike, check_labels, default_float, hashable
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
 PerExample: TypeAlias = Callable[[PyTree, PyTree], Array]  # (outputs, targets) -> float[B]
@@ -44,7 +44,13 @@ class ModelInit:
 
   def __call__(self, key: Key) -> tuple[PyTree, PyTree]:
     """Draws `(params, model_state)`."""
-    return self.model.init(key)
+    params, model_state = self.model.init(key)
+
+    def widen(leaf: Array) -> Array:
+      # Flax fixes BatchNorm's statistics at float32, and then assigns float64 ones to them for float64 inputs.
+      return leaf.astype(default_float()) if leaf.dtype == jnp.float32 else leaf
+
+    return params, jax.tree.map(widen, model_state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +68,8 @@ class ModelLoss:
     # NaN and spoil the gradient, so the model sees such a part unmasked, and its change of state is undone.
     real = jnp.any(mask)
     outputs, updated = self.model.train(params, model_state, examples.inputs, mask | ~real, key)
-
-    def keep(new: Array, old: Array) -> Array:
-      # Flax's BatchNorm declares float32 statistics and returns float64 ones for float64 inputs; a scan's
-      # carry must not change its type.
-      return jnp.where(real, new, old).astype(old.dtype)
-
-    return self.loss(outputs, examples.targets), jax.tree.map(keep, updated, model_state)
+    kept = jax.tree.map(lambda new, old: jnp.where(real, new, old), updated, model_state)
+    return self.loss(outputs, examples.targets), kept
 
 
 @dataclasses.dataclass(frozen=True)

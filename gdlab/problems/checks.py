@@ -38,13 +38,13 @@ def as_array(name: str, value: Any) -> Array:
     raise InputError(f'{name} must have a leading axis of examples, got the scalar {value!r}')
   if array.shape[0] == 0:
     raise InputError(f'{name} must hold at least one example, got an array of shape {array.shape}')
-  if not floating:
-    return jnp.asarray(array)
-  array = array.astype(default_float())
-  if not (finite := np.isfinite(array)).all():
-    index = tuple(int(i) for i in np.argwhere(~finite)[0])
-    raise InputError(f'{name} must be finite, got {array[index]} at index {index}')
-  return jnp.asarray(array)
+  if floating:
+    array = array.astype(default_float(), copy=False)
+    if not (finite := np.isfinite(array)).all():
+      index = tuple(int(i) for i in np.argwhere(~finite)[0])
+      raise InputError(f'{name} must be finite, got {array[index]} at index {index}')
+  # Not asarray, which on a CPU may share memory that the caller goes on writing to.
+  return jnp.array(array)
 
 
 def as_examples(name: str, data: Any) -> Examples:

@@ -86,8 +86,8 @@ class CNN(nn.Module):
   """A small CNN: blocks of PatchConv, [BatchNorm], activation, 2x2 max pooling; then Dense.
 
   Pooling is a reshape and a maximum, which needs no window primitive: a last odd row or column is left out,
-  and equal maxima share the gradient. After LeNet-5 (LeCun et al., "Gradient-based learning applied to document
-  recognition", 1998).
+  and equal maxima share the gradient. After LeNet-5 (LeCun et al., "Gradient-based learning applied to
+  document recognition", 1998).
 
   Attributes:
     features: number of channels of each block, whole numbers >= 1.

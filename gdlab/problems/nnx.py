@@ -84,8 +84,9 @@ def from_nnx(
   `nnx.Param`s; its other variables (BatchNorm's statistics, your own) are the model's state. The module is
   set to training or evaluation mode with its `train()` and `eval()` and called as `module(inputs)`, with
   those of `train=`, `deterministic=`, `use_running_average=` and `mask=` that its `__call__` names. `mask`,
-  bool[B], is False on padding; a module with BatchNorm hands it on in a shape that broadcasts (`mask[:, None]`
-  for features [B, F]). Every call restarts the module's random streams from the key given to `Problem.loss`.
+  bool[B], is False on padding; a module with BatchNorm hands it on in a shape that broadcasts
+  (`mask[:, None]` for features [B, F]). Every call restarts the module's random streams from the key given
+  to `Problem.loss`.
 
   Parameters and state are nested dictionaries of arrays; `nnx.update(module, params, dict(model_state))` puts
   them back into a module.
