@@ -5,6 +5,7 @@ from gdlab.training.evaluate import evaluate
 from gdlab.training.lane import DIVERGED, RUNNING
 from gdlab.training.plan import Plan, use_all_cores
 from gdlab.training.progress import progress_bar
+from gdlab.training.records import provenance
 from gdlab.training.run import run, sweep
 from gdlab.training.store import load, save
 
@@ -16,6 +17,7 @@ __all__ = [
   'evaluate',
   'load',
   'progress_bar',
+  'provenance',
   'run',
   'save',
   'streams',

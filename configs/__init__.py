@@ -1,0 +1,1 @@
+"""Configurations of the studies: each module has `get_config()`."""

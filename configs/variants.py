@@ -1,0 +1,60 @@
+"""Batch, stochastic and mini-batch descent compared on scikit-learn's digits (claims V1-V13).
+
+    python -m experiments.variants --config=configs/variants.py --workdir=runs/variants
+
+Time on 2 CPU cores: TIME_HERE. Expected: every verdict of the table in the README.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The study's configuration."""
+  config = ml_collections.ConfigDict()
+  config.dataset = 'digits'
+  config.hidden = (64,)  # widths of the multilayer perceptron's hidden layers
+  config.num_seeds = 16
+  config.num_tuning_seeds = 4  # of other ids than the study's
+
+  # The arms. Full batch is always among them; the three of the title are 1, `mini_batch` and full.
+  config.batch_sizes = (1, 8, 32, 128, 512)
+  config.mini_batch = 32
+  config.learning_rates = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # tried by every arm
+  config.epochs = 20  # equal examples: this many passes
+  config.min_updates = 400  # for arms that make fewer in that many passes
+  config.target_loss = 0.3  # training loss whose first crossing is compared (V6)
+  config.target_accuracy = 0.9  # test accuracy whose first crossing is compared (V12)
+
+  config.timing = ml_collections.ConfigDict()
+  config.timing.repeats = 15
+  config.timing.seconds = 0.05  # of one repeat of one batch size
+  config.timing.powers = (32, 64, 128)  # against their neighbours (V10)
+  config.timing.offset = 4  # how far the neighbours are
+
+  config.noise = ml_collections.ConfigDict()
+  config.noise.num_examples = 1437  # the law holds for any population; the Gram matrix is quadratic in it
+  config.noise.num_batches = 500  # drawn for each batch size and seed
+
+  config.smoothness = ml_collections.ConfigDict()
+  config.smoothness.learning_rate = 0.03  # one for the three variants
+  config.smoothness.num_updates = 200
+
+  config.floor = ml_collections.ConfigDict()
+  config.floor.learning_rates = (0.002, 0.005, 0.01, 0.02, 0.05)
+  config.floor.l2 = 0.03
+  config.floor.epochs = 40
+
+  config.convex = ml_collections.ConfigDict()
+  config.convex.l2 = 0.1
+  config.convex.num_steps = 800
+  config.convex.num_seeds = 4
+
+  config.stream = ml_collections.ConfigDict()
+  config.stream.drift = 0.03  # standard deviation of the target weights' random walk per example
+  config.stream.noise = 0.1  # standard deviation of the targets' noise
+  config.stream.learning_rates = (0.003, 0.01, 0.03, 0.1)
+
+  config.paths = ml_collections.ConfigDict()
+  config.paths.start = (3.0, 3.0)  # from the minimiser
+  config.paths.num_updates = 60
+  return config

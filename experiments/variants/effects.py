@@ -1,0 +1,174 @@
+"""Effects of the claims, measured from the stored results: pure functions from Datasets to Intervals."""
+
+import numpy as np
+import xarray as xr
+
+import gdlab
+from experiments.variants.arms import TUNING_IDS
+from experiments.variants.study import Study
+from gdlab import statistics, theory
+from gdlab.statistics import Interval
+
+def identity(study: Study, name: str) -> Interval:
+  """The largest error of an identity over the seeds."""
+  return statistics.exactly(study.results['identities'].error.sel(identity=name).max())
+
+
+def variance_ratio(study: Study, replacement: str) -> Interval:
+  """Measured variance over the exact law, geometric mean over the batch sizes below N, by seed."""
+  noise = study.results['noise']
+  population = int(noise.attrs['num_examples'])
+  sizes = [int(size) for size in noise.batch_size if size < population]
+  measured = noise.variance.sel(replacement=replacement, batch_size=sizes)
+  law = xr.concat(
+    [
+      theory.mean_variance(noise.covariance_trace, size, population if replacement == 'without' else None)
+      for size in sizes
+    ],
+    xr.Variable('batch_size', sizes),
+  )
+  return statistics.bootstrap(np.exp(np.log(measured / law).mean('batch_size')))
+
+
+def full_batch_variance(study: Study) -> Interval:
+  """The variance of the whole population's estimate over that of one example: zero but for rounding."""
+  noise = study.results['noise']
+  full = noise.variance.sel(replacement='without', batch_size=noise.attrs['num_examples'])
+  return statistics.exactly(abs(full / noise.covariance_trace).max())
+
+
+def miscounted(study: Study) -> Interval:
+  """Cases in which an epoch was not ceil(N/B) updates with every example drawn once."""
+  counts = study.results['counts']
+  expected = [
+    theory.updates_per_epoch(int(n), int(b)) for n, b in zip(counts.num_examples, counts.batch_size, strict=True)
+  ]
+  wrong = (counts.updates != expected) | (counts.least_draws != 1) | (counts.most_draws != 1)
+  return statistics.exactly(int(wrong.sum()), num=counts.sizes['case'])
+
+
+def time_ratio(study: Study, slow: int, fast: int) -> Interval:
+  """Time per update of one batch size over another's, paired by repeat."""
+  seconds = study.clock.seconds_per_update
+  return statistics.paired_log_ratio(
+    seconds.sel(batch_size=slow).values, seconds.sel(batch_size=fast).values
+  )
+
+
+def rough_difference(study: Study, rough: int, smooth: int) -> Interval:
+  """The difference in the share of updates after which the training loss had risen."""
+  share = rising_share(study.results['smoothness'].train_loss)
+  return statistics.paired_interval(share.sel(batch_size=rough), share.sel(batch_size=smooth))
+
+
+def rising_share(loss: xr.DataArray) -> xr.DataArray:
+  """The share of steps between records at which the loss rose."""
+  return (loss.diff('step') > 0).mean('step')
+
+
+def examples_ratio(study: Study, batch_size: int) -> Interval:
+  """Examples that full batch needs to reach the target loss over those that a smaller batch needs.
+
+  A full-batch run that never reaches it counts with all its examples, so the ratio is then a lower bound; a
+  small-batch run that never reaches it has no ratio.
+  """
+  full = _crossing(study, 'examples', study.full, 'examples')
+  small = _crossing(study, 'examples', batch_size, 'examples')
+  return statistics.paired_log_ratio(full.time, np.where(small.censored, np.nan, small.time))
+
+
+def _crossing(study: Study, kind: str, batch_size: int, clock: str) -> statistics.Crossing:
+  """When an arm first reached the target loss: in examples or in updates."""
+  runs = study.arm(kind, batch_size)
+  return statistics.first_crossing(runs[clock].values, runs.train_loss.values, study.config.target_loss)
+
+
+def loss_ratio(study: Study, kind: str) -> Interval:
+  """Training loss of full batch over that of the mini-batch, each at its best rate, at equal budget."""
+  return statistics.paired_log_ratio(
+    study.at(kind, study.full, 'train_loss'), study.at(kind, study.mini, 'train_loss')
+  )
+
+
+def floor_slope(study: Study) -> Interval:
+  """The log-log slope of the late excess loss in the learning rate."""
+  return statistics.loglog_slope(study.results['floor'].learning_rate, late_excess(study.results['floor']))[1]
+
+
+def late_excess(floor: xr.Dataset) -> np.ndarray:
+  """The mean excess loss over the last quarter of the run, [seed, learning rate]; NaN where the run diverged."""
+  late = floor.excess.isel(step=slice(-(floor.sizes['step'] // 4), None)).mean('step')
+  running = floor.status.isel(step=-1) == gdlab.RUNNING
+  return late.where(running).transpose('seed', 'learning_rate').values
+
+
+def late_rises(study: Study) -> Interval:
+  """The share of the last quarter's evaluations at which the loss had risen, mean over rates, by seed."""
+  late = study.results['floor'].train_loss.isel(step=slice(-(study.results['floor'].sizes['step'] // 4), None))
+  return statistics.bootstrap(rising_share(late).mean('learning_rate').values)
+
+
+def middle_gain(study: Study) -> Interval:
+  """Test accuracy at equal time: the best batch size in 32-256 minus the best outside, chosen by tuning runs."""
+
+  def best(sizes: list[int]) -> int:
+    return min(sizes, key=lambda size: study.tuned_at('time', size, 'train_loss'))
+
+  inside = best([size for size in study.sizes if 32 <= size <= 256])
+  outside = best([size for size in study.sizes if not 32 <= size <= 256])
+  return statistics.paired_interval(
+    study.at('time', inside, 'test_accuracy'), study.at('time', outside, 'test_accuracy')
+  )
+
+
+def power_gain(study: Study) -> Interval:
+  """Time per example of the neighbours of powers of two over that of the powers, geometric mean, by repeat."""
+  offset, seconds = study.config.timing.offset, study.clock.seconds_per_update
+  per_example = np.log(seconds / seconds.batch_size)
+  gains = [
+    (per_example.sel(batch_size=power - offset) + per_example.sel(batch_size=power + offset)) / 2
+    - per_example.sel(batch_size=power)
+    for power in study.config.timing.powers
+  ]
+  return statistics.bootstrap(np.exp(sum(gains) / len(gains)).values)
+
+
+def worst_contraction(study: Study, problem: str) -> Interval:
+  """The largest factor of the gap in one step at rate 1/L, over the bound 1 - mu/L."""
+  convex = study.results['convex'].sel(problem=problem)
+  gap = convex.gap.sel(rate_times_smoothness=1.0)
+  start = gap.isel(step=0, drop=True)
+  # Below this the gap is rounding: the loss itself is known to eps only.
+  factors = (gap / gap.shift(step=1)).where(gap.shift(step=1) > 1e-9 * start)
+  return statistics.exactly(factors.max() / convex.bound)
+
+
+def remaining_gap(study: Study, problem: str, rate: float) -> Interval:
+  """The largest gap at the end over the gap at the start, at a rate times L."""
+  gap = study.results['convex'].gap.sel(problem=problem, rate_times_smoothness=rate)
+  remaining = gap.isel(step=-1) / gap.isel(step=0)
+  return statistics.exactly(remaining.max() if rate < 2 else remaining.min())
+
+
+def accuracy_time_ratio(study: Study) -> Interval:
+  """Seconds to the target test accuracy, full batch over mini-batch; a full-batch run that never gets there
+  counts with all its time."""
+  times = {}
+  for size in (study.full, study.mini):
+    runs = study.arm('time', size)
+    crossing = statistics.first_crossing(
+      runs.updates.values * study.seconds(size), -runs.test_accuracy.values, -study.config.target_accuracy
+    )
+    times[size] = crossing
+  mini = np.where(times[study.mini].censored, np.nan, times[study.mini].time)
+  return statistics.paired_log_ratio(times[study.full].time, mini)
+
+
+def tracking_ratio(study: Study, drifts: bool) -> Interval:
+  """Squared error of the refitted full batch over that of single-example descent, second half of the stream."""
+  stream = study.results['stream']
+  stream = stream.isel(drift=1 if drifts else 0, example=slice(stream.sizes['example'] // 2, None)).mean('example')
+  tuning = stream.sel(seed=stream.seed >= TUNING_IDS)
+  chosen = stream.sel(seed=stream.seed < TUNING_IDS)
+  single = chosen.single.sel(learning_rate=tuning.single.mean('seed').idxmin('learning_rate'), drop=True)
+  return statistics.paired_log_ratio(chosen.full, single)

@@ -1,0 +1,87 @@
+"""The stored results, with the questions that several claims, pictures and the table ask of them."""
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import xarray as xr
+
+import gdlab
+from experiments.variants import arms
+
+Results: TypeAlias = Mapping[str, xr.Dataset]
+
+
+class Study:
+  """The stored results with the questions that several claims ask of them."""
+
+  def __init__(self, config, results: Results):
+    self.config, self.results = config, results
+    self.clock = results['timing']
+    self.num_examples = int(results['timing'].attrs['num_examples'])
+    self.sizes = arms.arms(config, self.num_examples)
+    self.mini, self.full = config.mini_batch, self.num_examples
+    self.time_budget = arms.time_budget(config, self.num_examples, self.clock)
+
+  def seconds(self, batch_size: int) -> float:
+    """Median seconds per update."""
+    return float(arms.median_seconds(self.clock).sel(batch_size=batch_size))
+
+  def budget(self, kind: str, batch_size: int) -> float:
+    """Updates that an arm has for equal examples or for equal time."""
+    return arms.budget(self.config, self.num_examples, self.clock, batch_size, kind)
+
+  def rate(self, kind: str, batch_size: int) -> float:
+    """The rate tuned for equal examples or for equal time."""
+    tuned = self.results[f'tuning_b{batch_size}']
+    return arms.best_rates(self.config, self.num_examples, self.clock, tuned, batch_size)[kind]
+
+  def arm(self, kind: str, batch_size: int) -> xr.Dataset:
+    """The arm's runs at that rate."""
+    return self.results[f'arm_b{batch_size}'].sel(learning_rate=self.rate(kind, batch_size))
+
+  def at(self, kind: str, batch_size: int, variable: str) -> xr.DataArray:
+    """A variable at the end of that budget, by seed; NaN where the run diverged before."""
+    runs = arms.value_at(self.arm(kind, batch_size)[[variable, 'status']], self.budget(kind, batch_size))
+    return runs[variable].where(runs.status == gdlab.RUNNING)
+
+  def tuned_at(self, kind: str, batch_size: int, variable: str) -> float:
+    """A variable at the end of that budget in the tuning runs at the tuned rate, mean over their seeds."""
+    runs = self.results[f'tuning_b{batch_size}'].sel(learning_rate=self.rate(kind, batch_size))
+    return float(arms.value_at(runs[variable], self.budget(kind, batch_size)).mean('seed'))
+
+  def num_seeds(self, claim: str) -> int:
+    """Seeds behind a claim's finding; for timings the repeats, for what has no randomness 1."""
+    if claim in ('V4', 'V10'):
+      return 1 if claim == 'V4' else self.clock.sizes['repeat']
+    return self.results['convex'].sizes['seed'] if claim == 'V11' else int(self.config.num_seeds)
+
+  def conditions(self, claim: str) -> str:
+    """Under which problem, model and settings a claim was tested, in words."""
+    config, sizes = self.config, 'x'.join(str(width) for width in config.hidden)
+    image = f'{self.clock.attrs["problem"]}, {self.num_examples} training images'
+    network = f'{image}, multilayer perceptron with hidden layer {sizes}, plain gradient descent'
+    machine = f'{self.clock.attrs["device"]}, compiled loop'
+    tuned = f'rate of each arm the best of {len(config.learning_rates)} on {config.num_tuning_seeds} other seeds'
+    return {
+      'V1': f'{network}, 20 steps in float64',
+      'V2': f'{network}, initial parameters, {config.noise.num_batches} batches drawn for each size and seed, '
+      f'population of {self.results["noise"].attrs["num_examples"]}',
+      'V3': f'{network}, initial parameters, B={self.mini}, float64',
+      'V4': 'reshuffled batches, counted by running the sampler',
+      'V5': f'{network}; B=1, {self.mini}, {self.full}; time: {machine}; smoothness: common rate '
+      f'{config.smoothness.learning_rate}, first {config.smoothness.num_updates} updates',
+      'V6': f'{network}, target training loss {config.target_loss}, {tuned}',
+      'V7': f'{network}, {config.epochs} epochs, {tuned}',
+      'V8': f'{image}, multinomial logistic regression with l2={config.floor.l2}, B=1 reshuffled, rates '
+      f'{min(config.floor.learning_rates)} to {max(config.floor.learning_rates)}, {config.floor.epochs} epochs',
+      'V9': f'{network}; {self.time_budget:.3g} s of one lane each ({machine}); B in {self.sizes}; {tuned}',
+      'V10': f'{network}; {machine}; B={list(config.timing.powers)} against B-{config.timing.offset} and '
+      f'B+{config.timing.offset}; seeds are repeats',
+      'V11': f'{image}; linear (is it a 0?) and multinomial logistic regression with l2={config.convex.l2}; '
+      f'float64, {config.convex.num_steps} steps',
+      'V12': f'{network}; {self.clock.attrs["data_megabytes"]:.1f} MB of data on one device ({machine}); target test '
+      f'accuracy {config.target_accuracy}; {tuned}',
+      'V13': f'{self.clock.attrs["problem"]} images as a stream of {self.results["stream"].sizes["example"]}, linear '
+      f'targets whose weights walk by {config.stream.drift} per example and coordinate; full batch refitted exactly '
+      'on all examples so far',
+    }[claim]

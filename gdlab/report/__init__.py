@@ -1,0 +1,64 @@
+"""Reports: one self-contained HTML page that tells a study to someone who has not read its code."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jinja2
+
+from gdlab.claims import Finding
+
+
+class Table(NamedTuple):
+  """A table: the heads of its columns, and rows of cells already formatted."""
+
+  heads: Sequence[str]
+  rows: Sequence[Sequence[str]]
+
+
+class Section(NamedTuple):
+  """A part of the page.
+
+  Attributes:
+    heading: its title.
+    text: paragraphs in plain words.
+    svg: a picture as an <svg> element, or ''.
+    caption: what the picture shows.
+    table: a table, or None.
+  """
+
+  heading: str
+  text: Sequence[str] = ()
+  svg: str = ''
+  caption: str = ''
+  table: Table | None = None
+
+
+def page(
+  title: str, *, lead: Sequence[str], sections: Sequence[Section], findings: Sequence[Finding], facts: Table, command: str
+) -> str:
+  """Renders a report.
+
+  Args:
+    title: of the page.
+    lead: what was asked and what came out, in a few sentences.
+    sections: pictures, tables and words, in order.
+    findings: the graded claims.
+    facts: where the results come from (versions, machine, plan).
+    command: what reproduces it.
+
+  Returns:
+    The HTML of a page that needs no other file.
+  """
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('gdlab.report', '.'), autoescape=True, undefined=jinja2.StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True,
+  )
+  environment.filters['number'] = number
+  return environment.get_template('page.html.jinja').render(
+    title=title, lead=lead, sections=sections, findings=findings, facts=facts, command=command
+  )
+
+
+def number(value: float) -> str:
+  """Three significant figures."""
+  return f'{value:.3g}' if abs(value) < 1e5 else f'{value:.2e}'
