@@ -5,7 +5,7 @@ from gdlab.problems.linen import from_linen
 from gdlab.problems.logistic import logistic_regression
 from gdlab.problems.models import CNN, MLP, PatchConv
 from gdlab.problems.nnx import from_nnx
-from gdlab.problems.quadratic import quadratic
+from gdlab.problems.quadratics import quadratic
 from gdlab.problems.regression import linear_regression
 
 __all__ = [

@@ -47,7 +47,7 @@ class ModelInit:
     params, model_state = self.model.init(key)
 
     def widen(leaf: Array) -> Array:
-      # Flax fixes BatchNorm's statistics at float32, and then assigns float64 ones to them for float64 inputs.
+      # Flax fixes BatchNorm's statistics at float32, and then assigns float64 ones for float64 inputs.
       return leaf.astype(default_float()) if leaf.dtype == jnp.float32 else leaf
 
     return params, jax.tree.map(widen, model_state)

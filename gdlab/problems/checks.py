@@ -47,6 +47,13 @@ def as_array(name: str, value: Any) -> Array:
   return jnp.array(array)
 
 
+def as_pair(name: str, data: Any) -> Examples:
+  """Returns a pair (inputs, targets) as Examples, its parts unchecked; raises InputError if it is no pair."""
+  if not (isinstance(data, (tuple, list)) and len(data) == 2):
+    raise InputError(f'{name} must be a pair (inputs, targets), got {_short(data)}')
+  return Examples(*data)
+
+
 def as_examples(name: str, data: Any) -> Examples:
   """Returns a pair (inputs, targets) of pytrees of arrays as Examples whose leaves share the leading axis N.
 
@@ -57,11 +64,10 @@ def as_examples(name: str, data: Any) -> Examples:
   Raises:
     InputError: not a pair, a leaf refused by `as_array`, or leaves of different length.
   """
-  if not (isinstance(data, (tuple, list)) and len(data) == 2):
-    raise InputError(f'{name} must be a pair (inputs, targets), got {_short(data)}')
-  if not jax.tree.leaves(data[0]):
-    raise InputError(f'{name}.inputs must hold at least one array, got {_short(data[0])}')
-  pairs, treedef = jax.tree_util.tree_flatten_with_path(Examples(*data))
+  examples = as_pair(name, data)
+  if not jax.tree.leaves(examples.inputs):
+    raise InputError(f'{name}.inputs must hold at least one array, got {_short(examples.inputs)}')
+  pairs, treedef = jax.tree_util.tree_flatten_with_path(examples)
   leaves = [as_array(f'{name}{jax.tree_util.keystr(path)}', leaf) for path, leaf in pairs]
   lengths = {f'{name}{jax.tree_util.keystr(path)}': leaf.shape[0] for (path, _), leaf in zip(pairs, leaves)}
   if len(set(lengths.values())) != 1:
@@ -88,12 +94,16 @@ def check_labels(name: str, labels: Array, num_classes: int) -> None:
     )
 
 
-def as_matrix(name: str, value: Any) -> Array:
-  """Returns `value` as float[N, d] with d >= 1; raises InputError if it is not."""
-  array = as_array(name, value)
-  if array.ndim != 2 or array.shape[1] == 0:
-    raise InputError(f'{name} must have shape [N, d] with d >= 1, got {array.shape}')
-  return array.astype(default_float())
+def as_rows(data: tuple[Any, Any], inputs_name: str, targets_name: str) -> Examples:
+  """Returns inputs float[N, d] with d >= 1 and targets [N]; raises InputError if they are not such."""
+  inputs, targets = as_array(inputs_name, data[0]), as_array(targets_name, data[1])
+  if inputs.ndim != 2 or inputs.shape[1] == 0:
+    raise InputError(f'{inputs_name} must have shape [N, d] with d >= 1, got {inputs.shape}')
+  if targets.shape != inputs.shape[:1]:
+    raise InputError(
+      f'{targets_name} must have shape {inputs.shape[:1]}, one per row of {inputs_name}, got {targets.shape}'
+    )
+  return Examples(inputs.astype(default_float()), targets)
 
 
 def nonnegative(name: str, value: Any) -> float:

@@ -105,7 +105,8 @@ def classification(
   model: nn.Module | Callable[[nnx.Rngs], nnx.Module], train: Examples, test: Examples, name: str
 ) -> Problem:
   """Softmax classification with a Linen module or an NNX factory; metrics 'loss' and 'accuracy'."""
-  if not (isinstance(model, nn.Module) or callable(model)) or isinstance(model, nnx.Module):
+  linen_class = isinstance(model, type) and issubclass(model, nn.Module)
+  if linen_class or isinstance(model, nnx.Module) or not (isinstance(model, nn.Module) or callable(model)):
     raise InputError(
       f'model must be an instance of flax.linen.Module or a function (nnx.Rngs) -> nnx.Module, got {model!r}'
     )

@@ -11,7 +11,7 @@ from scipy import special
 
 from gdlab.errors import InputError, check_count, check_real
 from gdlab.problems.analytic import NormalInit, PointwiseLoss, PointwiseMetrics
-from gdlab.problems.checks import as_array, as_examples, as_matrix, check_alike, check_labels, nonnegative
+from gdlab.problems.checks import as_pair, as_rows, check_alike, check_labels, nonnegative
 from gdlab.types import Array, Examples, Known, Problem
 
 
@@ -65,17 +65,15 @@ def logistic_regression(
   """
   l2 = nonnegative('l2', l2)
   initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
-  train = _labelled('features', features, 'labels', labels)
+  train = _with_labels(as_rows((features, labels), 'features', 'labels'), 'labels')
   if num_classes is None:
     num_classes = max(2, int(train.targets.max()) + 1)
   num_classes = check_count('num_classes', num_classes, minimum=2)
   check_labels('labels', train.targets, num_classes)
-  held_out = None
   if test is not None:
-    pair = as_examples('test', test)
-    held_out = _labelled('test.inputs', pair.inputs, 'test.targets', pair.targets)
-    check_alike(held_out, train)
-    check_labels('test.targets', held_out.targets, num_classes)
+    test = _with_labels(as_rows(as_pair('test', test), 'test.inputs', 'test.targets'), 'test.targets')
+    check_alike(test, train)
+    check_labels('test.targets', test.targets, num_classes)
   loss, size = LogisticLoss(l2), train.inputs.shape[1]
   return Problem(
     init=NormalInit((size,) if num_classes == 2 else (size, num_classes), initial_scale),
@@ -83,7 +81,7 @@ def logistic_regression(
     metrics=PointwiseMetrics((('loss', loss), ('accuracy', _hits))),
     name='logistic regression',
     train=train,
-    test=held_out,
+    test=test,
     known=_solve(np.asarray(train.inputs, np.float64), np.asarray(train.targets), num_classes, l2),
   )
 
@@ -149,13 +147,7 @@ def _newton(
       return point
 
 
-def _labelled(features_name: str, features: Any, labels_name: str, labels: Any) -> Examples:
-  matrix, vector = as_matrix(features_name, features), as_array(labels_name, labels)
-  if not jnp.issubdtype(vector.dtype, jnp.integer):
-    raise InputError(f'{labels_name} must have an integer dtype, got {vector.dtype}')
-  if vector.shape != (matrix.shape[0],):
-    raise InputError(
-      f'{labels_name} must have shape [N] = ({matrix.shape[0]},) as {features_name} has '
-      f'{matrix.shape[0]} rows, got {vector.shape}'
-    )
-  return Examples(matrix, vector.astype(jnp.int32))
+def _with_labels(examples: Examples, name: str) -> Examples:
+  if not jnp.issubdtype(examples.targets.dtype, jnp.integer):
+    raise InputError(f'{name} must have an integer dtype, got {examples.targets.dtype}')
+  return examples._replace(targets=examples.targets.astype(jnp.int32))

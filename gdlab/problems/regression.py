@@ -6,9 +6,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_real
+from gdlab.errors import check_real
 from gdlab.problems.analytic import NormalInit, PointwiseLoss, PointwiseMetrics
-from gdlab.problems.checks import as_array, as_examples, as_matrix, check_alike, default_float, nonnegative
+from gdlab.problems.checks import as_pair, as_rows, check_alike, default_float, nonnegative
 from gdlab.types import Array, Examples, Known, Problem
 
 
@@ -51,12 +51,10 @@ def linear_regression(
   """
   l2 = nonnegative('l2', l2)
   initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
-  train = _float_examples('features', features, 'targets', targets)
-  held_out = None
+  train = _with_float_targets(as_rows((features, targets), 'features', 'targets'))
   if test is not None:
-    pair = as_examples('test', test)
-    held_out = _float_examples('test.inputs', pair.inputs, 'test.targets', pair.targets)
-    check_alike(held_out, train)
+    test = _with_float_targets(as_rows(as_pair('test', test), 'test.inputs', 'test.targets'))
+    check_alike(test, train)
   loss = RidgeLoss(l2)
   return Problem(
     init=NormalInit((train.inputs.shape[1],), initial_scale),
@@ -64,7 +62,7 @@ def linear_regression(
     metrics=PointwiseMetrics((('loss', loss),)),
     name='linear regression',
     train=train,
-    test=held_out,
+    test=test,
     known=_solve(np.asarray(train.inputs, np.float64), np.asarray(train.targets, np.float64), l2),
   )
 
@@ -81,11 +79,5 @@ def _solve(features: np.ndarray, targets: np.ndarray, l2: float) -> Known:
   return Known(params, value, curvatures[-1], max(curvatures[0], np.float64(l2)))
 
 
-def _float_examples(features_name: str, features: Any, targets_name: str, targets: Any) -> Examples:
-  matrix, vector = as_matrix(features_name, features), as_array(targets_name, targets)
-  if vector.shape != (matrix.shape[0],):
-    raise InputError(
-      f'{targets_name} must have shape [N] = ({matrix.shape[0]},) as {features_name} has '
-      f'{matrix.shape[0]} rows, got {vector.shape}'
-    )
-  return Examples(matrix, vector.astype(default_float()))
+def _with_float_targets(examples: Examples) -> Examples:
+  return examples._replace(targets=examples.targets.astype(default_float()))

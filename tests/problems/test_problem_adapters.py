@@ -1,7 +1,7 @@
 """The Linen and the NNX adapter against one another, against Flax used by hand, and against NumPy.
 
-Problems built alike compile once, so the tests share few models and one shape of batch: most of the time here is
-the compiler's.
+Problems built alike compile once, so the tests share few models and one shape of batch: most of the time here
+is the compiler's.
 """
 
 import functools
