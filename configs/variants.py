@@ -13,6 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.dataset = 'digits'
   config.hidden = (64,)  # widths of the multilayer perceptron's hidden layers
+  config.first_seed = 100  # pilots had 0 and 1
   config.num_seeds = 16
   config.num_tuning_seeds = 4  # of other ids than the study's
 
@@ -52,7 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.stream = ml_collections.ConfigDict()
   config.stream.drift = 0.03  # standard deviation of the target weights' random walk per example
   config.stream.noise = 0.1  # standard deviation of the targets' noise
-  config.stream.learning_rates = (0.003, 0.01, 0.03, 0.1)
+  config.stream.learning_rates = (0.01, 0.03, 0.1, 0.3, 1.0)
 
   config.paths = ml_collections.ConfigDict()
   config.paths.start = (3.0, 3.0)  # from the minimiser

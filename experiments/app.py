@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import ml_collections
 import xarray as xr
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 import gdlab
@@ -38,7 +38,9 @@ class Workdir:
       with tempfile.TemporaryFile(dir=self.path / 'results'):
         pass
     except OSError as error:
-      raise InputError(f'workdir must be a folder that can be written, got {path}: {error.strerror}') from error
+      raise InputError(
+        f'workdir must be a folder that can be written, got {path}: {error.strerror}'
+      ) from error
     for file in sorted((self.path / 'results').glob('*.nc')):
       self._check_config(file, gdlab.load(file))
 
@@ -94,6 +96,7 @@ def main(study: Study, default_config: str, num_cells: Callable[[ml_collections.
       raise InputError(f'unexpected argument {argv[1]!r}; values are given as --flag=value')
     if not workdir_flag.value:
       raise InputError('--workdir=DIR is needed: the folder for results, figures and the report')
+    logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends the machine lacks
     gdlab.use_all_cores()
     config = config_flag.value
     study(config, Workdir(workdir_flag.value, config, num_cells(config)))
@@ -110,7 +113,7 @@ def _one_line(error: Exception) -> int:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-  """absl's parser with one-line errors, and with the nearest key for an unknown configuration key."""
+  """Absl's parser with one-line errors, and with the nearest key for an unknown configuration key."""
   try:
     return flags.FLAGS(argv)
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:

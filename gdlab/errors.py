@@ -17,14 +17,21 @@ class InputError(ValueError):
   """An argument, a file or a configuration that gdlab cannot accept. The message is one clear line."""
 
 
+def shown(value: Any) -> str:
+  """`repr(value)` on one line of bounded length, for messages."""
+  text = ' '.join(repr(value).split())
+  return text if len(text) <= 80 else f'{text[:77]}...'
+
+
 def check_count(name: str, value: Any, *, minimum: int = 1, maximum: int | None = None) -> int:
   """Returns `value` as an int if it is a whole number in [minimum, maximum]; raises InputError if not."""
   allowed = f'a whole number >= {minimum}' if maximum is None else f'a whole number in [{minimum}, {maximum}]'
   if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-    raise InputError(f'{name} must be {allowed}, got {value!r} of type {type(value).__name__}')
-  if value < minimum or (maximum is not None and value > maximum):
-    raise InputError(f'{name} must be {allowed}, got {value}')
-  return int(value)
+    raise InputError(f'{name} must be {allowed}, got {shown(value)} of type {type(value).__name__}')
+  number = int(value)
+  if number < minimum or (maximum is not None and number > maximum):
+    raise InputError(f'{name} must be {allowed}, got {number}')
+  return number
 
 
 def check_real(name: str, value: Any, *, above: float = -math.inf, below: float = math.inf) -> Any:
@@ -35,9 +42,9 @@ def check_real(name: str, value: Any, *, above: float = -math.inf, below: float 
   if isinstance(value, jax.core.Tracer):
     return value
   if isinstance(value, bool) or not (isinstance(value, numbers.Real) or getattr(value, 'shape', None) == ()):
-    raise InputError(f'{name} must be a real number in ({above}, {below}), got {value!r}')
+    raise InputError(f'{name} must be a real number in ({above}, {below}), got {shown(value)}')
   if not above < float(value) < below:
-    raise InputError(f'{name} must be a real number in ({above}, {below}), got {value!r}')
+    raise InputError(f'{name} must be a real number in ({above}, {below}), got {shown(value)}')
   return value
 
 
@@ -45,6 +52,5 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
   """The error for a name that is not among the known ones, with the nearest right name suggested."""
   known = sorted(known)
   near = difflib.get_close_matches(name, known, n=1)
-  hint = f'; did you mean {near[0]!r}?' if near else ''
-  return InputError(f'unknown {kind} {name!r}{hint} Known: {", ".join(known)}' if hint else
-                    f'unknown {kind} {name!r}. Known: {", ".join(known)}')
+  hint = f'; did you mean {near[0]!r}?' if near else '.'
+  return InputError(f'unknown {kind} {name!r}{hint} Known: {", ".join(known)}')

@@ -11,6 +11,15 @@ def take(examples: PyTree, indices: Array) -> PyTree:
   return jax.tree.map(lambda leaf: leaf[indices], examples)
 
 
+def real_indices(batch: Batch) -> Array:
+  """The batch's indices with padding pointed at the first real example, if there is one.
+
+  Whatever example the padding names could have an infinite derivative, and a cotangent of 0 times that is NaN.
+  """
+  mask = batch.weights != 0
+  return jnp.where(mask, batch.indices, batch.indices[jnp.argmax(mask)])
+
+
 def batch_loss(
   problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key
 ) -> tuple[Array, PyTree]:
@@ -27,6 +36,7 @@ def batch_loss(
     `(loss float[], model_state)`.
   """
   mask = batch.weights != 0
-  losses, model_state = problem.loss(params, model_state, take(problem.train, batch.indices), mask, key)
+  examples = take(problem.train, real_indices(batch))
+  losses, model_state = problem.loss(params, model_state, examples, mask, key)
   # where, not only the product: 0 * inf on a padding slot would be NaN.
   return jnp.sum(jnp.where(mask, batch.weights * losses, 0)), model_state

@@ -8,6 +8,7 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
-STYLE = {
+STYLE: dict[Any, Any] = {
   'axes.spines.right': False,
   'axes.spines.top': False,
   'axes.grid': True,
@@ -60,7 +61,9 @@ def band(axes: Axes, x: npt.ArrayLike, values: npt.ArrayLike, label: str, number
   axes.fill_between(x[seen], low, high, color=colour, alpha=0.2, linewidth=0)
 
 
-def spread(axes: Axes, x: npt.ArrayLike, values: npt.ArrayLike, label: str, number: int = 0, line: str = '-') -> None:
+def spread(
+  axes: Axes, x: npt.ArrayLike, values: npt.ArrayLike, label: str, number: int = 0, line: str = '-'
+) -> None:
   """Draws the median over seeds at few points, with bars over the middle 80 %.
 
   Args:
@@ -103,10 +106,14 @@ def surface(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLik
 
 
 def to_svg(figure: Figure) -> str:
-  """The figure as an <svg> element that scales with its page, the same bytes for the same figure."""
+  """The figure as an <svg> element that shrinks with its page, the same bytes for the same figure."""
   buffer = io.StringIO()
   with matplotlib.rc_context(STYLE):
     figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
   svg = buffer.getvalue()
-  svg = svg[svg.index('<svg') :]
-  return re.sub(r'(<svg[^>]*?) width="[^"]*"', r'\1', re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1', svg, count=1), count=1)
+  width, height = figure.get_size_inches()
+  # The page sets the width; the figure's own is the most it may take.
+  size = f'<svg style="width: 100%; max-width: {width:g}in; aspect-ratio: {width / height:.4f}"'
+  return re.sub(
+    r'<svg\b', size, re.sub(r' (?:width|height)="[^"]*pt"', '', svg[svg.index('<svg') :], count=2), count=1
+  )

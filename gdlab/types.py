@@ -109,7 +109,7 @@ class Problem:
     name: what reports call it.
     train: pytree of training examples; every leaf has the leading axis N.
     test: the same for held-out examples, or None.
-    known: what is known exactly about the training loss, or None.
+    known: what is known exactly about the training loss.
   """
 
   init: Callable[[Key], tuple[PyTree, PyTree]] = dataclasses.field(metadata={'static': True})
@@ -118,7 +118,7 @@ class Problem:
   name: str = dataclasses.field(metadata={'static': True})
   train: PyTree
   test: PyTree = None
-  known: Known | None = None
+  known: Known = dataclasses.field(default=Known())
 
   @property
   def num_examples(self) -> int:

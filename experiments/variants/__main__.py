@@ -6,6 +6,8 @@ import sys
 
 import ml_collections
 import rich
+import rich.box
+import rich.console
 import rich.table
 
 from experiments import app
@@ -57,13 +59,16 @@ def study(config: ml_collections.ConfigDict, workdir: app.Workdir) -> None:
 
 def _show(summary: Table, findings: list[Finding]) -> None:
   """Prints the table and the verdicts."""
-  table = rich.table.Table(*summary.heads, title='after equal examples, then after equal time')
+  console = rich.console.Console(width=max(110, rich.get_console().width))
+  table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+  for head in summary.heads:
+    table.add_column(head.replace(' ', '\n'), no_wrap=True)
   for row in summary.rows:
     table.add_row(*row)
-  verdicts = rich.table.Table('claim', 'verdict', 'effect', 'value')
+  verdicts = rich.table.Table('claim', 'verdict', 'value', 'effect', box=rich.box.SIMPLE_HEAD)
   for finding in findings:
-    verdicts.add_row(finding.id, str(finding.verdict), finding.effect_name, report.number(finding.effect))
-  rich.print(table, verdicts)
+    verdicts.add_row(finding.id, str(finding.verdict), report.number(finding.effect), finding.effect_name)
+  console.print(table, verdicts)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ Each function that takes `progress` measures one cell: it returns a Dataset that
 import math
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -18,7 +19,8 @@ from gdlab import problems, sampling, theory
 from gdlab.errors import unknown_name
 from gdlab.types import Algorithm, Problem, Sampler
 
-TUNING_IDS = 1_000_000  # seeds for tuning start here, the study's at 0
+Records = TypeVar('Records', xr.Dataset, xr.DataArray)
+TUNING_IDS = 1_000_000  # seeds for tuning start here, far from the study's
 
 
 def make_problem(config) -> Problem:
@@ -43,6 +45,16 @@ def descent(batch_size: int, num_examples: int) -> Callable[..., Algorithm]:
   return make
 
 
+def seeds(config) -> range:
+  """The ids of the study's seeds."""
+  return range(config.first_seed, config.first_seed + config.num_seeds)
+
+
+def tuning_seeds(config) -> range:
+  """The ids of the seeds that rates are tuned with."""
+  return range(TUNING_IDS, TUNING_IDS + config.num_tuning_seeds)
+
+
 def arms(config, num_examples: int) -> list[int]:
   """The batch sizes compared, full batch last."""
   return [size for size in config.batch_sizes if size < num_examples] + [num_examples]
@@ -52,7 +64,9 @@ def timing(config, problem: Problem, progress) -> xr.Dataset:
   """Seconds per update of every arm and of the neighbours of powers of two, interleaved repeats."""
   offset = config.timing.offset
   neighbours = [power + side for power in config.timing.powers for side in (-offset, 0, offset)]
-  sizes = sorted({*arms(config, problem.num_examples), *(size for size in neighbours if size <= problem.num_examples)})
+  sizes = sorted(
+    {*arms(config, problem.num_examples), *(size for size in neighbours if size <= problem.num_examples)}
+  )
   loops = [_timed_loop(problem, size, config.timing.seconds) for size in sizes]
   seconds = np.empty((config.timing.repeats, len(sizes)))
   for repeat in range(config.timing.repeats):
@@ -119,30 +133,33 @@ def time_budget(config, num_examples: int, clock: xr.Dataset) -> float:
 
 def tuning(config, problem: Problem, clock: xr.Dataset, batch_size: int, progress) -> xr.Dataset:
   """One arm at every learning rate, with the tuning seeds."""
-  seeds = range(TUNING_IDS, TUNING_IDS + config.num_tuning_seeds)
-  return _sweep(config, problem, clock, batch_size, config.learning_rates, seeds, progress)
+  return _sweep(config, problem, clock, batch_size, config.learning_rates, tuning_seeds(config), progress)
 
 
-def arm(config, problem: Problem, clock: xr.Dataset, tuned: xr.Dataset, batch_size: int, progress) -> xr.Dataset:
+def arm(
+  config, problem: Problem, clock: xr.Dataset, tuned: xr.Dataset, batch_size: int, progress
+) -> xr.Dataset:
   """One arm with the study's seeds, at the rates that were best at equal examples and at equal time."""
   rates = sorted(set(best_rates(config, problem.num_examples, clock, tuned, batch_size).values()))
-  return _sweep(config, problem, clock, batch_size, rates, config.num_seeds, progress)
+  return _sweep(config, problem, clock, batch_size, rates, seeds(config), progress)
 
 
-def _sweep(config, problem, clock, batch_size, rates, seeds, progress) -> xr.Dataset:
+def _sweep(config, problem, clock, batch_size, rates, ids, progress) -> xr.Dataset:
   epochs_in_updates = int(budget(config, problem.num_examples, clock, batch_size, 'examples'))
   return gdlab.sweep(
     problem,
     descent(batch_size, problem.num_examples),
     {'learning_rate': [float(rate) for rate in rates]},
     num_steps=horizon(config, problem.num_examples, clock, batch_size),
-    seeds=seeds,
+    seeds=ids,
     eval_every=max(1, epochs_in_updates // 60),
     progress=progress,
   ).assign_attrs(batch_size=batch_size)
 
 
-def best_rates(config, num_examples: int, clock: xr.Dataset, tuned: xr.Dataset, batch_size: int) -> dict[str, float]:
+def best_rates(
+  config, num_examples: int, clock: xr.Dataset, tuned: xr.Dataset, batch_size: int
+) -> dict[str, float]:
   """The rate of least mean training loss at equal examples and at equal time; a diverged run counts as infinite."""
   losses = tuned.train_loss.where(tuned.status == gdlab.RUNNING, np.inf)
 
@@ -153,6 +170,6 @@ def best_rates(config, num_examples: int, clock: xr.Dataset, tuned: xr.Dataset, 
   return {kind: best(kind) for kind in ('examples', 'time')}
 
 
-def value_at(values: xr.DataArray, step: float) -> xr.DataArray:
+def value_at(values: Records, step: float) -> Records:
   """Values at a step between records: those of the last record at or before it."""
   return values.sel(step=step, method='ffill')

@@ -1,7 +1,11 @@
 """V1-V13: statements and verdict rules, written before the runs, and the effects they are applied to.
 
-Thresholds are the smallest effects that matter: 5 % on a variance, 10 % on a loss, 2 % on a time, 5 points on a
-share of updates, 0.25 on a slope. Identities are held to 1e-10 in float64 (20 steps of a sum of N terms, each rounded at 2e-16).
+Thresholds are the smallest effects that matter: 5 % on a variance, 10 % on a loss or a roughness, 2 % on a time,
+0.25 on a slope. Identities are held to 1e-10 in float64: 20 steps of sums of N terms, each rounded at 2e-16.
+
+Pilot runs had the seeds 0 and 1, which the study does not use. They changed two things: V5 first counted the updates
+at which the loss rose, which was 0 for full batch and for mini-batches alike and so could not tell them apart; and
+the best rate of V13 lay at the end of the rates tried, to which larger ones were added.
 """
 
 from collections.abc import Callable
@@ -19,7 +23,11 @@ CLAIMS: dict[str, tuple[str, tuple[Effect, ...]]] = {
   'V1': (
     'The three variants are one update rule; only how many examples feed it differs.',
     (
-      ('distance of N examples in order from full batch', exact(0), lambda s: effects.identity(s, 'one_rule_in_order')),
+      (
+        'distance of N examples in order from full batch',
+        exact(0),
+        lambda s: effects.identity(s, 'one_rule_in_order'),
+      ),
       (
         'relative distance of N shuffled examples from full batch',
         exact(ROUNDING),
@@ -31,7 +39,11 @@ CLAIMS: dict[str, tuple[str, tuple[Effect, ...]]] = {
     'The variance of the gradient estimate falls as 1/B with replacement, and as (1-B/N)*N/(N-1)/B without; '
     'full batch has none.',
     (
-      ('variance over law, with replacement', within(0.95, 1.05), lambda s: effects.variance_ratio(s, 'with')),
+      (
+        'variance over law, with replacement',
+        within(0.95, 1.05),
+        lambda s: effects.variance_ratio(s, 'with'),
+      ),
       ('variance over law, without', within(0.95, 1.05), lambda s: effects.variance_ratio(s, 'without')),
       ('variance of full batch over that of one example', exact(1e-6), effects.full_batch_variance),
     ),
@@ -63,8 +75,16 @@ CLAIMS: dict[str, tuple[str, tuple[Effect, ...]]] = {
     (
       ('time per update, full over mini', greater_than(1), lambda s: effects.time_ratio(s, s.full, s.mini)),
       ('time per update, mini over single', greater_than(1), lambda s: effects.time_ratio(s, s.mini, 1)),
-      ('share of rising updates, mini minus full', greater_than(0.05), lambda s: effects.rough_difference(s, s.mini, s.full)),
-      ('share of rising updates, single minus mini', greater_than(0.05), lambda s: effects.rough_difference(s, 1, s.mini)),
+      (
+        'roughness of the loss curve, mini over full',
+        greater_than(1.1),
+        lambda s: effects.roughness_ratio(s, s.mini, s.full),
+      ),
+      (
+        'roughness of the loss curve, single over mini',
+        greater_than(1.1),
+        lambda s: effects.roughness_ratio(s, 1, s.mini),
+      ),
     ),
   ),
   'V6': (
@@ -94,7 +114,13 @@ CLAIMS: dict[str, tuple[str, tuple[Effect, ...]]] = {
   ),
   'V9': (
     'Batches of 32-256 are the best trade of wall-clock time against final quality.',
-    (('test accuracy at equal time, best in 32-256 minus best outside', greater_than(0), effects.middle_gain),),
+    (
+      (
+        'test accuracy at equal time, best in 32-256 minus best outside',
+        greater_than(0),
+        effects.middle_gain,
+      ),
+    ),
   ),
   'V10': (
     'Batch sizes that are powers of two run faster than their neighbours (64 against 60).',

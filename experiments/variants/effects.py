@@ -9,6 +9,7 @@ from experiments.variants.study import Study
 from gdlab import statistics, theory
 from gdlab.statistics import Interval
 
+
 def identity(study: Study, name: str) -> Interval:
   """The largest error of an identity over the seeds."""
   return statistics.exactly(study.results['identities'].error.sel(identity=name).max())
@@ -41,7 +42,8 @@ def miscounted(study: Study) -> Interval:
   """Cases in which an epoch was not ceil(N/B) updates with every example drawn once."""
   counts = study.results['counts']
   expected = [
-    theory.updates_per_epoch(int(n), int(b)) for n, b in zip(counts.num_examples, counts.batch_size, strict=True)
+    theory.updates_per_epoch(int(n), int(b))
+    for n, b in zip(counts.num_examples, counts.batch_size, strict=True)
   ]
   wrong = (counts.updates != expected) | (counts.least_draws != 1) | (counts.most_draws != 1)
   return statistics.exactly(int(wrong.sum()), num=counts.sizes['case'])
@@ -50,20 +52,20 @@ def miscounted(study: Study) -> Interval:
 def time_ratio(study: Study, slow: int, fast: int) -> Interval:
   """Time per update of one batch size over another's, paired by repeat."""
   seconds = study.clock.seconds_per_update
+  return statistics.paired_log_ratio(seconds.sel(batch_size=slow).values, seconds.sel(batch_size=fast).values)
+
+
+def roughness_ratio(study: Study, rough: int, smooth: int) -> Interval:
+  """The roughness of the training-loss curve of one batch size over that of another, paired by seed."""
+  loss = study.results['smoothness'].train_loss
   return statistics.paired_log_ratio(
-    seconds.sel(batch_size=slow).values, seconds.sel(batch_size=fast).values
+    roughness(loss.sel(batch_size=rough, drop=True)), roughness(loss.sel(batch_size=smooth, drop=True))
   )
 
 
-def rough_difference(study: Study, rough: int, smooth: int) -> Interval:
-  """The difference in the share of updates after which the training loss had risen."""
-  share = rising_share(study.results['smoothness'].train_loss)
-  return statistics.paired_interval(share.sel(batch_size=rough), share.sel(batch_size=smooth))
-
-
-def rising_share(loss: xr.DataArray) -> xr.DataArray:
-  """The share of steps between records at which the loss rose."""
-  return (loss.diff('step') > 0).mean('step')
+def roughness(loss: xr.DataArray) -> xr.DataArray:
+  """The standard deviation of the second differences of a curve: what is left when its trend is taken out."""
+  return loss.diff('step', n=2).std('step')
 
 
 def examples_ratio(study: Study, batch_size: int) -> Interval:
@@ -104,8 +106,11 @@ def late_excess(floor: xr.Dataset) -> np.ndarray:
 
 def late_rises(study: Study) -> Interval:
   """The share of the last quarter's evaluations at which the loss had risen, mean over rates, by seed."""
-  late = study.results['floor'].train_loss.isel(step=slice(-(study.results['floor'].sizes['step'] // 4), None))
-  return statistics.bootstrap(rising_share(late).mean('learning_rate').values)
+  late = study.results['floor'].train_loss.isel(
+    step=slice(-(study.results['floor'].sizes['step'] // 4), None)
+  )
+  rising = (late.diff('step') > 0).mean('step')
+  return statistics.bootstrap(rising.mean('learning_rate').values)
 
 
 def middle_gain(study: Study) -> Interval:
@@ -151,8 +156,10 @@ def remaining_gap(study: Study, problem: str, rate: float) -> Interval:
 
 
 def accuracy_time_ratio(study: Study) -> Interval:
-  """Seconds to the target test accuracy, full batch over mini-batch; a full-batch run that never gets there
-  counts with all its time."""
+  """Seconds to the target test accuracy, full batch over mini-batch.
+
+  A full-batch run that never gets there counts with all its time, so the ratio is then a lower bound.
+  """
   times = {}
   for size in (study.full, study.mini):
     runs = study.arm('time', size)
@@ -167,7 +174,9 @@ def accuracy_time_ratio(study: Study) -> Interval:
 def tracking_ratio(study: Study, drifts: bool) -> Interval:
   """Squared error of the refitted full batch over that of single-example descent, second half of the stream."""
   stream = study.results['stream']
-  stream = stream.isel(drift=1 if drifts else 0, example=slice(stream.sizes['example'] // 2, None)).mean('example')
+  stream = stream.isel(drift=1 if drifts else 0, example=slice(stream.sizes['example'] // 2, None)).mean(
+    'example'
+  )
   tuning = stream.sel(seed=stream.seed >= TUNING_IDS)
   chosen = stream.sel(seed=stream.seed < TUNING_IDS)
   single = chosen.single.sel(learning_rate=tuning.single.mean('seed').idxmin('learning_rate'), drop=True)

@@ -9,7 +9,7 @@ import optax
 import xarray as xr
 
 import gdlab
-from experiments.variants.arms import arms, descent
+from experiments.variants.arms import arms, descent, seeds
 from gdlab import analysis, objective, problems, sampling, theory
 from gdlab.types import Batch, Problem, Sampler
 
@@ -20,10 +20,12 @@ def identities(config, problem: Problem, progress) -> xr.Dataset:
   errors = np.empty((config.num_seeds, len(names)))
   with jax.enable_x64(True):
     wide = jax.tree.map(lambda leaf: leaf.astype(float) if leaf.dtype.kind == 'f' else leaf, problem)
-    for seed in range(config.num_seeds):
-      errors[seed] = [*_one_rule(wide, seed), *_means(wide, seed, config.mini_batch)]
-      progress(seed + 1, config.num_seeds)
-  return xr.Dataset({'error': (('seed', 'identity'), errors)}, {'seed': range(config.num_seeds), 'identity': list(names)})
+    for place, seed in enumerate(seeds(config)):
+      errors[place] = [*_one_rule(wide, seed), *_means(wide, seed, config.mini_batch)]
+      progress(place + 1, config.num_seeds)
+  return xr.Dataset(
+    {'error': (('seed', 'identity'), errors)}, {'seed': seeds(config), 'identity': list(names)}
+  )
 
 
 def _one_rule(problem: Problem, seed: int, num_steps: int = 20) -> list[float]:
@@ -79,7 +81,10 @@ def _distance(a, b) -> float:
 
 def counts(config, problem: Problem, progress) -> xr.Dataset:
   """Updates that a sampler needs until it has drawn every example, and how often it drew each."""
-  cases = [(problem.num_examples, size) for size in arms(config, problem.num_examples)] + [(10_000, 128), (32_000, 32)]
+  cases = [(problem.num_examples, size) for size in arms(config, problem.num_examples)] + [
+    (10_000, 128),
+    (32_000, 32),
+  ]
   rows = []
   for place, (num_examples, batch_size) in enumerate(cases):
     maker = sampling.full_batch() if batch_size == num_examples else sampling.reshuffle(batch_size)
@@ -109,7 +114,10 @@ def noise(config, problem: Problem, progress) -> xr.Dataset:
   """The variance of the gradient estimate over drawn batches, and the exact trace of the covariance."""
   population = min(config.noise.num_examples, problem.num_examples)
   subset = Problem(
-    problem.init, problem.loss, problem.metrics, problem.name,
+    problem.init,
+    problem.loss,
+    problem.metrics,
+    problem.name,
     jax.tree.map(lambda leaf: leaf[:population], problem.train),
   )
   sizes = [size for size in arms(config, problem.num_examples) if size < population] + [population]
@@ -117,16 +125,15 @@ def noise(config, problem: Problem, progress) -> xr.Dataset:
   samplers = [[make(size) for size in sizes] for make in makers.values()]
   values = np.empty((config.num_seeds, len(makers), len(sizes)))
   traces = np.empty(config.num_seeds)
-  for seed in range(config.num_seeds):
+  for place, seed in enumerate(seeds(config)):
     stream = gdlab.streams(jax.random.key(seed))
-    gram, trace = _centred_gram(subset, stream.init)
-    traces[seed] = trace
+    gram, traces[place] = _centred_gram(subset, stream.init)
     keys = jax.random.split(stream.order, config.noise.num_batches)
-    values[seed] = [[_mean_square(gram, keys, sampler) for sampler in row] for row in samplers]
-    progress(seed + 1, config.num_seeds)
+    values[place] = [[_mean_square(gram, keys, sampler) for sampler in row] for row in samplers]
+    progress(place + 1, config.num_seeds)
   return xr.Dataset(
     {'variance': (('seed', 'replacement', 'batch_size'), values), 'covariance_trace': ('seed', traces)},
-    {'seed': range(config.num_seeds), 'replacement': list(makers), 'batch_size': sizes},
+    {'seed': seeds(config), 'replacement': list(makers), 'batch_size': sizes},
     {'num_examples': population},
   )
 
@@ -136,7 +143,9 @@ def _centred_gram(problem: Problem, key):
   """Inner products of the centred per-example gradients at the initial parameters, [N, N], and their trace / N."""
   params, model_state = problem.init(key)
   gradients = analysis.per_example_gradients(problem, params, model_state, jax.random.fold_in(key, 1))
-  gradients = jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)], axis=1)
+  gradients = jnp.concatenate(
+    [leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(gradients)], axis=1
+  )
   centred = gradients - gradients.mean(axis=0, keepdims=True)
   gram = centred @ centred.T
   return gram, jnp.trace(gram) / gram.shape[0]
@@ -180,9 +189,9 @@ def convex(config, problem: Problem, progress) -> xr.Dataset:
         descent(target.num_examples, target.num_examples),
         {'learning_rate': [rate / float(known.smoothness) for rate in (1.0, 1.9, 2.1)]},
         num_steps=config.convex.num_steps,
-        seeds=config.convex.num_seeds,
+        seeds=seeds(config)[: config.convex.num_seeds],
         eval_every=1,
-        progress=lambda done, total, number=number: progress(number * total + done, 2 * total),
+        progress=functools.partial(_half, progress, number),
       )
       gap = (result.train_loss - float(known.value)).assign_coords(learning_rate=[1.0, 1.9, 2.1])
       bound = theory.contraction_rate(1 / known.smoothness, known.smoothness, known.strong_convexity)
@@ -190,10 +199,16 @@ def convex(config, problem: Problem, progress) -> xr.Dataset:
         xr.Dataset(
           {
             'gap': gap.rename(learning_rate='rate_times_smoothness'),
-            'bound': float(bound), 'smoothness': float(known.smoothness),
+            'bound': float(bound),
+            'smoothness': float(known.smoothness),
             'strong_convexity': float(known.strong_convexity),
           },
           attrs=result.attrs,
         )
       )
   return xr.concat(rows, xr.Variable('problem', ['linear', 'logistic']), combine_attrs='drop_conflicts')
+
+
+def _half(progress, number: int, done: int, total: int) -> None:
+  """Progress of the first (0) or second (1) of two equal halves."""
+  progress(number * total + done, 2 * total)

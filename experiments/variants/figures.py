@@ -11,7 +11,7 @@ from gdlab import plots, theory
 
 def name(study: Study, batch_size: int) -> str:
   """What a legend calls an arm."""
-  return {1: 'single example', study.full: f'full batch ({study.full})'}.get(batch_size, f'mini-batch {batch_size}')
+  return {1: 'single example', study.full: 'full batch'}.get(batch_size, f'mini-batch {batch_size}')
 
 
 def losses(study: Study) -> Figure:
@@ -40,7 +40,9 @@ def paths(study: Study) -> Figure:
       panel.plot(*track.values.T, color=plots.COLOURS[2 - number], marker='.', markersize=4, linewidth=1)
       panel.plot(*track.values[0], 'o', color='black', label='start')
       panel.plot(*result.minimiser.values, '*', color='black', markersize=11, label='minimum')
-      title = {1: 'single example', result.attrs['num_examples']: 'full batch'}.get(int(size), f'mini-batch {size}')
+      title = {1: 'single example', result.attrs['num_examples']: 'full batch'}.get(
+        int(size), f'mini-batch {size}'
+      )
       panel.set(title=title, xlabel='weight of component 1')
     axes[0].set_ylabel('weight of component 2')
     axes[0].legend()
@@ -72,11 +74,13 @@ def rates(study: Study) -> Figure:
     for panel, kind in zip(axes, ('examples', 'time'), strict=True):
       for number, size in enumerate(study.sizes):
         tuned = study.results[f'tuning_b{size}']
-        ends = tuned.train_loss.sel(step=study.budget(kind, size), method='ffill').transpose('seed', 'learning_rate')
+        ends = tuned.train_loss.sel(step=study.budget(kind, size), method='ffill').transpose(
+          'seed', 'learning_rate'
+        )
         plots.spread(panel, tuned.learning_rate, ends.values, f'B={size}', number)
       panel.set(xscale='log', yscale='log', xlabel='learning rate', title=f'after equal {kind}')
     axes[0].set_ylabel('training loss')
-    axes[0].legend()
+    axes[1].legend(loc='upper left', bbox_to_anchor=(1, 1))
   return figure
 
 
@@ -103,10 +107,14 @@ def floor(study: Study) -> Figure:
     for number, rate in enumerate(result.learning_rate.values):
       runs = result.sel(learning_rate=rate).isel(step=slice(1, None))
       plots.band(axes[0], runs.epoch.values, runs.excess.values, f'rate {rate:g}', number)
-    axes[0].set(yscale='log', xlabel='epochs', ylabel='training loss above its minimum', title='at a fixed rate')
+    axes[0].set(
+      yscale='log', xlabel='epochs', ylabel='training loss above its minimum', title='at a fixed rate'
+    )
     axes[0].legend(fontsize=8)
     plots.spread(axes[1], result.learning_rate, late_excess(result), 'last quarter', 0)
     axes[1].set(xscale='log', yscale='log', xlabel='learning rate', title='floor (mean of the last quarter)')
+    axes[1].set_xticks(result.learning_rate.values, [f'{rate:g}' for rate in result.learning_rate.values])
+    axes[1].minorticks_off()
   return figure
 
 
@@ -119,7 +127,9 @@ def convex(study: Study) -> Figure:
       for number, rate in enumerate(result.rate_times_smoothness.values):
         gap = chosen.gap.sel(rate_times_smoothness=rate)
         relative = (gap / gap.isel(step=0)).where(lambda value: value > 1e-14)
-        plots.band(panel, result.step.values, relative.transpose('seed', 'step').values, f'rate {rate:g}/L', number)
+        plots.band(
+          panel, result.step.values, relative.transpose('seed', 'step').values, f'rate {rate:g}/L', number
+        )
       bound = float(chosen.bound) ** result.step.values
       panel.plot(result.step, bound, color='black', linestyle='--', linewidth=1, label='(1 - mu/L)^k')
       panel.set(yscale='log', ylim=(1e-14, 1e3), xlabel='updates k', title=f'{problem} regression')
@@ -143,7 +153,9 @@ def stream(study: Study, window: int = 50) -> Figure:
       for number, (label, errors) in enumerate(arms.items()):
         smooth = errors.rolling(example=window, min_periods=1).mean().transpose('seed', 'example')
         plots.band(panel, np.arange(1, smooth.sizes['example'] + 1), smooth.values, label, number)
-      panel.set(yscale='log', xlabel='examples so far', title='source at rest' if drift == 0 else 'drifting source')
+      panel.set(
+        yscale='log', xlabel='examples so far', title='source at rest' if drift == 0 else 'drifting source'
+      )
     axes[0].set_ylabel(f'squared error, mean of {window}')
     axes[0].legend()
   return figure

@@ -13,10 +13,8 @@ from gdlab.theory import updates_per_epoch
 
 def summary(study: Study) -> Table:
   """Every arm: its updates, its time, its noise, and where it is after equal examples and after equal time."""
-  heads = (
-    'variant', 'updates per epoch', 'time per update (µs)', 'gradient variance', 'rate', 'loss', 'test accuracy',
-    'rate', 'loss', 'test accuracy',
-  )  # fmt: skip
+  ends = [f'{what} at equal {kind}' for kind in ('examples', 'time') for what in ('rate', 'loss', 'accuracy')]
+  heads = ['variant', 'updates per epoch', 'µs per update', 'gradient variance', *ends]
   return Table(heads, [_row(study, size) for size in study.sizes])
 
 
@@ -61,9 +59,8 @@ def render(study: Study, findings: Sequence[Finding], command: str) -> str:
     Section(
       'The arms at a glance',
       (
-        'Means over seeds. The first rate, loss and accuracy are after equal examples, the second after equal time, each at '
-        'the rate that tuning chose for it. The variance is that of the gradient estimate at the initial '
-        'parameters, without replacement.',
+        'Means over seeds; training loss and test accuracy, each at the rate that tuning chose for that budget. The '
+        'variance is that of the gradient estimate at the initial parameters, without replacement.',
       ),
       table=summary(study),
     ),
@@ -109,8 +106,8 @@ def render(study: Study, findings: Sequence[Finding], command: str) -> str:
     Section(
       'The floor of single-example descent',
       (
-        f'Multinomial logistic regression with l2 = {floor.l2}, whose minimum is known, so that what is left above it can '
-        'be measured (V8).',
+        f'Multinomial logistic regression with l2 = {floor.l2}, whose minimum is known, so that what is left above it '
+        'can be measured (V8).',
       ),
       plots.to_svg(figures.floor(study)),
     ),
@@ -150,7 +147,12 @@ def _facts(study: Study) -> Table:
   names += tuple(sorted(name for name in attributes if name.startswith('version_')))
   wall = sum(result.attrs['cell_wall_time_s'] for result in study.results.values())
   rows = [[name.replace('_', ' '), str(attributes[name])] for name in names]
-  diverged = sum(int((result.status.isel(step=-1) == gdlab.DIVERGED).sum()) for result in study.results.values() if 'status' in result)
+  diverged = sum(
+    int((result.status.isel(step=-1) == gdlab.DIVERGED).sum())
+    for result in study.results.values()
+    if 'status' in result
+  )
   return Table(
-    ('fact', 'value'), [*rows, ['runs that diverged, tuning included', str(diverged)], ['seconds of all cells', f'{wall:.0f}']]
+    ('fact', 'value'),
+    [*rows, ['runs that diverged, tuning included', str(diverged)], ['seconds of all cells', f'{wall:.0f}']],
   )

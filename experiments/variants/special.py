@@ -7,7 +7,7 @@ import optax
 import xarray as xr
 
 import gdlab
-from experiments.variants.arms import TUNING_IDS, descent
+from experiments.variants.arms import descent, seeds, tuning_seeds
 from experiments.variants.exact import flat_inputs, logistic
 from gdlab import problems, sampling
 from gdlab.types import Problem
@@ -20,8 +20,11 @@ def smoothness(config, problem: Problem, progress) -> xr.Dataset:
   for place, size in enumerate(sizes):
     make = descent(size, problem.num_examples)
     run = gdlab.run(
-      problem, make(config.smoothness.learning_rate), num_steps=config.smoothness.num_updates,
-      seeds=config.num_seeds, eval_every=1,
+      problem,
+      make(config.smoothness.learning_rate),
+      num_steps=config.smoothness.num_updates,
+      seeds=seeds(config),
+      eval_every=1,
     )
     runs.append(run[['train_loss', 'batch_loss', 'status']])
     progress(place + 1, len(sizes))
@@ -36,7 +39,7 @@ def floor(config, problem: Problem, progress) -> xr.Dataset:
     descent(1, convex.num_examples),
     {'learning_rate': [float(rate) for rate in config.floor.learning_rates]},
     num_steps=config.floor.epochs * convex.num_examples,
-    seeds=config.num_seeds,
+    seeds=seeds(config),
     eval_every=convex.num_examples // 2,
     progress=progress,
   )
@@ -52,9 +55,11 @@ def stream(config, problem: Problem, progress) -> xr.Dataset:
   """
   options = config.stream
   features = flat_inputs(problem)[:2000]
-  features = (features - features.mean(0)) / np.sqrt(np.mean(np.sum((features - features.mean(0)) ** 2, axis=1)))
+  features = (features - features.mean(0)) / np.sqrt(
+    np.mean(np.sum((features - features.mean(0)) ** 2, axis=1))
+  )
   drifts = (0.0, float(options.drift))
-  ids = [*range(config.num_seeds), *range(TUNING_IDS, TUNING_IDS + config.num_tuning_seeds)]
+  ids = [*seeds(config), *tuning_seeds(config)]
   single = np.empty((len(drifts), len(ids), len(options.learning_rates), len(features)))
   full = np.empty((len(drifts), len(ids), len(features)))
   for row, drift in enumerate(drifts):
@@ -65,7 +70,10 @@ def stream(config, problem: Problem, progress) -> xr.Dataset:
         arrivals,
         _online,
         {'learning_rate': [float(rate) for rate in options.learning_rates]},
-        num_steps=len(features), seeds=[seed], record_every=1, eval_every=len(features),
+        num_steps=len(features),
+        seeds=[seed],
+        record_every=1,
+        eval_every=len(features),
       )
       single[row, place] = 2 * run.batch_loss.isel(seed=0, step=slice(1, None))
       full[row, place] = _refitted(inputs, targets)
@@ -122,16 +130,26 @@ def paths(config, problem: Problem, progress) -> xr.Dataset:
   tracks = []
   for place, size in enumerate(sizes):
     run = gdlab.run(
-      plane, descent(size, plane.num_examples)(rate), num_steps=config.paths.num_updates,
-      seeds=config.num_seeds, eval_every=1, probes={'params': _params},
+      plane,
+      descent(size, plane.num_examples)(rate),
+      num_steps=config.paths.num_updates,
+      seeds=seeds(config),
+      eval_every=1,
+      probes={'params': _params},
     )
     tracks.append(run[['params', 'train_loss']])
     progress(place + 1, len(sizes))
   result = xr.concat(tracks, xr.Variable('batch_size', sizes), combine_attrs='drop_conflicts')
   axes, surface = _surface(plane, result.params.values.reshape(-1, 2))
-  return result.assign(
-    surface=(('y', 'x'), surface), minimiser=('params_0', np.asarray(plane.known.params)), minimum=float(plane.known.value)
-  ).assign_coords(x=axes[0], y=axes[1]).assign_attrs(learning_rate=rate, num_examples=plane.num_examples)
+  return (
+    result.assign(
+      surface=(('y', 'x'), surface),
+      minimiser=('params_0', np.asarray(plane.known.params)),
+      minimum=float(plane.known.value),
+    )
+    .assign_coords(x=axes[0], y=axes[1])
+    .assign_attrs(learning_rate=rate, num_examples=plane.num_examples)
+  )
 
 
 def _params(problem: Problem, state: gdlab.State):
@@ -151,5 +169,7 @@ def _surface(problem: Problem, points: np.ndarray, size: int = 90) -> tuple[list
   margin = 0.15 * (high - low)
   x, y = (np.linspace(low[i] - margin[i], high[i] + margin[i], size) for i in range(2))
   grid = jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2), jnp.float32)
-  losses = jax.jit(lambda problem, grid: jax.lax.map(lambda p: gdlab.evaluate(problem, p)['train_loss'], grid))
+  losses = jax.jit(
+    lambda problem, grid: jax.lax.map(lambda p: gdlab.evaluate(problem, p)['train_loss'], grid)
+  )
   return [x, y], np.asarray(losses(problem, grid)).reshape(size, size)

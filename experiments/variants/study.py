@@ -57,11 +57,14 @@ class Study:
 
   def conditions(self, claim: str) -> str:
     """Under which problem, model and settings a claim was tested, in words."""
-    config, sizes = self.config, 'x'.join(str(width) for width in config.hidden)
+    config = self.config
+    hidden = 'x'.join(str(width) for width in config.hidden)
     image = f'{self.clock.attrs["problem"]}, {self.num_examples} training images'
-    network = f'{image}, multilayer perceptron with hidden layer {sizes}, plain gradient descent'
+    network = f'{image}, multilayer perceptron with hidden layers {hidden}, plain gradient descent'
     machine = f'{self.clock.attrs["device"]}, compiled loop'
-    tuned = f'rate of each arm the best of {len(config.learning_rates)} on {config.num_tuning_seeds} other seeds'
+    tuned = (
+      f'rate of each arm the best of {len(config.learning_rates)} on {config.num_tuning_seeds} other seeds'
+    )
     return {
       'V1': f'{network}, 20 steps in float64',
       'V2': f'{network}, initial parameters, {config.noise.num_batches} batches drawn for each size and seed, '

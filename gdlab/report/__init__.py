@@ -34,7 +34,13 @@ class Section(NamedTuple):
 
 
 def page(
-  title: str, *, lead: Sequence[str], sections: Sequence[Section], findings: Sequence[Finding], facts: Table, command: str
+  title: str,
+  *,
+  lead: Sequence[str],
+  sections: Sequence[Section],
+  findings: Sequence[Finding],
+  facts: Table,
+  command: str,
 ) -> str:
   """Renders a report.
 
@@ -50,8 +56,11 @@ def page(
     The HTML of a page that needs no other file.
   """
   environment = jinja2.Environment(
-    loader=jinja2.PackageLoader('gdlab.report', '.'), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True,
+    loader=jinja2.PackageLoader('gdlab.report', '.'),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
   )
   environment.filters['number'] = number
   return environment.get_template('page.html.jinja').render(

@@ -70,9 +70,7 @@ def single() -> Sampler:
   return reshuffle(1)
 
 
-def _epochs(
-  batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], Array] | None
-) -> Sampler:
+def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], Array] | None) -> Sampler:
   """The epoch samplers' common form; `shuffles(epoch)` says whether that epoch begins with a permutation."""
   batch_size = check_count('batch_size', batch_size)
 

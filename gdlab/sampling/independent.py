@@ -13,7 +13,9 @@ def check_batch_size(batch_size: int, num_examples: int) -> None:
   """Raises InputError unless 1 <= batch_size <= num_examples, and there are examples at all."""
   check_count('num_examples', num_examples)
   if batch_size > num_examples:
-    raise InputError(f'batch_size must be a whole number in [1, {num_examples}] (the examples), got {batch_size}')
+    raise InputError(
+      f'batch_size must be a whole number in [1, {num_examples}] (the examples), got {batch_size}'
+    )
 
 
 class FullBatchState(NamedTuple):

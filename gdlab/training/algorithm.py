@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import InputError
+from gdlab.errors import InputError, shown
 from gdlab.estimators import batch_mean
 from gdlab.objective import batch_loss
 from gdlab.types import Algorithm, Estimator, Info, Key, Problem, PyTree, Sampler, State, Streams
@@ -53,11 +53,17 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
   """
   estimator = batch_mean() if estimator is None else estimator
   if not isinstance(sampler, Sampler):
-    raise InputError(f'sampler must be a gdlab Sampler such as gdlab.sampling.reshuffle(32), got {sampler!r}')
+    raise InputError(
+      f'sampler must be a gdlab Sampler such as gdlab.sampling.reshuffle(32), got {shown(sampler)}'
+    )
   if not isinstance(estimator, Estimator):
-    raise InputError(f'estimator must be a gdlab Estimator such as gdlab.estimators.batch_mean(), got {estimator!r}')
+    raise InputError(
+      f'estimator must be a gdlab Estimator such as gdlab.estimators.batch_mean(), got {shown(estimator)}'
+    )
   if not (callable(getattr(optimizer, 'init', None)) and callable(getattr(optimizer, 'update', None))):
-    raise InputError(f'optimizer must be an Optax gradient transformation such as optax.sgd(0.1), got {optimizer!r}')
+    raise InputError(
+      f'optimizer must be an Optax gradient transformation such as optax.sgd(0.1), got {shown(optimizer)}'
+    )
   transformation = optax.with_extra_args_support(optimizer)
 
   def init(key: Key | Streams, problem: Problem, params: PyTree = None) -> State:
@@ -97,7 +103,13 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
       gradient_evaluations=estimated.gradient_evaluations,
     )
     new_state = State(
-      state.step + 1, params, estimated.model_state, optimizer_state, estimator_state, sampler_state, state.key
+      state.step + 1,
+      params,
+      estimated.model_state,
+      optimizer_state,
+      estimator_state,
+      sampler_state,
+      state.key,
     )
     return new_state, info
 

@@ -19,7 +19,7 @@ def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict
   Returns:
     `{'train_loss': float[], 'test_loss': float[], ...}`, one entry per metric and data set.
   """
-  values = {}
+  values: dict[str, Array] = {}
   for split in ('train', 'test'):
     examples = getattr(problem, split)
     if examples is not None:

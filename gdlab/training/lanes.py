@@ -8,7 +8,7 @@ import jax
 from jax.sharding import AxisType, PartitionSpec
 
 from gdlab.training import lane as one
-from gdlab.training.plan import Plan
+from gdlab.training.plan import Layout
 from gdlab.training.seeds import stream_keys
 from gdlab.types import Algorithm, Array, Problem, PyTree
 
@@ -22,13 +22,13 @@ class Program(NamedTuple):
     make_algorithm: `(**hyperparameters) -> Algorithm`.
     structure: the hyperparameters that shape the program, as sorted (name, value) pairs.
     probes: (name, function) pairs evaluated beside the metrics.
-    plan: a resolved plan.
+    layout: how the lanes are laid out.
   """
 
   make_algorithm: Callable[..., Algorithm]
   structure: tuple[tuple[str, Any], ...]
   probes: tuple[tuple[str, one.Probe], ...]
-  plan: Plan
+  layout: Layout
 
   def algorithm(self, numbers: dict[str, Array]) -> Algorithm:
     """The lane's algorithm; `numbers` are its numeric hyperparameters, tracers inside a compiled call."""
@@ -42,7 +42,7 @@ def start(program: Program, problem: Problem, ids: Array, numbers: dict[str, Arr
   def start_lane(ids, numbers, problem):
     return one.start(program.algorithm(numbers), problem, stream_keys(ids), dict(program.probes))
 
-  return _over_lanes(program.plan, start_lane, (ids, numbers), (problem,))
+  return _over_lanes(program.layout, start_lane, (ids, numbers), (problem,))
 
 
 @functools.partial(jax.jit, static_argnames='program', donate_argnames='lanes')
@@ -59,30 +59,30 @@ def advance(
 
     return jax.lax.scan(through, lane, intervals)
 
-  return _over_lanes(program.plan, advance_lane, (lanes, numbers), (problem, intervals))
+  return _over_lanes(program.layout, advance_lane, (lanes, numbers), (problem, intervals))
 
 
-def pad(plan: Plan, num_lanes: int) -> int:
+def pad(layout: Layout, num_lanes: int) -> int:
   """The number of lanes that fills every block on every device; the surplus is dropped from the results."""
-  block = plan.num_devices * plan.lanes_at_once
+  block = layout.num_devices * layout.lanes_at_once
   return -(-num_lanes // block) * block
 
 
-def _over_lanes(plan: Plan, function: Callable[..., PyTree], lanes: PyTree, shared: PyTree) -> PyTree:
+def _over_lanes(layout: Layout, function: Callable[..., PyTree], lanes: PyTree, shared: PyTree) -> PyTree:
   """`function(*lane, *shared)` for every lane: sharded over devices, mapped over blocks, vmapped within one."""
 
   def on_device(lanes, shared):
     def one_lane(lane):
       return function(*lane, *shared)
 
-    if plan.lanes_at_once == 1:
+    if layout.lanes_at_once == 1:
       return jax.lax.map(one_lane, lanes)  # no vmap at all, so that every conditional is a branch
-    blocks = jax.tree.map(lambda leaf: leaf.reshape(-1, plan.lanes_at_once, *leaf.shape[1:]), lanes)
+    blocks = jax.tree.map(lambda leaf: leaf.reshape(-1, layout.lanes_at_once, *leaf.shape[1:]), lanes)
     results = jax.lax.map(jax.vmap(one_lane), blocks)
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
 
-  devices = jax.local_devices()[: plan.num_devices]
-  mesh = jax.make_mesh((plan.num_devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+  devices = jax.local_devices()[: layout.num_devices]
+  mesh = jax.make_mesh((layout.num_devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
   # Each device works on its own lanes and nothing is exchanged, so replication needs no checking.
   sharded = jax.shard_map(
     on_device,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 
-from gdlab.errors import InputError, check_count
+from gdlab.errors import InputError, check_count, shown
 
 
 class Plan(NamedTuple):
@@ -27,15 +27,23 @@ class Plan(NamedTuple):
 CALLS_PER_RUN = 16  # how often a run comes back to the host for progress when the plan does not say
 
 
-def resolve(plan: Plan | None, num_lanes: int, num_steps: int) -> Plan:
-  """The plan with every choice made.
+class Layout(NamedTuple):
+  """A plan with every choice made; fields as in `Plan`."""
+
+  lanes_at_once: int
+  num_devices: int
+  steps_per_call: int
+
+
+def resolve(plan: Plan | None, num_lanes: int, num_steps: int) -> Layout:
+  """Makes the choices that a plan leaves open.
 
   Raises:
     InputError: if a choice is not a whole number >= 1, or more devices are asked for than there are.
   """
   plan = Plan() if plan is None else plan
   if not isinstance(plan, Plan):
-    raise InputError(f'plan must be a gdlab.Plan or None, got {plan!r}')
+    raise InputError(f'plan must be a gdlab.Plan or None, got {shown(plan)}')
   for name, value in plan._asdict().items():
     if value is not None:
       check_count(f'plan.{name}', value)
@@ -45,7 +53,7 @@ def resolve(plan: Plan | None, num_lanes: int, num_steps: int) -> Plan:
   num_devices = plan.num_devices or min(available, num_lanes)
   lanes_per_device = -(-num_lanes // num_devices)
   by_rule = 1 if jax.default_backend() == 'cpu' else lanes_per_device
-  return Plan(
+  return Layout(
     lanes_at_once=plan.lanes_at_once or by_rule,
     num_devices=num_devices,
     steps_per_call=plan.steps_per_call or -(-num_steps // CALLS_PER_RUN),

@@ -48,19 +48,21 @@ def to_dataset(
   variables = {}
   for name, values in records.items():
     own = tuple(f'{name}_{number}' for number in range(values.ndim - len(dims)))
-    variables[name] = xr.Variable((*dims, *own), values, {'long_name': ATTRIBUTES[name]} if name in ATTRIBUTES else {})
+    variables[name] = xr.Variable(
+      (*dims, *own), values, {'long_name': ATTRIBUTES[name]} if name in ATTRIBUTES else {}
+    )
   codes = range(len(STATUS_MEANINGS))
   variables['status'].attrs |= {
     'flag_values': np.asarray(codes, np.int8),
     'flag_meanings': ' '.join(STATUS_MEANINGS),
   }
-  coordinates = {name: _storable(values) for name, values in axes.items()}
+  coordinates: dict[str, Any] = {name: _storable(values) for name, values in axes.items()}
   coordinates |= {'seed': _run_names(ids), 'step': steps}
   coordinates |= {f'{stream}_seed': ('seed', ids[:, column]) for column, stream in enumerate(Streams._fields)}
   return xr.Dataset(variables, coordinates, dict(attributes) | provenance())
 
 
-def provenance() -> dict[str, str | int]:
+def provenance() -> dict[str, str]:
   """Versions, device and git revision, as attributes that NetCDF can hold."""
   versions = {f'version_{name}': _version(name) for name in ('jax', 'jaxlib', 'optax', 'flax', 'gdlab')}
   return versions | {
@@ -94,7 +96,11 @@ def _git_revision() -> str:
   folder = pathlib.Path(__file__).parent
   try:
     answer = subprocess.run(
-      ['git', 'describe', '--always', '--dirty', '--abbrev=12'], cwd=folder, capture_output=True, text=True, check=True
+      ['git', 'describe', '--always', '--dirty', '--abbrev=12'],
+      cwd=folder,
+      capture_output=True,
+      text=True,
+      check=True,
     )
   except (OSError, subprocess.CalledProcessError):
     return 'unknown'

@@ -1,7 +1,7 @@
 """Seeds: which random streams a run gets."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -29,10 +29,7 @@ def seed_ids(seeds: Seeds) -> np.ndarray:
   """
   if isinstance(seeds, Mapping):
     return _from_mapping(seeds)
-  if isinstance(seeds, Sequence | np.ndarray) and not isinstance(seeds, str):
-    ids = _checked(seeds, 'seeds')
-  else:
-    ids = list(range(check_count('seeds', seeds)))
+  ids = _checked(seeds, 'seeds') if np.ndim(seeds) else [*range(check_count('seeds', seeds))]
   if len(set(ids)) != len(ids):
     raise InputError(f'seeds must be distinct, got {ids}')
   return np.repeat(np.asarray(ids, np.int32)[:, None], len(Streams._fields), axis=1)
@@ -42,7 +39,10 @@ def stream_keys(ids: Array) -> Streams:
   """The streams of one run from its ids int32[3]; stream k of id s is fold_in(fold_in(root, s), k)."""
   root = jax.random.key(0)
   return Streams(
-    *(jax.random.fold_in(jax.random.fold_in(root, ids[number]), number) for number in range(len(Streams._fields)))
+    *(
+      jax.random.fold_in(jax.random.fold_in(root, ids[number]), number)
+      for number in range(len(Streams._fields))
+    )
   )
 
 
@@ -51,7 +51,9 @@ def _from_mapping(seeds: Mapping[str, int | Sequence[int]]) -> np.ndarray:
     if name not in Streams._fields:
       raise unknown_name('random stream', str(name), Streams._fields)
   columns = {
-    name: _checked(ids, f'seeds[{name!r}]') if np.ndim(ids) else check_count(f'seeds[{name!r}]', ids, minimum=0)
+    name: _checked(ids, f'seeds[{name!r}]')
+    if np.ndim(ids)
+    else check_count(f'seeds[{name!r}]', ids, minimum=0)
     for name, ids in seeds.items()
   }
   lengths = {name: len(column) for name, column in columns.items() if isinstance(column, list)}
@@ -64,7 +66,9 @@ def _from_mapping(seeds: Mapping[str, int | Sequence[int]]) -> np.ndarray:
   return ids
 
 
-def _checked(ids: Sequence[int], name: str) -> list[int]:
+def _checked(ids: Any, name: str) -> list[int]:
   if not len(ids):
     raise InputError(f'{name} must hold at least one seed id, got none')
-  return [check_count(f'{name}[{place}]', value, minimum=0, maximum=LARGEST_ID) for place, value in enumerate(ids)]
+  return [
+    check_count(f'{name}[{place}]', value, minimum=0, maximum=LARGEST_ID) for place, value in enumerate(ids)
+  ]

@@ -1,0 +1,116 @@
+"""The grid of a sweep: which hyperparameters are traced as lanes, and which shape a program."""
+
+import inspect
+import itertools
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gdlab.errors import InputError, unknown_name
+
+
+class Grid(NamedTuple):
+  """A checked grid; its points are the product of all axes.
+
+  Attributes:
+    axes: every hyperparameter and its values, in the order given.
+    traced: those whose values are lanes of one program.
+    shaping: those that need a program for each value.
+  """
+
+  axes: dict[str, list[Any]]
+  traced: dict[str, list[float]]
+  shaping: dict[str, list[Any]]
+
+  def groups(self) -> list[dict[str, Any]]:
+    """The shaping hyperparameters of every program."""
+    return [
+      dict(zip(self.shaping, values, strict=True)) for values in itertools.product(*self.shaping.values())
+    ]
+
+  def numbers(self, num_seeds: int) -> dict[str, np.ndarray]:
+    """The traced hyperparameters of every lane, float[L]; the seeds of a point follow one another."""
+    points = np.asarray(list(itertools.product(*self.traced.values())), float)
+    return {name: np.repeat(points[:, column], num_seeds) for column, name in enumerate(self.traced)}
+
+  def num_points(self) -> int:
+    """How many traced points every program has."""
+    return math.prod(len(values) for values in self.traced.values())
+
+  def arrange(self, groups: list[dict[str, np.ndarray]], num_seeds: int) -> dict[str, np.ndarray]:
+    """The groups' records, [L, ...] each, as arrays with axes (*axes, seed, ...)."""
+    sizes = [len(values) for values in (*self.shaping.values(), *self.traced.values())]
+    order = [[*self.shaping, *self.traced].index(name) for name in self.axes]
+
+    def arranged(name: str) -> np.ndarray:
+      values = np.stack([records[name] for records in groups])
+      values = values.reshape(*sizes, num_seeds, *values.shape[2:])
+      return np.transpose(values, (*order, *range(len(order), values.ndim)))
+
+    return {name: arranged(name) for name in groups[0]}
+
+
+def check_grid(
+  grid: Mapping[str, Sequence[Any]], make_algorithm: Callable, make_problem: Callable | None
+) -> Grid:
+  """Checks a grid against the functions that take its hyperparameters.
+
+  Args:
+    grid: hyperparameter -> values.
+    make_algorithm: takes any of them.
+    make_problem: takes those that shape a program; None for a problem that is the same everywhere.
+
+  Raises:
+    InputError: if nobody takes a name, or values are missing, repeated or of the wrong kind.
+  """
+  axes = {name: _checked_values(name, values) for name, values in grid.items()}
+  traced = {name: values for name, values in axes.items() if _is_traced(values)}
+  for name in axes:
+    takers = [make_algorithm] if name in traced or make_problem is None else [make_algorithm, make_problem]
+    known = set[str]().union(*map(_parameters, takers))
+    if ANY not in known and name not in known:
+      raise unknown_name('hyperparameter', name, known)
+  return Grid(axes, traced, {name: values for name, values in axes.items() if name not in traced})
+
+
+def named_by(function: Callable, values: Mapping[str, Any]) -> dict[str, Any]:
+  """Those of the values that a function takes by name."""
+  names = _parameters(function)
+  return {name: value for name, value in values.items() if ANY in names or name in names}
+
+
+ANY = '**'  # stands for all names among a function's parameters
+
+
+def _parameters(function: Callable) -> set[str]:
+  kinds = inspect.signature(function).parameters.values()
+  return {ANY if kind.kind is kind.VAR_KEYWORD else kind.name for kind in kinds}
+
+
+def _checked_values(name: str, values: Sequence[Any]) -> list[Any]:
+  if isinstance(values, str) or not np.iterable(values):
+    raise InputError(f'grid[{name!r}] must be a sequence of values, got {values!r}')
+  checked = [value.item() if isinstance(value, np.generic) else value for value in values]
+  if not checked:
+    raise InputError(f'grid[{name!r}] must hold at least one value, got none')
+  for value in checked:
+    if isinstance(value, float) and not math.isfinite(value):
+      raise InputError(f'grid[{name!r}] must hold finite numbers, got {value}')
+    try:
+      hash(value)
+    except TypeError:
+      raise InputError(
+        f'grid[{name!r}] must hold numbers, strings or other hashable values, got {value!r}'
+      ) from None
+  if len(set(checked)) != len(checked):
+    raise InputError(f'grid[{name!r}] must hold distinct values, got {checked}')
+  return checked
+
+
+def _is_traced(values: Sequence[Any]) -> bool:
+  """Whether the values are real numbers, at least one of them a float."""
+  real = all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in values)
+  return real and any(isinstance(value, float) for value in values)
