@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.errors import InputError, check_count
-from gdlab.objective import batch_loss
+from gdlab.objective import batch_loss, real_indices
 from gdlab.types import Batch, EstimateInfo, Estimator
 
 
@@ -82,9 +82,12 @@ def microbatched(size: int) -> Estimator:
 
 
 def _split(batch: Batch, size: int) -> Batch:
-  """The batch cut into slices of `size` slots: leaves of shape [number of slices, size], padded with weight 0."""
+  """The batch cut into slices of `size` slots: leaves of shape [number of slices, size], padded with weight 0.
+
+  A slice can be padding alone, with no real example of its own to point at, so that is done here for all slices.
+  """
   missing = -batch.indices.shape[0] % size
   return Batch(
-    jnp.pad(batch.indices, (0, missing), mode='edge').reshape(-1, size),
+    jnp.pad(real_indices(batch), (0, missing), mode='edge').reshape(-1, size),
     jnp.pad(batch.weights, (0, missing)).reshape(-1, size),
   )
