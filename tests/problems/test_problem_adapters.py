@@ -1,215 +1,28 @@
-"""The Linen and the NNX adapter against one another, against Flax used by hand, and against NumPy.
+"""Both adapters under JAX's transformations, and in evaluation against NumPy and Flax used by hand."""
 
-Problems built alike compile once, so the tests share few models and one shape of batch: most of the time here
-is the compiler's.
-"""
-
-import functools
-
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl.testing import parameterized
 from flax import nnx
+from flax_cases import (
+  CLASSES,
+  Float64,
+  N,
+  batch_of,
+  descend,
+  dropout_twin,
+  images,
+  initialise,
+  linen_net,
+  loss,
+  nnx_net,
+  start,
+  step,
+)
 
-from gdlab.objective import batch_loss
-from gdlab.problems import CNN, MLP, from_linen, from_nnx
-from gdlab.types import Batch
-
-N, SIDE, CLASSES = 24, 4, 3
-loss = optax.softmax_cross_entropy_with_integer_labels
-NET = MLP((8,), CLASSES, batch_norm=True, dropout_rate=0.3)
-
-
-def images():
-  rng = np.random.default_rng(0)
-  return rng.normal(size=(N, SIDE, SIDE)), rng.integers(0, CLASSES, N)
-
-
-class Bridged(nnx.Module):
-  """NET as an NNX module, by Flax's own bridge."""
-
-  def __init__(self, rngs):
-    self.inner = nnx.bridge.ToNNX(NET, rngs=rngs).lazy_init(jnp.zeros((1, SIDE, SIDE)))
-
-  def __call__(self, x, *, train, mask):
-    return self.inner(x, train=train, mask=mask, mutable=['batch_stats'])
-
-
-class Twin(nnx.Module):
-  """NET written in NNX's own style."""
-
-  def __init__(self, rngs, dropout_rate=0.0):
-    dtype = jnp.result_type(float)
-    self.hidden = nnx.Linear(SIDE * SIDE, 8, param_dtype=dtype, rngs=rngs)
-    self.norm = nnx.BatchNorm(8, param_dtype=dtype, rngs=rngs)
-    self.dropout = nnx.Dropout(dropout_rate, rngs=rngs)
-    self.out = nnx.Linear(8, CLASSES, param_dtype=dtype, rngs=rngs)
-
-  def __call__(self, x, *, mask):
-    x = self.norm(self.hidden(x.reshape(x.shape[0], -1)), mask=mask[:, None])
-    return self.out(self.dropout(jax.nn.relu(x)))
-
-
-class Dropouts(nnx.Module):
-  """Two Dropout layers side by side, and a variable that counts calls in training mode."""
-
-  def __init__(self, rngs):
-    self.scale = nnx.Param(jnp.ones(()))
-    self.first, self.second = nnx.Dropout(0.5, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
-    self.calls = nnx.Variable(jnp.zeros((), jnp.int32))
-
-  def __call__(self, x, *, deterministic):
-    if not deterministic:
-      self.calls[...] += 1
-    return jnp.stack([self.first(x * self.scale), self.second(x * self.scale)], axis=1)
-
-
-def dropout_twin(rngs):
-  return Twin(rngs, dropout_rate=0.3)
-
-
-def largest(outputs, targets):
-  return outputs.max(axis=-1)
-
-
-def linen_net():
-  return from_linen(NET, images(), loss, metrics={'largest': largest})
-
-
-def nnx_net():
-  return from_nnx(dropout_twin, images(), loss)
-
-
-def linen_calm():
-  """Without Dropout."""
-  return from_linen(MLP((8,), CLASSES, batch_norm=True), images(), loss)
-
-
-def linen_cnn():
-  return from_linen(CNN((4, 4), CLASSES, batch_norm=True), images(), loss)
-
-
-def nnx_calm():
-  return from_nnx(Twin, images(), loss)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def initialise(init, key):
-  return init(key)
-
-
-def start(problem):
-  """Initial parameters and state, the same at every call."""
-  return initialise(problem.init, jax.random.key(0))
-
-
-@jax.jit
-def step(params, state, batch, key, problem):
-  """One step of gradient descent."""
-  objective = functools.partial(batch_loss, problem)
-  (value, state), gradient = jax.value_and_grad(objective, has_aux=True)(params, state, batch, key)
-  return jax.tree.map(lambda p, g: p - 0.1 * g, params, gradient), state, value, gradient
-
-
-def batch_of(*indices, padding=(0, 2, 20)):
-  """A batch of the given examples, then padding slots that point at other ones."""
-  weights = jnp.array([1 / len(indices)] * len(indices) + [0] * len(padding), float)
-  return Batch(jnp.array([*indices, *padding], jnp.int32), weights)
-
-
-def descend(problem, params, state):
-  """Trains for 20 steps in a plain loop; returns parameters, state and the losses."""
-  rng, losses = np.random.default_rng(1), []
-  for t in range(20):
-    batch = batch_of(*rng.choice(N, 5, replace=False))
-    params, state, value, _ = step(params, state, batch, jax.random.fold_in(jax.random.key(2), t), problem)
-    losses.append(float(value))
-  return params, state, losses
-
-
-class Float64(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.enterContext(jax.enable_x64(True))
-
-
-class Parity(Float64):
-  """Identical training from identical parameters."""
-
-  def assert_trained_alike(self, found, expected):
-    """Compares parameters, state, losses.
-
-    Both do the same operations on the same numbers: what the compiler may reorder is rounding, 1e-16 of each
-    number, amplified in 20 steps. One unit dropped otherwise in one step would show at 1e-2.
-    """
-    np.testing.assert_allclose(found[2], expected[2], rtol=1e-11)
-    chex.assert_trees_all_close(found[:2], expected[:2], rtol=1e-9, atol=1e-11)
-
-  def test_linen_behind_the_bridge_trains_as_linen(self):
-    linen, bridged = linen_net(), from_nnx(Bridged, images(), loss)
-    params, state = start(linen)
-    # The bridge puts all collections under one attribute.
-    nnx_params, nnx_state = {'inner': params}, {'inner': state['batch_stats']}
-    chex.assert_trees_all_equal_structs((nnx_params, nnx_state), start(bridged))
-    expected = descend(linen, params, state)
-    params, state, losses = descend(bridged, nnx_params, nnx_state)
-    self.assert_trained_alike((params['inner'], {'batch_stats': state['inner']}, losses), expected)
-
-  def test_nnx_written_by_hand_trains_as_linen(self):
-    linen, twin = linen_calm(), nnx_calm()
-    names = {'Dense_0': 'hidden', 'BatchNorm_0': 'norm', 'Dense_1': 'out'}
-
-    def renamed(params, state):
-      return {names[name]: leaf for name, leaf in params.items()}, {
-        'norm': state['batch_stats']['BatchNorm_0']
-      }
-
-    chex.assert_trees_all_equal_structs(renamed(*start(linen)), start(twin))
-    params, state, losses = descend(linen, *start(linen))
-    found = descend(twin, *renamed(*start(linen)))
-    self.assert_trained_alike(found, (*renamed(params, state), losses))
-
-  def test_nnx_streams(self):
-    problem = from_nnx(Dropouts, (np.ones((N, 4)), np.ones(N)), lambda out, _: out[:, 0].sum(-1))
-    params, state = start(problem)
-    train = functools.partial(problem.loss.model.train, params, state, jnp.ones((N, 4)), jnp.ones(N, bool))
-    out, updated = train(jax.random.key(3))
-    again, _ = train(jax.random.key(3))
-    other, _ = train(jax.random.key(4))
-    np.testing.assert_array_equal(out, again)
-    self.assertTrue(np.all((out == 0) | (out == 2)))
-    # 96 fair coins agree all at once with probability 2^-96.
-    self.assertFalse(np.array_equal(out, other))
-    self.assertFalse(np.array_equal(out[:, 0], out[:, 1]))
-    self.assertEqual((int(state['calls']), int(updated['calls'])), (0, 1))
-
-
-class Padding(Float64):
-  """Slots of weight 0 change nothing, whatever they point at."""
-
-  @parameterized.parameters(linen_calm, linen_cnn, nnx_calm)
-  def test_padding_is_invisible(self, build):
-    problem, key = build(), jax.random.key(1)
-    params, state = start(problem)
-    plain = step(params, state, batch_of(3, 1, 4, 5, 9, padding=()), key, problem)
-    padded = step(params, state, batch_of(3, 1, 4, 5, 9), key, problem)
-    # Sums over 5 examples in another order: some eps.
-    chex.assert_trees_all_close(padded, plain, rtol=1e-10, atol=1e-13)
-
-    # The same slots with weight show what the test would see if the mask were lost.
-    _, seen, _, _ = step(params, state, batch_of(3, 1, 4, 5, 9, 0, 2, 20, padding=()), key, problem)
-    moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), seen, plain[1])
-    self.assertGreater(min(jax.tree.leaves(moved)), 1e-4)
-
-    # Padding alone, as the last part of a split batch may be: no NaN, no gradient, no change of state.
-    nothing = Batch(jnp.arange(8, dtype=jnp.int32), jnp.zeros(8))
-    _, kept, value, gradient = step(params, state, nothing, key, problem)
-    expected = state, jnp.zeros(()), jax.tree.map(jnp.zeros_like, gradient)
-    chex.assert_trees_all_equal((kept, value, gradient), expected)
+from gdlab.problems import MLP, from_linen
 
 
 class Transformations(Float64):
