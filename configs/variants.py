@@ -26,6 +26,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.target_loss = 0.3  # training loss whose first crossing is compared (V6)
   config.target_accuracy = 0.9  # test accuracy whose first crossing is compared (V12)
 
+  # Exact laws and convex problems use the first so many images, the convex ones so many principal components.
+  config.population = 1437
+  config.components = 64
+
   config.timing = ml_collections.ConfigDict()
   config.timing.repeats = 15
   config.timing.seconds = 0.05  # of one repeat of one batch size
@@ -33,7 +37,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.timing.offset = 4  # how far the neighbours are
 
   config.noise = ml_collections.ConfigDict()
-  config.noise.num_examples = 1437  # the law holds for any population; the Gram matrix is quadratic in it
   config.noise.num_batches = 500  # drawn for each batch size and seed
 
   config.smoothness = ml_collections.ConfigDict()

@@ -1,5 +1,6 @@
 """What holds exactly: one rule, the law of the variance, means of gradients, counts, rates on convex problems."""
 
+import dataclasses
 import functools
 
 import jax
@@ -19,7 +20,9 @@ def identities(config, problem: Problem, progress) -> xr.Dataset:
   names = ('one_rule_in_order', 'one_rule_shuffled', 'mean_of_gradients', 'sum_of_losses')
   errors = np.empty((config.num_seeds, len(names)))
   with jax.enable_x64(True):
-    wide = jax.tree.map(lambda leaf: leaf.astype(float) if leaf.dtype.kind == 'f' else leaf, problem)
+    wide = jax.tree.map(
+      lambda leaf: leaf.astype(float) if leaf.dtype.kind == 'f' else leaf, population(config, problem)
+    )
     for place, seed in enumerate(seeds(config)):
       errors[place] = [*_one_rule(wide, seed), *_means(wide, seed, config.mini_batch)]
       progress(place + 1, config.num_seeds)
@@ -112,29 +115,23 @@ def _counted(sampler: Sampler, num_examples: int) -> tuple[int, int, int]:
 
 def noise(config, problem: Problem, progress) -> xr.Dataset:
   """The variance of the gradient estimate over drawn batches, and the exact trace of the covariance."""
-  population = min(config.noise.num_examples, problem.num_examples)
-  subset = Problem(
-    problem.init,
-    problem.loss,
-    problem.metrics,
-    problem.name,
-    jax.tree.map(lambda leaf: leaf[:population], problem.train),
-  )
-  sizes = [size for size in arms(config, problem.num_examples) if size < population] + [population]
+  drawn_from = population(config, problem)
+  count = drawn_from.num_examples
+  sizes = [size for size in arms(config, problem.num_examples) if size < count] + [count]
   makers = {'with': sampling.with_replacement, 'without': sampling.reshuffle}
   samplers = [[make(size) for size in sizes] for make in makers.values()]
   values = np.empty((config.num_seeds, len(makers), len(sizes)))
   traces = np.empty(config.num_seeds)
   for place, seed in enumerate(seeds(config)):
     stream = gdlab.streams(jax.random.key(seed))
-    gram, traces[place] = _centred_gram(subset, stream.init)
+    gram, traces[place] = _centred_gram(drawn_from, stream.init)
     keys = jax.random.split(stream.order, config.noise.num_batches)
     values[place] = [[_mean_square(gram, keys, sampler) for sampler in row] for row in samplers]
     progress(place + 1, config.num_seeds)
   return xr.Dataset(
     {'variance': (('seed', 'replacement', 'batch_size'), values), 'covariance_trace': ('seed', traces)},
     {'seed': seeds(config), 'replacement': list(makers), 'batch_size': sizes},
-    {'num_examples': population},
+    {'num_examples': count},
   )
 
 
@@ -163,14 +160,27 @@ def _mean_square(gram, keys, sampler: Sampler):
   return jnp.mean(jax.lax.map(square, keys, batch_size=100))
 
 
-def logistic(problem: Problem, l2: float) -> Problem:
-  """Multinomial logistic regression on the images of a classification problem."""
-  return problems.logistic_regression(flat_inputs(problem), np.asarray(problem.train.targets), l2=l2)
+def population(config, problem: Problem) -> Problem:
+  """The problem on its first images only, where exact laws are tested that hold on any data."""
+  count = min(config.population, problem.num_examples)
+  train = jax.tree.map(lambda leaf: leaf[:count], problem.train)
+  return dataclasses.replace(problem, train=train, test=None)
 
 
-def flat_inputs(problem: Problem) -> np.ndarray:
-  """The training images as rows, [N, pixels]."""
-  return np.asarray(problem.train.inputs).reshape(problem.num_examples, -1)
+def components(config, problem: Problem) -> np.ndarray:
+  """The population's images as rows [N, pixels], or their leading principal components where pixels are more."""
+  drawn_from = population(config, problem)
+  rows = np.asarray(drawn_from.train.inputs, float).reshape(drawn_from.num_examples, -1)
+  if rows.shape[1] <= config.components:
+    return rows
+  centred = rows - rows.mean(axis=0)
+  return centred @ np.linalg.svd(centred, full_matrices=False)[2][: config.components].T
+
+
+def logistic(config, problem: Problem, l2: float) -> Problem:
+  """Multinomial logistic regression on the population's images."""
+  labels = np.asarray(population(config, problem).train.targets)
+  return problems.logistic_regression(components(config, problem), labels, l2=l2)
 
 
 def convex(config, problem: Problem, progress) -> xr.Dataset:
@@ -179,10 +189,10 @@ def convex(config, problem: Problem, progress) -> xr.Dataset:
   with jax.enable_x64(True):
     for number, kind in enumerate(('linear', 'logistic')):
       if kind == 'linear':
-        one_class = np.asarray(problem.train.targets == 0, float)
-        target = problems.linear_regression(flat_inputs(problem), one_class, l2=config.convex.l2)
+        one_class = np.asarray(population(config, problem).train.targets == 0, float)
+        target = problems.linear_regression(components(config, problem), one_class, l2=config.convex.l2)
       else:
-        target = logistic(problem, config.convex.l2)
+        target = logistic(config, problem, config.convex.l2)
       known = target.known
       result = gdlab.sweep(
         target,

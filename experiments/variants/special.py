@@ -8,7 +8,7 @@ import xarray as xr
 
 import gdlab
 from experiments.variants.arms import descent, seeds, tuning_seeds
-from experiments.variants.exact import flat_inputs, logistic
+from experiments.variants.exact import components, logistic
 from gdlab import problems, sampling
 from gdlab.types import Problem
 
@@ -33,7 +33,7 @@ def smoothness(config, problem: Problem, progress) -> xr.Dataset:
 
 def floor(config, problem: Problem, progress) -> xr.Dataset:
   """Single-example descent on regularised logistic regression: the excess training loss over the minimum."""
-  convex = logistic(problem, config.floor.l2)
+  convex = logistic(config, problem, config.floor.l2)
   result = gdlab.sweep(
     convex,
     descent(1, convex.num_examples),
@@ -54,7 +54,7 @@ def stream(config, problem: Problem, progress) -> xr.Dataset:
   exact least-squares solution over everything seen so far, which no number of its updates can beat.
   """
   options = config.stream
-  features = flat_inputs(problem)[:2000]
+  features = components(config, problem)
   features = (features - features.mean(0)) / np.sqrt(
     np.mean(np.sum((features - features.mean(0)) ** 2, axis=1))
   )
@@ -118,7 +118,7 @@ def paths(config, problem: Problem, progress) -> xr.Dataset:
   """
   labels = np.asarray(problem.train.targets)
   chosen = (labels == 3) | (labels == 8)
-  images = flat_inputs(problem)[chosen]
+  images = np.asarray(problem.train.inputs)[chosen].reshape(np.sum(chosen), -1)
   images = images - images.mean(0)
   components = np.linalg.svd(images, full_matrices=False)[2][:2]
   scores = images @ components.T

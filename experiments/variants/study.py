@@ -61,30 +61,33 @@ class Study:
     hidden = 'x'.join(str(width) for width in config.hidden)
     image = f'{self.clock.attrs["problem"]}, {self.num_examples} training images'
     network = f'{image}, multilayer perceptron with hidden layers {hidden}, plain gradient descent'
+    population = f'the first {self.results["noise"].attrs["num_examples"]} images'
+    convex = f'{image}, of which {population}, at most {config.components} principal components'
     machine = f'{self.clock.attrs["device"]}, compiled loop'
     tuned = (
       f'rate of each arm the best of {len(config.learning_rates)} on {config.num_tuning_seeds} other seeds'
     )
     return {
-      'V1': f'{network}, 20 steps in float64',
+      'V1': f'{network}, {population}, 20 steps in float64',
       'V2': f'{network}, initial parameters, {config.noise.num_batches} batches drawn for each size and seed, '
-      f'population of {self.results["noise"].attrs["num_examples"]}',
-      'V3': f'{network}, initial parameters, B={self.mini}, float64',
+      f'{population}',
+      'V3': f'{network}, {population}, initial parameters, B={self.mini}, float64',
       'V4': 'reshuffled batches, counted by running the sampler',
       'V5': f'{network}; B=1, {self.mini}, {self.full}; time: {machine}; smoothness: common rate '
       f'{config.smoothness.learning_rate}, first {config.smoothness.num_updates} updates',
       'V6': f'{network}, target training loss {config.target_loss}, {tuned}',
       'V7': f'{network}, {config.epochs} epochs, {tuned}',
-      'V8': f'{image}, multinomial logistic regression with l2={config.floor.l2}, B=1 reshuffled, rates '
+      'V8': f'{convex}, multinomial logistic regression with l2={config.floor.l2}, B=1 reshuffled, rates '
       f'{min(config.floor.learning_rates)} to {max(config.floor.learning_rates)}, {config.floor.epochs} epochs',
       'V9': f'{network}; {self.time_budget:.3g} s of one lane each ({machine}); B in {self.sizes}; {tuned}',
       'V10': f'{network}; {machine}; B={list(config.timing.powers)} against B-{config.timing.offset} and '
       f'B+{config.timing.offset}; seeds are repeats',
-      'V11': f'{image}; linear (is it a 0?) and multinomial logistic regression with l2={config.convex.l2}; '
+      'V11': f'{convex}; linear (is it a 0?) and multinomial logistic regression with l2={config.convex.l2}; '
       f'float64, {config.convex.num_steps} steps',
       'V12': f'{network}; {self.clock.attrs["data_megabytes"]:.1f} MB of data on one device ({machine}); target test '
       f'accuracy {config.target_accuracy}; {tuned}',
-      'V13': f'{self.clock.attrs["problem"]} images as a stream of {self.results["stream"].sizes["example"]}, linear '
+      'V13': f'{self.clock.attrs["problem"]} images (at most {config.components} principal components) as a stream of '
+      f'{self.results["stream"].sizes["example"]}, linear '
       f'targets whose weights walk by {config.stream.drift} per example and coordinate; full batch refitted exactly '
       'on all examples so far',
     }[claim]

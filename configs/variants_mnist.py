@@ -1,0 +1,23 @@
+"""Batch, stochastic and mini-batch descent compared on MNIST (claims V1-V13).
+
+    GDLAB_DATA=FOLDER python -m experiments.variants --config=configs/variants_mnist.py --workdir=runs/mnist
+
+Time on 2 CPU cores: TIME_HERE. Expected: RESULT_HERE
+"""
+
+import ml_collections
+
+from configs import variants
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The study's configuration: that of the digits with what a larger data set asks for."""
+  config = variants.get_config()
+  config.dataset = 'mnist'
+  config.num_seeds = 8
+  config.num_tuning_seeds = 2
+  config.learning_rates = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+  config.epochs = 3
+  config.min_updates = 60
+  config.population = 2000
+  return config
