@@ -4,6 +4,7 @@ Each function that takes `progress` measures one cell: it returns a Dataset that
 `results/<cell>.nc`, and nothing downstream sees anything else.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -36,6 +37,7 @@ def sampler(batch_size: int, num_examples: int) -> Sampler:
   return sampling.full_batch() if batch_size == num_examples else sampling.reshuffle(batch_size)
 
 
+@functools.cache  # one function for one arm, so that its program is compiled once
 def descent(batch_size: int, num_examples: int) -> Callable[..., Algorithm]:
   """Plain gradient descent as a function of its learning rate."""
 

@@ -69,5 +69,5 @@ def page(
 
 
 def number(value: float) -> str:
-  """Three significant figures."""
-  return f'{value:.3g}' if abs(value) < 1e5 else f'{value:.2e}'
+  """Three significant figures, trailing zeros kept."""
+  return '0' if value == 0 else f'{value:#.3g}'.rstrip('.')
