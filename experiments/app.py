@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import sys
 import tempfile
 import time
@@ -88,49 +89,49 @@ def main(study: Study, default_config: str, num_cells: Callable[[ml_collections.
 
   Bad input ends it with one line and exit status 2.
   """
-  config_flag = config_flags.DEFINE_config_file('config', default_config, 'The configuration, a Python file.')
-  workdir_flag = flags.DEFINE_string('workdir', None, 'Folder for results, figures and the report.')
-
-  def run(argv: list[str]) -> None:
-    if len(argv) > 1:
-      raise InputError(f'unexpected argument {argv[1]!r}; values are given as --flag=value')
-    if not workdir_flag.value:
-      raise InputError('--workdir=DIR is needed: the folder for results, figures and the report')
-    logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends the machine lacks
-    gdlab.use_all_cores()
-    config = config_flag.value
-    study(config, Workdir(workdir_flag.value, config, num_cells(config)))
-
   try:
+    _check_overrides(sys.argv[1:], default_config)
+    config_flag = config_flags.DEFINE_config_file(
+      'config', default_config, 'The configuration, a Python file.'
+    )
+    workdir_flag = flags.DEFINE_string('workdir', None, 'Folder for results, figures and the report.')
+
+    def run(argv: list[str]) -> None:
+      if len(argv) > 1:
+        raise InputError(f'unexpected argument {argv[1]!r}; values are given as --flag=value')
+      if not workdir_flag.value:
+        raise InputError('--workdir=DIR is needed: the folder for results, figures and the report')
+      logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends the machine lacks
+      gdlab.use_all_cores()
+      config = config_flag.value
+      study(config, Workdir(workdir_flag.value, config, num_cells(config)))
+
     app.run(run, flags_parser=_parse_flags)
   except InputError as error:
-    sys.exit(_one_line(error))
-
-
-def _one_line(error: Exception) -> int:
-  print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-  return 2
+    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+    sys.exit(2)
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-  """Absl's parser with one-line errors, and with the nearest key for an unknown configuration key."""
+  """Absl's parser, whose own complaints become InputErrors."""
   try:
     return flags.FLAGS(argv)
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-    _check_keys(argv)
-    sys.exit(_one_line(error))
+  except flags.Error as error:
+    raise InputError(str(error)) from error
 
 
-def _check_keys(argv: list[str]) -> None:
-  """Exits naming the nearest right key if an override names one that the configuration lacks."""
-  try:
-    known = set(_flat_keys(flags.FLAGS['config'].value))
-  except (AttributeError, KeyError, TypeError):
-    return
-  for argument in argv:
-    override = re.match(r'--?config\.([^=]+)', argument)
-    if override and override[1] not in known:
-      sys.exit(_one_line(unknown_name('configuration key', override[1], known)))
+def _check_overrides(arguments: list[str], default_config: str) -> None:
+  """Refuses a missing configuration file and overrides of keys that it lacks, before absl trips over them."""
+  given = dict(
+    match.groups() for match in map(re.compile(r'--?(config[^=]*)=(.*)').fullmatch, arguments) if match
+  )
+  file = given.pop('config', default_config)
+  if not pathlib.Path(file).is_file():
+    raise InputError(f'config must be a Python file with get_config(), and there is no file {file}')
+  known = set(_flat_keys(runpy.run_path(file)['get_config']()))
+  for key in given:
+    if key.removeprefix('config.') not in known:
+      raise unknown_name('configuration key', key.removeprefix('config.'), known)
 
 
 def _flat_keys(config: ml_collections.ConfigDict, prefix: str = '') -> Iterator[str]:

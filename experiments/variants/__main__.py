@@ -36,6 +36,7 @@ def num_cells(config: ml_collections.ConfigDict) -> int:
 def study(config: ml_collections.ConfigDict, workdir: app.Workdir) -> None:
   """Measures every cell, grades the claims and writes the report."""
   problem = arms.make_problem(config)
+  arms.check(config, problem.num_examples)
   clock = workdir.cell('timing', functools.partial(arms.timing, config, problem))
   results = {'timing': clock}
   for size in arms.arms(config, problem.num_examples):

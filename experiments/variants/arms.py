@@ -17,7 +17,7 @@ import xarray as xr
 
 import gdlab
 from gdlab import problems, sampling, theory
-from gdlab.errors import unknown_name
+from gdlab.errors import InputError, check_count, check_real, unknown_name
 from gdlab.types import Algorithm, Problem, Sampler
 
 Records = TypeVar('Records', xr.Dataset, xr.DataArray)
@@ -30,6 +30,22 @@ def make_problem(config) -> Problem:
   if config.dataset not in makers:
     raise unknown_name('dataset', config.dataset, makers)
   return makers[config.dataset](problems.MLP(features=tuple(config.hidden)))
+
+
+def check(config, num_examples: int) -> None:
+  """Refuses a configuration that the study could not finish with, before anything is measured."""
+  for name in ('num_seeds', 'num_tuning_seeds', 'epochs', 'min_updates', 'mini_batch', 'components'):
+    check_count(name, config[name])
+  check_count('population', config.population, minimum=2)
+  for size in (*config.batch_sizes, *(power - config.timing.offset for power in config.timing.powers)):
+    check_count('batch_size', size, maximum=num_examples)
+  for size in (1, config.mini_batch):
+    if size not in config.batch_sizes:
+      raise InputError(
+        f'batch_sizes must hold 1 and mini_batch, got {tuple(config.batch_sizes)} without {size}'
+      )
+  for rate in (*config.learning_rates, *config.floor.learning_rates, *config.stream.learning_rates):
+    check_real('learning_rate', rate, above=0)
 
 
 def sampler(batch_size: int, num_examples: int) -> Sampler:
