@@ -122,9 +122,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 def _check_overrides(arguments: list[str], default_config: str) -> None:
   """Refuses a missing configuration file and overrides of keys that it lacks, before absl trips over them."""
-  given = dict(
-    match.groups() for match in map(re.compile(r'--?(config[^=]*)=(.*)').fullmatch, arguments) if match
-  )
+  matches = [re.fullmatch(r'--?(config[^=]*)=(.*)', argument) for argument in arguments]
+  given = {match[1]: match[2] for match in matches if match}
   file = given.pop('config', default_config)
   if not pathlib.Path(file).is_file():
     raise InputError(f'config must be a Python file with get_config(), and there is no file {file}')

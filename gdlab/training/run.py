@@ -137,8 +137,8 @@ def sweep(
   ids = seed_ids(seeds)
   steps, evaluates = _record_steps(num_steps, eval_every, record_every)
   make_problem = None if isinstance(problem, Problem) else problem
-  if not (make_problem is None or callable(make_problem)):
-    raise InputError(f'problem must be a gdlab Problem such as gdlab.problems.digits(), got {shown(problem)}')
+  if not callable(make_problem):
+    _check_problem(problem)
   points = check_grid(grid, make_algorithm, make_problem)
   lane_ids = np.tile(ids, (points.num_points(), 1))
   layout = resolve(plan, len(lane_ids), num_steps)
@@ -149,6 +149,7 @@ def sweep(
   with reporting(progress, len(groups) * len(lane_ids) * num_steps) as report, jax.debug_key_reuse(False):
     for structure in groups:
       group_problem = problem if isinstance(problem, Problem) else problem(**named_by(problem, structure))
+      _check_problem(group_problem)
       program = lanes.Program(
         make_algorithm,
         tuple(sorted(named_by(make_algorithm, structure).items())),
@@ -192,3 +193,8 @@ def _record_steps(
   evaluated = {*range(0, num_steps, eval_every), num_steps}
   steps = np.asarray(sorted(evaluated | {*range(0, num_steps, record_every)}))
   return steps, np.isin(steps, sorted(evaluated))
+
+
+def _check_problem(problem: Any) -> None:
+  if not isinstance(problem, Problem):
+    raise InputError(f'problem must be a gdlab Problem such as gdlab.problems.digits(), got {shown(problem)}')

@@ -53,7 +53,7 @@ def _from_mapping(seeds: Mapping[str, int | Sequence[int]]) -> np.ndarray:
   columns = {
     name: _checked(ids, f'seeds[{name!r}]')
     if np.ndim(ids)
-    else check_count(f'seeds[{name!r}]', ids, minimum=0)
+    else check_count(f'seeds[{name!r}]', ids, minimum=0, maximum=LARGEST_ID)
     for name, ids in seeds.items()
   }
   lengths = {name: len(column) for name, column in columns.items() if isinstance(column, list)}

@@ -1,5 +1,6 @@
 """Results on disk: NetCDF-4 files that appear whole or not at all."""
 
+import contextlib
 import os
 import pathlib
 
@@ -15,7 +16,7 @@ def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
     InputError: if the file exists (results are immutable) or its folder cannot be written.
   """
   path = pathlib.Path(path)
-  if path.exists():
+  if os.path.lexists(path):
     raise InputError(f'path must name a new file, and {path} exists; results are never overwritten')
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
   try:
@@ -27,7 +28,8 @@ def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
   except OSError as error:
     raise InputError(f'cannot write {path}: {error.strerror or error}') from error
   finally:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not even a temporary file could be made
+      temporary.unlink()
   return path
 
 
