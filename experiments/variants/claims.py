@@ -41,11 +41,15 @@ CLAIMS: dict[str, tuple[str, tuple[Effect, ...]]] = {
     'full batch has none.',
     (
       (
-        'variance over law, with replacement',
+        'variance over law at every B, with replacement',
         within(0.95, 1.05),
         lambda s: effects.variance_ratio(s, 'with'),
       ),
-      ('variance over law, without', within(0.95, 1.05), lambda s: effects.variance_ratio(s, 'without')),
+      (
+        'variance over law at every B, without',
+        within(0.95, 1.05),
+        lambda s: effects.variance_ratio(s, 'without'),
+      ),
       ('variance of full batch over that of one example', exact(1e-6), effects.full_batch_variance),
     ),
   ),

@@ -12,30 +12,33 @@ from gdlab.statistics import Interval
 
 def identity(study: Study, name: str) -> Interval:
   """The largest error of an identity over the seeds."""
-  return statistics.exactly(study.results['identities'].error.sel(identity=name).max())
+  return statistics.exactly(study.results['identities'].error.sel(identity=name).max(skipna=False))
 
 
 def variance_ratio(study: Study, replacement: str) -> Interval:
-  """Measured variance over the exact law, geometric mean over the batch sizes below N, by seed."""
+  """Measured variance over the exact law: the hull of the intervals of all batch sizes below N.
+
+  The estimate is that of the batch size farthest from the law. A hull inside a range means that every batch size is.
+  """
   noise = study.results['noise']
   population = int(noise.attrs['num_examples'])
-  sizes = [int(size) for size in noise.batch_size if size < population]
-  measured = noise.variance.sel(replacement=replacement, batch_size=sizes)
-  law = xr.concat(
-    [
-      theory.mean_variance(noise.covariance_trace, size, population if replacement == 'without' else None)
-      for size in sizes
-    ],
-    xr.Variable('batch_size', sizes),
+  intervals = []
+  for size in (int(size) for size in noise.batch_size if size < population):
+    finite = population if replacement == 'without' else None
+    law = theory.mean_variance(noise.covariance_trace, size, finite)
+    measured = noise.variance.sel(replacement=replacement, batch_size=size)
+    intervals.append(statistics.bootstrap((measured / law).values))
+  worst = max(intervals, key=lambda interval: abs(np.log(interval.estimate)))
+  return worst._replace(
+    low=min(interval.low for interval in intervals), high=max(interval.high for interval in intervals)
   )
-  return statistics.bootstrap(np.exp(np.log(measured / law).mean('batch_size')))
 
 
 def full_batch_variance(study: Study) -> Interval:
   """The variance of the whole population's estimate over that of one example: zero but for rounding."""
   noise = study.results['noise']
   full = noise.variance.sel(replacement='without', batch_size=noise.attrs['num_examples'])
-  return statistics.exactly(abs(full / noise.covariance_trace).max())
+  return statistics.exactly(abs(full / noise.covariance_trace).max(skipna=False))
 
 
 def miscounted(study: Study) -> Interval:
@@ -69,20 +72,31 @@ def roughness(loss: xr.DataArray) -> xr.DataArray:
 
 
 def examples_ratio(study: Study, batch_size: int) -> Interval:
-  """Examples that full batch needs to reach the target loss over those that a smaller batch needs.
+  """Examples that full batch needs to reach the target training loss over those that a smaller batch needs."""
+  return _first_reached(
+    study, 'examples', batch_size, 'train_loss', study.config.target_loss, 1, study.examples_after
+  )
 
-  A full-batch run that never reaches it counts with all its examples, so the ratio is then a lower bound; a
-  small-batch run that never reaches it has no ratio.
+
+def accuracy_time_ratio(study: Study) -> Interval:
+  """Seconds that full batch needs to reach the target test accuracy over those that the mini-batch needs."""
+  clock = lambda size, step: step * study.seconds(size)
+  return _first_reached(study, 'time', study.mini, 'test_accuracy', study.config.target_accuracy, -1, clock)
+
+
+def _first_reached(study, kind, small, variable, target, sign, clock) -> Interval:
+  """The ratio of the clocks at which full batch and a smaller batch first reached a target.
+
+  A full-batch run that never does, diverged ones among them, counts with all it had, so the ratio is then a lower
+  bound; a small-batch run that never does has no ratio, and is reported as excluded.
   """
-  full = _crossing(study, 'examples', study.full, 'examples')
-  small = _crossing(study, 'examples', batch_size, 'examples')
-  return statistics.paired_log_ratio(full.time, np.where(small.censored, np.nan, small.time))
-
-
-def _crossing(study: Study, kind: str, batch_size: int, clock: str) -> statistics.Crossing:
-  """When an arm first reached the target loss: in examples or in updates."""
-  runs = study.arm(kind, batch_size)
-  return statistics.first_crossing(runs[clock].values, runs.train_loss.values, study.config.target_loss)
+  times = {}
+  for size in (study.full, small):
+    runs = study.arm(kind, size)
+    values = sign * runs[variable].transpose('seed', 'step').values
+    crossing = statistics.first_crossing(runs.step.values, values, sign * target)
+    times[size] = np.where(crossing.censored & (size == small), np.nan, clock(size, crossing.time))
+  return statistics.paired_log_ratio(times[study.full], times[small])
 
 
 def loss_ratio(study: Study, kind: str) -> Interval:
@@ -152,23 +166,7 @@ def remaining_gap(study: Study, problem: str, rate: float) -> Interval:
   """The largest gap at the end over the gap at the start, at a rate times L."""
   gap = study.results['convex'].gap.sel(problem=problem, rate_times_smoothness=rate)
   remaining = gap.isel(step=-1) / gap.isel(step=0)
-  return statistics.exactly(remaining.max() if rate < 2 else remaining.min())
-
-
-def accuracy_time_ratio(study: Study) -> Interval:
-  """Seconds to the target test accuracy, full batch over mini-batch.
-
-  A full-batch run that never gets there counts with all its time, so the ratio is then a lower bound.
-  """
-  times = {}
-  for size in (study.full, study.mini):
-    runs = study.arm('time', size)
-    crossing = statistics.first_crossing(
-      runs.updates.values * study.seconds(size), -runs.test_accuracy.values, -study.config.target_accuracy
-    )
-    times[size] = crossing
-  mini = np.where(times[study.mini].censored, np.nan, times[study.mini].time)
-  return statistics.paired_log_ratio(times[study.full].time, mini)
+  return statistics.exactly(remaining.max(skipna=False) if rate < 2 else remaining.min(skipna=False))
 
 
 def tracking_ratio(study: Study, drifts: bool) -> Interval:

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from typing import TypeAlias
 
+import numpy as np
 import xarray as xr
 
 import gdlab
 from experiments.variants import arms
+from gdlab import theory
 
 Results: TypeAlias = Mapping[str, xr.Dataset]
 
@@ -34,6 +36,11 @@ class Study:
     """The rate tuned for equal examples or for equal time."""
     tuned = self.results[f'tuning_b{batch_size}']
     return arms.best_rates(self.config, self.num_examples, self.clock, tuned, batch_size)[kind]
+
+  def examples_after(self, batch_size: int, step: np.ndarray) -> np.ndarray:
+    """Examples drawn by an arm after so many updates; the last batch of an epoch is short."""
+    epochs, updates = np.divmod(step, theory.updates_per_epoch(self.num_examples, batch_size))
+    return epochs * self.num_examples + updates * batch_size
 
   def arm(self, kind: str, batch_size: int) -> xr.Dataset:
     """The arm's runs at that rate."""
