@@ -112,8 +112,9 @@ def to_svg(figure: Figure) -> str:
     figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
   svg = buffer.getvalue()
   width, height = figure.get_size_inches()
-  # The page sets the width; the figure's own is the most it may take.
-  size = f'<svg style="width: 100%; max-width: {width:g}in; aspect-ratio: {width / height:.4f}"'
+  # The page sets the width between the figure's own and what can still be read.
+  limits = f'max-width: {width:g}in; min-width: {0.6 * width:g}in'
+  size = f'<svg style="width: 100%; {limits}; aspect-ratio: {width / height:.4f}"'
   return re.sub(
     r'<svg\b', size, re.sub(r' (?:width|height)="[^"]*pt"', '', svg[svg.index('<svg') :], count=2), count=1
   )
