@@ -125,19 +125,15 @@ class LawTest(parameterized.TestCase):
     indices, _ = draw(reshuffle(3), jax.random.key(4), 3, 1200)
     assert_uniform(numbered(indices, 3), 6)
 
-  def test_consecutive_epochs_are_independent(self):
-    indices, _ = draw(reshuffle(3), keys(40, seed=2), 3, 60)
-    orders = numbered(indices, 3)
-    assert_independent(orders[:, :-1], orders[:, 1:])
-    assert_independent(orders[:, :-2], orders[:, 2:])
-
-  def test_lanes_are_independent(self):
+  def test_lanes_and_consecutive_epochs_are_uniform_and_independent(self):
     # Keys as a user splits them, and as the runner derives them by fold_in from neighbouring seed ids.
-    folded = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), jnp.arange(2400))
-    for lanes in (keys(2400), folded):
-      orders = numbered(draw(reshuffle(3), lanes, 3, 1)[0][:, 0], 3)
-      assert_uniform(orders, 6)
-      assert_independent(orders[:-1], orders[1:])
+    folded = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), jnp.arange(1200))
+    orders = numbered(draw(reshuffle(3), jnp.concatenate([keys(1200), folded]), 3, 3)[0], 3)
+    for lanes in (orders[:1200], orders[1200:]):
+      assert_uniform(lanes, 6)
+      assert_independent(lanes[:-1], lanes[1:])
+      assert_independent(lanes[:, :-1], lanes[:, 1:])
+      assert_independent(lanes[:, 0], lanes[:, 2])
 
   def test_a_biased_shuffle_is_found_out(self):
     # Swapping each position with any position is the classical mistake; its orders have from 8/256 to 15/256.

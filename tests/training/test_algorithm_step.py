@@ -101,10 +101,8 @@ OPTIMIZERS = {
   ),
   'injected': lambda: optax.inject_hyperparams(optax.sgd)(learning_rate=lambda count: 0.1 / (1 + count)),
   'accumulated': lambda: optax.MultiSteps(optax.adam(0.1), every_k_schedule=2),
-  'plateau': lambda: optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=1)),
   'noisy': lambda: optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(0)), optax.sgd(0.1)),
   'polyak': lambda: optax.polyak_sgd(0.5),
-  'backtracking': lambda: optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(8)),
   'lbfgs': lambda: optax.lbfgs(memory_size=3, linesearch=optax.scale_by_zoom_linesearch(6)),
 }
 

@@ -10,6 +10,7 @@ from tiny_runs import EVALUATED, NUM_STEPS, STEPS, N, algorithm, plain_loop, pro
 
 import gdlab
 from gdlab.training import DIVERGED, RUNNING
+from gdlab.training.run import _record_steps as record_steps
 
 METRICS = {'train_loss', 'train_accuracy', 'test_loss', 'test_accuracy'}
 DIAGNOSTICS = {'batch_loss', 'grad_norm', 'update_norm', 'param_norm'}
@@ -114,21 +115,24 @@ class ScheduleOfRecordsTest(parameterized.TestCase):
     (5, 2, None, [0, 2, 4, 5], [0, 2, 4, 5]),
     (5, 2, 3, [0, 2, 3, 4, 5], [0, 2, 4, 5]),
     (3, None, None, [0, 1, 2, 3], [0, 1, 2, 3]),
+    # About fifty evaluations by default.
+    (149, None, None, [*range(0, 149, 2), 149], [*range(0, 149, 2), 149]),
   )
   def test_steps_and_evaluations(self, num_steps, eval_every, record_every, steps, evaluated):
+    found, evaluates = record_steps(num_steps, eval_every, record_every)
+    np.testing.assert_array_equal(found, steps)
+    np.testing.assert_array_equal(found[evaluates], evaluated)
+
+  @parameterized.parameters((1, None, None, [0, 1]), (5, 2, 3, [0, 2, 3, 4, 5]))
+  def test_uneven_intervals_make_the_right_updates(self, num_steps, eval_every, record_every, steps):
     result = run(1, num_steps=num_steps, eval_every=eval_every, record_every=record_every)
     np.testing.assert_array_equal(result.step, steps)
-    np.testing.assert_array_equal(result.step[~np.isnan(result.train_loss[0].values)], evaluated)
     np.testing.assert_array_equal(result.updates[0], steps)
-    states, _ = plain_loop(0)
     last = result.weights.isel(seed=0, step=-1)
-    np.testing.assert_allclose(last, states[num_steps].params['w'], rtol=1e-5, atol=1e-5)
+    expected = plain_loop(0)[0][num_steps].params['w']
+    np.testing.assert_allclose(last, expected, rtol=1e-5, atol=1e-5)
 
-  def test_by_default_there_are_about_fifty_evaluations(self):
-    result = run(1, num_steps=149, eval_every=None, record_every=None)
-    np.testing.assert_array_equal(result.step, [*range(0, 149, 2), 149])
-
-  @parameterized.parameters(1, 5, 1000)
+  @parameterized.parameters(1, 1000)
   def test_how_often_the_host_looks_changes_nothing(self, steps_per_call):
     # Other calls are other programs, hence rounding.
     result = run(3, plan=gdlab.Plan(1, 1, steps_per_call))
