@@ -23,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.learning_rates = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # tried by every arm
   config.epochs = 20  # equal examples: this many passes
   config.min_updates = 250  # for arms that make fewer in that many passes
+  config.evaluations = 60  # in those passes
   config.target_loss = 0.3  # training loss whose first crossing is compared (V6)
   config.target_accuracy = 0.9  # test accuracy whose first crossing is compared (V12)
 

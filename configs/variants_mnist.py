@@ -19,5 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.learning_rates = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
   config.epochs = 3
   config.min_updates = 60
+  config.evaluations = 15
   config.population = 2000
+  config.timing.repeats = 7
   return config

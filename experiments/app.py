@@ -42,8 +42,12 @@ class Workdir:
       raise InputError(
         f'workdir must be a folder that can be written, got {path}: {error.strerror}'
       ) from error
-    for file in sorted((self.path / 'results').glob('*.nc')):
+    cells = sorted((self.path / 'results').glob('*.nc'))
+    for file in cells:
       self._check_config(file, gdlab.load(file))
+    for name in ('claims.json', 'report.html'):
+      if not cells and (self.path / name).exists():
+        raise InputError(f'workdir {path} holds a {name} that no study in it wrote; name a new --workdir')
 
   def cell(self, name: str, measure: Callable[[Progress], xr.Dataset]) -> xr.Dataset:
     """The cell's Dataset: read from its file, or measured, written and read back."""
@@ -65,16 +69,20 @@ class Workdir:
   def replacing(self, name: str) -> Iterator[pathlib.Path]:
     """Yields a temporary path that becomes `name` if nothing is raised; for what can be drawn again from results."""
     target = self.path / name
-    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f'.{os.getpid()}.{target.name}')
     try:
       yield temporary
       os.replace(temporary, target)
+    except OSError as error:
+      raise InputError(f'cannot write {target}: {error.strerror or error}') from error
     finally:
       temporary.unlink(missing_ok=True)
 
   def _check_config(self, file: pathlib.Path, dataset: xr.Dataset) -> None:
-    stored = json.loads(dataset.attrs.get('config', '{}'))
+    try:
+      stored = json.loads(dataset.attrs.get('config', '{}'))
+    except ValueError as error:
+      raise InputError(f'workdir {self.path} holds {file.name}, which is not a result of a study') from error
     ours = json.loads(self._config)
     differing = sorted(key for key in stored.keys() | ours.keys() if stored.get(key) != ours.get(key))
     if differing:

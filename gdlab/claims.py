@@ -139,11 +139,14 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
   """Applies a claim's rules to what was measured.
 
   An effect with a number that is not finite is inconclusive whatever the rule: nothing was measured (NaN, an
-  identity that could not be evaluated included), or its spread is unknown. With several parts the claim is
-  supported only if every part is, contradicted if any part is, and inconclusive otherwise. Requiring all
-  parts keeps the error rate of 'supported' at that of one part (Berger 1982, Technometrics 24); that of
-  'contradicted' can grow to the sum over the parts. The headline effect is the one of the part with the worst
-  verdict, the first listed among equals, since effects on different scales have no common order.
+  identity that could not be evaluated included), or its spread is unknown. So is one from which values were left
+  out: runs that failed are not silence, and an effect without a value for them must give them one first.
+
+  With several parts the claim is supported only if every part is, contradicted if any part is, and inconclusive
+  otherwise. Requiring all parts keeps the error rate of 'supported' at that of one part (Berger 1982,
+  Technometrics 24); that of 'contradicted' can grow to the sum over the parts. The headline effect is the one of
+  the part with the worst verdict, the first listed among equals, since effects on different scales have no common
+  order.
 
   Args:
     claim: with its rules.
@@ -181,7 +184,7 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
 
 def _grade_part(name: str, rule: Rule, interval: Interval) -> Part:
   finite = all(math.isfinite(number) for number in interval[:3])
-  verdict = rule.judge(interval) if finite else Verdict.INCONCLUSIVE
+  verdict = rule.judge(interval) if finite and not interval.excluded else Verdict.INCONCLUSIVE
   estimate, low, high, confidence = (float(number) for number in interval[:4])
   return Part(
     name, rule.describe(), verdict, estimate, low, high, confidence, int(interval.num), int(interval.excluded)

@@ -69,14 +69,16 @@ def spread(
   Args:
     axes: where.
     x: float[k].
-    values: float[seed, k].
+    values: float[seed, k]; NaN (a run without a value there) is left out.
     label: for the legend.
     number: which colour and marker.
     line: Matplotlib's line style; '' for points alone.
   """
-  low, middle, high = np.nanquantile(np.asarray(values, float), (0.1, 0.5, 0.9), axis=0)
+  x, values = np.asarray(x, float), np.asarray(values, float)
+  seen = np.isfinite(values).any(axis=0)
+  low, middle, high = np.nanquantile(values[:, seen], (0.1, 0.5, 0.9), axis=0)
   axes.errorbar(
-    np.asarray(x, float),
+    x[seen],
     middle,
     yerr=(middle - low, high - middle),
     color=COLOURS[number % len(COLOURS)],

@@ -12,6 +12,7 @@ import rich.table
 
 from experiments import app
 from experiments.variants import arms, claims, exact, report, special
+from experiments.variants import clock as clocks
 from experiments.variants.study import Study
 from gdlab.claims import Finding, write_claims
 from gdlab.report import Table
@@ -37,7 +38,7 @@ def study(config: ml_collections.ConfigDict, workdir: app.Workdir) -> None:
   """Measures every cell, grades the claims and writes the report."""
   problem = arms.make_problem(config)
   arms.check(config, problem.num_examples)
-  clock = workdir.cell('timing', functools.partial(arms.timing, config, problem))
+  clock = workdir.cell('timing', functools.partial(clocks.timing, config, problem))
   results = {'timing': clock}
   for size in arms.arms(config, problem.num_examples):
     tune = functools.partial(arms.tuning, config, problem, clock, size)

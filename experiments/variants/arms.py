@@ -5,12 +5,8 @@ Each function that takes `progress` measures one cell: it returns a Dataset that
 """
 
 import functools
-import math
-import time
 from collections.abc import Callable
-from typing import TypeVar
 
-import jax
 import numpy as np
 import optax
 import xarray as xr
@@ -20,7 +16,6 @@ from gdlab import problems, sampling, theory
 from gdlab.errors import InputError, check_count, check_real, unknown_name
 from gdlab.types import Algorithm, Problem, Sampler
 
-Records = TypeVar('Records', xr.Dataset, xr.DataArray)
 TUNING_IDS = 1_000_000  # seeds for tuning start here, far from the study's
 
 
@@ -34,18 +29,42 @@ def make_problem(config) -> Problem:
 
 def check(config, num_examples: int) -> None:
   """Refuses a configuration that the study could not finish with, before anything is measured."""
-  for name in ('num_seeds', 'num_tuning_seeds', 'epochs', 'min_updates', 'mini_batch', 'components'):
-    check_count(name, config[name])
+  counts = {
+    '': ('num_seeds', 'num_tuning_seeds', 'epochs', 'min_updates', 'evaluations', 'components'),
+    'timing': ('repeats', 'offset'),
+    'noise': ('num_batches',),
+    'smoothness': ('num_updates',),
+    'floor': ('epochs',),
+    'convex': ('num_steps', 'num_seeds'),
+    'paths': ('num_updates',),
+  }
+  for section, names in counts.items():
+    for name in names:
+      check_count(f'{section}.{name}'.lstrip('.'), (config[section] if section else config)[name])
+  check_count('first_seed', config.first_seed, minimum=0, maximum=TUNING_IDS - config.num_seeds)
   check_count('population', config.population, minimum=2)
-  for size in (*config.batch_sizes, *(power - config.timing.offset for power in config.timing.powers)):
-    check_count('batch_size', size, maximum=num_examples)
+  check_count('mini_batch', config.mini_batch, minimum=32, maximum=256)
+  check_real('timing.seconds', config.timing.seconds, above=0)
+  neighbours = [
+    power + side for power in config.timing.powers for side in (-config.timing.offset, config.timing.offset)
+  ]
+  for name, sizes in (('batch_sizes', config.batch_sizes), ('timing.powers', neighbours)):
+    if not sizes:
+      raise InputError(f'{name} must hold at least one batch size, got none')
+    for size in sizes:
+      check_count(name, size, maximum=num_examples)
   for size in (1, config.mini_batch):
     if size not in config.batch_sizes:
       raise InputError(
         f'batch_sizes must hold 1 and mini_batch, got {tuple(config.batch_sizes)} without {size}'
       )
-  for rate in (*config.learning_rates, *config.floor.learning_rates, *config.stream.learning_rates):
-    check_real('learning_rate', rate, above=0)
+  for name in ('learning_rates', 'floor.learning_rates', 'stream.learning_rates'):
+    section, _, key = name.rpartition('.')
+    rates = (config[section] if section else config)[key]
+    if len(set(rates)) < max(2, len(rates)):
+      raise InputError(f'{name} must hold at least two rates, all different, got {tuple(rates)}')
+    for rate in rates:
+      check_real(name, rate, above=0)
 
 
 def sampler(batch_size: int, num_examples: int) -> Sampler:
@@ -78,64 +97,19 @@ def arms(config, num_examples: int) -> list[int]:
   return [size for size in config.batch_sizes if size < num_examples] + [num_examples]
 
 
-def timing(config, problem: Problem, progress) -> xr.Dataset:
-  """Seconds per update of every arm and of the neighbours of powers of two, interleaved repeats."""
-  offset = config.timing.offset
-  neighbours = [power + side for power in config.timing.powers for side in (-offset, 0, offset)]
-  sizes = sorted(
-    {*arms(config, problem.num_examples), *(size for size in neighbours if size <= problem.num_examples)}
-  )
-  loops = [_timed_loop(problem, size, config.timing.seconds) for size in sizes]
-  seconds = np.empty((config.timing.repeats, len(sizes)))
-  for repeat in range(config.timing.repeats):
-    for place, loop in enumerate(loops):
-      seconds[repeat, place] = loop()
-    progress(repeat + 1, config.timing.repeats)
-  return xr.Dataset(
-    {'seconds_per_update': (('repeat', 'batch_size'), seconds)},
-    {'batch_size': sizes},
-    {
-      'num_examples': problem.num_examples,
-      'problem': problem.name,
-      'data_megabytes': sum(leaf.nbytes for leaf in jax.tree.leaves(problem.train)) / 1e6,
-    },
-  )
-
-
-def _timed_loop(problem: Problem, batch_size: int, seconds: float) -> Callable[[], float]:
-  """A function that measures seconds per update in a compiled loop of about `seconds`, compilation apart."""
-  algorithm = descent(batch_size, problem.num_examples)(0.0)
-
-  @jax.jit
-  def loop(state, problem, count):
-    return jax.lax.fori_loop(0, count, lambda _, state: algorithm.step(state, problem)[0], state)
-
-  state = jax.jit(algorithm.init)(jax.random.key(0), problem)
-
-  def measure(count: int) -> float:
-    started = time.perf_counter()
-    jax.block_until_ready(loop(state, problem, count))
-    return (time.perf_counter() - started) / count
-
-  measure(1)
-  count = max(1, round(seconds / measure(3)))
-  # Whole epochs where they fit, so that their share of permutations is in.
-  epoch = -(-problem.num_examples // batch_size)
-  count = max(1, count // epoch) * epoch if count > epoch / 2 else count
-  return lambda: measure(count)
-
-
 def horizon(config, num_examples: int, clock: xr.Dataset, batch_size: int) -> int:
   """Updates that an arm runs for: enough for the comparison at equal examples and at equal time."""
-  budgets = [budget(config, num_examples, clock, batch_size, kind) for kind in ('examples', 'time')]
-  return max(*(math.ceil(updates) for updates in budgets), config.min_updates)
+  return max(*budgets(config, num_examples, clock, batch_size).values(), config.min_updates)
 
 
-def budget(config, num_examples: int, clock: xr.Dataset, batch_size: int, kind: str) -> float:
-  """Updates that an arm makes in the epochs that all have (`examples`), or in the mini-batch arm's time (`time`)."""
-  if kind == 'examples':
-    return config.epochs * theory.updates_per_epoch(num_examples, batch_size)
-  return time_budget(config, num_examples, clock) / float(median_seconds(clock).sel(batch_size=batch_size))
+def budgets(config, num_examples: int, clock: xr.Dataset, batch_size: int) -> dict[str, int]:
+  """Updates that an arm makes in the epochs that all have (`examples`), and in the mini-batch arm's time (`time`)."""
+  updates = config.epochs * theory.updates_per_epoch(num_examples, batch_size)
+  seconds = median_seconds(clock).sel(batch_size=batch_size)
+  return {
+    'examples': updates,
+    'time': max(1, round(time_budget(config, num_examples, clock) / float(seconds))),
+  }
 
 
 def median_seconds(clock: xr.Dataset) -> xr.DataArray:
@@ -145,7 +119,7 @@ def median_seconds(clock: xr.Dataset) -> xr.DataArray:
 
 def time_budget(config, num_examples: int, clock: xr.Dataset) -> float:
   """Equal time: the seconds that the mini-batch arm takes for its epochs."""
-  updates = budget(config, num_examples, clock, config.mini_batch, 'examples')
+  updates = config.epochs * theory.updates_per_epoch(num_examples, config.mini_batch)
   return updates * float(median_seconds(clock).sel(batch_size=config.mini_batch))
 
 
@@ -163,14 +137,15 @@ def arm(
 
 
 def _sweep(config, problem, clock, batch_size, rates, ids, progress) -> xr.Dataset:
-  epochs_in_updates = int(budget(config, problem.num_examples, clock, batch_size, 'examples'))
+  ends = budgets(config, problem.num_examples, clock, batch_size)
   return gdlab.sweep(
     problem,
     descent(batch_size, problem.num_examples),
     {'learning_rate': [float(rate) for rate in rates]},
     num_steps=horizon(config, problem.num_examples, clock, batch_size),
     seeds=ids,
-    eval_every=max(1, epochs_in_updates // 60),
+    eval_every=max(1, ends['examples'] // config.evaluations),
+    eval_steps=list(ends.values()),
     progress=progress,
   ).assign_attrs(batch_size=batch_size)
 
@@ -178,16 +153,16 @@ def _sweep(config, problem, clock, batch_size, rates, ids, progress) -> xr.Datas
 def best_rates(
   config, num_examples: int, clock: xr.Dataset, tuned: xr.Dataset, batch_size: int
 ) -> dict[str, float]:
-  """The rate of least mean training loss at equal examples and at equal time; a diverged run counts as infinite."""
-  losses = tuned.train_loss.where(tuned.status == gdlab.RUNNING, np.inf)
+  """The rate of least mean training loss at equal examples and at equal time; a failed run counts as infinite."""
+  losses = unless_failed(tuned, 'train_loss', np.inf)
+  ends = budgets(config, num_examples, clock, batch_size)
+  return {
+    kind: float(losses.sel(step=step).mean('seed', skipna=False).idxmin('learning_rate'))
+    for kind, step in ends.items()
+  }
 
-  def best(kind: str) -> float:
-    ends = value_at(losses, budget(config, num_examples, clock, batch_size, kind))
-    return float(ends.mean('seed').idxmin('learning_rate'))
 
-  return {kind: best(kind) for kind in ('examples', 'time')}
-
-
-def value_at(values: Records, step: float) -> Records:
-  """Values at a step between records: those of the last record at or before it."""
-  return values.sel(step=step, method='ffill')
+def unless_failed(runs: xr.Dataset, variable: str, failed: float) -> xr.DataArray:
+  """A variable of runs, with `failed` where a run has diverged or the value is not finite."""
+  values = runs[variable]
+  return values.where((runs.status == gdlab.RUNNING) & np.isfinite(values), failed)

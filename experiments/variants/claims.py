@@ -1,13 +1,14 @@
 """V1-V13: statements and verdict rules, written before the runs, and the effects they are applied to.
 
-Thresholds are the smallest effects that matter: 5 % on a variance, 10 % on a loss or a roughness, 2 % on a time,
-half a point of accuracy, 0.25 on a slope. Identities are held to 1e-10 in float64: 20 steps of sums of N terms, each
-rounded at 2e-16.
+Thresholds are the smallest effects that matter: 5 % on a variance, 10 % on a loss or a roughness, 2 % on a time per
+example, half a point of accuracy, 0.25 on a slope. Identities are held to 1e-10 in float64: 20 steps of sums of N
+terms, each rounded at 2e-16.
 
-Pilot runs had seeds below 200, which the study does not use. They changed three things. V5 first counted the updates
+Pilot runs had seeds below 200, which the study does not use. They changed four things. V5 first counted the updates
 at which the loss rose, which was 0 for full batch and for mini-batches alike and so could not tell them apart. The
 best rate of V13 lay at the end of the rates tried, to which larger ones were added. The smallest rate of V8 had not
-come down to its floor by the end of the run, and was left out.
+come down to its floor by the end of the run, and was left out. V9 first asked for any gain at all, where one test image
+is 0.3 points.
 """
 
 from collections.abc import Callable
@@ -169,7 +170,7 @@ CLAIMS: dict[str, tuple[str, tuple[Effect, ...]]] = {
       (
         'squared error on a drifting stream, full over single',
         greater_than(1),
-        lambda s: effects.tracking_ratio(s, drifts=True),
+        effects.tracking_ratio,
       ),
     ),
   ),

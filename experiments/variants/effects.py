@@ -88,22 +88,23 @@ def _first_reached(study, kind, small, variable, target, sign, clock) -> Interva
   """The ratio of the clocks at which full batch and a smaller batch first reached a target.
 
   A full-batch run that never does, diverged ones among them, counts with all it had, so the ratio is then a lower
-  bound; a small-batch run that never does has no ratio, and is reported as excluded.
+  bound. A small-batch run that never does took for ever: ratio 0. If neither does, the pair says nothing.
   """
-  times = {}
+  times, censored = {}, {}
   for size in (study.full, small):
     runs = study.arm(kind, size)
     values = sign * runs[variable].transpose('seed', 'step').values
     crossing = statistics.first_crossing(runs.step.values, values, sign * target)
-    times[size] = np.where(crossing.censored & (size == small), np.nan, clock(size, crossing.time))
-  return statistics.paired_log_ratio(times[study.full], times[small])
+    times[size], censored[size] = clock(size, crossing.time), crossing.censored
+  neither = censored[study.full] & censored[small]
+  slow = np.where(neither, np.nan, times[study.full])
+  return statistics.paired_log_ratio(slow, np.where(censored[small], np.inf, times[small]))
 
 
 def loss_ratio(study: Study, kind: str) -> Interval:
   """Training loss of full batch over that of the mini-batch, each at its best rate, at equal budget."""
-  return statistics.paired_log_ratio(
-    study.at(kind, study.full, 'train_loss'), study.at(kind, study.mini, 'train_loss')
-  )
+  full, mini = (study.at(kind, size, 'train_loss', failed=np.inf) for size in (study.full, study.mini))
+  return statistics.paired_log_ratio(full, mini)
 
 
 def floor_slope(study: Study) -> Interval:
@@ -131,13 +132,14 @@ def middle_gain(study: Study) -> Interval:
   """Test accuracy at equal time: the best batch size in 32-256 minus the best outside, chosen by tuning runs."""
 
   def best(sizes: list[int]) -> int:
-    return min(sizes, key=lambda size: study.tuned_at('time', size, 'train_loss'))
+    return min(sizes, key=lambda size: study.tuned_loss('time', size))
 
   inside = best([size for size in study.sizes if 32 <= size <= 256])
   outside = best([size for size in study.sizes if not 32 <= size <= 256])
-  return statistics.paired_interval(
-    study.at('time', inside, 'test_accuracy'), study.at('time', outside, 'test_accuracy')
+  best_inside, best_outside = (
+    study.at('time', size, 'test_accuracy', failed=0.0) for size in (inside, outside)
   )
+  return statistics.paired_interval(best_inside, best_outside)
 
 
 def power_gain(study: Study) -> Interval:
@@ -169,13 +171,14 @@ def remaining_gap(study: Study, problem: str, rate: float) -> Interval:
   return statistics.exactly(remaining.max(skipna=False) if rate < 2 else remaining.min(skipna=False))
 
 
-def tracking_ratio(study: Study, drifts: bool) -> Interval:
-  """Squared error of the refitted full batch over that of single-example descent, second half of the stream."""
-  stream = study.results['stream']
-  stream = stream.isel(drift=1 if drifts else 0, example=slice(stream.sizes['example'] // 2, None)).mean(
-    'example'
-  )
-  tuning = stream.sel(seed=stream.seed >= TUNING_IDS)
-  chosen = stream.sel(seed=stream.seed < TUNING_IDS)
-  single = chosen.single.sel(learning_rate=tuning.single.mean('seed').idxmin('learning_rate'), drop=True)
-  return statistics.paired_log_ratio(chosen.full, single)
+def tracking_ratio(study: Study) -> Interval:
+  """Squared error of the refitted full batch over that of single-example descent, second half of a drifting stream.
+
+  The rate is the one of least error in the tuning runs; a run that diverged has an infinite error.
+  """
+  stream = study.results['stream'].isel(drift=1)
+  late = stream.isel(example=slice(stream.sizes['example'] // 2, None)).mean('example', skipna=False)
+  late = late.where(np.isfinite(late), np.inf)
+  tuning, chosen = late.sel(seed=late.seed >= TUNING_IDS), late.sel(seed=late.seed < TUNING_IDS)
+  rate = tuning.single.mean('seed').idxmin('learning_rate')
+  return statistics.paired_log_ratio(chosen.full, chosen.single.sel(learning_rate=rate, drop=True))

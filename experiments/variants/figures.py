@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.variants.arms import TUNING_IDS
+from experiments.variants.arms import TUNING_IDS, unless_failed
 from experiments.variants.effects import late_excess
 from experiments.variants.study import Study
 from gdlab import plots, theory
@@ -20,7 +20,9 @@ def losses(study: Study) -> Figure:
     for number, size in enumerate((1, study.mini, study.full)):
       runs = study.arm('examples', size).isel(step=slice(1, None))
       for panel, x in zip(axes, (runs.step, runs.epoch, runs.step * study.seconds(size)), strict=True):
-        plots.band(panel, x.values, runs.train_loss.values, name(study, size), number)
+        plots.band(
+          panel, x.values, unless_failed(runs, 'train_loss', np.nan).values, name(study, size), number
+        )
     axes[1].axvline(study.config.epochs, color='black', linewidth=0.8, linestyle=':')
     axes[2].axvline(study.time_budget, color='black', linewidth=0.8, linestyle=':')
     for panel, label in zip(axes, ('updates', 'epochs (examples / N)', 'seconds'), strict=True):
@@ -74,9 +76,8 @@ def rates(study: Study) -> Figure:
     for panel, kind in zip(axes, ('examples', 'time'), strict=True):
       for number, size in enumerate(study.sizes):
         tuned = study.results[f'tuning_b{size}']
-        ends = tuned.train_loss.sel(step=study.budget(kind, size), method='ffill').transpose(
-          'seed', 'learning_rate'
-        )
+        ends = unless_failed(tuned.sel(step=study.budget(kind, size)), 'train_loss', np.nan)
+        ends = ends.transpose('seed', 'learning_rate')
         plots.spread(panel, tuned.learning_rate, ends.values, f'B={size}', number)
       panel.set(xscale='log', yscale='log', xlabel='learning rate', title=f'after equal {kind}')
     axes[0].set_ylabel('training loss')
@@ -92,7 +93,9 @@ def speed(study: Study) -> Figure:
     plots.spread(axes[0], seconds.batch_size, nanoseconds.values, 'time', 0)
     axes[0].set(xscale='log', yscale='log', xlabel='batch size B', ylabel='nanoseconds per example')
     axes[0].set_title('time per example')
-    accuracy = np.stack([study.at('time', size, 'test_accuracy').values for size in study.sizes], axis=1)
+    accuracy = np.stack(
+      [study.at('time', size, 'test_accuracy', failed=0.0).values for size in study.sizes], axis=1
+    )
     plots.spread(axes[1], study.sizes, accuracy, 'test accuracy', 1)
     axes[1].axvspan(32, 256, color='grey', alpha=0.15, linewidth=0)
     axes[1].set(xscale='log', xlabel='batch size B', ylabel='test accuracy')

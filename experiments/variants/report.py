@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 import gdlab
 from experiments.variants import figures
 from experiments.variants.study import Study
 from gdlab import plots
 from gdlab.claims import Finding, Verdict
 from gdlab.report import Section, Table, number, page
-from gdlab.theory import updates_per_epoch
+from gdlab.theory import mean_variance, updates_per_epoch
 
 
 def summary(study: Study) -> Table:
@@ -19,20 +21,20 @@ def summary(study: Study) -> Table:
 
 
 def _row(study: Study, size: int) -> list[str]:
-  noise = study.results['noise']
-  population = int(noise.attrs['num_examples'])
-  variance = noise.variance.sel(replacement='without')
+  trace = float(study.results['noise'].covariance_trace.mean('seed'))
   cells = [
     figures.name(study, size),
     f'{updates_per_epoch(study.num_examples, size):,}',
     f'{1e6 * study.seconds(size):,.1f}',
-    '0' if size >= population else number(float(variance.sel(batch_size=size).mean('seed'))),
+    number(float(mean_variance(trace, size, study.num_examples))),
   ]
   for kind in ('examples', 'time'):
-    accuracy = study.at(kind, size, 'test_accuracy').mean('seed')
+    loss = study.at(kind, size, 'train_loss', failed=np.inf)
+    diverged = int(np.isinf(loss).sum())
+    accuracy = study.at(kind, size, 'test_accuracy', failed=0.0).mean('seed')
     cells += [
       f'{study.rate(kind, size):g}',
-      number(float(study.at(kind, size, 'train_loss').mean('seed'))),
+      f'{diverged} diverged' if diverged else number(float(loss.mean('seed'))),
       f'{100 * float(accuracy):.1f} %',
     ]
   return cells
@@ -60,7 +62,8 @@ def render(study: Study, findings: Sequence[Finding], command: str) -> str:
       'The arms at a glance',
       (
         'Means over seeds; training loss and test accuracy, each at the rate that tuning chose for that budget. The '
-        'variance is that of the gradient estimate at the initial parameters, without replacement.',
+        'variance is that of the gradient estimate at the initial parameters, drawn without replacement, by the law '
+        'of V2.',
       ),
       table=summary(study),
     ),
@@ -93,7 +96,7 @@ def render(study: Study, findings: Sequence[Finding], command: str) -> str:
       'How much the learning rate matters',
       ('Every arm at every rate it tried, with the tuning seeds (V6, V7).',),
       plots.to_svg(figures.rates(study)),
-      'Where a curve turns up steeply, the rate has passed what is stable.',
+      'Where a curve turns up steeply, the rate has passed what is stable; runs that diverged have no point.',
     ),
     Section(
       'Speed and quality against batch size',

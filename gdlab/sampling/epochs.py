@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from gdlab.branching import cond_any
 from gdlab.errors import check_count
-from gdlab.sampling.independent import check_batch_size
+from gdlab.sampling.independent import check_batch_size, equal_weights
 from gdlab.types import Array, Batch, Key, Sampler
 
 
@@ -92,7 +92,7 @@ def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], A
     # Padding repeats the last example: some valid index is needed, and its weight is 0.
     indices = order[jnp.minimum(slots, num_examples - 1)]
     last_batch_size = num_examples % batch_size or batch_size
-    full, last = jnp.full(batch_size, 1 / batch_size), jnp.full(batch_size, 1 / last_batch_size)
+    full, last = equal_weights(batch_size), equal_weights(last_batch_size, batch_size)
     weights = jnp.where(slots[-1] < num_examples, full, jnp.where(slots < num_examples, last, 0))
     return Batch(indices, weights), EpochState(state.key, state.step + 1, order)
 

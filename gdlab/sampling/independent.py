@@ -18,6 +18,11 @@ def check_batch_size(batch_size: int, num_examples: int) -> None:
     )
 
 
+def equal_weights(count: int, slots: int | None = None) -> Array:
+  """Weights 1/count for `slots` (by default `count`) slots, in JAX's default float whatever the model's is."""
+  return jnp.full(slots or count, 1 / count, jnp.result_type(float))
+
+
 class FullBatchState(NamedTuple):
   """State of `full_batch`: the batch it always returns."""
 
@@ -35,7 +40,7 @@ def full_batch() -> Sampler:
     del key
     check_count('num_examples', num_examples)
     indices = jnp.arange(num_examples, dtype=jnp.int32)
-    return FullBatchState(Batch(indices, jnp.full(num_examples, 1 / num_examples)))
+    return FullBatchState(Batch(indices, equal_weights(num_examples)))
 
   def sample(state: FullBatchState) -> tuple[Batch, FullBatchState]:
     return state.batch, state
@@ -75,7 +80,7 @@ def with_replacement(batch_size: int) -> Sampler:
   def sample(state: WithReplacementState) -> tuple[Batch, WithReplacementState]:
     key = jax.random.fold_in(state.key, state.step)
     indices = jax.random.randint(key, (batch_size,), 0, state.num_examples, jnp.int32)
-    batch = Batch(indices, jnp.full(batch_size, 1 / batch_size))
+    batch = Batch(indices, equal_weights(batch_size))
     return batch, state._replace(step=state.step + 1)
 
   return Sampler(init, sample, updates_per_epoch=lambda num_examples: -(-num_examples // batch_size))

@@ -9,7 +9,7 @@ import optax
 from gdlab.errors import InputError, shown
 from gdlab.estimators import batch_mean
 from gdlab.objective import batch_loss
-from gdlab.types import Algorithm, Estimator, Info, Key, Problem, PyTree, Sampler, State, Streams
+from gdlab.types import Algorithm, Array, Estimator, Info, Key, Problem, PyTree, Sampler, State, Streams
 
 
 def streams(key: Key) -> Streams:
@@ -96,9 +96,9 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     params = optax.apply_updates(state.params, updates)
     info = Info(
       loss=estimated.loss,
-      grad_norm=optax.tree.norm(gradient),
-      update_norm=optax.tree.norm(updates),
-      param_norm=optax.tree.norm(params),
+      grad_norm=_norm(gradient),
+      update_norm=_norm(updates),
+      param_norm=_norm(params),
       examples=jnp.sum(batch.weights != 0, dtype=jnp.int32),
       gradient_evaluations=estimated.gradient_evaluations,
     )
@@ -114,3 +114,10 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     return new_state, info
 
   return Algorithm(init, step, sampler)
+
+
+def _norm(tree: PyTree) -> Array:
+  """The Euclidean norm, in at least float32: in half precision the squares of a finite tree overflow."""
+  return optax.tree.norm(
+    jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), tree)
+  )

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.training import lanes
-from gdlab.training.lane import Interval
+from gdlab.training.lane import COUNT_BASE, Interval
 from gdlab.types import Problem
+
+COUNTS = ('examples', 'gradient_evaluations')
 
 
 def run_group(
@@ -41,7 +43,8 @@ def run_group(
   float_dtype = jax.dtypes.canonicalize_dtype(float)
   traced = {name: values[chosen].astype(float_dtype) for name, values in numbers.items()}
   state, initial = lanes.start(program, problem, ids[chosen], traced)
-  per_call = max(1, round(program.layout.steps_per_call * len(steps) / steps[-1]))
+  per_call = max(1, round(program.layout.steps_per_call * (len(steps) - 1) / steps[-1]))
+  per_call = min(per_call, len(steps) - 1)
   rows = []
   for first in range(1, len(steps), per_call):
     last = min(first + per_call, len(steps))
@@ -52,7 +55,9 @@ def run_group(
     state, records = lanes.advance(
       program, problem, state, traced, Interval(jnp.asarray(lengths), jnp.asarray(flags))
     )
-    rows.append({name: np.asarray(values)[:num_lanes, : last - first] for name, values in records.items()})
+    rows.append(
+      {name: _on_host(name, values)[:num_lanes, : last - first] for name, values in records.items()}
+    )
     report(num_lanes * int(steps[last - 1] - steps[first - 1]))
   return {name: _with_initial(name, [row[name] for row in rows], initial, num_lanes) for name in rows[0]}
 
@@ -63,10 +68,20 @@ def _with_initial(
   """One record's time axis, with its value before the first update at its head."""
   values = np.concatenate(rows, axis=1)
   if name in initial:
-    first = np.asarray(initial[name])[:num_lanes, None]
+    first = _on_host(name, initial[name])[:num_lanes, None]
   else:
     first = np.full_like(values[:, :1], np.nan if values.dtype.kind == 'f' else 0)
   values = np.concatenate([first, values], axis=1)
-  if name in ('examples', 'gradient_evaluations'):
-    return np.cumsum(values, axis=1, dtype=np.int64)  # summed here: int32 would overflow on long runs
+  if name in COUNTS:
+    return np.cumsum(values, axis=1)
   return values
+
+
+def _on_host(name: str, values: Any) -> np.ndarray:
+  """A record as NumPy and NetCDF know it: counts as int64, half precision as float32."""
+  array = np.asarray(values)
+  if name in COUNTS:
+    return array[..., 0].astype(np.int64) * COUNT_BASE + array[..., 1]
+  return (
+    array.astype(np.float32) if jnp.issubdtype(array.dtype, jnp.floating) and array.itemsize < 4 else array
+  )

@@ -39,7 +39,7 @@ def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples
     piece = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, block), examples)
     fresh = first + jnp.arange(block) >= number * block
     metrics = problem.metrics(params, model_state, piece)
-    return {name: jnp.sum(jnp.where(fresh, values, 0)) for name, values in metrics.items()}
+    return {name: jnp.sum(jnp.where(fresh, _widened(values), 0)) for name, values in metrics.items()}
 
   if block == num_examples:
     totals = sums(0)
@@ -47,3 +47,8 @@ def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples
     per_block = jax.lax.map(sums, jnp.arange(-(-num_examples // block)))
     totals = {name: jnp.sum(values) for name, values in per_block.items()}
   return {name: total / num_examples for name, total in totals.items()}
+
+
+def _widened(values: Array) -> Array:
+  """Floats of at least 32 bits: a sum over a data set in half precision stops growing early."""
+  return values.astype(jnp.promote_types(values.dtype, jnp.float32))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdlab.errors import InputError, unknown_name
+from gdlab.errors import InputError, shown, unknown_name
 
 
 class Grid(NamedTuple):
@@ -36,6 +36,10 @@ class Grid(NamedTuple):
     points = np.asarray(list(itertools.product(*self.traced.values())), float)
     return {name: np.repeat(points[:, column], num_seeds) for column, name in enumerate(self.traced)}
 
+  def first_numbers(self) -> dict[str, float]:
+    """The traced hyperparameters of the first lane."""
+    return {name: float(values[0]) for name, values in self.traced.items()}
+
   def num_points(self) -> int:
     """How many traced points every program has."""
     return math.prod(len(values) for values in self.traced.values())
@@ -46,11 +50,13 @@ class Grid(NamedTuple):
     order = [[*self.shaping, *self.traced].index(name) for name in self.axes]
 
     def arranged(name: str) -> np.ndarray:
-      values = np.stack([records[name] for records in groups])
+      like = next(records[name] for records in groups if name in records)
+      # A group whose problem lacks a metric (it has no test set) has NaN there.
+      values = np.stack([records.get(name, np.full_like(like, np.nan)) for records in groups])
       values = values.reshape(*sizes, num_seeds, *values.shape[2:])
       return np.transpose(values, (*order, *range(len(order), values.ndim)))
 
-    return {name: arranged(name) for name in groups[0]}
+    return {name: arranged(name) for name in dict.fromkeys(itertools.chain(*groups))}
 
 
 def check_grid(
@@ -66,13 +72,24 @@ def check_grid(
   Raises:
     InputError: if nobody takes a name, or values are missing, repeated or of the wrong kind.
   """
+  if not isinstance(grid, Mapping):
+    raise InputError(f'grid must be a mapping from hyperparameter to values, got {shown(grid)}')
+  if not callable(make_algorithm):
+    raise InputError(f'make_algorithm must be a function of hyperparameters, got {shown(make_algorithm)}')
   axes = {name: _checked_values(name, values) for name, values in grid.items()}
   traced = {name: values for name, values in axes.items() if _is_traced(values)}
   for name in axes:
     takers = [make_algorithm] if name in traced or make_problem is None else [make_algorithm, make_problem]
     known = set[str]().union(*map(_parameters, takers))
+    if make_problem is not None and name in traced and name in _parameters(make_problem) - known:
+      raise InputError(
+        f'problem must be a function of hyperparameters that are not floats, and {name} is one'
+      )
     if ANY not in known and name not in known:
       raise unknown_name('hyperparameter', name, known)
+  for function in (make_algorithm, make_problem):
+    if missing := sorted(_required(function) - axes.keys()):
+      raise InputError(f'grid must hold {missing[0]!r}, which {_name(function)} needs, got {sorted(axes)}')
   return Grid(axes, traced, {name: values for name, values in axes.items() if name not in traced})
 
 
@@ -90,10 +107,23 @@ def _parameters(function: Callable) -> set[str]:
   return {ANY if kind.kind is kind.VAR_KEYWORD else kind.name for kind in kinds}
 
 
+def _required(function: Callable | None) -> set[str]:
+  """The names that a function cannot be called without."""
+  if function is None:
+    return set()
+  named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+  kinds = inspect.signature(function).parameters.values()
+  return {kind.name for kind in kinds if kind.default is kind.empty and kind.kind in named}
+
+
+def _name(function: Callable | None) -> str:
+  return getattr(function, '__name__', repr(function))
+
+
 def _checked_values(name: str, values: Sequence[Any]) -> list[Any]:
   if isinstance(values, str) or not np.iterable(values):
     raise InputError(f'grid[{name!r}] must be a sequence of values, got {values!r}')
-  checked = [value.item() if isinstance(value, np.generic) else value for value in values]
+  checked = [value.item() if getattr(value, 'shape', None) == () else value for value in values]
   if not checked:
     raise InputError(f'grid[{name!r}] must hold at least one value, got none')
   for value in checked:

@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from gdlab.errors import InputError
 from gdlab.training.evaluate import evaluate
 from gdlab.types import Algorithm, Array, Info, Problem, PyTree, State, Streams
 
@@ -15,13 +17,17 @@ STATUS_MEANINGS = ('running', 'diverged')  # names of the codes above, in order
 Probe = Callable[[Problem, State], Array]
 
 
+COUNT_BASE = 2**30
+NOTHING = np.zeros(2, np.int32)  # a count of zero
+
+
 class Lane(NamedTuple):
   """All that a run carries from one record to the next."""
 
   state: State
   status: Array  # int8[], one of the codes above
-  examples: Array  # int32[], drawn since the last record
-  gradient_evaluations: Array  # int32[], per-example gradients since the last record
+  examples: Array  # drawn since the last record, see `_add`
+  gradient_evaluations: Array  # per-example gradients since the last record, see `_add`
 
 
 class Interval(NamedTuple):
@@ -36,15 +42,16 @@ def start(
 ) -> tuple[Lane, dict[str, Array]]:
   """The lane before its first update, and the metrics there."""
   state = algorithm.init(streams, problem)
-  lane = Lane(state, jnp.int8(RUNNING), jnp.int32(0), jnp.int32(0))
+  lane = Lane(state, jnp.int8(RUNNING), NOTHING, NOTHING)
   return lane, measure(problem, state, probes)
 
 
 def measure(problem: Problem, state: State, probes: Mapping[str, Probe]) -> dict[str, Array]:
   """Everything evaluated at an evaluation point: the metrics and the probes."""
-  return evaluate(problem, state.params, state.model_state) | {
-    name: probe(problem, state) for name, probe in probes.items()
-  }
+  metrics = evaluate(problem, state.params, state.model_state)
+  if taken := sorted(metrics.keys() & probes.keys()):
+    raise InputError(f'probe must have a name that no metric has, got {taken[0]!r}')
+  return metrics | {name: probe(problem, state) for name, probe in probes.items()}
 
 
 def advance(
@@ -61,8 +68,8 @@ def advance(
     return Lane(
       new_state,
       lane.status,
-      lane.examples + info.examples,
-      lane.gradient_evaluations + info.gradient_evaluations,
+      _add(lane.examples, info.examples),
+      _add(lane.gradient_evaluations, info.gradient_evaluations),
     )
 
   def update(_, lane: Lane) -> Lane:
@@ -73,14 +80,14 @@ def advance(
     moved = jax.lax.fori_loop(0, interval.length - 1, update, lane)
     new_state, info = algorithm.step(moved.state, problem)
     moved = count(moved, new_state, info)
-    finite = jnp.isfinite(info.loss) & jnp.isfinite(info.update_norm) & jnp.isfinite(info.param_norm)
+    finite = _all_finite((info.loss, info.update_norm, info.param_norm, new_state.model_state))
     kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, lane)
     return kept._replace(status=jnp.where(finite, lane.status, jnp.int8(DIVERGED))), info
 
   def rest(lane: Lane) -> tuple[Lane, Info]:
     return lane, jax.tree.map(lambda leaf: _missing(leaf.shape, leaf.dtype), jax.eval_shape(run, lane)[1])
 
-  lane = lane._replace(examples=jnp.int32(0), gradient_evaluations=jnp.int32(0))
+  lane = lane._replace(examples=NOTHING, gradient_evaluations=NOTHING)
   lane, info = jax.lax.cond((lane.status == RUNNING) & (interval.length > 0), run, rest, lane)
   return lane, _record(problem, lane, info, interval, probes)
 
@@ -104,6 +111,17 @@ def _record(
     'examples': lane.examples,
     'gradient_evaluations': lane.gradient_evaluations,
   }
+
+
+def _add(count: Array, amount: Array) -> Array:
+  """A count int32[2] in base COUNT_BASE, most significant first: JAX has no int64 by default and int32 is too small."""
+  low = count[1] + amount
+  return jnp.stack([count[0] + low // COUNT_BASE, low % COUNT_BASE])
+
+
+def _all_finite(tree: PyTree) -> Array:
+  floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+  return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
 
 
 def _missing(shape: tuple[int, ...], dtype) -> PyTree:

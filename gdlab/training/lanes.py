@@ -1,12 +1,13 @@
 """Many lanes: laid out over devices and blocks by a plan, advanced by compiled calls."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
+from gdlab.errors import InputError, shown
 from gdlab.training import lane as one
 from gdlab.training.plan import Layout
 from gdlab.training.seeds import stream_keys
@@ -30,9 +31,17 @@ class Program(NamedTuple):
   probes: tuple[tuple[str, one.Probe], ...]
   layout: Layout
 
-  def algorithm(self, numbers: dict[str, Array]) -> Algorithm:
+  def algorithm(self, numbers: Mapping[str, Any]) -> Algorithm:
     """The lane's algorithm; `numbers` are its numeric hyperparameters, tracers inside a compiled call."""
     return self.make_algorithm(**numbers, **dict(self.structure))
+
+
+def check(program: Program, problem: Problem, numbers: dict[str, float]) -> None:
+  """Raises InputError if the program's algorithm does not fit its problem, without computing anything."""
+  algorithm = program.algorithm(numbers)
+  if not isinstance(algorithm, Algorithm):
+    raise InputError(f'make_algorithm must return a gdlab.algorithm(...), got {shown(algorithm)}')
+  jax.eval_shape(lambda: algorithm.init(jax.random.key(0), problem))
 
 
 @functools.partial(jax.jit, static_argnames='program')

@@ -3,7 +3,7 @@
 import pathlib
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from gdlab.errors import InputError
 from gdlab.training.lane import STATUS_MEANINGS
 from gdlab.types import Streams
 
@@ -25,6 +26,16 @@ ATTRIBUTES = {
   'gradient_evaluations': 'per-example gradients computed',
   'epoch': 'examples drawn over examples in the training set',
 }
+
+
+RESERVED = {*ATTRIBUTES, 'seed', 'step', *(f'{stream}_seed' for stream in Streams._fields)}
+
+
+def check_names(kind: str, names: Iterable[str]) -> None:
+  """Raises InputError if a name is one that every result has."""
+  for name in names:
+    if name in RESERVED:
+      raise InputError(f'{kind} must have a name that results do not use themselves, got {name!r}')
 
 
 def to_dataset(

@@ -16,7 +16,7 @@ from gdlab.training.grid import check_grid, named_by
 from gdlab.training.lane import Probe
 from gdlab.training.plan import Plan, resolve
 from gdlab.training.progress import Progress, reporting
-from gdlab.training.records import to_dataset
+from gdlab.training.records import check_names, to_dataset
 from gdlab.training.seeds import Seeds, seed_ids
 from gdlab.types import Algorithm, Problem
 
@@ -30,6 +30,7 @@ def run(
   num_steps: int,
   seeds: Seeds,
   eval_every: int | None = None,
+  eval_steps: Sequence[int] = (),
   record_every: int | None = None,
   probes: Mapping[str, Probe] | None = None,
   plan: Plan | None = None,
@@ -51,6 +52,7 @@ def run(
     num_steps: updates of every run, >= 1.
     seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids.
     eval_every: as for `sweep`.
+    eval_steps: as for `sweep`.
     record_every: as for `sweep`.
     probes: as for `sweep`.
     plan: as for `sweep`.
@@ -71,6 +73,7 @@ def run(
     num_steps=num_steps,
     seeds=seeds,
     eval_every=eval_every,
+    eval_steps=eval_steps,
     record_every=record_every,
     probes=probes,
     plan=plan,
@@ -86,6 +89,7 @@ def sweep(
   num_steps: int,
   seeds: Seeds,
   eval_every: int | None = None,
+  eval_steps: Sequence[int] = (),
   record_every: int | None = None,
   probes: Mapping[str, Probe] | None = None,
   plan: Plan | None = None,
@@ -115,6 +119,7 @@ def sweep(
       point gets the same seeds, so that points compare in pairs.
     eval_every: updates between evaluations of the metrics and probes; about 50 evaluations by default.
       Step 0 and the last step are always evaluated.
+    eval_steps: further updates after which to evaluate, in [0, num_steps].
     record_every: updates between records of the step's own diagnostics; as `eval_every` by default. It also
       bounds how far a diverged run is put back: to its last record.
     probes: name -> `(problem, state) -> array`, measured at evaluations, for whatever else is wanted
@@ -135,27 +140,32 @@ def sweep(
   """
   started = time.perf_counter()
   ids = seed_ids(seeds)
-  steps, evaluates = _record_steps(num_steps, eval_every, record_every)
+  steps, evaluates = _record_steps(num_steps, eval_every, eval_steps, record_every)
   make_problem = None if isinstance(problem, Problem) else problem
   if not callable(make_problem):
     _check_problem(problem)
   points = check_grid(grid, make_algorithm, make_problem)
   lane_ids = np.tile(ids, (points.num_points(), 1))
   layout = resolve(plan, len(lane_ids), num_steps)
-  groups = points.groups()
+  check_names('probe', probes or ())
+  check_names('hyperparameter', grid)
+  programs = []
+  for structure in points.groups():
+    group_problem = problem if isinstance(problem, Problem) else problem(**named_by(problem, structure))
+    _check_problem(group_problem)
+    program = lanes.Program(
+      make_algorithm,
+      tuple(sorted(named_by(make_algorithm, structure).items())),
+      tuple((probes or {}).items()),
+      layout,
+    )
+    lanes.check(program, group_problem, points.first_numbers())
+    programs.append((program, group_problem))
 
   results = []
   # A run's keys pass through loops and selects unused; the checker for key reuse takes that for use.
-  with reporting(progress, len(groups) * len(lane_ids) * num_steps) as report, jax.debug_key_reuse(False):
-    for structure in groups:
-      group_problem = problem if isinstance(problem, Problem) else problem(**named_by(problem, structure))
-      _check_problem(group_problem)
-      program = lanes.Program(
-        make_algorithm,
-        tuple(sorted(named_by(make_algorithm, structure).items())),
-        tuple((probes or {}).items()),
-        layout,
-      )
+  with reporting(progress, len(programs) * len(lane_ids) * num_steps) as report, jax.debug_key_reuse(False):
+    for program, group_problem in programs:
       records = run_group(
         program, group_problem, lane_ids, points.numbers(len(ids)), steps, evaluates, report
       )
@@ -163,11 +173,12 @@ def sweep(
       results.append(records)
 
   attributes = {
-    'problem': group_problem.name,
+    'problem': ', '.join(dict.fromkeys(group_problem.name for _, group_problem in programs)),
     'num_steps': num_steps,
-    'num_examples': group_problem.num_examples,
     'wall_time_s': time.perf_counter() - started,
   } | {f'plan_{name}': value for name, value in layout._asdict().items()}
+  if make_problem is None:
+    attributes['num_examples'] = group_problem.num_examples
   records = points.arrange(results, len(ids))
   return to_dataset(records, axes=points.axes, ids=ids, steps=steps, attributes=attributes)
 
@@ -183,14 +194,15 @@ class _Always:
 
 
 def _record_steps(
-  num_steps: int, eval_every: int | None, record_every: int | None
+  num_steps: int, eval_every: int | None, eval_steps: Sequence[int], record_every: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
   """The updates after which there is a record, 0 first, and whether metrics are evaluated there."""
   num_steps = check_count('num_steps', num_steps)
   default = max(1, num_steps // RECORDS_PER_RUN)
   eval_every = default if eval_every is None else check_count('eval_every', eval_every)
   record_every = eval_every if record_every is None else check_count('record_every', record_every)
-  evaluated = {*range(0, num_steps, eval_every), num_steps}
+  further = {check_count('eval_steps', step, minimum=0, maximum=num_steps) for step in eval_steps}
+  evaluated = {*range(0, num_steps, eval_every), *further, num_steps}
   steps = np.asarray(sorted(evaluated | {*range(0, num_steps, record_every)}))
   return steps, np.isin(steps, sorted(evaluated))
 

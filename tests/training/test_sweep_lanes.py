@@ -224,9 +224,6 @@ class ParametersTest(parameterized.TestCase):
     np.testing.assert_allclose(np.asarray(result.param_norm[0, 1], np.float32), np.sqrt(3) / 4, rtol=2**-7)
     self.assertEqual(result.status[0, 1], RUNNING)
 
-  @pytest.mark.xfail(
-    strict=True, reason='NumPy does not count bfloat16 among its floats, NetCDF does not know it'
-  )
   def test_bfloat16_diagnostics_are_missing_at_step_0_and_can_be_saved(self):
     result = self.result({'w': jnp.ones(3, jnp.bfloat16)})
     self.assertTrue(np.isnan(np.asarray(result.param_norm[0, 0], np.float32)))
