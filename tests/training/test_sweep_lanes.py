@@ -123,6 +123,7 @@ class GroupsTest(parameterized.TestCase):
     result = gdlab.sweep(make_problem, stream_sgd, grid, num_steps=4, seeds=1, eval_every=4, progress=False)
     self.assertEqual(result.train_loss.dims, ('learning_rate', 'num_examples', 'seed', 'step'))
     np.testing.assert_array_equal(result.epoch[:, :, 0, -1], [[4, 2]] * 2)  # 16 examples drawn
+    self.assertNotIn('num_examples', result.attrs)  # there is no one number
     # Each group starts at the loss of its own data.
     with jax.debug_key_reuse(False):
       params, _ = init(gdlab.streams(jax.random.fold_in(jax.random.key(0), 0)).init)
@@ -218,6 +219,28 @@ class ParametersTest(parameterized.TestCase):
     result = self.result({'w': jnp.ones(3, jnp.float16)})
     np.testing.assert_allclose(result.param_norm[0, 1], np.sqrt(3) / 4, rtol=1e-3)
     self.assertEqual(result.status[0, 1], RUNNING)
+
+  def test_float16_parameters_whose_squares_overflow_are_finite_all_the_same(self):
+    # 600 - (1/8) 2 (3 600) = 150, and 3 * 150^2 > 65504, the largest float16
+    result = self.result({'w': jnp.full(3, 600, jnp.float16)})
+    np.testing.assert_allclose(result.param_norm[0, 1], 150 * np.sqrt(3), rtol=1e-6)
+    self.assertEqual(result.status[0, 1], RUNNING)
+
+  def test_a_model_state_that_is_not_finite_freezes_the_run_too(self):
+    def growing(params, model_state, examples, mask, key):
+      return loss(params, 0, examples, mask, key)[0], {
+        'scale': model_state['scale'] * 1e15,
+        'count': mask.sum(),
+      }
+
+    start = lambda key: (init(key)[0], {'scale': jnp.float32(1), 'count': jnp.int32(0)})
+    fragile = Problem(
+      start, growing, lambda p, s, x: {'loss': s['scale'] + 0 * x.targets}, 'scale', problem().train
+    )
+    result = gdlab.run(fragile, stream_sgd(0.1), num_steps=4, seeds=1, eval_every=1, progress=False)
+    # 1e15^3 is beyond float32.
+    np.testing.assert_array_equal(result.status, [[RUNNING] * 3 + [DIVERGED] * 2])
+    np.testing.assert_allclose(result.train_loss, [[1, 1e15, 1e30, 1e30, 1e30]], rtol=1e-5)
 
   def test_bfloat16_parameters_move(self):
     result = self.result({'w': jnp.ones(3, jnp.bfloat16)})
