@@ -111,11 +111,17 @@ class GradeTest(parameterized.TestCase):
       self.assertEqual((part.effect, part.ci_low, part.ci_high), measured[part.effect_name][:3])
       self.assertIn(f'{part.effect_name}: {part.rule}', finding.rule)
 
+  def test_an_effect_that_leaves_values_out_is_inconclusive(self):
+    interval = exactly(79)._replace(excluded=2)
+    for rule in (claims.within(78, 80), claims.less_than(1), claims.exact(100)):
+      finding = graded({'updates': rule}, {'updates': interval})
+      self.assertEqual((finding.verdict, finding.excluded), (claims.Verdict.INCONCLUSIVE, 2))
+
   def test_single_effect(self):
     rule = claims.within(78, 80)
-    finding = graded({'updates': rule}, {'updates': exactly(79)._replace(excluded=2)})
+    finding = graded({'updates': rule}, {'updates': exactly(79)})
     self.assertEqual(
-      finding, ('V0', 'A claim.', S, 79, 'updates', 79, 79, 1.0, 16, 'a test', rule.describe(), 2, ())
+      finding, ('V0', 'A claim.', S, 79, 'updates', 79, 79, 1.0, 16, 'a test', rule.describe(), 0, ())
     )
 
   @parameterized.parameters(

@@ -50,5 +50,5 @@ def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples
 
 
 def _widened(values: Array) -> Array:
-  """Floats of at least 32 bits: a sum over a data set in half precision stops growing early."""
-  return values.astype(jnp.promote_types(values.dtype, jnp.float32))
+  """At least JAX's default float: a sum over a data set in half precision stops growing early."""
+  return values.astype(jnp.promote_types(values.dtype, jnp.result_type(float)))

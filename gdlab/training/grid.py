@@ -52,7 +52,9 @@ class Grid(NamedTuple):
     def arranged(name: str) -> np.ndarray:
       like = next(records[name] for records in groups if name in records)
       # A group whose problem lacks a metric (it has no test set) has NaN there.
-      values = np.stack([records.get(name, np.full_like(like, np.nan)) for records in groups])
+      values = np.stack(
+        [records[name] if name in records else np.full_like(like, np.nan) for records in groups]
+      )
       values = values.reshape(*sizes, num_seeds, *values.shape[2:])
       return np.transpose(values, (*order, *range(len(order), values.ndim)))
 

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gdlab.errors import InputError
 from gdlab.training.evaluate import evaluate
@@ -17,8 +16,7 @@ STATUS_MEANINGS = ('running', 'diverged')  # names of the codes above, in order
 Probe = Callable[[Problem, State], Array]
 
 
-COUNT_BASE = 2**30
-NOTHING = np.zeros(2, np.int32)  # a count of zero
+COUNT_BASE = 2**30  # counts are int32[2] in this base, most significant first: int32 alone is too small
 
 
 class Lane(NamedTuple):
@@ -42,7 +40,7 @@ def start(
 ) -> tuple[Lane, dict[str, Array]]:
   """The lane before its first update, and the metrics there."""
   state = algorithm.init(streams, problem)
-  lane = Lane(state, jnp.int8(RUNNING), NOTHING, NOTHING)
+  lane = Lane(state, jnp.int8(RUNNING), _nothing(), _nothing())
   return lane, measure(problem, state, probes)
 
 
@@ -87,7 +85,7 @@ def advance(
   def rest(lane: Lane) -> tuple[Lane, Info]:
     return lane, jax.tree.map(lambda leaf: _missing(leaf.shape, leaf.dtype), jax.eval_shape(run, lane)[1])
 
-  lane = lane._replace(examples=NOTHING, gradient_evaluations=NOTHING)
+  lane = lane._replace(examples=_nothing(), gradient_evaluations=_nothing())
   lane, info = jax.lax.cond((lane.status == RUNNING) & (interval.length > 0), run, rest, lane)
   return lane, _record(problem, lane, info, interval, probes)
 
@@ -113,8 +111,12 @@ def _record(
   }
 
 
+def _nothing() -> Array:
+  return jnp.zeros(2, jnp.int32)
+
+
 def _add(count: Array, amount: Array) -> Array:
-  """A count int32[2] in base COUNT_BASE, most significant first: JAX has no int64 by default and int32 is too small."""
+  """The count plus an amount int32[] of at most COUNT_BASE."""
   low = count[1] + amount
   return jnp.stack([count[0] + low // COUNT_BASE, low % COUNT_BASE])
 

@@ -29,6 +29,7 @@ TINY = (
   '--config.timing.powers=(32,)',
   '--config.noise.num_batches=20',
   '--config.smoothness.num_updates=5',
+  '--config.evaluations=10',
   '--config.floor.epochs=8',
   '--config.convex.num_steps=20',
   '--config.convex.num_seeds=2',
