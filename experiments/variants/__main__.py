@@ -61,7 +61,7 @@ def study(config: ml_collections.ConfigDict, workdir: app.Workdir) -> None:
 
 def _show(summary: Table, findings: list[Finding]) -> None:
   """Prints the table and the verdicts."""
-  console = rich.console.Console(width=max(110, rich.get_console().width))
+  console = rich.console.Console(width=max(120, rich.get_console().width))
   table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
   for head in summary.heads:
     table.add_column(head.replace(' ', '\n'), no_wrap=True)
