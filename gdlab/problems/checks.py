@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_real
+from gdlab.errors import InputError, check_real, shown
 from gdlab.types import Array, Examples, PyTree
 
 
@@ -30,7 +30,7 @@ def as_array(name: str, value: Any) -> Array:
   try:
     array = np.asarray(value)
   except ValueError as error:
-    raise InputError(f'{name} must be a rectangular array of numbers, got {_short(value)}: {error}') from None
+    raise InputError(f'{name} must be a rectangular array of numbers, got {shown(value)}: {error}') from None
   floating = jnp.issubdtype(array.dtype, jnp.floating)
   if not (floating or jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == bool):
     raise InputError(f'{name} must have a float, integer or boolean dtype, got {array.dtype}')
@@ -50,7 +50,7 @@ def as_array(name: str, value: Any) -> Array:
 def as_pair(name: str, data: Any) -> Examples:
   """Returns a pair (inputs, targets) as Examples, its parts unchecked; raises InputError if it is no pair."""
   if not (isinstance(data, (tuple, list)) and len(data) == 2):
-    raise InputError(f'{name} must be a pair (inputs, targets), got {_short(data)}')
+    raise InputError(f'{name} must be a pair (inputs, targets), got {shown(data)}')
   return Examples(*data)
 
 
@@ -66,7 +66,7 @@ def as_examples(name: str, data: Any) -> Examples:
   """
   examples = as_pair(name, data)
   if not jax.tree.leaves(examples.inputs):
-    raise InputError(f'{name}.inputs must hold at least one array, got {_short(examples.inputs)}')
+    raise InputError(f'{name}.inputs must hold at least one array, got {shown(examples.inputs)}')
   pairs, treedef = jax.tree_util.tree_flatten_with_path(examples)
   leaves = [as_array(f'{name}{jax.tree_util.keystr(path)}', leaf) for path, leaf in pairs]
   lengths = {f'{name}{jax.tree_util.keystr(path)}': leaf.shape[0] for (path, _), leaf in zip(pairs, leaves)}
@@ -118,10 +118,4 @@ def hashable(name: str, value: PyTree) -> None:
   try:
     hash(value)
   except TypeError as error:
-    raise InputError(f'{name} must be hashable (tuples for lists), got {_short(value)}: {error}') from None
-
-
-def _short(value: Any) -> str:
-  """The value on one line of bounded length."""
-  text = ' '.join(repr(value).split())
-  return text if len(text) <= 80 else f'{text[:77]}...'
+    raise InputError(f'{name} must be hashable (tuples for lists), got {shown(value)}: {error}') from None

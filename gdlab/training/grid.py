@@ -52,9 +52,8 @@ class Grid(NamedTuple):
     def arranged(name: str) -> np.ndarray:
       like = next(records[name] for records in groups if name in records)
       # A group whose problem lacks a metric (it has no test set) has NaN there.
-      values = np.stack(
-        [records[name] if name in records else np.full_like(like, np.nan) for records in groups]
-      )
+      missing = np.full_like(like, np.nan if like.dtype.kind == 'f' else 0)
+      values = np.stack([records.get(name, missing) for records in groups])
       values = values.reshape(*sizes, num_seeds, *values.shape[2:])
       return np.transpose(values, (*order, *range(len(order), values.ndim)))
 
@@ -135,7 +134,7 @@ def _checked_values(name: str, values: Sequence[Any]) -> list[Any]:
       hash(value)
     except TypeError:
       raise InputError(
-        f'grid[{name!r}] must hold numbers, strings or other hashable values, got {value!r}'
+        f'grid[{name!r}] must hold numbers, strings or other hashable values, got {shown(value)}'
       ) from None
   if len(set(checked)) != len(checked):
     raise InputError(f'grid[{name!r}] must hold distinct values, got {checked}')

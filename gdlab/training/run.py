@@ -112,7 +112,8 @@ def sweep(
 
   Args:
     problem: what is minimised, or a function that makes it of the non-float hyperparameters it names.
-    make_algorithm: makes the algorithm of the hyperparameters it names.
+    make_algorithm: makes the algorithm of the hyperparameters it names. It is compiled once and must depend on
+      nothing else: a global that it reads is not looked at again.
     grid: hyperparameter -> values.
     num_steps: updates of every run, >= 1.
     seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids. Every grid
@@ -130,10 +131,10 @@ def sweep(
 
   Returns:
     A Dataset with dims (*grid, seed, step), and `step` every update with a record, 0 among them. Variables:
-    `train_<metric>`, `test_<metric>` and probes (NaN between evaluations); `batch_loss`, `grad_norm`,
-    `update_norm`, `param_norm` of the last update before the record (NaN at step 0); `status` (0 running,
-    1 diverged: the run stopped being finite and is frozen at its last finite record); the counts `updates`,
-    `examples`, `gradient_evaluations`, `epoch`.
+    `train_<metric>`, `test_<metric>` and probes (between evaluations NaN, or 0 for whole numbers); `batch_loss`,
+    `grad_norm`, `update_norm`, `param_norm` of the last update before the record (NaN at step 0); `status` (0
+    running, 1 diverged: the run stopped being finite and is frozen at its last finite record); the counts
+    `updates`, `examples`, `gradient_evaluations`, `epoch`.
 
   Raises:
     InputError: if an argument is out of range, before anything is computed.
