@@ -1,148 +1,90 @@
-"""What every study script shares: flags, one-line errors, the working directory and its cells."""
+"""The course of a study: its cells are measured, by one process or by many, and then it is finished."""
 
-import contextlib
-import json
-import os
 import pathlib
-import re
-import runpy
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
-import ml_collections
 import xarray as xr
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags
 
-import gdlab
-from gdlab.errors import InputError, unknown_name
-from gdlab.training.progress import Progress
+from experiments import cells as dealing
+from experiments import processes, watch
+from experiments.cells import Cell, Share
+from experiments.launch import Config, start
+from experiments.workdir import Results, replacing
+from gdlab.errors import InputError
 
-Study = Callable[[ml_collections.ConfigDict, 'Workdir'], None]
+__all__ = ['Cell', 'main', 'replacing', 'start']
 
-
-class Workdir:
-  """A study's folder: `results/*.nc`, one immutable file per cell, and what is drawn from them.
-
-  A cell that is already there from the same configuration is read, not measured again, so a study that was
-  stopped goes on where it was.
-  """
-
-  def __init__(self, path: str, config: ml_collections.ConfigDict, num_cells: int):
-    self.path = pathlib.Path(path)
-    self._config = json.dumps(config.to_dict(), sort_keys=True)
-    self._num_cells, self._done = num_cells, 0
-    try:
-      (self.path / 'results').mkdir(parents=True, exist_ok=True)
-      with tempfile.TemporaryFile(dir=self.path / 'results'):
-        pass
-    except OSError as error:
-      raise InputError(
-        f'workdir must be a folder that can be written, got {path}: {error.strerror}'
-      ) from error
-    cells = sorted((self.path / 'results').glob('*.nc'))
-    for file in cells:
-      self._check_config(file, gdlab.load(file))
-    for name in ('claims.json', 'report.html'):
-      if not cells and (self.path / name).exists():
-        raise InputError(f'workdir {path} holds a {name} that no study in it wrote; name a new --workdir')
-
-  def cell(self, name: str, measure: Callable[[Progress], xr.Dataset]) -> xr.Dataset:
-    """The cell's Dataset: read from its file, or measured, written and read back."""
-    self._done += 1
-    title = f'[{self._done}/{self._num_cells}] {name}'
-    file = self.path / 'results' / f'{name}.nc'
-    if file.exists():
-      print(f'{title}: found', file=sys.stderr, flush=True)
-      return gdlab.load(file)
-    started = time.perf_counter()
-    with gdlab.progress_bar(title) as progress:
-      dataset = measure(progress)
-    elapsed = time.perf_counter() - started
-    gdlab.save(dataset.assign_attrs(gdlab.provenance(), config=self._config, cell_wall_time_s=elapsed), file)
-    print(f'{title}: {elapsed:.1f} s', file=sys.stderr, flush=True)
-    return gdlab.load(file)
-
-  @contextlib.contextmanager
-  def replacing(self, name: str) -> Iterator[pathlib.Path]:
-    """Yields a temporary path that becomes `name` if nothing is raised; for what can be drawn again from results."""
-    target = self.path / name
-    temporary = target.with_name(f'.{os.getpid()}.{target.name}')
-    try:
-      yield temporary
-      os.replace(temporary, target)
-    except OSError as error:
-      raise InputError(f'cannot write {target}: {error.strerror or error}') from error
-    finally:
-      temporary.unlink(missing_ok=True)
-
-  def _check_config(self, file: pathlib.Path, dataset: xr.Dataset) -> None:
-    try:
-      stored = json.loads(dataset.attrs.get('config', '{}'))
-    except ValueError as error:
-      raise InputError(f'workdir {self.path} holds {file.name}, which is not a result of a study') from error
-    ours = json.loads(self._config)
-    differing = sorted(key for key in stored.keys() | ours.keys() if stored.get(key) != ours.get(key))
-    if differing:
-      raise InputError(
-        f'workdir {self.path} holds {file.name} of another configuration (differs in {", ".join(differing)}); '
-        'name a new --workdir'
-      )
+Finish: TypeAlias = Callable[[Config, Mapping[str, xr.Dataset], pathlib.Path], None]
 
 
-def main(study: Study, default_config: str, num_cells: Callable[[ml_collections.ConfigDict], int]) -> None:
+def main(cells: Callable[[Config], Sequence[Cell]], finish: Finish, default_config: str) -> None:
   """Runs a study from the command line: `--config=FILE --config.key=value --workdir=DIR`.
 
-  Bad input ends it with one line and exit status 2.
+  A cell that is in the folder from the same configuration is read, not measured again. The work is shared by the
+  elements of a job array with `--cell=i/n`, or by processes that know of each other with `--distributed`; all of
+  them use one folder.
+
+  Args:
+    cells: the study's measurements, in an order in which they can be made.
+    finish: writes claims and report, of the configuration, the results of all cells and the folder.
+    default_config: the configuration's file.
   """
-  try:
-    _check_overrides(sys.argv[1:], default_config)
-    config_flag = config_flags.DEFINE_config_file(
-      'config', default_config, 'The configuration, a Python file.'
+  share_of_cells = flags.DEFINE_string(
+    'cell', None, 'i/n, i from 0: measure only the cells i, i+n, i+2n, ...'
+  )
+  distributed = flags.DEFINE_bool(
+    'distributed', False, 'Share the work with the other processes of this run.'
+  )
+  coordinator = flags.DEFINE_string('coordinator', None, 'With --distributed: HOST:PORT of process 0.')
+  num_processes = flags.DEFINE_integer('num_processes', None, 'With --distributed: how many there are.')
+  process_id = flags.DEFINE_integer('process_id', None, 'With --distributed: which one this is, from 0.')
+  silence = flags.DEFINE_float(
+    'peer_timeout',
+    watch.SILENCE_LIMIT,
+    'With --distributed: seconds without a sign of life after which a process counts as dead.',
+    lower_bound=2 * watch.BEAT_EVERY,
+  )
+
+  def run(config: Config, workdir: pathlib.Path) -> None:
+    given = processes.check_address(coordinator.value, num_processes.value, process_id.value)
+    if distributed.value and share_of_cells.value is not None:
+      raise InputError('--cell and --distributed are two ways to share the work; give one of them')
+    if given is not None and not distributed.value:
+      raise InputError(
+        '--coordinator, --num_processes and --process_id are for --distributed, which is not given'
+      )
+    if not distributed.value:
+      share = Share() if share_of_cells.value is None else dealing.parse_share(share_of_cells.value)
+      return _study(cells(config), finish, config, workdir, share)
+    with processes.joined(workdir, given, silence.value) as peers:
+      share = Share(peers.index, peers.count, divides=True)
+      return _study(cells(config), finish, config, workdir, share, peers.others_finished)
+
+  start(run, default_config)
+
+
+def _study(
+  cells: Sequence[Cell],
+  finish: Finish,
+  config: Config,
+  workdir: pathlib.Path,
+  share: Share,
+  others_finished: Callable[[], bool] | None = None,
+) -> None:
+  """Measures this process's share, and finishes the study where that is this process's part."""
+  dealing.check(cells)
+  results = Results(workdir, config)
+  dealing.measure(cells, results, share, others_finished)
+  if share.divides:
+    if share.index > 0:
+      return
+    for cell in cells:
+      dealing.wait(cell.name, results, share, 'report', others_finished)
+  if missing := dealing.missing(cells, results):
+    print(
+      f'{len(missing)} of {len(cells)} cells are still missing; a run without --cell measures them and reports'
     )
-    workdir_flag = flags.DEFINE_string('workdir', None, 'Folder for results, figures and the report.')
-
-    def run(argv: list[str]) -> None:
-      if len(argv) > 1:
-        raise InputError(f'unexpected argument {argv[1]!r}; values are given as --flag=value')
-      if not workdir_flag.value:
-        raise InputError('--workdir=DIR is needed: the folder for results, figures and the report')
-      logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends the machine lacks
-      gdlab.use_all_cores()
-      config = config_flag.value
-      study(config, Workdir(workdir_flag.value, config, num_cells(config)))
-
-    app.run(run, flags_parser=_parse_flags)
-  except InputError as error:
-    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-    sys.exit(2)
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-  """Absl's parser, whose own complaints become InputErrors."""
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    raise InputError(str(error)) from error
-
-
-def _check_overrides(arguments: list[str], default_config: str) -> None:
-  """Refuses a missing configuration file and overrides of keys that it lacks, before absl trips over them."""
-  matches = [re.fullmatch(r'--?(config[^=]*)=(.*)', argument) for argument in arguments]
-  given = {match[1]: match[2] for match in matches if match}
-  file = given.pop('config', default_config)
-  if not pathlib.Path(file).is_file():
-    raise InputError(f'config must be a Python file with get_config(), and there is no file {file}')
-  known = set(_flat_keys(runpy.run_path(file)['get_config']()))
-  for key in given:
-    if key.removeprefix('config.') not in known:
-      raise unknown_name('configuration key', key.removeprefix('config.'), known)
-
-
-def _flat_keys(config: ml_collections.ConfigDict, prefix: str = '') -> Iterator[str]:
-  for key, value in config.items():
-    yield prefix + key
-    if isinstance(value, ml_collections.ConfigDict):
-      yield from _flat_keys(value, f'{prefix}{key}.')
+    return
+  finish(config, {cell.name: results.read(cell.name) for cell in cells}, workdir)

@@ -11,17 +11,22 @@ from gdlab.errors import InputError
 from gdlab.training import (
   DIVERGED,
   RUNNING,
+  STOPPED,
+  Halving,
   Plan,
   algorithm,
   evaluate,
   load,
+  merge,
   progress_bar,
   provenance,
+  remember_plans,
   run,
   save,
   streams,
   sweep,
   use_all_cores,
+  use_compilation_cache,
 )
 from gdlab.types import Algorithm, Batch, Estimator, Examples, Info, Known, Problem, Sampler, State, Streams
 
@@ -30,10 +35,12 @@ __version__ = '0.1.0'
 __all__ = [
   'DIVERGED',
   'RUNNING',
+  'STOPPED',
   'Algorithm',
   'Batch',
   'Estimator',
   'Examples',
+  'Halving',
   'Info',
   'InputError',
   'Known',
@@ -48,9 +55,11 @@ __all__ = [
   'estimators',
   'evaluate',
   'load',
+  'merge',
   'problems',
   'progress_bar',
   'provenance',
+  'remember_plans',
   'run',
   'sampling',
   'save',
@@ -59,4 +68,5 @@ __all__ = [
   'sweep',
   'theory',
   'use_all_cores',
+  'use_compilation_cache',
 ]

@@ -2,8 +2,33 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType, PartitionSpec
 
+from gdlab.errors import InputError
 from gdlab.types import Array, Batch, Key, Problem, PyTree
+
+DATA_AXIS = 'data'  # the mesh axis along which a batch is split
+
+
+def spread(batch: Batch) -> Batch:
+  """The batch, split over the devices along the axis `data` of the mesh that is in use, if it has one.
+
+  The compiler then splits the work on the batch in the same way and adds up what belongs together, so any model
+  is computed as on one device, to rounding: also one that couples examples, such as batch normalisation.
+
+  Raises:
+    InputError: if the batch does not divide by the devices.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  axes = dict(zip(mesh.axis_names, zip(mesh.axis_sizes, mesh.axis_types, strict=True), strict=True))
+  num_devices, kind = axes.get(DATA_AXIS, (1, None))
+  if num_devices == 1 or kind is not AxisType.Auto:
+    return batch
+  if batch.weights.shape[0] % num_devices:
+    raise InputError(
+      f'batches must divide by the {num_devices} devices that share them, got one of {batch.weights.shape[0]}'
+    )
+  return jax.lax.with_sharding_constraint(batch, PartitionSpec(DATA_AXIS))
 
 
 def take(examples: PyTree, indices: Array) -> PyTree:

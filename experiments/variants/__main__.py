@@ -1,6 +1,7 @@
 """python -m experiments.variants --config=configs/variants.py --workdir=DIR."""
 
 import functools
+import pathlib
 import shlex
 import sys
 
@@ -13,7 +14,7 @@ import rich.table
 from experiments import app
 from experiments.variants import arms, claims, exact, report, special
 from experiments.variants import clock as clocks
-from experiments.variants.study import Study
+from experiments.variants.study import Results, Study
 from gdlab.claims import Finding, write_claims
 from gdlab.report import Table
 
@@ -29,34 +30,35 @@ SPECIAL = {
 }
 
 
-def num_cells(config: ml_collections.ConfigDict) -> int:
-  """How many cells the study has: the clock, two for every arm, and the special ones."""
-  return 1 + 2 * (len(config.batch_sizes) + 1) + len(SPECIAL)
-
-
-def study(config: ml_collections.ConfigDict, workdir: app.Workdir) -> None:
-  """Measures every cell, grades the claims and writes the report."""
+def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
+  """The clock, two cells for every arm, and the special ones."""
   problem = arms.make_problem(config)
   arms.check(config, problem.num_examples)
-  clock = workdir.cell('timing', functools.partial(clocks.timing, config, problem))
-  results = {'timing': clock}
+  made = [app.Cell('timing', functools.partial(clocks.timing, config, problem))]
   for size in arms.arms(config, problem.num_examples):
-    tune = functools.partial(arms.tuning, config, problem, clock, size)
-    tuned = results[f'tuning_b{size}'] = workdir.cell(f'tuning_b{size}', tune)
-    run = functools.partial(arms.arm, config, problem, clock, tuned, size)
-    results[f'arm_b{size}'] = workdir.cell(f'arm_b{size}', run)
-  for name, measure in SPECIAL.items():
-    results[name] = workdir.cell(name, functools.partial(measure, config, problem))
+    tuning = functools.partial(arms.tuning, config, problem, size)
+    arm = functools.partial(arms.arm, config, problem, size)
+    made += [
+      app.Cell(f'tuning_b{size}', tuning, needs=('timing',), divisible=True),
+      app.Cell(f'arm_b{size}', arm, needs=('timing', f'tuning_b{size}'), divisible=True),
+    ]
+  special_ones = [
+    app.Cell(name, functools.partial(measure, config, problem)) for name, measure in SPECIAL.items()
+  ]
+  return made + special_ones
 
+
+def finish(config: ml_collections.ConfigDict, results: Results, workdir: pathlib.Path) -> None:
+  """Grades the claims and writes the report."""
   stored = Study(config, results)
   findings = claims.grade_all(stored)
-  with workdir.replacing('claims.json') as path:
+  with app.replacing(workdir / 'claims.json') as path:
     write_claims(path, findings)
   command = shlex.join(['python', '-m', 'experiments.variants', *sys.argv[1:]])
-  with workdir.replacing('report.html') as path:
+  with app.replacing(workdir / 'report.html') as path:
     path.write_text(report.render(stored, findings, command), encoding='utf-8')
   _show(report.summary(stored), findings)
-  print(f'\nReport: {workdir.path / "report.html"}')
+  print(f'\nReport: {workdir / "report.html"}')
 
 
 def _show(summary: Table, findings: list[Finding]) -> None:
@@ -74,4 +76,4 @@ def _show(summary: Table, findings: list[Finding]) -> None:
 
 
 if __name__ == '__main__':
-  app.main(study, 'configs/variants.py', num_cells)
+  app.main(cells, finish, 'configs/variants.py')

@@ -12,8 +12,10 @@ import optax
 import xarray as xr
 
 import gdlab
+from experiments.workdir import Part
 from gdlab import problems, sampling, theory
 from gdlab.errors import InputError, check_count, check_real, unknown_name
+from gdlab.training.progress import Progress
 from gdlab.types import Algorithm, Problem, Sampler
 
 TUNING_IDS = 1_000_000  # seeds for tuning start here, far from the study's
@@ -123,20 +125,30 @@ def time_budget(config, num_examples: int, clock: xr.Dataset) -> float:
   return updates * float(median_seconds(clock).sel(batch_size=config.mini_batch))
 
 
-def tuning(config, problem: Problem, clock: xr.Dataset, batch_size: int, progress) -> xr.Dataset:
+def tuning(
+  config, problem: Problem, batch_size: int, clock: xr.Dataset, *, part: Part, progress: Progress
+) -> xr.Dataset:
   """One arm at every learning rate, with the tuning seeds."""
-  return _sweep(config, problem, clock, batch_size, config.learning_rates, tuning_seeds(config), progress)
+  rates = config.learning_rates
+  return _sweep(config, problem, clock, batch_size, rates, tuning_seeds(config), part, progress)
 
 
 def arm(
-  config, problem: Problem, clock: xr.Dataset, tuned: xr.Dataset, batch_size: int, progress
+  config,
+  problem: Problem,
+  batch_size: int,
+  clock: xr.Dataset,
+  tuned: xr.Dataset,
+  *,
+  part: Part,
+  progress: Progress,
 ) -> xr.Dataset:
   """One arm with the study's seeds, at the rates that were best at equal examples and at equal time."""
   rates = sorted(set(best_rates(config, problem.num_examples, clock, tuned, batch_size).values()))
-  return _sweep(config, problem, clock, batch_size, rates, seeds(config), progress)
+  return _sweep(config, problem, clock, batch_size, rates, seeds(config), part, progress)
 
 
-def _sweep(config, problem, clock, batch_size, rates, ids, progress) -> xr.Dataset:
+def _sweep(config, problem, clock, batch_size, rates, ids, part, progress) -> xr.Dataset:
   ends = budgets(config, problem.num_examples, clock, batch_size)
   return gdlab.sweep(
     problem,
@@ -146,6 +158,7 @@ def _sweep(config, problem, clock, batch_size, rates, ids, progress) -> xr.Datas
     seeds=ids,
     eval_every=max(1, ends['examples'] // config.evaluations),
     eval_steps=list(ends.values()),
+    part=part,
     progress=progress,
   ).assign_attrs(batch_size=batch_size)
 

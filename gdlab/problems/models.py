@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gdlab.errors import InputError, check_count, check_real
+from gdlab.problems.products import dot_general
 from gdlab.types import Array
 
 
@@ -52,10 +53,10 @@ class MLP(nn.Module):
     """
     x = inputs.reshape(inputs.shape[0], -1)
     for width in self.features:
-      x = nn.Dense(width, param_dtype=_param_dtype())(x)
+      x = _dense(width)(x)
       x = _norm_and_activation(self, x, train, mask)
       x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-    return nn.Dense(self.num_outputs, param_dtype=_param_dtype())(x)
+    return _dense(self.num_outputs)(x)
 
 
 class PatchConv(nn.Module):
@@ -79,7 +80,7 @@ class PatchConv(nn.Module):
     pad = (size // 2, size // 2)
     padded = jnp.pad(images, ((0, 0), pad, pad, (0, 0)))
     shifted = [padded[:, i : i + height, j : j + width] for i in range(size) for j in range(size)]
-    return nn.Dense(self.features, param_dtype=_param_dtype())(jnp.concatenate(shifted, axis=-1))
+    return _dense(self.features)(jnp.concatenate(shifted, axis=-1))
 
 
 class CNN(nn.Module):
@@ -134,7 +135,7 @@ class CNN(nn.Module):
       x = PatchConv(channels, self.kernel_size)(x)
       x = _max_pool(_norm_and_activation(self, x, train, mask))
     x = nn.Dropout(self.dropout_rate, deterministic=not train)(x.reshape(x.shape[0], -1))
-    return nn.Dense(self.num_outputs, param_dtype=_param_dtype())(x)
+    return _dense(self.num_outputs)(x)
 
 
 def _norm_and_activation(model: MLP | CNN, x: Array, train: bool, mask: Array | None) -> Array:
@@ -173,6 +174,10 @@ def _check_options(features: Any, num_outputs: Any, dropout_rate: Any) -> tuple[
   if dropout_rate < 0:
     raise InputError(f'dropout_rate must be a real number in [0, 1), got {dropout_rate}')
   return tuple(check_count(f'features[{i}]', width) for i, width in enumerate(features))
+
+
+def _dense(width: int) -> nn.Dense:
+  return nn.Dense(width, param_dtype=_param_dtype(), dot_general=dot_general)
 
 
 def _param_dtype() -> Any:

@@ -4,6 +4,7 @@ An epoch has ceil(N/B) updates. The last batch is padded to B slots where B does
 examples weigh 1/r, so that each update follows a mean, and its padding weighs 0.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -101,4 +102,27 @@ def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], A
 
 def _permuted(order: Array, key: Key) -> Array:
   # From the data's own order, not from the last epoch's, so that epoch e can be had without those before it.
-  return jax.random.permutation(key, order.shape[0]).astype(order.dtype)
+  return permutation(key, order.shape[0]).astype(order.dtype)
+
+
+def permutation(key: Key, count: int) -> Array:
+  """A uniform random permutation of 0 ... count-1, uint32[count], twice as fast on a CPU as JAX's.
+
+  Both sort by random bits. Here these share one word with the place they move, so that one array is sorted and not
+  a pair. Equal bits keep their order, hence enough rounds follow one another to make that rarer than once in
+  `count` draws, which is JAX's own rule (its `_shuffle`).
+
+  Args:
+    key: randomness.
+    count: a whole number >= 1.
+  """
+  place_bits = max(1, (count - 1).bit_length())
+  random_bits = 32 - place_bits
+  num_rounds = max(1, math.ceil(3 * math.log2(count) / random_bits))
+  places = jnp.arange(count, dtype=jnp.uint32)
+  order = places
+  for number in range(num_rounds):
+    drawn = jax.random.bits(jax.random.fold_in(key, number), (count,), jnp.uint32)
+    sorted_words = jax.lax.sort(drawn << place_bits | places, is_stable=False)
+    order = order[sorted_words & (2**place_bits - 1)]
+  return order

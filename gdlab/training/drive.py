@@ -1,87 +1,156 @@
-"""Drives the lanes of one compiled program from the host: call by call, collecting records."""
+"""Drives the lanes of one compiled program from the host: block by block, call by call."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from gdlab.training import lanes
-from gdlab.training.lane import COUNT_BASE, Interval
-from gdlab.types import Problem
+from gdlab.training.collect import Collector
+from gdlab.training.lane import Lane
+from gdlab.training.plan import Layout
+from gdlab.training.schedule import Call
+from gdlab.types import Problem, PyTree
 
-COUNTS = ('examples', 'gradient_evaluations')
+Report = Callable[[int], None]
 
 
-def run_group(
-  program: lanes.Program,
-  problem: Problem,
-  ids: np.ndarray,
-  numbers: Mapping[str, np.ndarray],
-  steps: np.ndarray,
-  evaluates: np.ndarray,
-  report: Callable[[int], None],
-) -> dict[str, np.ndarray]:
-  """Runs all lanes of one program from the first record to the last.
+class Group(NamedTuple):
+  """The lanes that share a program.
 
-  Args:
+  Attributes:
     program: what is compiled.
-    problem: its problem.
-    ids: int32[L, 3], the stream ids of every lane.
-    numbers: the traced hyperparameters, float[L] each.
-    steps: int[T], the updates after which there is a record, 0 first.
-    evaluates: bool[T], whether metrics are evaluated there.
-    report: called with the number of updates made since the last call.
+    problem: its problem, on the devices.
+    inputs: all lanes' seeds and hyperparameters, on the host.
+    collector: where records go.
+  """
+
+  program: lanes.Program
+  problem: Problem
+  inputs: lanes.Inputs
+  collector: Collector
+
+  def relaid(self, layout: Layout) -> 'Group':
+    """The same lanes under another layout."""
+    return self._replace(program=self.program._replace(layout=layout))
+
+
+class Block(NamedTuple):
+  """Lanes in the machine's memory, complete: with it their runs can go on.
+
+  Attributes:
+    lanes: their carried state, on the devices.
+    inputs: their seeds and hyperparameters, on the devices.
+    counts: int32[shards], how many each shard has, on the devices.
+    members: int[n], their numbers in the group.
+    slots: int[n], where they sit.
+  """
+
+  lanes: Lane
+  inputs: lanes.Inputs
+  counts: jax.Array
+  members: np.ndarray
+  slots: np.ndarray
+
+
+def prepare(group: Group, call: Call) -> Iterator[jax.stages.Lowered]:
+  """Traces the group's two programs, so that they can be compiled while others run."""
+  program = group.program
+  inputs, counts, _ = _placed(group, np.zeros(1, int))
+  lowered = lanes.start.lower(program, group.problem, inputs, counts)
+  yield lowered
+  sharding = lanes.split(program.layout)
+  block = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), lowered.out_info[0]
+  )
+  periods = lanes.place(program.layout, call.periods)
+  yield lanes.advance.lower(program, group.problem, block, inputs, counts, periods)
+
+
+def run_group(group: Group, calls: Sequence[Call], report: Report) -> Group:
+  """Runs all lanes from the first record to the last, in blocks that fit the memory.
+
+  Where a block does not fit after all, it is halved and begun again.
 
   Returns:
-    Records by name with axes [L, T, ...]; examples and gradient evaluations are totals since step 0.
+    The group with the layout that fitted.
   """
-  num_lanes = len(ids)
-  # Lanes that fill up the last block repeat lane 0; they are dropped from the records.
-  chosen = np.append(np.arange(num_lanes), np.zeros(lanes.pad(program.layout, num_lanes) - num_lanes, int))
-  float_dtype = jax.dtypes.canonicalize_dtype(float)
-  traced = {name: values[chosen].astype(float_dtype) for name, values in numbers.items()}
-  state, initial = lanes.start(program, problem, ids[chosen], traced)
-  per_call = max(1, round(program.layout.steps_per_call * (len(steps) - 1) / steps[-1]))
-  per_call = min(per_call, len(steps) - 1)
-  rows = []
-  for first in range(1, len(steps), per_call):
-    last = min(first + per_call, len(steps))
-    lengths = np.zeros(per_call, np.int32)
-    flags = np.zeros(per_call, bool)
-    lengths[: last - first] = np.diff(steps[first - 1 : last])
-    flags[: last - first] = evaluates[first:last]
-    state, records = lanes.advance(
-      program, problem, state, traced, Interval(jnp.asarray(lengths), jnp.asarray(flags))
-    )
-    rows.append(
-      {name: _on_host(name, values)[:num_lanes, : last - first] for name, values in records.items()}
-    )
-    report(num_lanes * int(steps[last - 1] - steps[first - 1]))
-  return {name: _with_initial(name, [row[name] for row in rows], initial, num_lanes) for name in rows[0]}
+  done = 0
+  num_lanes = len(group.inputs.ids)
+  while done < num_lanes:
+    members = np.arange(done, min(done + group.program.layout.lanes_per_block, num_lanes))
+    made = 0
+
+    def counted(updates: int) -> None:
+      nonlocal made
+      made += updates
+      report(updates)
+
+    try:
+      advance(group, begin(group, members), calls, counted)
+    except (RuntimeError, ValueError, MemoryError) as error:  # JAX's is one of the first two, by place
+      group = smaller(group, error)
+      report(-made)
+    else:
+      done += len(members)
+  return group
 
 
-def _with_initial(
-  name: str, rows: list[np.ndarray], initial: Mapping[str, Any], num_lanes: int
-) -> np.ndarray:
-  """One record's time axis, with its value before the first update at its head."""
-  values = np.concatenate(rows, axis=1)
-  if name in initial:
-    first = _on_host(name, initial[name])[:num_lanes, None]
-  else:
-    first = np.full_like(values[:, :1], np.nan if values.dtype.kind == 'f' else 0)
-  values = np.concatenate([first, values], axis=1)
-  if name in COUNTS:
-    return np.cumsum(values, axis=1)
-  return values
+def begin(group: Group, members: np.ndarray) -> Block:
+  """The block of these lanes, before their first update."""
+  inputs, counts, slots = _placed(group, members)
+  started, metrics = lanes.start(group.program, group.problem, inputs, counts)
+  group.collector.put_initial(members, slots, metrics)
+  return Block(started, inputs, counts, members, slots)
 
 
-def _on_host(name: str, values: Any) -> np.ndarray:
-  """A record as NumPy and NetCDF know it: counts as int64, half precision as float32."""
-  array = np.asarray(values)
-  if name in COUNTS:
-    return array[..., 0].astype(np.int64) * COUNT_BASE + array[..., 1]
-  return (
-    array.astype(np.float32) if jnp.issubdtype(array.dtype, jnp.floating) and array.itemsize < 4 else array
+def advance(group: Group, block: Block, calls: Sequence[Call], report: Report) -> Block:
+  """Makes the updates of `calls`. The block given is used up."""
+  program, problem, collector = group.program, group.problem, group.collector
+
+  def collect(call: Call, results: tuple[PyTree, PyTree]) -> None:
+    collector.put(block.members, block.slots, call, results)
+    report(len(block.members) * call.num_steps)
+
+  pending: tuple[Call, tuple[PyTree, PyTree]] | None = None
+  for call in calls:
+    periods = lanes.place(program.layout, call.periods)
+    advanced, results = lanes.advance(program, problem, block.lanes, block.inputs, block.counts, periods)
+    block = block._replace(lanes=advanced)
+    if pending is not None:
+      collect(*pending)  # the last call's records, while this one computes
+    pending = call, results
+  if pending is not None:
+    collect(*pending)
+  return block
+
+
+def smaller(group: Group, error: Exception) -> Group:
+  """The group under half the block, if the error says that the memory was full; else the error is raised."""
+  if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+    raise error
+  layout = group.program.layout.halved()
+  if layout is None:
+    raise error
+  warnings.warn(
+    f'out of memory with {group.program.layout.lanes_per_block} lanes per block, '
+    f'{group.program.layout.lanes_at_once} at once: going on with {layout.lanes_per_block} per block, '
+    f'{layout.lanes_at_once} at once',
+    RuntimeWarning,
+    stacklevel=2,
   )
+  return group.relaid(layout)
+
+
+def _placed(group: Group, members: np.ndarray) -> tuple[lanes.Inputs, jax.Array, np.ndarray]:
+  """The inputs of these lanes on the devices, how many each shard has, and where they sit."""
+  layout = group.program.layout
+  slots, counts = lanes.slots(layout, len(members))
+  chosen = np.full(
+    layout.lanes_per_block, members[0]
+  )  # what fills up a group under vmap must compute something
+  chosen[slots] = members
+  inputs = jax.tree.map(lambda leaf: leaf[chosen], group.inputs)
+  return *lanes.place(layout, (inputs, counts), split_lanes=True), slots

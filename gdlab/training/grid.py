@@ -44,20 +44,18 @@ class Grid(NamedTuple):
     """How many traced points every program has."""
     return math.prod(len(values) for values in self.traced.values())
 
-  def arrange(self, groups: list[dict[str, np.ndarray]], num_seeds: int) -> dict[str, np.ndarray]:
-    """The groups' records, [L, ...] each, as arrays with axes (*axes, seed, ...)."""
-    sizes = [len(values) for values in (*self.shaping.values(), *self.traced.values())]
-    order = [[*self.shaping, *self.traced].index(name) for name in self.axes]
+  def places(self, num_seeds: int) -> np.ndarray:
+    """Where the lanes of every program belong among all runs, which are numbered with axes (*axes, seed).
 
-    def arranged(name: str) -> np.ndarray:
-      like = next(records[name] for records in groups if name in records)
-      # A group whose problem lacks a metric (it has no test set) has NaN there.
-      missing = np.full_like(like, np.nan if like.dtype.kind == 'f' else 0)
-      values = np.stack([records.get(name, missing) for records in groups])
-      values = values.reshape(*sizes, num_seeds, *values.shape[2:])
-      return np.transpose(values, (*order, *range(len(order), values.ndim)))
-
-    return {name: arranged(name) for name in dict.fromkeys(itertools.chain(*groups))}
+    Returns:
+      int[programs, L].
+    """
+    sizes = [len(values) for values in self.axes.values()]
+    names = list(self.axes)
+    numbers = np.arange(math.prod(sizes) * num_seeds).reshape(*sizes, num_seeds)
+    order = [names.index(name) for name in (*self.shaping, *self.traced)]
+    turned = np.transpose(numbers, (*order, len(order)))
+    return turned.reshape(-1, self.num_points() * num_seeds)
 
 
 def check_grid(

@@ -1,17 +1,18 @@
-"""One lane: one run of one algorithm with one seed, advanced from record to record."""
+"""One lane: one run of one algorithm with one seed, advanced from evaluation to evaluation."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gdlab.errors import InputError
 from gdlab.training.evaluate import evaluate
 from gdlab.types import Algorithm, Array, Info, Problem, PyTree, State, Streams
 
-RUNNING, DIVERGED = 0, 1
-STATUS_MEANINGS = ('running', 'diverged')  # names of the codes above, in order
+RUNNING, DIVERGED, STOPPED = 0, 1, 2
+STATUS_MEANINGS = ('running', 'diverged', 'stopped')  # names of the codes above, in order
 
 Probe = Callable[[Problem, State], Array]
 
@@ -20,19 +21,20 @@ COUNT_BASE = 2**30  # counts are int32[2] in this base, most significant first: 
 
 
 class Lane(NamedTuple):
-  """All that a run carries from one record to the next."""
+  """All that a run carries from one record to the next: with it a run can go on elsewhere."""
 
   state: State
   status: Array  # int8[], one of the codes above
+  updates: Array  # int32[], made up to the last finite record
   examples: Array  # drawn since the last record, see `_add`
   gradient_evaluations: Array  # per-example gradients since the last record, see `_add`
 
 
-class Interval(NamedTuple):
-  """The stretch of updates that ends in one record."""
+class Period(NamedTuple):
+  """The stretch of updates that ends in one evaluation."""
 
-  length: Array  # int32[], updates in it; 0 on padding
-  evaluates: Array  # bool[], whether metrics are evaluated at its end
+  lengths: Array | np.ndarray  # int32[R], updates up to each record; 0 on padding
+  evaluates: Array | np.ndarray  # bool[], whether metrics are evaluated at its end
 
 
 def start(
@@ -40,7 +42,7 @@ def start(
 ) -> tuple[Lane, dict[str, Array]]:
   """The lane before its first update, and the metrics there."""
   state = algorithm.init(streams, problem)
-  lane = Lane(state, jnp.int8(RUNNING), _nothing(), _nothing())
+  lane = Lane(state, jnp.int8(RUNNING), jnp.int32(0), _nothing(), _nothing())
   return lane, measure(problem, state, probes)
 
 
@@ -53,61 +55,81 @@ def measure(problem: Problem, state: State, probes: Mapping[str, Probe]) -> dict
 
 
 def advance(
-  algorithm: Algorithm, problem: Problem, lane: Lane, interval: Interval, probes: Mapping[str, Probe]
-) -> tuple[Lane, dict[str, Array]]:
-  """Makes the updates of one interval and records what is at its end.
+  algorithm: Algorithm, problem: Problem, lane: Lane, period: Period, probes: Mapping[str, Probe]
+) -> tuple[Lane, tuple[dict[str, Array], dict[str, Array]]]:
+  """Makes the updates of one period; returns its records, [R] each, and the metrics at its end.
 
-  A lane that is not finite at its end is put back to its last record and frozen there with status DIVERGED: it
-  takes no further updates, and its neighbours never notice. (Looking at every step instead would cost up to as
-  much as the step itself.)
+  A lane that is not finite at a record has status DIVERGED from there on. At the period's end its state is put
+  back to the period's beginning and stays there: it takes no further updates, and its neighbours never notice.
+  (To look at every step, or to keep the state of every record, would cost as much as small updates do.)
   """
 
-  def count(lane: Lane, new_state: State, info: Info) -> Lane:
-    return Lane(
-      new_state,
-      lane.status,
-      _add(lane.examples, info.examples),
-      _add(lane.gradient_evaluations, info.gradient_evaluations),
-    )
-
-  def update(_, lane: Lane) -> Lane:
-    return count(lane, *algorithm.step(lane.state, problem))
-
-  def run(lane: Lane) -> tuple[Lane, Info]:
+  def record(lane: Lane, length: Array) -> tuple[Lane, dict[str, Array]]:
     # Only the last update's diagnostics are used, so only that one computes them.
-    moved = jax.lax.fori_loop(0, interval.length - 1, update, lane)
-    new_state, info = algorithm.step(moved.state, problem)
-    moved = count(moved, new_state, info)
-    finite = _all_finite((info.loss, info.update_norm, info.param_norm, new_state.model_state))
-    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, lane)
-    return kept._replace(status=jnp.where(finite, lane.status, jnp.int8(DIVERGED))), info
+    begun = lane._replace(examples=_nothing(), gradient_evaluations=_nothing())
+    moved = jax.lax.fori_loop(0, length - 1, lambda _, lane: _update(step, lane)[0], begun)
+    moved, info = _update(step, moved)
+    return _recorded(lane, moved, info)
 
-  def rest(lane: Lane) -> tuple[Lane, Info]:
-    return lane, jax.tree.map(lambda leaf: _missing(leaf.shape, leaf.dtype), jax.eval_shape(run, lane)[1])
+  def record_unless_padding(lane: Lane, length: Any) -> tuple[Lane, dict[str, Array]]:
+    return jax.lax.cond(length > 0, record, lambda lane, length: (lane, blank), lane, length)
 
-  lane = lane._replace(examples=_nothing(), gradient_evaluations=_nothing())
-  lane, info = jax.lax.cond((lane.status == RUNNING) & (interval.length > 0), run, rest, lane)
-  return lane, _record(problem, lane, info, interval, probes)
+  def run(lane: Lane) -> tuple[Lane, dict[str, Array]]:
+    moved, records = jax.lax.scan(record_unless_padding, lane, period.lengths)
+    kept = jax.tree.map(
+      lambda new, old: jnp.where(moved.status == RUNNING, new, old), moved.state, lane.state
+    )
+    return moved._replace(state=kept), records
+
+  def rest(lane: Lane) -> tuple[Lane, dict[str, Array]]:
+    idle = blank | {'status': lane.status, 'updates': lane.updates}
+    count = period.lengths.shape[0]
+    return lane, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), idle)
+
+  # Traced once for all of its uses here.
+  step = jax.jit(lambda state: algorithm.step(state, problem), inline=True)
+  blank = _missing_like(jax.eval_shape(record, lane, period.lengths[0])[1])
+  lane, records = jax.lax.cond(lane.status == RUNNING, run, rest, lane)
+
+  evaluated = jax.jit(lambda state: measure(problem, state, probes), inline=True)
+  unknown = _missing_like(jax.eval_shape(evaluated, lane.state))
+  return lane, (records, jax.lax.cond(period.evaluates, evaluated, lambda state: unknown, lane.state))
 
 
-def _record(
-  problem: Problem, lane: Lane, info: Info, interval: Interval, probes: Mapping[str, Probe]
-) -> dict[str, Array]:
-  def evaluated(state: State) -> dict[str, Array]:
-    return measure(problem, state, probes)
+def _update(step: Callable[[State], tuple[State, Info]], lane: Lane) -> tuple[Lane, Info]:
+  state, info = step(lane.state)
+  counted = lane._replace(
+    state=state,
+    examples=_add(lane.examples, info.examples),
+    gradient_evaluations=_add(lane.gradient_evaluations, info.gradient_evaluations),
+  )
+  return counted, info
 
-  def skipped(state: State) -> dict[str, Array]:
-    return jax.tree.map(lambda leaf: _missing(leaf.shape, leaf.dtype), jax.eval_shape(evaluated, state))
 
-  return jax.lax.cond(interval.evaluates, evaluated, skipped, lane.state) | {
+def _recorded(before: Lane, moved: Lane, info: Info) -> tuple[Lane, dict[str, Array]]:
+  """The lane after a record, and the record: what the first failed one found is on it, later ones are missing."""
+  finite = _all_finite((info.loss, info.update_norm, info.param_norm, moved.state.model_state))
+  alive = before.status == RUNNING
+  good = alive & finite
+  after = Lane(
+    state=moved.state,
+    status=jnp.where(good, jnp.int8(RUNNING), jnp.int8(DIVERGED)),
+    updates=jnp.where(good, moved.state.step, before.updates),
+    examples=jnp.where(good, moved.examples, 0),
+    gradient_evaluations=jnp.where(good, moved.gradient_evaluations, 0),
+  )
+  diagnostics = {
     'batch_loss': info.loss,
     'grad_norm': info.grad_norm,
     'update_norm': info.update_norm,
     'param_norm': info.param_norm,
-    'status': lane.status,
-    'updates': lane.state.step,
-    'examples': lane.examples,
-    'gradient_evaluations': lane.gradient_evaluations,
+  }
+  record = jax.tree.map(lambda value: jnp.where(alive, value, jnp.nan), diagnostics)
+  return after, record | {
+    'status': after.status,
+    'updates': after.updates,
+    'examples': after.examples,
+    'gradient_evaluations': after.gradient_evaluations,
   }
 
 
@@ -126,5 +148,9 @@ def _all_finite(tree: PyTree) -> Array:
   return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in floats]))
 
 
-def _missing(shape: tuple[int, ...], dtype) -> PyTree:
-  return jnp.full(shape, jnp.nan if jnp.issubdtype(dtype, jnp.inexact) else 0, dtype)
+def _missing_like(tree: PyTree) -> PyTree:
+  """NaN where there are floats, 0 elsewhere."""
+  return jax.tree.map(
+    lambda leaf: jnp.full(leaf.shape, jnp.nan if jnp.issubdtype(leaf.dtype, jnp.inexact) else 0, leaf.dtype),
+    tree,
+  )

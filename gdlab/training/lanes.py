@@ -1,19 +1,22 @@
-"""Many lanes: laid out over devices and blocks by a plan, advanced by compiled calls."""
+"""Many lanes: spread over devices by a layout, advanced by compiled calls."""
 
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
-from jax.sharding import AxisType, PartitionSpec
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from gdlab.errors import InputError, shown
+from gdlab.objective import DATA_AXIS
 from gdlab.training import lane as one
 from gdlab.training.plan import Layout
 from gdlab.training.seeds import stream_keys
 from gdlab.types import Algorithm, Array, Problem, PyTree
 
-AXIS = 'lanes'
+LANES_AXIS = 'lanes'
 
 
 class Program(NamedTuple):
@@ -33,71 +36,134 @@ class Program(NamedTuple):
 
   def algorithm(self, numbers: Mapping[str, Any]) -> Algorithm:
     """The lane's algorithm; `numbers` are its numeric hyperparameters, tracers inside a compiled call."""
-    return self.make_algorithm(**numbers, **dict(self.structure))
+    algorithm = self.make_algorithm(**numbers, **dict(self.structure))
+    if not isinstance(algorithm, Algorithm):
+      raise InputError(f'make_algorithm must return a gdlab.algorithm(...), got {shown(algorithm)}')
+    return algorithm
 
 
-def check(program: Program, problem: Problem, numbers: dict[str, float]) -> None:
-  """Raises InputError if the program's algorithm does not fit its problem, without computing anything."""
-  algorithm = program.algorithm(numbers)
-  if not isinstance(algorithm, Algorithm):
-    raise InputError(f'make_algorithm must return a gdlab.algorithm(...), got {shown(algorithm)}')
-  jax.eval_shape(lambda: algorithm.init(jax.random.key(0), problem))
+class Inputs(NamedTuple):
+  """What makes a lane the lane it is.
+
+  Attributes:
+    ids: int32[L, 3], the seed ids of its streams.
+    numbers: hyperparameter -> float[L].
+  """
+
+  ids: Any
+  numbers: dict[str, Any]
 
 
 @functools.partial(jax.jit, static_argnames='program')
-def start(program: Program, problem: Problem, ids: Array, numbers: dict[str, Array]) -> PyTree:
-  """Initial lanes and their metrics, for seed ids int32[L, 3] and hyperparameters float[L]."""
+def start(program: Program, problem: Problem, inputs: Inputs, counts: Array) -> tuple[one.Lane, PyTree]:
+  """Initial lanes and their metrics, for as many lanes of every shard as `counts` int32[shards] says."""
 
-  def start_lane(ids, numbers, problem):
-    return one.start(program.algorithm(numbers), problem, stream_keys(ids), dict(program.probes))
+  def start_lane(_, inputs, problem):
+    algorithm = program.algorithm(inputs.numbers)
+    return (), one.start(algorithm, problem, stream_keys(inputs.ids), dict(program.probes))
 
-  return _over_lanes(program.layout, start_lane, (ids, numbers), (problem,))
+  return _over_lanes(program.layout, start_lane, (), inputs, counts, (problem,))[1]
 
 
 @functools.partial(jax.jit, static_argnames='program', donate_argnames='lanes')
 def advance(
-  program: Program, problem: Problem, lanes: one.Lane, numbers: dict[str, Array], intervals: one.Interval
+  program: Program, problem: Problem, lanes: one.Lane, inputs: Inputs, counts: Array, periods: one.Period
+) -> tuple[one.Lane, tuple[PyTree, PyTree]]:
+  """Lanes advanced through Q periods; records with axes [L, Q, R], metrics with axes [L, Q]."""
+
+  def advance_lane(lane, inputs, problem, periods):
+    algorithm = program.algorithm(inputs.numbers)
+
+    def through(lane, period):
+      return one.advance(algorithm, problem, lane, period, dict(program.probes))
+
+    return jax.lax.scan(through, lane, periods)
+
+  return _over_lanes(program.layout, advance_lane, lanes, inputs, counts, (problem, periods))
+
+
+def mesh(layout: Layout) -> Mesh:
+  """The devices as a mesh: lanes along the first axis, the batch of each along the second."""
+  devices = np.asarray(jax.local_devices()[: layout.num_devices])
+  return Mesh(
+    devices.reshape(layout.shards, layout.data_parallel),
+    (LANES_AXIS, DATA_AXIS),
+    axis_types=(AxisType.Auto, AxisType.Auto),
+  )
+
+
+def split(layout: Layout) -> NamedSharding:
+  """How arrays with a leading axis of lanes lie on the devices."""
+  return NamedSharding(mesh(layout), PartitionSpec(LANES_AXIS))
+
+
+def place(layout: Layout, tree: PyTree, *, split_lanes: bool = False) -> PyTree:
+  """Puts arrays where the compiled calls want them: whole on every device, or split along the lanes."""
+  return jax.device_put(tree, split(layout) if split_lanes else NamedSharding(mesh(layout), PartitionSpec()))
+
+
+def slots(layout: Layout, num_lanes: int) -> tuple[np.ndarray, np.ndarray]:
+  """Where the lanes of a block sit, dealt out to the shards in turn, and how many each shard has.
+
+  Returns:
+    `(slots int[num_lanes], counts int32[shards])`. Every shard's lanes are the first of its slots.
+  """
+  per_shard = layout.lanes_per_block // layout.shards
+  group, within = np.divmod(np.arange(num_lanes), layout.lanes_at_once)
+  round_, shard = np.divmod(group, layout.shards)
+  counts = np.bincount(shard, minlength=layout.shards).astype(np.int32)
+  return shard * per_shard + round_ * layout.lanes_at_once + within, counts
+
+
+def _over_lanes(
+  layout: Layout,
+  function: Callable[..., PyTree],
+  state: PyTree,
+  inputs: PyTree,
+  counts: Array,
+  shared: PyTree,
 ) -> PyTree:
-  """Lanes advanced through all intervals, and their records with axes [L, interval]."""
+  """`state, result = function(state, inputs, *shared)` for the first `counts` lanes of every shard.
 
-  def advance_lane(lane, numbers, problem, intervals):
-    algorithm = program.algorithm(numbers)
+  One loop over the lanes, `lanes_at_once` under vmap: the state is replaced in place, so that there is only one
+  of it, and the number of lanes is not compiled in.
+  """
+  width = layout.lanes_at_once
 
-    def through(lane, interval):
-      return one.advance(algorithm, problem, lane, interval, dict(program.probes))
+  def on_shard(state, inputs, count, shared):
+    @functools.partial(jax.jit, inline=True)  # traced once for its shapes and its use
+    def group(state, inputs):
+      if width > 1:
+        return jax.vmap(lambda state, inputs: function(state, inputs, *shared))(state, inputs)
+      # No vmap at all, so that every conditional is a branch.
+      lane_state, lane_inputs = jax.tree.map(lambda leaf: leaf[0], (state, inputs))
+      return jax.tree.map(lambda leaf: leaf[None], function(lane_state, lane_inputs, *shared))
 
-    return jax.lax.scan(through, lane, intervals)
+    def body(number, carried):
+      at = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, number * width, width)
+      put = lambda leaf, new: jax.lax.dynamic_update_slice_in_dim(leaf, new, number * width, 0)
+      new = group(*jax.tree.map(at, (carried[0], inputs)))
+      return jax.tree.map(put, carried, new)
 
-  return _over_lanes(program.layout, advance_lane, (lanes, numbers), (problem, intervals))
+    size = jax.tree.leaves(inputs)[0].shape[0]
+    first = jax.tree.map(lambda leaf: leaf[:width], (state, inputs))
+    shapes = jax.eval_shape(group, *first)[1]
+    results = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape[1:]), leaf.dtype), shapes)
+    return jax.lax.fori_loop(0, -(-count[0] // width), body, (state, results))
 
-
-def pad(layout: Layout, num_lanes: int) -> int:
-  """The number of lanes that fills every block on every device; the surplus is dropped from the results."""
-  block = layout.num_devices * layout.lanes_at_once
-  return -(-num_lanes // block) * block
-
-
-def _over_lanes(layout: Layout, function: Callable[..., PyTree], lanes: PyTree, shared: PyTree) -> PyTree:
-  """`function(*lane, *shared)` for every lane: sharded over devices, mapped over blocks, vmapped within one."""
-
-  def on_device(lanes, shared):
-    def one_lane(lane):
-      return function(*lane, *shared)
-
-    if layout.lanes_at_once == 1:
-      return jax.lax.map(one_lane, lanes)  # no vmap at all, so that every conditional is a branch
-    blocks = jax.tree.map(lambda leaf: leaf.reshape(-1, layout.lanes_at_once, *leaf.shape[1:]), lanes)
-    results = jax.lax.map(jax.vmap(one_lane), blocks)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
-
-  devices = jax.local_devices()[: layout.num_devices]
-  mesh = jax.make_mesh((layout.num_devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
-  # Each device works on its own lanes and nothing is exchanged, so replication needs no checking.
+  # Each shard works on its own lanes and nothing is exchanged between them, so replication needs no checking. The
+  # data axis is left to the compiler, which splits what `objective.spread` marks.
   sharded = jax.shard_map(
-    on_device,
-    mesh=mesh,
-    in_specs=(PartitionSpec(AXIS), PartitionSpec()),
-    out_specs=PartitionSpec(AXIS),
+    on_shard,
+    mesh=mesh(layout),
+    axis_names={LANES_AXIS},
+    in_specs=(
+      PartitionSpec(LANES_AXIS),
+      PartitionSpec(LANES_AXIS),
+      PartitionSpec(LANES_AXIS),
+      PartitionSpec(),
+    ),
+    out_specs=PartitionSpec(LANES_AXIS),
     check_vma=False,
   )
-  return sharded(lanes, shared)
+  return sharded(state, inputs, counts, shared)

@@ -28,7 +28,7 @@ ATTRIBUTES = {
 }
 
 
-RESERVED = {*ATTRIBUTES, 'seed', 'step', *(f'{stream}_seed' for stream in Streams._fields)}
+RESERVED = {*ATTRIBUTES, 'seed', 'step', 'lane', *(f'{stream}_seed' for stream in Streams._fields)}
 
 
 def check_names(kind: str, names: Iterable[str]) -> None:
@@ -53,24 +53,28 @@ def to_dataset(
     axes: the swept hyperparameters and their values.
     ids: int[S, 3], the stream ids of every seed.
     steps: int[T], the updates after which records were made.
-    attributes: stored with the dataset, next to the versions and the device.
+    attributes: stored with the dataset.
   """
   dims = (*axes, 'seed', 'step')
   variables = {}
   for name, values in records.items():
     own = tuple(f'{name}_{number}' for number in range(values.ndim - len(dims)))
-    variables[name] = xr.Variable(
-      (*dims, *own), values, {'long_name': ATTRIBUTES[name]} if name in ATTRIBUTES else {}
-    )
-  codes = range(len(STATUS_MEANINGS))
-  variables['status'].attrs |= {
-    'flag_values': np.asarray(codes, np.int8),
-    'flag_meanings': ' '.join(STATUS_MEANINGS),
-  }
-  coordinates: dict[str, Any] = {name: _storable(values) for name, values in axes.items()}
+    variables[name] = xr.Variable((*dims, *own), values, describe(name))
+  coordinates: dict[str, Any] = {name: storable(values) for name, values in axes.items()}
   coordinates |= {'seed': _run_names(ids), 'step': steps}
   coordinates |= {f'{stream}_seed': ('seed', ids[:, column]) for column, stream in enumerate(Streams._fields)}
-  return xr.Dataset(variables, coordinates, dict(attributes) | provenance())
+  return xr.Dataset(variables, coordinates, dict(attributes))
+
+
+def describe(name: str) -> dict[str, Any]:
+  """The attributes of a variable."""
+  if name not in ATTRIBUTES:
+    return {}
+  codes = {
+    'flag_values': np.arange(len(STATUS_MEANINGS), dtype=np.int8),
+    'flag_meanings': ' '.join(STATUS_MEANINGS),
+  }
+  return {'long_name': ATTRIBUTES[name]} | (codes if name == 'status' else {})
 
 
 def provenance() -> dict[str, str]:
@@ -97,7 +101,8 @@ def _run_names(ids: np.ndarray) -> np.ndarray:
   return ids[:, 0] if (ids == ids[:, :1]).all() else np.arange(len(ids))
 
 
-def _storable(values: Sequence[Any]) -> list[Any]:
+def storable(values: Sequence[Any]) -> list[Any]:
+  """Values as a file holds them: numbers and strings as they are, all else by name."""
   plain = all(isinstance(value, bool | int | float | str | np.number) for value in values)
   return list(values) if plain else [str(value) for value in values]
 

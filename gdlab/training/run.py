@@ -1,6 +1,7 @@
 """`run` and `sweep`: algorithms over hyperparameters and seeds, all lanes side by side."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,17 +11,20 @@ import numpy as np
 import xarray as xr
 
 from gdlab.errors import InputError, check_count, shown
-from gdlab.training import lanes
-from gdlab.training.drive import run_group
-from gdlab.training.grid import check_grid, named_by
+from gdlab.training import groups
+from gdlab.training import halving as successive
+from gdlab.training.drive import Group, run_group
+from gdlab.training.grid import check_grid
+from gdlab.training.groups import check_problem
+from gdlab.training.halving import Halving, check_halving
 from gdlab.training.lane import Probe
-from gdlab.training.plan import Plan, resolve
+from gdlab.training.parts import merge, table
+from gdlab.training.plan import Plan, check_plan
 from gdlab.training.progress import Progress, reporting
-from gdlab.training.records import check_names, to_dataset
+from gdlab.training.records import check_names
+from gdlab.training.schedule import Call, Schedule, make_schedule
 from gdlab.training.seeds import Seeds, seed_ids
 from gdlab.types import Algorithm, Problem
-
-RECORDS_PER_RUN = 50  # how many evaluations a run has when `eval_every` does not say
 
 
 def run(
@@ -34,6 +38,7 @@ def run(
   record_every: int | None = None,
   probes: Mapping[str, Probe] | None = None,
   plan: Plan | None = None,
+  part: tuple[int, int] | None = None,
   progress: bool | Progress | None = None,
 ) -> xr.Dataset:
   """Runs one algorithm on one problem with many seeds.
@@ -56,6 +61,7 @@ def run(
     record_every: as for `sweep`.
     probes: as for `sweep`.
     plan: as for `sweep`.
+    part: as for `sweep`.
     progress: as for `sweep`.
 
   Returns:
@@ -77,6 +83,7 @@ def run(
     record_every=record_every,
     probes=probes,
     plan=plan,
+    part=part,
     progress=progress,
   )
 
@@ -93,6 +100,8 @@ def sweep(
   record_every: int | None = None,
   probes: Mapping[str, Probe] | None = None,
   plan: Plan | None = None,
+  halving: Halving | None = None,
+  part: tuple[int, int] | None = None,
   progress: bool | Progress | None = None,
 ) -> xr.Dataset:
   """Runs an algorithm at every point of a grid of hyperparameters, with many seeds each.
@@ -121,11 +130,15 @@ def sweep(
     eval_every: updates between evaluations of the metrics and probes; about 50 evaluations by default.
       Step 0 and the last step are always evaluated.
     eval_steps: further updates after which to evaluate, in [0, num_steps].
-    record_every: updates between records of the step's own diagnostics; as `eval_every` by default. It also
-      bounds how far a diverged run is put back: to its last record.
+    record_every: updates between records of the step's own diagnostics; as `eval_every` by default. Also
+      how often it is looked whether a run has diverged.
     probes: name -> `(problem, state) -> array`, measured at evaluations, for whatever else is wanted
       (`lambda problem, state: state.params` for the path of a one-array model).
-    plan: the layout of the lanes; by rule if None.
+    plan: the layout of the lanes; None chooses it by rule, and for long runs of small networks on a CPU by a short
+      timed trial (see `remember_plans`). What was chosen is among the attributes of the result.
+    halving: stops the worst points of the grid early; see `Halving`.
+    part: `(i, n)` runs only the i-th of n shares of the lanes, for the i-th of n processes or jobs. The result is
+      then a table with dims (lane, step), and `gdlab.merge` of all n is what one process returns.
     progress: True or False for a progress bar with the time left; a function `(done, total)` in updates to
       show it elsewhere; None for a bar where a terminal looks on.
 
@@ -133,55 +146,119 @@ def sweep(
     A Dataset with dims (*grid, seed, step), and `step` every update with a record, 0 among them. Variables:
     `train_<metric>`, `test_<metric>` and probes (between evaluations NaN, or 0 for whole numbers); `batch_loss`,
     `grad_norm`, `update_norm`, `param_norm` of the last update before the record (NaN at step 0); `status` (0
-    running, 1 diverged: the run stopped being finite and is frozen at its last finite record); the counts
-    `updates`, `examples`, `gradient_evaluations`, `epoch`.
+    running; 1 diverged: the run stopped being finite, its counts stay those of its last finite record and its
+    metrics those of the evaluation before, or of 64 records back; 2 stopped by halving); the counts `updates`,
+    `examples`, `gradient_evaluations`, `epoch`.
 
   Raises:
     InputError: if an argument is out of range, before anything is computed.
   """
   started = time.perf_counter()
   ids = seed_ids(seeds)
-  steps, evaluates = _record_steps(num_steps, eval_every, eval_steps, record_every)
+  schedule = make_schedule(
+    num_steps,
+    eval_every,
+    (*eval_steps, *(halving.steps if isinstance(halving, Halving) else ())),
+    record_every,
+  )
   make_problem = None if isinstance(problem, Problem) else problem
   if not callable(make_problem):
-    _check_problem(problem)
+    check_problem(problem)
   points = check_grid(grid, make_algorithm, make_problem)
-  lane_ids = np.tile(ids, (points.num_points(), 1))
-  layout = resolve(plan, len(lane_ids), num_steps)
   check_names('probe', probes or ())
   check_names('hyperparameter', grid)
-  programs = []
-  for structure in points.groups():
-    group_problem = problem if isinstance(problem, Problem) else problem(**named_by(problem, structure))
-    _check_problem(group_problem)
-    program = lanes.Program(
-      make_algorithm,
-      tuple(sorted(named_by(make_algorithm, structure).items())),
-      tuple((probes or {}).items()),
-      layout,
-    )
-    lanes.check(program, group_problem, points.first_numbers())
-    programs.append((program, group_problem))
+  halving = None if halving is None else check_halving(halving, num_steps)
+  plan, share = check_plan(plan), _check_part(part, halving)
+  probe_items = tuple((probes or {}).items())
+  work = groups.Work(problem, make_algorithm, points, ids, schedule, probe_items, plan, share)
 
-  results = []
   # A run's keys pass through loops and selects unused; the checker for key reuse takes that for use.
-  with reporting(progress, len(programs) * len(lane_ids) * num_steps) as report, jax.debug_key_reuse(False):
-    for program, group_problem in programs:
-      records = run_group(
-        program, group_problem, lane_ids, points.numbers(len(ids)), steps, evaluates, report
-      )
-      records['epoch'] = records['examples'] / group_problem.num_examples
-      results.append(records)
+  with jax.debug_key_reuse(False):
+    shares = groups.make(work)
+    total = sum(len(mine.places) for mine in shares) * num_steps
+    with reporting(progress, total) as report:
+      shares = _run(shares, schedule, halving, report)
 
   attributes = {
-    'problem': ', '.join(dict.fromkeys(group_problem.name for _, group_problem in programs)),
+    'problem': ', '.join(dict.fromkeys(mine.group.problem.name for mine in shares)),
     'num_steps': num_steps,
     'wall_time_s': time.perf_counter() - started,
-  } | {f'plan_{name}': value for name, value in layout._asdict().items()}
-  if make_problem is None:
-    attributes['num_examples'] = group_problem.num_examples
-  records = points.arrange(results, len(ids))
-  return to_dataset(records, axes=points.axes, ids=ids, steps=steps, attributes=attributes)
+  } | _plan_attributes(shares)
+  if isinstance(problem, Problem):
+    attributes['num_examples'] = problem.num_examples
+  if halving is not None:
+    attributes |= {f'halving_{name}': value for name, value in halving._asdict().items()}
+    attributes['halving_largest'] = int(halving.largest)
+  records, places = _joined([mine for mine in shares if len(mine.places)])
+  result = table(records, places, axes=points.axes, ids=ids, schedule=schedule, attributes=attributes)
+  return merge([result]) if part is None else result
+
+
+def _run(
+  shares: list[groups.Share], schedule: Schedule, halving: Halving | None, report: Callable[[int], None]
+) -> list[groups.Share]:
+  """Runs all lanes; returns the shares with the layouts that fitted the memory."""
+
+  def calls(group: Group) -> list[Call]:
+    return [call for stage in schedule.calls(group.program.layout.steps_per_call) for call in stage]
+
+  if halving is not None:
+    return successive.run(shares, schedule, halving, report)
+  if not all(len(mine.places) for mine in shares):  # there are more parts than lanes
+    return shares
+  compiled = groups.compiled_ahead([mine.group for mine in shares], lambda group: calls(group)[0])
+  return [
+    mine._replace(group=run_group(group, calls(group), report))
+    for mine, group in zip(shares, compiled, strict=True)
+  ]
+
+
+def _joined(shares: list[groups.Share]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+  """The records of all groups, lanes in the order of their places, and these."""
+  tables = []
+  for mine in shares:
+    records = mine.group.collector.totals()
+    tables.append(records | {'epoch': records['examples'] / mine.num_examples})
+  places = np.concatenate([mine.places for mine in shares]) if shares else np.zeros(0, int)
+  order = np.argsort(places)
+  if len(tables) == 1 and (np.diff(places) == 1).all():
+    return tables[0], places  # no copy: it may be most of the memory
+  joined = {}
+  for name in dict.fromkeys(itertools.chain(*tables)):
+    like = next(records[name] for records in tables if name in records)
+    # A group whose problem lacks a metric (it has no test set) has NaN there.
+    values = [
+      records.pop(name) if name in records else _missing(len(mine.places), like)
+      for records, mine in zip(tables, shares, strict=True)
+    ]
+    joined[name] = np.concatenate(values)[order]
+  return joined, places[order]
+
+
+def _missing(num_lanes: int, like: np.ndarray) -> np.ndarray:
+  return np.full((num_lanes, *like.shape[1:]), np.nan if like.dtype.kind == 'f' else 0, like.dtype)
+
+
+def _plan_attributes(shares: list[groups.Share]) -> dict[str, Any]:
+  """The layouts: one number where all groups share it, else one for every group."""
+  layouts = [mine.group.program.layout._asdict() for mine in shares]
+  columns = {name: [layout[name] for layout in layouts] for name in Plan._fields}
+  return {
+    f'plan_{name}': values[0] if len(set(values)) == 1 else values
+    for name, values in columns.items()
+    if values
+  }
+
+
+def _check_part(part: tuple[int, int] | None, halving: Halving | None) -> tuple[int, int]:
+  if part is None:
+    return 0, 1
+  if not isinstance(part, tuple) or len(part) != 2:
+    raise InputError(f'part must be (i, n): of n shares the i-th, from 0; got {shown(part)}')
+  if halving is not None:
+    raise InputError('part must be None with halving, which compares all lanes')
+  count = check_count('part[1]', part[1])
+  return check_count('part[0]', part[0], minimum=0, maximum=count - 1), count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,22 +269,3 @@ class _Always:
 
   def __call__(self) -> Algorithm:
     return self.algorithm
-
-
-def _record_steps(
-  num_steps: int, eval_every: int | None, eval_steps: Sequence[int], record_every: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-  """The updates after which there is a record, 0 first, and whether metrics are evaluated there."""
-  num_steps = check_count('num_steps', num_steps)
-  default = max(1, num_steps // RECORDS_PER_RUN)
-  eval_every = default if eval_every is None else check_count('eval_every', eval_every)
-  record_every = eval_every if record_every is None else check_count('record_every', record_every)
-  further = {check_count('eval_steps', step, minimum=0, maximum=num_steps) for step in eval_steps}
-  evaluated = {*range(0, num_steps, eval_every), *further, num_steps}
-  steps = np.asarray(sorted(evaluated | {*range(0, num_steps, record_every)}))
-  return steps, np.isin(steps, sorted(evaluated))
-
-
-def _check_problem(problem: Any) -> None:
-  if not isinstance(problem, Problem):
-    raise InputError(f'problem must be a gdlab Problem such as gdlab.problems.digits(), got {shown(problem)}')

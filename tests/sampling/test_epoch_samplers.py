@@ -10,6 +10,7 @@ from absl.testing import parameterized
 from drawing import assert_independent, assert_uniform, by_epoch, draw, keys, numbered
 
 from gdlab.sampling import reshuffle, sequential, shuffle_once, single
+from gdlab.sampling.epochs import permutation
 
 SAMPLERS = {'reshuffle': reshuffle, 'shuffle_once': shuffle_once, 'sequential': sequential}
 # (N, B, updates per epoch counted by hand): B divides N, does not, is 1, is N; and one example.
@@ -134,6 +135,23 @@ class LawTest(parameterized.TestCase):
       assert_independent(lanes[:-1], lanes[1:])
       assert_independent(lanes[:, :-1], lanes[:, 1:])
       assert_independent(lanes[:, 0], lanes[:, 2])
+
+  @parameterized.parameters(1, 2, 3, 1437, 70_000)  # of one to four rounds of sorting
+  def test_a_permutation_has_every_place_once(self, count):
+    with jax.debug_key_reuse(False):
+      found = np.asarray(permutation(jax.random.key(3), count))
+    np.testing.assert_array_equal(np.sort(found), np.arange(count))
+    if count > 100:
+      # Places before and after are uncorrelated: 5 standard errors of a correlation.
+      self.assertLess(abs(np.corrcoef(found, np.arange(count))[0, 1]), 5 / np.sqrt(count))
+
+  def test_many_rounds_are_uniform_too(self):
+    # 1436 = 4 x 359, and the last place is left out of the count.
+    drawn = np.asarray(
+      jax.vmap(lambda key: permutation(key, 1437)[jnp.array([0, 700, 1436])])(keys(2000, seed=2))
+    )
+    for position in range(3):
+      assert_uniform((drawn[:, position] // 359)[drawn[:, position] < 1436], 4)
 
   def test_a_biased_shuffle_is_found_out(self):
     # Swapping each position with any position is the classical mistake; its orders have from 8/256 to 15/256.

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 from absl.testing import parameterized
 
@@ -12,30 +13,59 @@ import gdlab
 from gdlab.errors import InputError
 from gdlab.training import Plan
 from gdlab.training import progress as progress_module
-from gdlab.training.lanes import pad
-from gdlab.training.plan import resolve
+from gdlab.training.lanes import slots
+from gdlab.training.plan import Layout, check_plan, resolve
 
 
 class PlanTest(parameterized.TestCase):
   """On the four CPU devices of the tests."""
 
   @parameterized.parameters(
-    (None, 10, 160, (1, 4, 10)),
-    (None, 3, 160, (1, 3, 10)),
-    (None, 1, 1, (1, 1, 1)),
-    (Plan(), 2, 17, (1, 2, 2)),
-    (Plan(lanes_at_once=3), 10, 160, (3, 4, 10)),
-    (Plan(num_devices=2), 1, 160, (1, 2, 10)),
-    (Plan(5, 1, 7), 10, 160, (5, 1, 7)),
+    # plan, lanes, steps -> lanes at once, devices, steps per call, lanes per block, data parallel
+    (Plan(), 10, 160, (1, 4, 10, 12, 1)),
+    (Plan(), 3, 160, (1, 4, 10, 4, 1)),
+    (Plan(), 2, 17, (1, 4, 2, 4, 1)),
+    (Plan(lanes_at_once=3), 10, 160, (3, 4, 10, 12, 1)),
+    (Plan(num_devices=2), 1, 160, (1, 2, 10, 2, 1)),
+    (Plan(5, 1, 7), 11, 160, (5, 1, 7, 15, 1)),
+    (Plan(2, 2, lanes_per_block=5), 100, 160, (2, 2, 10, 8, 1)),
+    (Plan(data_parallel=2), 5, 160, (1, 2, 10, 5, 2)),
+    (Plan(), 5000, 160, (1, 4, 10, 1000, 1)),
   )
   def test_open_choices_are_made_and_given_ones_kept(self, plan, num_lanes, num_steps, expected):
-    self.assertEqual(tuple(resolve(plan, num_lanes, num_steps)), expected)
+    self.assertEqual(
+      tuple(resolve(check_plan(plan), num_lanes, num_steps, lanes_at_once=1, memory_lanes=1000)), expected
+    )
 
   @parameterized.parameters(
-    (1, 1, 5, 5), (2, 1, 5, 6), (1, 4, 5, 8), (3, 2, 5, 6), (3, 4, 13, 24), (3, 4, 12, 12)
+    (Layout(1, 2, 1, 6, 1), 3, [0, 3, 1], [2, 1]),
+    (Layout(1, 1, 1, 3, 1), 3, [0, 1, 2], [3]),
+    (Layout(2, 2, 1, 8, 1), 5, [0, 1, 4, 5, 2], [3, 2]),
+    (Layout(3, 4, 1, 12, 2), 4, [0, 1, 2, 6], [3, 1]),
   )
-  def test_lanes_are_padded_to_whole_blocks_on_every_device(self, at_once, devices, lanes, padded):
-    self.assertEqual(pad(resolve(Plan(at_once, devices), lanes, 1), lanes), padded)
+  def test_lanes_are_dealt_out_evenly(self, layout, num_lanes, expected, expected_counts):
+    found, counts = slots(layout, num_lanes)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(counts, expected_counts)
+
+  @parameterized.parameters(*range(1, 26))
+  def test_every_lane_has_a_slot_of_its_own_among_the_first_of_its_shard(self, num_lanes):
+    layout = Layout(3, 4, 1, 24, 1)
+    found, counts = slots(layout, min(num_lanes, 24))
+    self.assertLen(set(found), min(num_lanes, 24))
+    shard, within = np.divmod(found, 6)
+    for number, count in enumerate(counts):
+      self.assertEqual(sorted(within[shard == number]), list(range(count)))
+    # No shard has more than one group of lanes above another: whole groups take equal time.
+    groups = -(-counts // 3)
+    self.assertLessEqual(groups.max() - groups.min(), 1)
+
+  def test_a_layout_is_halved_down_to_one_lane(self):
+    layout, sizes = Layout(4, 2, 10, 40, 1), []
+    while layout is not None:
+      sizes.append((layout.lanes_per_block, layout.lanes_at_once))
+      layout = layout.halved()
+    self.assertEqual(sizes, [(40, 4), (16, 4), (8, 4), (4, 2), (2, 1)])
 
   @parameterized.parameters(
     (Plan(lanes_at_once=0), 'plan.lanes_at_once must be a whole number >= 1, got 0'),
@@ -45,11 +75,14 @@ class PlanTest(parameterized.TestCase):
     (Plan(num_devices=5), r'plan.num_devices must be a whole number in \[1, 4\], got 5'),
     ('all', "plan must be a gdlab.Plan or None, got 'all'"),
     (((1, 1, 1),), r'plan must be a gdlab.Plan or None, got \(1, 1, 1\)'),
+    (Plan(1, 4, data_parallel=2), r'plan.data_parallel must be 1 or all devices in use, 4, got 2'),
+    (Plan(data_parallel=5), r'plan.data_parallel must be a whole number in \[1, 4\], got 5'),
+    (Plan(lanes_per_block=0), 'plan.lanes_per_block must be a whole number >= 1, got 0'),
   )
   def test_refusals(self, plan, message):
     plan = plan[0] if type(plan) is tuple else plan
     with self.assertRaisesRegex(InputError, f'^{message}$'):
-      resolve(plan, 8, 10)
+      check_plan(plan)
 
   def test_all_cores_are_refused_once_the_backend_runs(self):
     jax.devices()

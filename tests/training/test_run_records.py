@@ -9,7 +9,7 @@ from tiny_runs import EVALUATED, NUM_STEPS, STEPS, N, algorithm, plain_loop, pro
 
 import gdlab
 from gdlab.training import DIVERGED, RUNNING
-from gdlab.training.run import _record_steps as record_steps
+from gdlab.training.schedule import make_schedule
 
 METRICS = {'train_loss', 'train_accuracy', 'test_loss', 'test_accuracy'}
 DIAGNOSTICS = {'batch_loss', 'grad_norm', 'update_norm', 'param_norm'}
@@ -88,6 +88,8 @@ class DatasetTest(parameterized.TestCase):
       'plan_lanes_at_once': 1,
       'plan_num_devices': 1,
       'plan_steps_per_call': 6,
+      'plan_lanes_per_block': 3,
+      'plan_data_parallel': 1,
       'version_jax': jax.__version__,
       'backend': 'cpu',
     }
@@ -119,7 +121,7 @@ class ScheduleOfRecordsTest(parameterized.TestCase):
     (149, None, (), None, [*range(0, 149, 2), 149], [*range(0, 149, 2), 149]),
   )
   def test_steps_and_evaluations(self, num_steps, eval_every, eval_steps, record_every, steps, evaluated):
-    found, evaluates = record_steps(num_steps, eval_every, eval_steps, record_every)
+    found, evaluates = make_schedule(num_steps, eval_every, eval_steps, record_every)
     np.testing.assert_array_equal(found, steps)
     np.testing.assert_array_equal(found[evaluates], evaluated)
 
@@ -168,7 +170,7 @@ class UnusualProblemTest(parameterized.TestCase):
 
   def test_the_default_plan_uses_the_devices_there_are(self):
     result = run(3, plan=None, num_steps=2)
-    self.assertEqual(result.attrs['plan_num_devices'], min(3, jax.local_device_count()))
+    self.assertEqual(result.attrs['plan_num_devices'], jax.local_device_count())
     self.assertEqual(result.attrs['plan_lanes_at_once'], 1)
 
 

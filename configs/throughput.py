@@ -1,0 +1,48 @@
+"""The benchmark: gdlab against Python loops, jit(vmap), PyTorch and the machine's matrix-product peak.
+
+    python -m experiments.throughput --config=configs/throughput.py --workdir=runs/throughput
+
+Time on 2 CPU cores: about 12 minutes, longer on a busy machine, whose ratios mean little. PyTorch is an optional
+contender, skipped where it is not installed; the CNN's images are MNIST's where GDLAB_DATA names a folder of data.
+Expected: the targets in experiments/throughput/ratios.py.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The benchmark's configuration."""
+  config = ml_collections.ConfigDict()
+  config.parts = ('mlp', 'samplers', 'cnn', 'lanes', 'memory')  # which are run
+  config.num_rounds = 5  # of all contenders in turn; medians are over these
+  config.hidden = (128, 128)  # widths of the hidden layers of the perceptron on the digits
+  config.learning_rate = 0.001  # low enough that no lane diverges: a frozen lane costs nothing
+  config.num_seeds = 32
+
+  # Updates of one repeat at each batch size: of compiled loops, of Python loops over a compiled step, of PyTorch.
+  config.batch_sizes = (1, 32, 256)
+  config.num_steps = (4000, 1000, 200)
+  config.loop_steps = (800, 400, 150)
+  config.torch_steps = (200, 150, 100)
+
+  config.peak = ml_collections.ConfigDict()
+  config.peak.sizes = (1024, 2048)  # of the square matrices
+  config.peak.gflop = 30.0  # in one repeat on one core
+
+  config.cnn = ml_collections.ConfigDict()
+  config.cnn.batch_size = 32
+  config.cnn.num_seeds = 4
+  config.cnn.num_images = 512  # of MNIST; evaluated at both ends of a run
+  config.cnn.num_steps = 200
+  config.cnn.torch_steps = 50
+
+  config.lanes = ml_collections.ConfigDict()
+  config.lanes.counts = (1, 4, 16, 64, 256, 1024, 4096)
+  config.lanes.num_rounds = 3
+  config.lanes.batch_size = 32
+  config.lanes.num_steps = 100
+
+  config.memory = ml_collections.ConfigDict()
+  config.memory.counts = (64, 2048)  # lanes of the two processes that are compared
+  config.memory.num_steps = 20
+  return config

@@ -1,0 +1,123 @@
+"""What is concluded from the times: ratios, and whether they meet the targets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+# Of the house's issue on the engine, for 2 CPU cores: the least, or the most, that each ratio may be.
+AT_LEAST = {
+  ('python loop', 1): 7.0,
+  ('python loop', 32): 2.4,
+  ('python loop', 256): 1.5,
+  ('jit(vmap)', 1): 2.5,
+  ('jit(vmap)', 32): 2.2,
+  ('jit(vmap)', 256): 2.2,
+  ('PyTorch eager', 1): 30.0,
+  ('PyTorch eager', 32): 6.0,
+  ('PyTorch eager', 256): 2.0,
+  ('share of peak', 32): 0.45,
+  ('share of peak', 256): 0.65,
+}
+CNN_AT_LEAST = 1.3
+RECORDED_AT_MOST = 1.15
+RESHUFFLE_AT_MOST = 1.1
+LANES_AT_MOST = 1.15
+LANES_FLAT_FROM = 64
+MEMORY_AT_MOST = 1.5
+
+
+class Ratio(NamedTuple):
+  """A quotient that has a target, or could have one.
+
+  Attributes:
+    name: what is compared.
+    batch_size: at which batch size; 0 where several lane counts are compared.
+    us: microseconds per update and lane of the first of the two, None where it is no time.
+    value: numerator / denominator.
+    numerator: in the unit that both have.
+    denominator: in the unit that both have.
+    sense: '>=' or '<=' the target.
+    target: None where the issue sets none.
+  """
+
+  name: str
+  batch_size: int
+  us: float | None
+  value: float
+  numerator: float
+  denominator: float
+  sense: str
+  target: float | None
+
+  @property
+  def verdict(self) -> str:
+    """'met', 'missed', or '-' where there is no target."""
+    if self.target is None:
+      return '-'
+    met = self.value >= self.target if self.sense == '>=' else self.value <= self.target
+    return 'met' if met else 'missed'
+
+
+def quotient(
+  name: str,
+  batch_size: int,
+  numerator: float,
+  denominator: float,
+  *,
+  at_least: float | None = None,
+  at_most: float | None = None,
+  us: float | None = None,
+) -> Ratio:
+  """The ratio of two numbers against its target."""
+  sense, target = ('<=', at_most) if at_most is not None else ('>=', at_least)
+  return Ratio(name, batch_size, us, numerator / denominator, numerator, denominator, sense, target)
+
+
+def of_batch_size(batch_size: int, us: Mapping[str, float], flops: int, peak: float | None) -> list[Ratio]:
+  """The ratios at one batch size.
+
+  Args:
+    batch_size: B.
+    us: microseconds per update and lane, by contender.
+    flops: operations per example, see `tasks.flops_per_example`.
+    peak: the machine's operations per second, or None.
+  """
+  ratios = []
+  for name in ('python loop', 'jit(vmap)', 'PyTorch eager'):
+    if name in us:
+      target = AT_LEAST.get((name, batch_size))
+      ratios.append(quotient(name, batch_size, us[name], us['gdlab'], at_least=target, us=us[name]))
+  if peak:
+    target, reached = AT_LEAST.get(('share of peak', batch_size)), flops * batch_size / us['gdlab'] * 1e6
+    ratios.append(quotient('share of peak', batch_size, reached, peak, at_least=target, us=us['gdlab']))
+  recorded, bare = us['gdlab recorded'], us['bare loop']
+  ratios.append(
+    quotient('recorded / bare', batch_size, recorded, bare, at_most=RECORDED_AT_MOST, us=recorded)
+  )
+  # At small B the evaluations are more arithmetic than the updates between them, so they are set apart.
+  alone = us['gdlab recorded, not evaluated']
+  ratios.append(quotient('recorded / bare, no evaluations', batch_size, alone, bare, us=alone))
+  return ratios
+
+
+def of_samplers(batch_size: int, us: Mapping[str, float]) -> list[Ratio]:
+  """Reshuffling over drawing with replacement in every plan."""
+  ratios = []
+  for plan in ('lane after lane', 'all lanes at once'):
+    ours, theirs = us[f'reshuffle, {plan}'], us[f'with replacement, {plan}']
+    name = f'reshuffle / with replacement, {plan}'
+    ratios.append(quotient(name, batch_size, ours, theirs, at_most=RESHUFFLE_AT_MOST, us=ours))
+  return ratios
+
+
+def of_lanes(lanes: Sequence[int], us: Sequence[float]) -> list[Ratio]:
+  """How flat the time per lane is from `LANES_FLAT_FROM` lanes on: its largest value over its smallest."""
+  many = [value for count, value in zip(lanes, us) if count >= LANES_FLAT_FROM]
+  if len(many) < 2:
+    return []
+  return [quotient('time per lane, most / least', 0, max(many), min(many), at_most=LANES_AT_MOST)]
+
+
+def of_memory(facts: Mapping[str, Any]) -> list[Ratio]:
+  """Memory that one more lane takes over what it has to hold."""
+  needed = facts['held_bytes_per_lane'] + facts['recorded_bytes_per_lane']
+  return [quotient('memory per lane / needed', 0, facts['bytes_per_lane'], needed, at_most=MEMORY_AT_MOST)]

@@ -1,0 +1,79 @@
+"""gdlab's own runs, as measurables of the benchmark, and the bare loop that they are held against."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import AxisType, PartitionSpec
+
+import gdlab
+from experiments.throughput import loops, tasks
+from gdlab import sampling
+
+SAMPLERS = {'with replacement': sampling.with_replacement, 'reshuffle': sampling.reshuffle}
+
+
+def build(work: Mapping[str, Any]) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+  """The measurables that `work['variants']` describe, each by its name.
+
+  A variant says how many lanes and steps it has, its sampler, how often it records and evaluates, and how many
+  lanes at once (0: by gdlab's rule). One that is `bare` is the loop without gdlab in the same layout.
+  """
+  model, problem = tasks.make(work)
+  optimizer = optax.sgd(work['learning_rate'], momentum=tasks.MOMENTUM)
+  # One algorithm for each sampler: gdlab compiles once for equal ones.
+  algorithms = {
+    name: gdlab.algorithm(sampler=make(work['batch_size']), optimizer=optimizer)
+    for name, make in SAMPLERS.items()
+  }
+  measurables: dict[str, Callable[[], Any]] = {}
+  for variant in work['variants']:
+    if variant.get('bare'):
+      measurables[variant['name']] = _bare(work, model, problem, variant)
+    else:
+      algorithm = algorithms[variant['sampler']]
+      measurables[variant['name']] = functools.partial(_run, problem, algorithm, variant)
+  return measurables, {}
+
+
+def _run(problem: gdlab.Problem, algorithm: gdlab.Algorithm, variant: Mapping[str, Any]) -> Any:
+  """One call of `gdlab.run`."""
+  result = gdlab.run(
+    problem,
+    algorithm,
+    num_steps=variant['num_steps'],
+    seeds=variant['num_lanes'],
+    eval_every=variant['eval_every'],
+    record_every=variant['record_every'],
+    plan=gdlab.Plan(lanes_at_once=variant['lanes_at_once'] or None),
+    progress=False,
+  )
+  if (result.status != gdlab.RUNNING).any():
+    raise RuntimeError(
+      'a lane diverged, which makes it cheaper than it should be; lower config.learning_rate'
+    )
+  return result
+
+
+def _bare(
+  work: Mapping[str, Any], model: Any, problem: gdlab.Problem, variant: Mapping[str, Any]
+) -> Callable[[], Any]:
+  """Lanes sharded over the devices and mapped one after another: nothing recorded, nothing evaluated."""
+  num_lanes = variant['num_lanes']
+  devices = jax.local_devices()[: min(num_lanes, jax.local_device_count())]
+  mesh = jax.make_mesh((len(devices),), ('lanes',), axis_types=(AxisType.Auto,), devices=devices)
+  train = loops.training({**work, 'num_steps': variant['num_steps']}, model)
+  mapped = jax.jit(
+    jax.shard_map(
+      lambda seeds, data: jax.lax.map(lambda seed: train(seed, data), seeds),
+      mesh=mesh,
+      in_specs=(PartitionSpec('lanes'), PartitionSpec()),
+      out_specs=PartitionSpec('lanes'),
+      check_vma=False,
+    )
+  )
+  padded = np.arange(-(-num_lanes // len(devices)) * len(devices), dtype=np.int32)
+  return lambda: jax.block_until_ready(mapped(padded, problem.train))

@@ -1,0 +1,164 @@
+"""The choices that a plan leaves open: by rule where one is enough, by a short timed trial where not."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import math
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Hashable
+from importlib import metadata
+from typing import NamedTuple
+
+import jax
+
+from gdlab.types import Algorithm, Problem, PyTree
+
+# Measured on CPUs with multilayer perceptrons, in parameters x examples per update. Below the first, one update
+# is so little work that 64 lanes under vmap take less than half the time of one after another; above the second
+# a lane alone fills the machine and vmap costs up to twice as much; between them either may win, by up to 1.6.
+SMALL, LARGE = 1_000, 30_000
+WIDE, MIDDLE = 64, 16
+LONG = 60.0  # seconds of estimated work from which on a trial, which takes some seconds itself, pays
+
+WIDEST = 4096  # lanes under one vmap on an accelerator
+MEMORY_SHARE = 0.25  # of what is free now, for the lanes of a block
+
+_remembered: dict[str, int] = {}
+_folder: list[pathlib.Path] = []
+
+
+class Cost(NamedTuple):
+  """What a lane costs: parameters x examples of an update, and the bytes that it carries."""
+
+  size: int
+  num_bytes: int
+  signature: str
+
+
+def cost(make: Callable[[], Algorithm], key: Hashable, problem: Problem) -> Cost:
+  """The cost of an algorithm's update on a problem, without computing anything.
+
+  Args:
+    make: makes the algorithm.
+    key: equal for equal algorithms, so that a sweep that is run again traces nothing.
+    problem: what it is run on.
+
+  Raises:
+    InputError: if the algorithm does not fit the problem.
+  """
+  leaves, structure = jax.tree.flatten(problem)
+  shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+  return _cost(_Maker(make, (key, jax.dtypes.canonicalize_dtype(float))), structure, shapes)
+
+
+class _Maker(NamedTuple):
+  """A function that is equal to another by its key."""
+
+  make: Callable[[], Algorithm]
+  key: Hashable
+
+  def __hash__(self) -> int:
+    return hash(self.key)
+
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, _Maker) and self.key == other.key
+
+
+@functools.lru_cache(maxsize=256)
+def _cost(
+  maker: _Maker, structure: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...]
+) -> Cost:
+  def first_update(problem: Problem) -> tuple[PyTree, PyTree]:
+    algorithm = maker.make()
+    state = algorithm.init(jax.random.key(0), problem)
+    algorithm.step(state, problem)
+    return state, algorithm.sampler.sample(state.sampler)[0]
+
+  problem = jax.tree.unflatten(structure, shapes)
+  state, batch = jax.eval_shape(first_update, problem)
+  parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  described = [f'{leaf.dtype}{leaf.shape}' for leaf in jax.tree.leaves((state, batch, problem))]
+  return Cost(parameters * batch.weights.shape[0], _bytes(state), ' '.join(described))
+
+
+def memory_lanes(num_bytes: int, num_devices: int) -> int:
+  """How many lanes of so many bytes fit the devices' memory, or the host's where devices do not say."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if 'bytes_limit' in stats:
+    free = (stats['bytes_limit'] - stats.get('bytes_in_use', 0)) * num_devices
+  else:
+    free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  return max(1, int(MEMORY_SHARE * free / num_bytes))
+
+
+def lanes_at_once(
+  found: Cost, lanes_per_shard: int, num_steps: int, trial: Callable[[int, int], float]
+) -> int:
+  """How many lanes a device should advance together.
+
+  Args:
+    found: the cost of an update.
+    lanes_per_shard: lanes that a device has.
+    num_steps: updates of every lane.
+    trial: `(lanes at once, steps) -> seconds per update of a lane`, a measurement.
+  """
+  most = 2 ** math.ceil(math.log2(lanes_per_shard))
+  if jax.default_backend() != 'cpu':
+    return min(most, WIDEST)
+  if found.size <= SMALL:
+    return min(most, WIDE)
+  seconds = 5e-6 + 6 * found.size / 1e10  # of an update, roughly: overhead, and 10 GFLOP/s
+  if found.size >= LARGE or most < MIDDLE or seconds * num_steps * lanes_per_shard < LONG:
+    return 1
+  key = _key(found)
+  if (known := _recall(key)) is not None:
+    return known
+  steps = max(10, round(0.2 / seconds / MIDDLE))
+  best = min((1, MIDDLE), key=lambda width: trial(width, steps))
+  return _remember(key, best)
+
+
+def remember_plans(folder: str | os.PathLike) -> None:
+  """Keeps what trials find in this folder, and uses what is found there.
+
+  Timing is noisy and the layout of lanes changes the last bits of results: so whatever goes on with earlier
+  results has to use their layout. Study scripts do this in their working directory.
+  """
+  _remembered.clear()
+  _folder[:] = [pathlib.Path(folder)]
+
+
+def _key(found: Cost) -> str:
+  return hashlib.sha256(f'{_machine()} {found.signature}'.encode()).hexdigest()[:16]
+
+
+def _recall(key: str) -> int | None:
+  if key not in _remembered and _folder and (file := _folder[0] / f'{key}.json').exists():
+    _remembered[key] = int(json.loads(file.read_text())['lanes_at_once'])
+  return _remembered.get(key)
+
+
+def _remember(key: str, width: int) -> int:
+  """Writes a finding down, unless another process was first: then its finding is taken."""
+  if not _folder:
+    return _remembered.setdefault(key, width)
+  _folder[0].mkdir(parents=True, exist_ok=True)
+  with tempfile.NamedTemporaryFile('w', dir=_folder[0], suffix='.part') as temporary:
+    json.dump({'lanes_at_once': width, 'machine': _machine()}, temporary)
+    temporary.flush()
+    with contextlib.suppress(FileExistsError):
+      os.link(temporary.name, _folder[0] / f'{key}.json')
+  found = _recall(key)
+  return width if found is None else found
+
+
+def _machine() -> str:
+  device = jax.local_devices()[0]
+  return f'{device.device_kind} x {jax.local_device_count()}, {os.cpu_count()} cores, jax {metadata.version("jax")}'
+
+
+def _bytes(tree: PyTree) -> int:
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

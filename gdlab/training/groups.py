@@ -1,0 +1,162 @@
+"""The groups of a sweep: for every combination of shaping hyperparameters a program, its lanes and their layout."""
+
+import collections
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from gdlab.errors import InputError, shown
+from gdlab.training import choose, drive, lanes
+from gdlab.training.collect import Collector
+from gdlab.training.grid import Grid, named_by
+from gdlab.training.lane import Probe
+from gdlab.training.plan import Layout, Plan, resolve
+from gdlab.training.schedule import Call, Schedule
+from gdlab.types import Algorithm, Problem
+
+
+class Work(NamedTuple):
+  """What a sweep is asked for, checked.
+
+  Attributes:
+    problem: what is minimised, or what makes it.
+    make_algorithm: makes the algorithm.
+    points: the grid.
+    ids: int32[S, 3], the seed ids of the streams.
+    schedule: when is recorded.
+    probes: what else is measured.
+    plan: how lanes are to be laid out.
+    part: `(i, n)`: of n shares of the lanes the i-th.
+  """
+
+  problem: Problem | Callable[..., Problem]
+  make_algorithm: Callable[..., Algorithm]
+  points: Grid
+  ids: np.ndarray
+  schedule: Schedule
+  probes: tuple[tuple[str, Probe], ...]
+  plan: Plan
+  part: tuple[int, int]
+
+
+class Share(NamedTuple):
+  """A group, and which of the sweep's runs its lanes are.
+
+  Attributes:
+    group: the lanes.
+    places: int[L], their numbers among all runs of the sweep.
+    points: int[L], which point of the grid each belongs to.
+    num_examples: in the training set.
+  """
+
+  group: drive.Group
+  places: np.ndarray
+  points: np.ndarray
+  num_examples: int
+
+
+def make(work: Work) -> list[Share]:
+  """Checks and lays out every group, without computing anything but the trial that a layout may need.
+
+  Raises:
+    InputError: if the algorithm does not fit the problem.
+  """
+  places = work.points.places(len(work.ids))
+  index, count = work.part
+  num_lanes = places.shape[1]
+  share = slice(num_lanes * index // count, num_lanes * (index + 1) // count)
+  numbers = work.points.numbers(len(work.ids))
+  ids = np.tile(work.ids, (work.points.num_points(), 1))
+  dtype = jax.dtypes.canonicalize_dtype(float)
+  inputs = lanes.Inputs(ids[share], {name: values[share].astype(dtype) for name, values in numbers.items()})
+  shared = work.problem
+  if isinstance(shared, Problem):  # one copy on the devices serves all groups
+    devices, parallel = work.plan.num_devices or jax.local_device_count(), work.plan.data_parallel or 1
+    shared = lanes.place(Layout(1, devices, 1, 1, parallel), shared)
+  shares = []
+  for structure, group_places in zip(work.points.groups(), places, strict=True):
+    problem = shared if isinstance(shared, Problem) else _make_problem(shared, structure)
+    group = _group(work, structure, problem, inputs)
+    mine = group_places[share]
+    shares.append(Share(group, mine, mine // len(work.ids), problem.num_examples))
+  return shares
+
+
+def compiled_ahead(
+  groups: Sequence[drive.Group], calls: Callable[[drive.Group], Call]
+) -> Iterator[drive.Group]:
+  """The groups in turn, each with its programs compiled; those of the next ones are being compiled meanwhile.
+
+  Tracing holds Python's lock, compiling does not: so this thread traces and others compile.
+  """
+  ahead: collections.deque[list[futures.Future]] = collections.deque()
+  coming = iter(groups)
+  workers = os.cpu_count() or 1
+  with futures.ThreadPoolExecutor(workers) as pool:
+    for group in groups:
+      for following in itertools.islice(coming, workers + 1 - len(ahead)):
+        ahead.append([pool.submit(lowered.compile) for lowered in drive.prepare(following, calls(following))])
+      for compiling in ahead.popleft():
+        compiling.result()
+      yield group
+
+
+def _group(work: Work, structure: dict[str, Any], problem: Problem, inputs: lanes.Inputs) -> drive.Group:
+  arguments = tuple(sorted(named_by(work.make_algorithm, structure).items()))
+
+  def group_of(layout: Layout, schedule: Schedule, inputs: lanes.Inputs) -> drive.Group:
+    program = lanes.Program(work.make_algorithm, arguments, work.probes, layout)
+    placed = lanes.place(layout, problem)
+    return drive.Group(program, placed, inputs, Collector(len(inputs.ids), schedule))
+
+  first = {name: float(values[0]) for name, values in work.points.traced.items()}
+  unlaid = lanes.Program(work.make_algorithm, arguments, work.probes, Layout(1, 1, 1, 1, 1))
+  algorithm = unlaid.algorithm(first)
+  cost = choose.cost(lambda: algorithm, (unlaid, tuple(first)), problem)
+  num_steps = int(work.schedule.steps[-1])
+  shards = (work.plan.num_devices or jax.local_device_count()) // (work.plan.data_parallel or 1)
+  per_shard = -(-max(1, len(inputs.ids)) // shards)
+
+  def trial(width: int, num_updates: int) -> float:
+    layout = Layout(width, shards, num_updates, shards * choose.MIDDLE, 1)
+    few = jax.tree.map(lambda leaf: np.resize(leaf, (layout.lanes_per_block, *leaf.shape[1:])), inputs)
+    schedule = Schedule(np.asarray([0, num_updates]), np.asarray([False, False]))
+    timed = group_of(layout, schedule, few)
+    return _seconds(timed, schedule) / num_updates / choose.MIDDLE
+
+  at_once = work.plan.lanes_at_once or choose.lanes_at_once(cost, per_shard, num_steps, trial)
+  fitting = choose.memory_lanes(cost.num_bytes, jax.local_device_count())
+  layout = resolve(work.plan, max(1, len(inputs.ids)), num_steps, lanes_at_once=at_once, memory_lanes=fitting)
+  return group_of(layout, work.schedule, inputs)
+
+
+def _seconds(group: drive.Group, schedule: Schedule) -> float:
+  """The time of one compiled call for all lanes: the faster of two, after one that compiles."""
+  block = drive.begin(group, np.arange(len(group.inputs.ids)))
+  [[call]] = schedule.calls(int(schedule.steps[-1]))
+  seconds = []
+  for _ in range(3):
+    jax.block_until_ready(block.lanes)
+    started = time.perf_counter()
+    block = drive.advance(group, block, [call], lambda updates: None)
+    jax.block_until_ready(block.lanes)
+    seconds.append(time.perf_counter() - started)
+  return min(seconds[1:])
+
+
+def _make_problem(make_problem: Callable[..., Problem], structure: dict[str, Any]) -> Problem:
+  problem = make_problem(**named_by(make_problem, structure))
+  check_problem(problem)
+  return problem
+
+
+def check_problem(problem: object) -> None:
+  """Raises InputError for what is not a problem."""
+  if not isinstance(problem, Problem):
+    raise InputError(f'problem must be a gdlab Problem such as gdlab.problems.digits(), got {shown(problem)}')

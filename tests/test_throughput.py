@@ -1,0 +1,180 @@
+"""The benchmark: a tiny run of it, what its numbers say of each other, and that its contenders do equal work."""
+
+import itertools
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import pytest
+
+from configs import throughput
+from experiments.throughput import entries, figures, loops, parts, pool, ratios, runs, settings, tasks
+from gdlab.errors import InputError
+
+TINY = (
+  "--config.parts=('mlp',)",
+  '--config.num_rounds=1',
+  '--config.num_seeds=1',
+  '--config.hidden=(8,)',
+  '--config.batch_sizes=(4,)',
+  '--config.num_steps=(20,)',
+  '--config.loop_steps=(5,)',
+  '--config.torch_steps=(5,)',
+  '--config.peak.sizes=(256,)',
+  '--config.peak.gflop=0.1',
+)
+WORK = {'model': 'mlp', 'hidden': [8], 'batch_size': 4, 'learning_rate': 0.01, 'num_steps': 7}
+
+
+def script(*arguments: str) -> subprocess.CompletedProcess:
+  """Runs the script as a user would."""
+  command = [sys.executable, '-m', 'experiments.throughput', *arguments]
+  return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory) -> tuple[pathlib.Path, subprocess.CompletedProcess]:
+  """A finished tiny benchmark and what it printed."""
+  workdir = tmp_path_factory.mktemp('throughput')
+  return workdir, script(f'--workdir={workdir}', *TINY)
+
+
+def content(finished) -> dict:
+  return json.loads((finished[0] / 'throughput.json').read_text())
+
+
+def test_the_benchmark_runs_to_its_table_and_pictures(finished):
+  workdir, process = finished
+  assert process.returncode == 0, process.stderr
+  assert str(workdir / 'throughput.json') in process.stdout.splitlines()[-1]
+  for name in ('python loop', 'jit(vmap)', 'PyTorch eager', 'share of peak', 'recorded / bare'):
+    assert name in process.stdout
+  assert sorted(file.name for file in (workdir / 'figures').iterdir()) == ['ratios.svg']
+  assert not list(workdir.rglob('.*')), 'temporary files were left behind'
+
+
+def test_every_ratio_is_the_quotient_of_the_medians(finished):
+  numbers = content(finished)
+  us = {(row['part'], row['contender']): row['us_per_update'] for row in numbers['measurements']}
+  for row in numbers['measurements']:
+    assert len(row['seconds']) == 1
+    assert row['us_per_update'] == pytest.approx(
+      1e6 * np.median(row['seconds']) / row['num_lanes'] / row['num_steps']
+    )
+  found = {row['name']: row for row in numbers['ratios']}
+  for row in found.values():
+    assert row['value'] == pytest.approx(row['numerator'] / row['denominator'])
+    assert (row['verdict'] == '-') == (row['target'] is None)
+  ours = us['mlp', 'gdlab']
+  for name in {'python loop', 'jit(vmap)', 'PyTorch eager'} - numbers['skipped'].keys():
+    assert found[name]['value'] == pytest.approx(us['mlp', name] / ours)
+  recorded, bare = us['mlp', 'gdlab recorded'], us['mlp', 'bare loop']
+  assert found['recorded / bare']['value'] == pytest.approx(recorded / bare)
+  facts = numbers['facts']['mlp B=4']
+  share = 4 * facts['flops_per_example'] / (ours * 1e-6) / (facts['peak_gflops'] * 1e9)
+  assert found['share of peak']['value'] == pytest.approx(share)
+  assert 0 < share <= 1
+  assert facts['flops_per_example'] == tasks.flops_per_example((64, 8, 10))
+
+
+def test_the_machine_is_named_by_cores_and_clock_alone(finished):
+  assert content(finished)['machine'].keys() == {'num_cores', 'clock_mhz'}
+
+
+def test_a_missing_torch_is_said_in_one_word(monkeypatch):
+  monkeypatch.setattr(entries.importlib.util, 'find_spec', lambda name: None)
+  assert entries.skipped() == {'PyTorch eager': 'skipped: torch is not installed'}
+
+
+@pytest.mark.parametrize('widths', [(64, 128, 128, 10), (64, 8, 10), (64, 10)])
+def test_flops_are_those_that_xla_counts(widths):
+  weights = [jnp.ones(pair) for pair in itertools.pairwise(widths)]
+  examples = jnp.ones((32, widths[0]))
+
+  def loss(weights):
+    hidden = examples
+    for matrix in weights[:-1]:
+      hidden = jax.nn.relu(hidden @ matrix)
+    return jnp.sum(hidden @ weights[-1])
+
+  def gradient_of_sum(weights):
+    return jax.grad(lambda weights: loss(weights) ** 2)(weights)
+
+  counted = jax.jit(gradient_of_sum).lower(weights).cost_analysis()['flops'] / 32
+  formula = tasks.flops_per_example(widths)
+  # What the formula leaves out is a few operations for each unit.
+  assert formula <= counted <= formula + 10 * sum(widths)
+
+
+def test_all_contenders_make_the_same_updates():
+  # Two lanes, seeds 0 and 1: every way of training must end at the same parameters.
+  variant = {'name': 'run', 'sampler': 'with replacement', 'num_lanes': 2, 'num_steps': 7}
+  variant |= {'eval_every': 7, 'record_every': 7, 'lanes_at_once': 0}
+  built, _ = runs.build({**WORK, 'variants': [variant, {**variant, 'name': 'bare', 'bare': True}]})
+  norms = built['run']().param_norm.isel(step=-1).values
+  loop, _ = loops.build({**WORK, 'kind': 'loop', 'seeds': [0, 1]})
+  mapped, _ = loops.build({**WORK, 'kind': 'vmap', 'seeds': [0, 1]})
+  singly = loop['loop']()
+  for number in range(2):
+    assert optax.tree.norm(singly[number]) == pytest.approx(norms[number], rel=1e-6)
+    for stacked in (built['bare'](), mapped['vmap']()):
+      for ours, theirs in zip(jax.tree.leaves(singly[number]), jax.tree.leaves(stacked)):
+        np.testing.assert_allclose(theirs[number], ours, rtol=1e-4, atol=1e-6)
+
+
+def test_a_time_that_grows_with_the_lanes_is_seen(monkeypatch):
+  # Milliseconds of 100 updates of one lane; every repeat of every count takes what they say.
+  per_lane = {1: 50.0, 64: 10.0, 256: 11.0, 1024: 12.0}
+  config = throughput.get_config()
+  config.lanes.counts = tuple(per_lane)
+
+  def race(specs, order, num_rounds, progress):
+    milliseconds = [count * per_lane[count] for count in config.lanes.counts]
+    return {
+      entry: pool.Timed(*entry, [value / 1e3] * num_rounds, '') for entry, value in zip(order, milliseconds)
+    }
+
+  monkeypatch.setattr(pool, 'race', race)
+  outcome = parts.lanes(config, lambda done, total: None)
+  assert [row['us_per_update'] for row in outcome.measurements] == pytest.approx([500, 100, 110, 120])
+  (row,) = outcome.ratios
+  assert row.value == pytest.approx(1.2)
+  assert row.verdict == 'missed'
+  drawn = figures.lanes(list(per_lane), np.array([list(per_lane.values())] * 3))
+  assert '64' in [label.get_text() for label in drawn.axes[0].get_xticklabels()]
+  assert ratios.of_lanes((1, 2), (1.0, 1.0)) == []
+
+
+def test_memory_is_that_of_one_more_lane(monkeypatch):
+  answers = iter(
+    {'peak_bytes': str(10_000_000 + 300 * count), 'held_bytes': '150', 'recorded_bytes': '50'}
+    for count in throughput.get_config().memory.counts
+  )
+  monkeypatch.setattr(pool, 'ask_fresh', lambda name, spec: next(answers))
+  outcome = parts.memory(throughput.get_config(), lambda done, total: None)
+  assert outcome.facts['bytes_per_lane'] == pytest.approx(300)
+  assert [(row.value, row.verdict) for row in outcome.ratios] == [(1.5, 'met')]
+
+
+@pytest.mark.parametrize(
+  ('change', 'words'),
+  [
+    ({'parts': ('mlq',)}, ("'mlq'", "'mlp'")),
+    ({'num_steps': (10,)}, ('num_steps', '3', 'got 1')),
+    ({'num_rounds': 0}, ('num_rounds', 'got 0')),
+    ({'memory': {'counts': (8, 8)}}, ('memory.counts', '(8, 8)')),
+  ],
+)
+def test_a_configuration_that_cannot_work_is_refused(change, words):
+  config: ml_collections.ConfigDict = throughput.get_config()
+  config.update(change)
+  with pytest.raises(InputError) as refusal:
+    settings.check(config)
+  for word in words:
+    assert word in str(refusal.value)

@@ -1,0 +1,168 @@
+"""The engine's promises about layouts: same bits under one plan, no exchange between lanes, one compilation."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from absl.testing import parameterized
+from tiny_runs import OPTIONS, assert_close, assert_same, problem, sgd
+
+import gdlab
+from gdlab.training import Plan, groups
+from gdlab.training.grid import check_grid
+from gdlab.training.plan import check_plan
+from gdlab.training.schedule import make_schedule
+from gdlab.training.seeds import seed_ids
+
+
+def network():
+  """A small perceptron on 40 points with 100 stable updates: matrix products, whose rounding depends on layouts."""
+  rng = np.random.default_rng(0)
+  inputs = rng.normal(size=(40, 6)).astype(np.float32)
+  labels = (inputs.sum(axis=1) > 0).astype(np.int32)
+  loss = optax.softmax_cross_entropy_with_integer_labels
+  return gdlab.problems.from_linen(gdlab.problems.MLP((16,), 2), (inputs, labels), loss)
+
+
+NETWORK = network()
+LONG = {'num_steps': 100, 'eval_every': 50, 'record_every': 10, 'progress': False}
+
+
+def momentum_sgd(learning_rate, momentum):
+  return gdlab.algorithm(
+    sampler=gdlab.sampling.reshuffle(16), optimizer=optax.sgd(learning_rate, momentum=momentum)
+  )
+
+
+def run_network(seeds, plan, rates=(0.05,)):
+  grid = {'learning_rate': list(rates), 'momentum': [0.9]}
+  return gdlab.sweep(NETWORK, momentum_sgd, grid, seeds=seeds, plan=plan, **LONG)
+
+
+class BitsTest(parameterized.TestCase):
+  @parameterized.product(num_devices=(1, 2, 4), lanes_at_once=(1, 2))
+  def test_a_seed_is_the_same_bit_for_bit_whatever_runs_beside_it(self, num_devices, lanes_at_once):
+    plan = Plan(lanes_at_once, num_devices, 50)
+    alone = run_network([3], plan)
+    # Other numbers of lanes, which fill neither the devices nor the blocks; another place; other neighbours.
+    assert_same(run_network(11, plan._replace(lanes_per_block=3)).sel(seed=[3]), alone)
+    beside = run_network([9, 3, 8], plan, rates=(0.5, 0.05))
+    assert_same(beside.sel(learning_rate=[0.05], seed=[3]), alone)
+
+  @parameterized.parameters(
+    (Plan(2, 1),), (Plan(1, 2),), (Plan(1, 4),), (Plan(3, 4),), (Plan(1, 1, 10),), (Plan(data_parallel=4),)
+  )
+  def test_plans_agree_to_rounding_after_100_stable_steps(self, plan):
+    assert_close(run_network(5, plan), run_network(5, Plan(1, 1, 50)), rtol=1e-5)
+
+  def test_a_plan_that_was_found_is_written_down_and_gives_the_same_bits(self):
+    found = run_network(5, None)
+    plan = Plan(*(int(found.attrs[f'plan_{name}']) for name in Plan._fields))
+    assert_same(run_network(5, plan), found)
+
+
+def compiled_updates(plan, num_lanes=5):
+  """The compiled program that advances the lanes of a sweep."""
+  points = check_grid({'learning_rate': [0.1], 'momentum': [0.9]}, momentum_sgd, None)
+  schedule = make_schedule(8, 4, (), 2)
+  work = groups.Work(
+    NETWORK, momentum_sgd, points, seed_ids(num_lanes), schedule, (), check_plan(plan), (0, 1)
+  )
+  with jax.debug_key_reuse(False):
+    [share] = groups.make(work)
+    *_, update = groups.drive.prepare(share.group, schedule.calls(8)[0][0])
+    return update.compile()
+
+
+COLLECTIVES = (
+  'all-reduce',
+  'all-gather',
+  'all-to-all',
+  'collective-permute',
+  'reduce-scatter',
+  'collective-broadcast',
+)
+
+
+@pytest.mark.parametrize(
+  ('plan', 'exchanges'), [(Plan(1, 4), False), (Plan(2, 4), False), (Plan(1, data_parallel=2), True)]
+)
+def test_lanes_exchange_nothing_and_a_shared_batch_does(plan, exchanges):
+  text = compiled_updates(plan).as_text()
+  assert any(f' {name}' in text for name in COLLECTIVES) == exchanges
+
+
+def test_the_carried_lanes_are_updated_in_place():
+  memory = compiled_updates(Plan(1, 1), num_lanes=200).memory_analysis()
+  weights = 6 * 16 + 16 + 16 * 2 + 2
+  # All lanes' parameters and momenta come in and go out in the same buffers, and no copy of them is kept beside.
+  assert memory.alias_size_in_bytes >= 200 * 2 * 4 * weights
+  assert memory.temp_size_in_bytes < 100 * 2 * 4 * weights
+
+
+def test_a_sweep_of_1024_lanes_is_one_compilation():
+  compiled, traced = [], []
+
+  def listen(event, duration, fun_name=None, **_):
+    if event.endswith('backend_compile_duration'):
+      compiled.append(fun_name)
+
+  def make(learning_rate, momentum):
+    traced.append(isinstance(learning_rate, jax.core.Tracer))
+    return gdlab.algorithm(
+      sampler=gdlab.sampling.sequential(4), optimizer=optax.sgd(learning_rate, momentum=momentum)
+    )
+
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    grid = {'learning_rate': [0.01 * 2**k for k in range(8)], 'momentum': [0.0, 0.5, 0.9, 0.95]}
+    result = gdlab.sweep(problem(), make, grid, num_steps=3, seeds=32, eval_every=3, progress=False)
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert dict(result.sizes) == {'learning_rate': 8, 'momentum': 4, 'seed': 32, 'step': 2}
+  assert compiled.count('jit(advance)') == compiled.count('jit(start)') == 1
+  assert sum(traced) == 2  # once in each of the two programs
+
+
+class DataParallelTest(parameterized.TestCase):
+  @parameterized.parameters(2, 4)
+  def test_a_batch_shared_by_devices_gives_the_same_run(self, data_parallel):
+    split = run_network(3, Plan(1, None, 50, data_parallel=data_parallel))
+    assert_close(split, run_network(3, Plan(1, 1, 50)), rtol=1e-5)
+
+  def test_batch_normalisation_sees_the_whole_batch(self):
+    rng = np.random.default_rng(0)
+    data = (rng.normal(size=(32, 4)).astype(np.float32), rng.integers(0, 2, 32).astype(np.int32))
+    model = gdlab.problems.MLP((8,), 2, batch_norm=True)
+    normed = gdlab.problems.from_linen(model, data, optax.softmax_cross_entropy_with_integer_labels)
+    runs = [
+      gdlab.run(normed, sgd(0.1, 16), num_steps=20, seeds=2, eval_every=10, plan=plan, progress=False)
+      for plan in (Plan(1, 1), Plan(1, 4, data_parallel=4))
+    ]
+    # The statistics of 4 examples instead of 16 would differ by tens of percent.
+    assert_close(*runs, rtol=1e-4)
+
+  def test_a_batch_that_does_not_divide_is_refused(self):
+    with self.assertRaisesRegex(
+      gdlab.InputError, '^batches must divide by the 4 devices that share them, got one of 6$'
+    ):
+      gdlab.run(problem(), sgd(0.1, 6), seeds=1, plan=Plan(1, 4, data_parallel=4), **OPTIONS)
+
+  def test_a_plain_loop_under_a_mesh_is_shared_too(self):
+    mesh = jax.make_mesh((4,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
+    descent = momentum_sgd(0.05, 0.9)
+
+    def losses():
+      with jax.debug_key_reuse(False):
+        state = descent.init(jax.random.key(1), NETWORK)
+        step = jax.jit(descent.step)
+        for _ in range(5):
+          state, info = step(state, NETWORK)
+      return info, step.lower(state, NETWORK).compile().as_text()
+
+    alone, text = losses()
+    with jax.set_mesh(mesh):
+      shared, shared_text = losses()
+    np.testing.assert_allclose(shared.loss, alone.loss, rtol=1e-5)
+    assert 'all-reduce' in shared_text
+    assert 'all-reduce' not in text

@@ -1,0 +1,145 @@
+"""What a plan leaves open: rules, the timed trial and its memory, the memory of the machine, compiled programs kept."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+from tiny_runs import assert_same, problem, sgd, stream_sgd
+
+import gdlab
+from gdlab.training import choose
+from gdlab.training.choose import Cost, cost, lanes_at_once, memory_lanes
+
+
+@pytest.fixture
+def plans(tmp_path, monkeypatch):
+  """A folder of remembered plans, for one test."""
+  monkeypatch.setattr(choose, '_remembered', {})
+  monkeypatch.setattr(choose, '_folder', [])
+  gdlab.remember_plans(tmp_path)
+  return tmp_path
+
+
+def no_trial(width, steps):
+  raise AssertionError('timed where a rule is enough')
+
+
+@pytest.mark.parametrize(
+  ('size', 'lanes', 'steps', 'expected'),
+  [
+    (2, 1000, 10**6, 64),  # tiny: wide
+    (2, 5, 10**6, 8),  # but no wider than there are lanes
+    (2, 1, 10**6, 1),
+    (30_000, 1000, 10**6, 1),  # large: one after another
+    (5_000, 1000, 10, 1),  # between, but too short for a trial
+    (5_000, 7, 10**9, 1),  # between, but too few lanes
+  ],
+)
+def test_the_rule(size, lanes, steps, expected, plans):
+  assert lanes_at_once(Cost(size, 1, 'shape'), lanes, steps, no_trial) == expected
+  assert not list(plans.iterdir())
+
+
+def test_in_between_the_faster_wins_and_is_remembered(plans):
+  timed = []
+
+  def trial(width, steps):
+    timed.append(width)
+    return {1: 2e-6, 16: 1e-6}[width]
+
+  found = Cost(5_000, 1, 'one shape')
+  assert lanes_at_once(found, 1000, 10**6, trial) == 16
+  assert sorted(timed) == [1, 16]
+  [file] = plans.glob('*.json')
+  assert json.loads(file.read_text())['lanes_at_once'] == 16
+  # Not timed again: neither in this process nor in one that starts in the same folder.
+  assert lanes_at_once(found, 1000, 10**6, no_trial) == 16
+  gdlab.remember_plans(plans)
+  assert lanes_at_once(found, 500, 10**7, no_trial) == 16
+  with pytest.raises(AssertionError, match='timed'):
+    lanes_at_once(Cost(5_000, 1, 'another shape'), 1000, 10**6, no_trial)
+
+
+def test_the_first_of_two_processes_decides(plans):
+  found = Cost(5_000, 1, 'one shape')
+
+  def slower_process(width, steps):
+    # While this one measures, another writes down what it found.
+    (plans / f'{choose._key(found)}.json').write_text('{"lanes_at_once": 1}')
+    return {1: 2e-6, 16: 1e-6}[width]
+
+  assert lanes_at_once(found, 1000, 10**6, slower_process) == 1
+
+
+def test_a_trial_measures_the_real_program_and_its_finding_is_used(plans, monkeypatch):
+  monkeypatch.setattr(choose, 'SMALL', 0)
+  monkeypatch.setattr(choose, 'LONG', 0.0)
+  options = {'num_steps': 20, 'seeds': 64, 'eval_every': 20, 'progress': False}
+  first = gdlab.run(problem(), sgd(0.1), **options)
+  [file] = plans.glob('*.json')
+  found = json.loads(file.read_text())['lanes_at_once']
+  assert first.attrs['plan_lanes_at_once'] == found
+  assert found in (1, 16)
+  # Whatever stands there is used, though the clock may say otherwise: so a restart gives the same bits.
+  gdlab.remember_plans(plans)
+  assert_same(gdlab.run(problem(), sgd(0.1), **options), first)
+  other = {1: 16, 16: 1}[found]
+  file.write_text(json.dumps({'lanes_at_once': other}))
+  gdlab.remember_plans(plans)
+  assert gdlab.run(problem(), sgd(0.1), **options).attrs['plan_lanes_at_once'] == other
+
+
+def test_the_cost_of_an_update_by_hand():
+  descent = sgd(0.1)
+  found = cost(lambda: descent, 'test', problem())
+  assert found.size == 3 * 4  # two weights and a bias, batches of four
+  # Parameters, momenta: 3 floats each. Order of 11 and its step, model state and step: int32. Two keys of 8 bytes.
+  assert found.num_bytes == 4 * (3 + 3) + 4 * (11 + 1 + 1 + 1) + 2 * 8
+
+
+def test_blocks_take_a_quarter_of_the_free_memory():
+  free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  assert memory_lanes(2**20, 1) == pytest.approx(free / 4 / 2**20, rel=0.1)
+  assert memory_lanes(2**60, 1) == 1
+
+
+def test_sizes_by_default_are_what_the_rule_says():
+  result = gdlab.run(problem(), stream_sgd(0.1), num_steps=2, seeds=5, progress=False)
+  devices = jax.local_device_count()
+  assert result.attrs['plan_lanes_at_once'] == 2  # five lanes on four devices, two at once
+  assert result.attrs['plan_lanes_per_block'] == 2 * devices
+
+
+def test_compiled_programs_are_kept_and_found_again(tmp_path):
+  code = """
+import sys, jax, jax.numpy as jnp, optax, gdlab
+hits = []
+jax.monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith('cache_hits') else None)
+folder = gdlab.use_compilation_cache(sys.argv[1])
+problem = gdlab.problems.digits(gdlab.problems.MLP((8,)))
+descent = gdlab.algorithm(sampler=gdlab.sampling.reshuffle(32), optimizer=optax.sgd(0.1))
+result = gdlab.run(problem, descent, num_steps=5, seeds=2, eval_every=5, progress=False)
+print(folder, len(hits), float(result.train_loss.sum()).hex())
+"""
+  first, second = (
+    subprocess.run(
+      [sys.executable, '-W', 'error', '-c', code, str(tmp_path / 'kept')],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.split()
+    for _ in range(2)
+  )
+  assert first[0] == second[0] == str(tmp_path / 'kept')
+  assert int(first[1]) == 0
+  assert int(second[1]) >= 2  # both programs of the run
+  assert first[2] == second[2]
+
+
+def test_the_cache_refuses_a_folder_that_cannot_be_made(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(gdlab.InputError, match=r'^folder must be one that can be written, got '):
+    gdlab.use_compilation_cache(tmp_path / 'file' / 'below')
