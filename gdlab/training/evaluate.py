@@ -5,7 +5,10 @@ import jax.numpy as jnp
 
 from gdlab.types import Array, Problem, PyTree
 
-BLOCK = 2048  # examples evaluated at once; larger buys no speed on the machines measured
+BLOCK = 2048  # examples evaluated at once at most; larger buys no speed on the machines measured
+CPU_BYTES = (
+  2**18
+)  # of inputs at once on a CPU: then the activations of a small CNN stay in its cache (3x faster)
 
 
 def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict[str, Array]:
@@ -29,9 +32,9 @@ def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict
 
 
 def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples: PyTree) -> dict[str, Array]:
-  """The mean of every metric over `examples`, `BLOCK` examples at a time."""
+  """The mean of every metric over `examples`, a block of them at a time."""
   num_examples = jax.tree.leaves(examples)[0].shape[0]
-  block = min(num_examples, BLOCK)
+  block = min(num_examples, block_size(examples))
 
   def sums(number):
     # The last block is moved back to end with the data, and what it has in common with its neighbour is left out.
@@ -47,6 +50,15 @@ def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples
     per_block = jax.lax.map(sums, jnp.arange(-(-num_examples // block)))
     totals = {name: jnp.sum(values) for name, values in per_block.items()}
   return {name: total / num_examples for name, total in totals.items()}
+
+
+def block_size(examples: PyTree) -> int:
+  """How many examples are evaluated at once."""
+  if jax.default_backend() != 'cpu':
+    return BLOCK
+  num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(examples))
+  num_examples = jax.tree.leaves(examples)[0].shape[0]
+  return max(1, min(BLOCK, CPU_BYTES * num_examples // max(1, num_bytes)))
 
 
 def _widened(values: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 from gdlab.errors import InputError, check_count, check_real, shown
 from gdlab.training import drive, lanes
 from gdlab.training.groups import Share
-from gdlab.training.lane import RUNNING
+from gdlab.training.lane import DIAGNOSTICS, RUNNING
 from gdlab.training.schedule import Schedule
 
 
@@ -60,6 +60,7 @@ def run(shares: Sequence[Share], schedule: Schedule, halving: Halving, report: d
       group, calls = share.group, stages[number][stage]
       if stage == 0:
         blocks[number] = [drive.begin(group, members) for members in _members(share)]
+        _check_metric(halving.metric, share)
       blocks[number] = [drive.advance(group, block, calls, report) for block in blocks[number]]
     if end == ends[-1]:
       return list(shares)
@@ -82,16 +83,18 @@ def _members(share: Share) -> list[np.ndarray]:
   return [np.arange(first, min(first + size, total)) for first in range(0, total, size)]
 
 
+def _check_metric(metric: str, share: Share) -> None:
+  known = {*share.group.collector.names(), *DIAGNOSTICS}
+  if metric not in known:
+    raise InputError(f'halving.metric must be one of {", ".join(sorted(known))}, got {metric!r}')
+
+
 def _going(shares: Sequence[Share], blocks, halving: Halving, place: int) -> np.ndarray:
   """The points that go on."""
   values, points = [], []
   for number, share in enumerate(shares):
     running = np.concatenate([block.members for block in blocks[number]] or [np.zeros(0, int)])
     collector = share.group.collector
-    if len(running) and halving.metric not in collector.names():
-      raise InputError(
-        f'halving.metric must be one of {", ".join(sorted(collector.names()))}, got {halving.metric!r}'
-      )
     value = collector.column(halving.metric, place)[running]
     failed = (collector.column('status', place)[running] != RUNNING) | ~np.isfinite(value)
     values.append(np.where(failed, np.inf, -value if halving.largest else value))

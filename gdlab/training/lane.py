@@ -12,6 +12,7 @@ from gdlab.training.evaluate import evaluate
 from gdlab.types import Algorithm, Array, Info, Problem, PyTree, State, Streams
 
 RUNNING, DIVERGED, STOPPED = 0, 1, 2
+DIAGNOSTICS = ('batch_loss', 'grad_norm', 'update_norm', 'param_norm')  # of a record
 STATUS_MEANINGS = ('running', 'diverged', 'stopped')  # names of the codes above, in order
 
 Probe = Callable[[Problem, State], Array]
@@ -118,12 +119,8 @@ def _recorded(before: Lane, moved: Lane, info: Info) -> tuple[Lane, dict[str, Ar
     examples=jnp.where(good, moved.examples, 0),
     gradient_evaluations=jnp.where(good, moved.gradient_evaluations, 0),
   )
-  diagnostics = {
-    'batch_loss': info.loss,
-    'grad_norm': info.grad_norm,
-    'update_norm': info.update_norm,
-    'param_norm': info.param_norm,
-  }
+  found = (info.loss, info.grad_norm, info.update_norm, info.param_norm)
+  diagnostics = dict(zip(DIAGNOSTICS, found, strict=True))
   record = jax.tree.map(lambda value: jnp.where(alive, value, jnp.nan), diagnostics)
   return after, record | {
     'status': after.status,

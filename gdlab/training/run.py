@@ -1,13 +1,11 @@
 """`run` and `sweep`: algorithms over hyperparameters and seeds, all lanes side by side."""
 
 import dataclasses
-import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import xarray as xr
 
 from gdlab.errors import InputError, check_count, shown
@@ -18,6 +16,7 @@ from gdlab.training.grid import check_grid
 from gdlab.training.groups import check_problem
 from gdlab.training.halving import Halving, check_halving
 from gdlab.training.lane import Probe
+from gdlab.training.outcome import joined, plan_attributes
 from gdlab.training.parts import merge, table
 from gdlab.training.plan import Plan, check_plan
 from gdlab.training.progress import Progress, reporting
@@ -183,13 +182,13 @@ def sweep(
     'problem': ', '.join(dict.fromkeys(mine.group.problem.name for mine in shares)),
     'num_steps': num_steps,
     'wall_time_s': time.perf_counter() - started,
-  } | _plan_attributes(shares)
+  } | plan_attributes(shares)
   if isinstance(problem, Problem):
     attributes['num_examples'] = problem.num_examples
   if halving is not None:
     attributes |= {f'halving_{name}': value for name, value in halving._asdict().items()}
     attributes['halving_largest'] = int(halving.largest)
-  records, places = _joined([mine for mine in shares if len(mine.places)])
+  records, places = joined([mine for mine in shares if len(mine.places)])
   result = table(records, places, axes=points.axes, ids=ids, schedule=schedule, attributes=attributes)
   return merge([result]) if part is None else result
 
@@ -211,43 +210,6 @@ def _run(
     mine._replace(group=run_group(group, calls(group), report))
     for mine, group in zip(shares, compiled, strict=True)
   ]
-
-
-def _joined(shares: list[groups.Share]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-  """The records of all groups, lanes in the order of their places, and these."""
-  tables = []
-  for mine in shares:
-    records = mine.group.collector.totals()
-    tables.append(records | {'epoch': records['examples'] / mine.num_examples})
-  places = np.concatenate([mine.places for mine in shares]) if shares else np.zeros(0, int)
-  order = np.argsort(places)
-  if len(tables) == 1 and (np.diff(places) == 1).all():
-    return tables[0], places  # no copy: it may be most of the memory
-  joined = {}
-  for name in dict.fromkeys(itertools.chain(*tables)):
-    like = next(records[name] for records in tables if name in records)
-    # A group whose problem lacks a metric (it has no test set) has NaN there.
-    values = [
-      records.pop(name) if name in records else _missing(len(mine.places), like)
-      for records, mine in zip(tables, shares, strict=True)
-    ]
-    joined[name] = np.concatenate(values)[order]
-  return joined, places[order]
-
-
-def _missing(num_lanes: int, like: np.ndarray) -> np.ndarray:
-  return np.full((num_lanes, *like.shape[1:]), np.nan if like.dtype.kind == 'f' else 0, like.dtype)
-
-
-def _plan_attributes(shares: list[groups.Share]) -> dict[str, Any]:
-  """The layouts: one number where all groups share it, else one for every group."""
-  layouts = [mine.group.program.layout._asdict() for mine in shares]
-  columns = {name: [layout[name] for layout in layouts] for name in Plan._fields}
-  return {
-    f'plan_{name}': values[0] if len(set(values)) == 1 else values
-    for name, values in columns.items()
-    if values
-  }
 
 
 def _check_part(part: tuple[int, int] | None, halving: Halving | None) -> tuple[int, int]:
