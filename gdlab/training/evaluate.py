@@ -34,7 +34,8 @@ def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict
 def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples: PyTree) -> dict[str, Array]:
   """The mean of every metric over `examples`, a block of them at a time."""
   num_examples = jax.tree.leaves(examples)[0].shape[0]
-  block = min(num_examples, block_size(examples))
+  num_blocks = -(-num_examples // block_size(examples))
+  block = -(-num_examples // num_blocks)  # equal blocks, so that hardly an example is computed twice
 
   def sums(number):
     # The last block is moved back to end with the data, and what it has in common with its neighbour is left out.
@@ -47,7 +48,7 @@ def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples
   if block == num_examples:
     totals = sums(0)
   else:
-    per_block = jax.lax.map(sums, jnp.arange(-(-num_examples // block)))
+    per_block = jax.lax.map(sums, jnp.arange(num_blocks))
     totals = {name: jnp.sum(values) for name, values in per_block.items()}
   return {name: total / num_examples for name, total in totals.items()}
 

@@ -6,6 +6,7 @@ import numpy as np
 from absl.testing import parameterized
 
 import gdlab
+from gdlab.training.evaluate import block_size
 from gdlab.types import Problem
 
 BLOCK = 2048  # examples of a block: sizes below, at and above one and two of them
@@ -32,6 +33,16 @@ class EvaluateTest(parameterized.TestCase):
     np.testing.assert_allclose(found['train_loss'], np.mean(shifted**2), rtol=rtol)
     np.testing.assert_allclose(found['train_positive'], np.mean(shifted > 0), rtol=rtol)
     np.testing.assert_allclose(found['train_whole'], np.mean(shifted.astype(int)), rtol=rtol)
+
+  @parameterized.parameters(1, 82, 83, 84, 167, 200)
+  def test_large_examples_come_in_smaller_blocks_and_count_once(self, size):
+    # 784 floats each: 2^18 bytes hold 83 of them.
+    x = np.random.default_rng(0).normal(size=(size, 784)).astype(np.float32)
+    self.assertEqual(block_size({'x': jnp.asarray(x)}), 83)
+    metrics = lambda params, model_state, examples: {'sum': examples['x'].sum(axis=1)}
+    found = gdlab.evaluate(Problem(None, None, metrics, 'wide', {'x': jnp.asarray(x)}, None), 0.0)
+    # 784 x size terms of order one, summed in float32 in some tree, over a mean of `size`.
+    np.testing.assert_allclose(found['train_sum'], x.sum(axis=1, dtype=np.float64).mean(), atol=1e-3)
 
   def test_both_splits_where_there_are_two(self):
     train, test = {'x': jnp.array([1.0, 3.0])}, {'x': jnp.array([2.0])}
