@@ -43,7 +43,8 @@ def dot_general(
   """`jax.lax.dot_general` for `flax.linen.Dense(dot_general=...)`, by `product` on a CPU where it helps."""
   usual = dimension_numbers == (((inputs.ndim - 1,), (0,)), ((), ()))
   rows = inputs.size // max(1, inputs.shape[-1])
-  if jax.default_backend() != 'cpu' or not usual or precision is not None or rows < FEWEST_ROWS:
+  plain = precision is None and not any(options.values())
+  if jax.default_backend() != 'cpu' or not usual or not plain or rows < FEWEST_ROWS:
     return jax.lax.dot_general(inputs, kernel, dimension_numbers, precision, **options)
   flat = product(inputs.reshape(rows, inputs.shape[-1]), kernel)
   return flat.reshape(*inputs.shape[:-1], kernel.shape[-1])

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Hashable
 from importlib import metadata
 from typing import NamedTuple
@@ -49,7 +48,7 @@ def cost(make: Callable[[], Algorithm], key: Hashable, problem: Problem) -> Cost
   Raises:
     InputError: if the algorithm does not fit the problem.
   """
-  leaves, structure = jax.tree.flatten(problem)
+  leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: problem))
   shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
   return _cost(_Maker(make, (key, jax.dtypes.canonicalize_dtype(float))), structure, shapes)
 
@@ -90,8 +89,15 @@ def memory_lanes(num_bytes: int, num_devices: int) -> int:
   if 'bytes_limit' in stats:
     free = (stats['bytes_limit'] - stats.get('bytes_in_use', 0)) * num_devices
   else:
-    free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    free = _free_host_bytes()
   return max(1, int(MEMORY_SHARE * free / num_bytes))
+
+
+def _free_host_bytes() -> int:
+  try:
+    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  except (AttributeError, ValueError):  # Linux alone tells
+    return 4 * 2**30
 
 
 def lanes_at_once(
@@ -136,8 +142,10 @@ def _key(found: Cost) -> str:
 
 
 def _recall(key: str) -> int | None:
-  if key not in _remembered and _folder and (file := _folder[0] / f'{key}.json').exists():
-    _remembered[key] = int(json.loads(file.read_text())['lanes_at_once'])
+  if key not in _remembered and _folder:
+    # ValueError: another process is just writing it.
+    with contextlib.suppress(FileNotFoundError, ValueError):
+      _remembered[key] = int(json.loads((_folder[0] / f'{key}.json').read_text())['lanes_at_once'])
   return _remembered.get(key)
 
 
@@ -145,14 +153,14 @@ def _remember(key: str, width: int) -> int:
   """Writes a finding down, unless another process was first: then its finding is taken."""
   if not _folder:
     return _remembered.setdefault(key, width)
-  _folder[0].mkdir(parents=True, exist_ok=True)
-  with tempfile.NamedTemporaryFile('w', dir=_folder[0], suffix='.part') as temporary:
-    json.dump({'lanes_at_once': width, 'machine': _machine()}, temporary)
-    temporary.flush()
-    with contextlib.suppress(FileExistsError):
-      os.link(temporary.name, _folder[0] / f'{key}.json')
+  content = json.dumps({'lanes_at_once': width, 'machine': _machine()})
+  # Only the first process to come makes the file. Where it cannot be made, the finding serves this process.
+  with contextlib.suppress(OSError):
+    _folder[0].mkdir(parents=True, exist_ok=True)
+    with open(_folder[0] / f'{key}.json', 'x', encoding='utf-8') as file:
+      file.write(content)
   found = _recall(key)
-  return width if found is None else found
+  return _remembered.setdefault(key, width) if found is None else found
 
 
 def _machine() -> str:

@@ -82,7 +82,7 @@ def make(work: Work) -> list[Share]:
   shares = []
   for structure, group_places in zip(work.points.groups(), places, strict=True):
     problem = shared if isinstance(shared, Problem) else _make_problem(shared, structure)
-    group = _group(work, structure, problem, inputs)
+    group = _group(work, structure, problem, inputs, num_lanes)
     mine = group_places[share]
     shares.append(Share(group, mine, mine // len(work.ids), problem.num_examples))
   return shares
@@ -107,7 +107,9 @@ def compiled_ahead(
       yield group
 
 
-def _group(work: Work, structure: dict[str, Any], problem: Problem, inputs: lanes.Inputs) -> drive.Group:
+def _group(
+  work: Work, structure: dict[str, Any], problem: Problem, inputs: lanes.Inputs, num_lanes: int
+) -> drive.Group:
   arguments = tuple(sorted(named_by(work.make_algorithm, structure).items()))
 
   def group_of(layout: Layout, schedule: Schedule, inputs: lanes.Inputs) -> drive.Group:
@@ -121,7 +123,7 @@ def _group(work: Work, structure: dict[str, Any], problem: Problem, inputs: lane
   cost = choose.cost(lambda: algorithm, (unlaid, tuple(first)), problem)
   num_steps = int(work.schedule.steps[-1])
   shards = (work.plan.num_devices or jax.local_device_count()) // (work.plan.data_parallel or 1)
-  per_shard = -(-max(1, len(inputs.ids)) // shards)
+  per_shard = -(-num_lanes // shards)  # of the whole sweep's lanes: all parts must choose alike
 
   def trial(width: int, num_updates: int) -> float:
     layout = Layout(width, shards, num_updates, shards * choose.MIDDLE, 1)
@@ -131,7 +133,7 @@ def _group(work: Work, structure: dict[str, Any], problem: Problem, inputs: lane
     return _seconds(timed, schedule) / num_updates / choose.MIDDLE
 
   at_once = work.plan.lanes_at_once or choose.lanes_at_once(cost, per_shard, num_steps, trial)
-  fitting = choose.memory_lanes(cost.num_bytes, jax.local_device_count())
+  fitting = choose.memory_lanes(cost.num_bytes, shards)
   layout = resolve(work.plan, max(1, len(inputs.ids)), num_steps, lanes_at_once=at_once, memory_lanes=fitting)
   return group_of(layout, work.schedule, inputs)
 

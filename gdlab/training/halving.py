@@ -101,7 +101,7 @@ def _going(shares: Sequence[Share], blocks, halving: Halving, place: int) -> np.
     points.append(share.points[running])
   names, inverse = np.unique(np.concatenate(points), return_inverse=True)
   means = np.bincount(inverse, np.concatenate(values)) / np.bincount(inverse)
-  return names[np.argsort(means, kind='stable')[: math.ceil(halving.keep * len(names))]]
+  return names[np.argsort(means, kind='stable')[: math.ceil(round(halving.keep * len(names), 9))]]
 
 
 def _compact(group: drive.Group, block: drive.Block, stays: np.ndarray) -> drive.Block:

@@ -137,7 +137,7 @@ def _over_lanes(
         return jax.vmap(lambda state, inputs: function(state, inputs, *shared))(state, inputs)
       # No vmap at all, so that every conditional is a branch.
       lane_state, lane_inputs = jax.tree.map(lambda leaf: leaf[0], (state, inputs))
-      return jax.tree.map(lambda leaf: leaf[None], function(lane_state, lane_inputs, *shared))
+      return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], function(lane_state, lane_inputs, *shared))
 
     def body(number, carried):
       at = lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, number * width, width)

@@ -60,7 +60,9 @@ class _Lines:
 
   def __call__(self, done: int, total: int) -> None:
     now = time.monotonic()
-    if now - self._last < SECONDS_BETWEEN_LINES:
+    if (
+      done <= 0 or now - self._last < SECONDS_BETWEEN_LINES
+    ):  # a block begun again can undo all that was done
       return
     self._last = now
     left = (now - self._started) * (total - done) / done

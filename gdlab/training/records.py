@@ -2,6 +2,7 @@
 
 import pathlib
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
@@ -104,7 +105,14 @@ def _run_names(ids: np.ndarray) -> np.ndarray:
 def storable(values: Sequence[Any]) -> list[Any]:
   """Values as a file holds them: numbers and strings as they are, all else by name."""
   plain = all(isinstance(value, bool | int | float | str | np.number) for value in values)
-  return list(values) if plain else [str(value) for value in values]
+  return list(values) if plain else [_name(value) for value in values]
+
+
+def _name(value: Any) -> str:
+  """A name that is the same in every process: a function's own, without the place it has in memory."""
+  if callable(value) and hasattr(value, '__qualname__'):
+    return f'{value.__module__}.{value.__qualname__}'
+  return re.sub(r' at 0x[0-9a-f]+', '', str(value))
 
 
 def _git_revision() -> str:
