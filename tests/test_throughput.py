@@ -13,9 +13,11 @@ import numpy as np
 import optax
 import pytest
 
+import gdlab
 from configs import throughput
 from experiments.throughput import entries, figures, loops, parts, pool, ratios, runs, settings, tasks
 from gdlab.errors import InputError
+from gdlab.objective import batch_loss
 
 TINY = (
   "--config.parts=('mlp',)",
@@ -72,7 +74,7 @@ def test_every_ratio_is_the_quotient_of_the_medians(finished):
     assert row['value'] == pytest.approx(row['numerator'] / row['denominator'])
     assert (row['verdict'] == '-') == (row['target'] is None)
   ours = us['mlp', 'gdlab']
-  for name in {'python loop', 'jit(vmap)', 'PyTorch eager'} - numbers['skipped'].keys():
+  for name in {*figures.CONTENDERS} - numbers['skipped'].keys():
     assert found[name]['value'] == pytest.approx(us['mlp', name] / ours)
   recorded, bare = us['mlp', 'gdlab recorded'], us['mlp', 'bare loop']
   assert found['recorded / bare']['value'] == pytest.approx(recorded / bare)
@@ -120,12 +122,31 @@ def test_all_contenders_make_the_same_updates():
   norms = built['run']().param_norm.isel(step=-1).values
   loop, _ = loops.build({**WORK, 'kind': 'loop', 'seeds': [0, 1]})
   mapped, _ = loops.build({**WORK, 'kind': 'vmap', 'seeds': [0, 1]})
-  singly = loop['loop']()
+  singly = loop['fused loop']()
   for number in range(2):
     assert optax.tree.norm(singly[number]) == pytest.approx(norms[number], rel=1e-6)
     for stacked in (built['bare'](), mapped['vmap']()):
       for ours, theirs in zip(jax.tree.leaves(singly[number]), jax.tree.leaves(stacked)):
         np.testing.assert_allclose(theirs[number], ours, rtol=1e-4, atol=1e-6)
+
+
+def test_the_usual_loop_makes_optax_steps_on_what_numpy_draws():
+  (params,) = loops.build({**WORK, 'kind': 'loop', 'seeds': [3]})[0]['loop']()
+  _, problem = tasks.make(WORK)
+  streams = gdlab.streams(jax.random.fold_in(jax.random.key(0), 3))
+  expected, model_state = problem.init(streams.init)
+  optimizer, generator = optax.sgd(WORK['learning_rate'], momentum=tasks.MOMENTUM), np.random.default_rng(3)
+  state = optimizer.init(expected)
+  for _ in range(WORK['num_steps']):
+    indices = generator.integers(problem.num_examples, size=WORK['batch_size'])
+    batch = gdlab.Batch(jnp.asarray(indices), jnp.full(WORK['batch_size'], 1 / WORK['batch_size']))
+    gradient = jax.grad(
+      lambda params, batch=batch: batch_loss(problem, params, model_state, batch, streams.noise)[0]
+    )(expected)
+    updates, state = optimizer.update(gradient, state)
+    expected = optax.apply_updates(expected, updates)
+  for ours, theirs in zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
 def test_a_time_that_grows_with_the_lanes_is_seen(monkeypatch):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from experiments.throughput.ratios import LANES_AT_MOST, LANES_FLAT_FROM, Ratio
 from gdlab import plots
 
-CONTENDERS = ('python loop', 'jit(vmap)', 'PyTorch eager')
+CONTENDERS = ('python loop', 'python loop, fused', 'jit(vmap)', 'PyTorch eager')
 
 
 def ratios(rows: Sequence[Ratio], skipped: Sequence[str]) -> Figure:

@@ -28,8 +28,12 @@ class State(NamedTuple):
   step: jax.Array
 
 
-def pieces(work: Mapping[str, Any], model: nn.Module) -> tuple[Callable, Callable]:
-  """`init(seed, data)` and `step(state, data)` of stochastic gradient descent with momentum."""
+def pieces(work: Mapping[str, Any], model: nn.Module) -> tuple[Callable, Callable, Callable]:
+  """Of stochastic gradient descent with momentum.
+
+  Returns:
+    `init(seed, data)`, `update(state, examples)` and `step(state, data)`, an update on examples that it draws.
+  """
   optimizer = optax.sgd(work['learning_rate'], momentum=tasks.MOMENTUM)
 
   def init(seed, data) -> State:
@@ -37,23 +41,25 @@ def pieces(work: Mapping[str, Any], model: nn.Module) -> tuple[Callable, Callabl
     params = model.init(streams.init, jnp.zeros_like(data.inputs[:1]))['params']
     return State(params, optimizer.init(params), streams.order, jnp.zeros((), jnp.int32))
 
-  def step(state: State, data) -> State:
-    key = jax.random.fold_in(state.key, state.step)
-    indices = jax.random.randint(key, (work['batch_size'],), 0, data.targets.shape[0])
-
+  def update(state: State, examples) -> State:
     def loss(params):
-      outputs = model.apply({'params': params}, data.inputs[indices])
-      return optax.softmax_cross_entropy_with_integer_labels(outputs, data.targets[indices]).mean()
+      outputs = model.apply({'params': params}, examples.inputs)
+      return optax.softmax_cross_entropy_with_integer_labels(outputs, examples.targets).mean()
 
     updates, optimizer_state = optimizer.update(jax.grad(loss)(state.params), state.optimizer, state.params)
     return State(optax.apply_updates(state.params, updates), optimizer_state, state.key, state.step + 1)
 
-  return init, step
+  def step(state: State, data) -> State:
+    key = jax.random.fold_in(state.key, state.step)
+    indices = jax.random.randint(key, (work['batch_size'],), 0, data.targets.shape[0])
+    return update(state, jax.tree.map(lambda leaf: leaf[indices], data))
+
+  return init, update, step
 
 
 def training(work: Mapping[str, Any], model: nn.Module) -> Callable:
   """`train(seed, data) -> params` after `work['num_steps']` updates, for any transformation around it."""
-  init, step = pieces(work, model)
+  init, _, step = pieces(work, model)
 
   def train(seed, data):
     return jax.lax.fori_loop(
@@ -64,32 +70,50 @@ def training(work: Mapping[str, Any], model: nn.Module) -> Callable:
 
 
 def build(work: Mapping[str, Any]) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
-  """The measurable that `work['kind']` names: 'vmap' over all seeds, or a Python 'loop' over single steps."""
+  """The measurables that `work['kind']` names: 'vmap' over all seeds, or Python 'loop's over a jitted function.
+
+  There are two loops: in 'loop' NumPy draws the batch and a jitted update gets it, as is usual; in 'fused loop' the
+  jitted function draws it too, from data on the device.
+  """
   _, problem = tasks.make(work)
   model = tasks.Perceptron(tuple(work['hidden']))
   if work['kind'] == 'vmap':
     mapped = jax.jit(jax.vmap(training(work, model), in_axes=(0, None)))
     seeds = np.asarray(work['seeds'], np.int32)
     return {'vmap': lambda: jax.block_until_ready(mapped(seeds, problem.train))}, {}
-  init, step = (jax.jit(function) for function in pieces(work, model))
-  donating = jax.jit(pieces(work, model)[1], donate_argnums=0)
+  init, update, step = pieces(work, model)
+  init, host_data = jax.jit(init), jax.tree.map(np.asarray, problem.train)
 
-  def loop(step, num_steps: int) -> list[Any]:
+  def drawn(seed: int) -> Callable[[], Any]:
+    generator, count = np.random.default_rng(seed), problem.num_examples
+
+    def batch():
+      indices = generator.integers(count, size=work['batch_size'])
+      return jax.tree.map(lambda leaf: leaf[indices], host_data)
+
+    return batch
+
+  def loop(advance: Callable, inputs: Callable[[int], Callable[[], Any]], num_steps: int) -> list[Any]:
     results = []
     for seed in work['seeds']:
-      state = init(np.int32(seed), problem.train)
+      state, draw = init(np.int32(seed), problem.train), inputs(seed)
       for _ in range(num_steps):
-        state = step(state, problem.train)
+        state = advance(state, draw())
       results.append(jax.block_until_ready(state.params))
     return results
 
-  def trial(step) -> float:
-    loop(step, 1)
-    started = time.perf_counter()
-    loop(step, TRIAL_STEPS)
-    return time.perf_counter() - started
+  def faster(function: Callable, inputs: Callable) -> tuple[Callable[[], Any], str]:
+    """The loop with its state donated or not, whichever is faster, and which that is."""
 
-  faster, note = min(
-    ((step, 'state not donated'), (donating, 'state donated')), key=lambda pair: trial(pair[0])
-  )
-  return {'loop': lambda: loop(faster, work['num_steps'])}, {'loop': note}
+    def trial(advance: Callable) -> float:
+      loop(advance, inputs, 1)
+      started = time.perf_counter()
+      loop(advance, inputs, TRIAL_STEPS)
+      return time.perf_counter() - started
+
+    arms = {'state not donated': jax.jit(function), 'state donated': jax.jit(function, donate_argnums=0)}
+    note = min(arms, key=lambda name: trial(arms[name]))
+    return lambda: loop(arms[note], inputs, work['num_steps']), note
+
+  found = {'loop': faster(update, drawn), 'fused loop': faster(step, lambda seed: lambda: problem.train)}
+  return {name: run for name, (run, _) in found.items()}, {name: note for name, (_, note) in found.items()}

@@ -29,6 +29,7 @@ def mlp(
   }
   entries = {
     'python loop': Entry('python loop', 'loop', seeds, loop_steps),
+    'python loop, fused': Entry('python loop', 'fused loop', seeds, loop_steps),
     'jit(vmap)': Entry('jit(vmap)', 'vmap', seeds, num_steps),
   }
   if not skipped():

@@ -82,9 +82,9 @@ def of_batch_size(batch_size: int, us: Mapping[str, float], flops: int, peak: fl
     peak: the machine's operations per second, or None.
   """
   ratios = []
-  for name in ('python loop', 'jit(vmap)', 'PyTorch eager'):
+  for name in ('python loop', 'python loop, fused', 'jit(vmap)', 'PyTorch eager'):
     if name in us:
-      target = AT_LEAST.get((name, batch_size))
+      target = AT_LEAST.get((name.removesuffix(', fused'), batch_size))
       ratios.append(quotient(name, batch_size, us[name], us['gdlab'], at_least=target, us=us[name]))
   if peak:
     target, reached = AT_LEAST.get(('share of peak', batch_size)), flops * batch_size / us['gdlab'] * 1e6

@@ -7,13 +7,17 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from gdlab.types import Algorithm, Problem, PyTree
+from gdlab.training.lane import Probe
+from gdlab.training.lanes import Maker
+from gdlab.types import Array, Problem, PyTree
 
 # Measured on CPUs with multilayer perceptrons, in parameters x examples per update. Below the first, one update
 # is so little work that 64 lanes under vmap take less than half the time of one after another; above the second
@@ -30,57 +34,67 @@ _folder: list[pathlib.Path] = []
 
 
 class Cost(NamedTuple):
-  """What a lane costs: parameters x examples of an update, and the bytes that it carries."""
+  """What is known of a lane before it is run.
+
+  Attributes:
+    size: parameters x examples of an update.
+    num_bytes: of what it carries.
+    signature: the shapes that its program works on.
+    probes: the shape of what each probe measures.
+  """
 
   size: int
   num_bytes: int
   signature: str
+  probes: Mapping[str, tuple[int, ...]] = {}
 
 
-def cost(make: Callable[[], Algorithm], key: Hashable, problem: Problem) -> Cost:
+def cost(
+  make: Maker, problem: Problem, names: Iterable[str], probes: tuple[tuple[str, Probe], ...] = ()
+) -> Cost:
   """The cost of an algorithm's update on a problem, without computing anything.
 
   Args:
-    make: makes the algorithm.
-    key: equal for equal algorithms, so that a sweep that is run again traces nothing.
+    make: makes the algorithm of the traced hyperparameters; hashable, so that an equal sweep traces nothing again.
     problem: what it is run on.
+    names: the traced hyperparameters.
+    probes: what is measured beside the metrics.
 
   Raises:
     InputError: if the algorithm does not fit the problem.
   """
   leaves, structure = jax.tree.flatten(jax.eval_shape(lambda: problem))
   shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-  return _cost(_Maker(make, (key, jax.dtypes.canonicalize_dtype(float))), structure, shapes)
-
-
-class _Maker(NamedTuple):
-  """A function that is equal to another by its key."""
-
-  make: Callable[[], Algorithm]
-  key: Hashable
-
-  def __hash__(self) -> int:
-    return hash(self.key)
-
-  def __eq__(self, other: object) -> bool:
-    return isinstance(other, _Maker) and self.key == other.key
+  return _cost(make, structure, shapes, tuple(names), probes, jax.dtypes.canonicalize_dtype(float))
 
 
 @functools.lru_cache(maxsize=256)
 def _cost(
-  maker: _Maker, structure: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...]
+  make: Maker,
+  structure: jax.tree_util.PyTreeDef,
+  shapes: tuple[jax.ShapeDtypeStruct, ...],
+  names: tuple[str, ...],
+  probes: tuple[tuple[str, Probe], ...],
+  dtype: np.dtype,
 ) -> Cost:
-  def first_update(problem: Problem) -> tuple[PyTree, PyTree]:
-    algorithm = maker.make()
+  def first_update(problem: Problem, numbers: dict[str, Array]) -> tuple[PyTree, PyTree, PyTree]:
+    algorithm = make(numbers)
     state = algorithm.init(jax.random.key(0), problem)
     algorithm.step(state, problem)
-    return state, algorithm.sampler.sample(state.sampler)[0]
+    batch, _ = algorithm.sampler.sample(state.sampler)
+    return state, batch, {name: probe(problem, state) for name, probe in probes}
 
   problem = jax.tree.unflatten(structure, shapes)
-  state, batch = jax.eval_shape(first_update, problem)
+  numbers = {name: jax.ShapeDtypeStruct((), dtype) for name in names}
+  state, batch, probed = jax.eval_shape(first_update, problem, numbers)
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   described = [f'{leaf.dtype}{leaf.shape}' for leaf in jax.tree.leaves((state, batch, problem))]
-  return Cost(parameters * batch.weights.shape[0], _bytes(state), ' '.join(described))
+  return Cost(
+    size=parameters * batch.weights.shape[0],
+    num_bytes=_bytes(state),
+    signature=' '.join(described),
+    probes={name: jnp.shape(value) for name, value in probed.items()},
+  )
 
 
 def memory_lanes(num_bytes: int, num_devices: int) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.training.lane import COUNT_BASE, STOPPED
+from gdlab.training.lane import COUNT_BASE, RUNNING, STOPPED
 from gdlab.training.schedule import Call, Schedule
 
 COUNTS = ('examples', 'gradient_evaluations')
@@ -35,8 +35,9 @@ class Collector:
       self._write(name, members, call.ends[evaluated], _on_host(name, values)[slots][:, evaluated])
 
   def stop(self, members: np.ndarray, place: int) -> None:
-    """Marks lanes as stopped after the record at `place`: nothing was recorded of them since."""
-    self._values['status'][members, place + 1 :] = STOPPED
+    """Marks running lanes as stopped after the record at `place`: nothing was recorded of them since."""
+    status = self._values['status'][members, place]
+    self._values['status'][members, place + 1 :] = np.where(status == RUNNING, STOPPED, status)[:, None]
     self._values['updates'][members, place + 1 :] = self._values['updates'][members, place, None]
 
   def column(self, name: str, place: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The groups of a sweep: for every combination of shaping hyperparameters a program, its lanes and their layout."""
 
 import collections
+import contextlib
 import itertools
 import os
 import time
@@ -52,13 +53,11 @@ class Share(NamedTuple):
     group: the lanes.
     places: int[L], their numbers among all runs of the sweep.
     points: int[L], which point of the grid each belongs to.
-    num_examples: in the training set.
   """
 
   group: drive.Group
   places: np.ndarray
   points: np.ndarray
-  num_examples: int
 
 
 def make(work: Work) -> list[Share]:
@@ -79,12 +78,15 @@ def make(work: Work) -> list[Share]:
   if isinstance(shared, Problem):  # one copy on the devices serves all groups
     devices, parallel = work.plan.num_devices or jax.local_device_count(), work.plan.data_parallel or 1
     shared = lanes.place(Layout(1, devices, 1, 1, parallel), shared)
-  shares = []
+  shares, probed = [], None
   for structure, group_places in zip(work.points.groups(), places, strict=True):
     problem = shared if isinstance(shared, Problem) else _make_problem(shared, structure)
-    group = _group(work, structure, problem, inputs, num_lanes)
+    group, cost = _group(work, structure, problem, inputs, num_lanes)
+    probed = cost.probes if probed is None else probed
+    if cost.probes != probed:
+      raise InputError(f'probes must have one shape in all groups, got {probed} and {dict(cost.probes)}')
     mine = group_places[share]
-    shares.append(Share(group, mine, mine // len(work.ids), problem.num_examples))
+    shares.append(Share(group, mine, mine // len(work.ids)))
   return shares
 
 
@@ -98,29 +100,27 @@ def compiled_ahead(
   ahead: collections.deque[list[futures.Future]] = collections.deque()
   coming = iter(groups)
   workers = os.cpu_count() or 1
-  with futures.ThreadPoolExecutor(workers) as pool:
+  with futures.ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as stack:
+    stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # where the caller gives up
     for group in groups:
       for following in itertools.islice(coming, workers + 1 - len(ahead)):
         ahead.append([pool.submit(lowered.compile) for lowered in drive.prepare(following, calls(following))])
-      for compiling in ahead.popleft():
-        compiling.result()
+      # Not `result`: what is wrong with a program is raised by its call, where a lack of memory is dealt with.
+      futures.wait(ahead.popleft())
       yield group
 
 
 def _group(
   work: Work, structure: dict[str, Any], problem: Problem, inputs: lanes.Inputs, num_lanes: int
-) -> drive.Group:
-  arguments = tuple(sorted(named_by(work.make_algorithm, structure).items()))
+) -> tuple[drive.Group, choose.Cost]:
+  make = lanes.Maker(work.make_algorithm, tuple(sorted(named_by(work.make_algorithm, structure).items())))
 
   def group_of(layout: Layout, schedule: Schedule, inputs: lanes.Inputs) -> drive.Group:
-    program = lanes.Program(work.make_algorithm, arguments, work.probes, layout)
-    placed = lanes.place(layout, problem)
+    program, placed = lanes.Program(make, work.probes, layout), lanes.place(layout, problem)
     return drive.Group(program, placed, inputs, Collector(len(inputs.ids), schedule))
 
-  first = {name: float(values[0]) for name, values in work.points.traced.items()}
-  unlaid = lanes.Program(work.make_algorithm, arguments, work.probes, Layout(1, 1, 1, 1, 1))
-  algorithm = unlaid.algorithm(first)
-  cost = choose.cost(lambda: algorithm, (unlaid, tuple(first)), problem)
+  make(work.points.first_numbers())  # so that values are checked, which tracers do not have
+  cost = choose.cost(make, problem, work.points.traced, work.probes)
   num_steps = int(work.schedule.steps[-1])
   shards = (work.plan.num_devices or jax.local_device_count()) // (work.plan.data_parallel or 1)
   per_shard = -(-num_lanes // shards)  # of the whole sweep's lanes: all parts must choose alike
@@ -135,7 +135,7 @@ def _group(
   at_once = work.plan.lanes_at_once or choose.lanes_at_once(cost, per_shard, num_steps, trial)
   fitting = choose.memory_lanes(cost.num_bytes, shards)
   layout = resolve(work.plan, max(1, len(inputs.ids)), num_steps, lanes_at_once=at_once, memory_lanes=fitting)
-  return group_of(layout, work.schedule, inputs)
+  return group_of(layout, work.schedule, inputs), cost
 
 
 def _seconds(group: drive.Group, schedule: Schedule) -> float:

@@ -87,6 +87,8 @@ def _check_metric(metric: str, share: Share) -> None:
   known = {*share.group.collector.names(), *DIAGNOSTICS}
   if metric not in known:
     raise InputError(f'halving.metric must be one of {", ".join(sorted(known))}, got {metric!r}')
+  if share.group.collector.column(metric, 0).ndim > 1:
+    raise InputError(f'halving.metric must be one number of a run, and {metric} has axes of its own')
 
 
 def _going(shares: Sequence[Share], blocks, halving: Halving, place: int) -> np.ndarray:

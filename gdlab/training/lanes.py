@@ -19,27 +19,37 @@ from gdlab.types import Algorithm, Array, Problem, PyTree
 LANES_AXIS = 'lanes'
 
 
-class Program(NamedTuple):
-  """What is compiled: hashable, so that an equal program is compiled once.
+class Maker(NamedTuple):
+  """Makes algorithms of traced hyperparameters; hashable.
 
   Attributes:
     make_algorithm: `(**hyperparameters) -> Algorithm`.
     structure: the hyperparameters that shape the program, as sorted (name, value) pairs.
-    probes: (name, function) pairs evaluated beside the metrics.
-    layout: how the lanes are laid out.
   """
 
   make_algorithm: Callable[..., Algorithm]
   structure: tuple[tuple[str, Any], ...]
-  probes: tuple[tuple[str, one.Probe], ...]
-  layout: Layout
 
-  def algorithm(self, numbers: Mapping[str, Any]) -> Algorithm:
+  def __call__(self, numbers: Mapping[str, Any]) -> Algorithm:
     """The lane's algorithm; `numbers` are its numeric hyperparameters, tracers inside a compiled call."""
     algorithm = self.make_algorithm(**numbers, **dict(self.structure))
     if not isinstance(algorithm, Algorithm):
       raise InputError(f'make_algorithm must return a gdlab.algorithm(...), got {shown(algorithm)}')
     return algorithm
+
+
+class Program(NamedTuple):
+  """What is compiled: hashable, so that an equal program is compiled once.
+
+  Attributes:
+    make: makes the lanes' algorithms.
+    probes: (name, function) pairs evaluated beside the metrics.
+    layout: how the lanes are laid out.
+  """
+
+  make: Maker
+  probes: tuple[tuple[str, one.Probe], ...]
+  layout: Layout
 
 
 class Inputs(NamedTuple):
@@ -59,7 +69,7 @@ def start(program: Program, problem: Problem, inputs: Inputs, counts: Array) -> 
   """Initial lanes and their metrics, for as many lanes of every shard as `counts` int32[shards] says."""
 
   def start_lane(_, inputs, problem):
-    algorithm = program.algorithm(inputs.numbers)
+    algorithm = program.make(inputs.numbers)
     return (), one.start(algorithm, problem, stream_keys(inputs.ids), dict(program.probes))
 
   return _over_lanes(program.layout, start_lane, (), inputs, counts, (problem,))[1]
@@ -72,7 +82,7 @@ def advance(
   """Lanes advanced through Q periods; records with axes [L, Q, R], metrics with axes [L, Q]."""
 
   def advance_lane(lane, inputs, problem, periods):
-    algorithm = program.algorithm(inputs.numbers)
+    algorithm = program.make(inputs.numbers)
 
     def through(lane, period):
       return one.advance(algorithm, problem, lane, period, dict(program.probes))

@@ -1,6 +1,6 @@
 """What the groups of a sweep found, put together."""
 
-import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,28 +11,37 @@ from gdlab.training.plan import Plan
 
 def joined(shares: list[Share]) -> tuple[dict[str, np.ndarray], np.ndarray]:
   """The records of all groups, lanes in the order of their places, and these."""
-  tables = []
+  pieces = []
   for mine in shares:
     records = mine.group.collector.totals()
-    tables.append(records | {'epoch': records['examples'] / mine.num_examples})
-  places = np.concatenate([mine.places for mine in shares]) if shares else np.zeros(0, int)
-  order = np.argsort(places)
-  if len(tables) == 1 and (np.diff(places) == 1).all():
-    return tables[0], places  # no copy: it may be most of the memory
-  joined = {}
-  for name in dict.fromkeys(itertools.chain(*tables)):
-    like = next(records[name] for records in tables if name in records)
-    # A group whose problem lacks a metric (it has no test set) has NaN there.
-    values = [
-      records.pop(name) if name in records else _missing(len(mine.places), like)
-      for records, mine in zip(tables, shares, strict=True)
-    ]
-    joined[name] = np.concatenate(values)[order]
-  return joined, places[order]
+    pieces.append((mine.places, records | {'epoch': records['examples'] / mine.group.problem.num_examples}))
+  return gathered(pieces)
 
 
-def _missing(num_lanes: int, like: np.ndarray) -> np.ndarray:
-  return np.full((num_lanes, *like.shape[1:]), np.nan if like.dtype.kind == 'f' else 0, like.dtype)
+def gathered(
+  pieces: Sequence[tuple[np.ndarray, Mapping[str, np.ndarray]]],
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+  """Lanes from several places, in order.
+
+  Args:
+    pieces: the numbers of some lanes, and their records with axes [lane, ...].
+
+  Returns:
+    `(records, numbers)` of all. Where problems lack a metric (one has no test set) it is NaN, or 0 for whole numbers.
+  """
+  places = np.concatenate([np.zeros(0, int), *(places for places, _ in pieces)])
+  if len(pieces) == 1 and (np.diff(places) == 1).all():
+    return dict(pieces[0][1]), places  # no copy: it may be most of the memory
+  rank = np.argsort(np.argsort(places))
+  begins = np.cumsum([0, *(len(places) for places, _ in pieces)])
+  found: dict[str, np.ndarray] = {}
+  for begin, (own, records) in zip(begins, pieces):
+    for name, values in records.items():
+      if name not in found:
+        missing = np.nan if values.dtype.kind in 'fc' else 0
+        found[name] = np.full((len(places), *values.shape[1:]), missing, values.dtype)
+      found[name][rank[begin : begin + len(own)]] = values
+  return found, np.sort(places)
 
 
 def plan_attributes(shares: list[Share]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from gdlab.errors import InputError, shown
+from gdlab.training.outcome import gathered
 from gdlab.training.records import describe, provenance, storable, to_dataset
 from gdlab.training.schedule import Schedule
 
@@ -75,26 +76,17 @@ def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
       f'parts must hold each of the {len(times)} lanes once, got {len(wrong)} that are missing or repeated, '
       f'the first is {wrong[0]}'
     )
-  records = {
-    name: _gathered(name, parts, lane).reshape(*sizes, *like.shape[1:])
-    for name, like in _variables(parts).items()
+  pieces = [(part.lane.values, {str(name): part[name].values for name in part.data_vars}) for part in parts]
+  records, _ = gathered(pieces)
+  attributes = {
+    name: _agreed([part.attrs[name] for part in parts]) for name in parts[0].attrs if name != 'sweep'
   }
-  attributes = {name: value for name, value in parts[0].attrs.items() if name != 'sweep'}
   attributes['wall_time_s'] = max(part.attrs['wall_time_s'] for part in parts)
-  return to_dataset(records, axes=axes, ids=ids, steps=parts[0].step.values, attributes=attributes)
+  grid = {name: values.reshape(*sizes, *values.shape[1:]) for name, values in records.items()}
+  return to_dataset(grid, axes=axes, ids=ids, steps=parts[0].step.values, attributes=attributes)
 
 
-def _variables(parts: Sequence[xr.Dataset]) -> dict[str, xr.DataArray]:
-  return {str(name): part[name] for part in reversed(parts) for name in part.data_vars}
-
-
-def _gathered(name: str, parts: Sequence[xr.Dataset], lane: np.ndarray) -> np.ndarray:
-  """A variable of all lanes in order; a part whose problems lack a metric (no test set) has NaN there."""
-  if len(parts) == 1 and (np.diff(lane) == 1).all():
-    return parts[0][name].values  # no copy: it may be most of the memory
-  like = _variables(parts)[name]
-  values = np.full((len(lane), *like.shape[1:]), np.nan if like.dtype.kind == 'f' else 0, like.dtype)
-  for part in parts:
-    if name in part:
-      values[part.lane.values] = part[name].values
-  return values
+def _agreed(values: Sequence[Any]) -> Any:
+  """What all parts say, or all that they say: a part that was short of memory has a layout of its own."""
+  distinct = list({str(value): value for value in values}.values())
+  return distinct[0] if len(distinct) == 1 or np.ndim(distinct[0]) else distinct

@@ -1,5 +1,6 @@
 """Records of a sweep as an `xarray.Dataset`, with where they came from."""
 
+import functools
 import pathlib
 import platform
 import re
@@ -115,6 +116,7 @@ def _name(value: Any) -> str:
   return re.sub(r' at 0x[0-9a-f]+', '', str(value))
 
 
+@functools.cache  # the code that runs is the code that was imported
 def _git_revision() -> str:
   """The revision of the checkout that gdlab runs from, 'unknown' for an installed package."""
   folder = pathlib.Path(__file__).parent

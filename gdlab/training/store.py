@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import secrets
 
 import xarray as xr
 
@@ -18,7 +19,8 @@ def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
   path = pathlib.Path(path)
   if os.path.lexists(path):
     raise InputError(f'path must name a new file, and {path} exists; results are never overwritten')
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  # Not the process id: in containers that share a folder all have the same.
+  temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}')
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     dataset.to_netcdf(temporary, engine='h5netcdf')

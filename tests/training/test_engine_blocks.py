@@ -6,6 +6,7 @@ import tempfile
 import textwrap
 
 import numpy as np
+import optax
 from absl.testing import parameterized
 from tiny_runs import NUM_STEPS, OPTIONS, assert_same, problem, run, stream_sgd, sweep
 
@@ -84,6 +85,24 @@ class PartsTest(parameterized.TestCase):
       gdlab.save(sweep(GRID, part=(number, 2)), f'{folder}/{number}.nc')
     assert_same(gdlab.merge([gdlab.load(f'{folder}/{number}.nc') for number in range(2)]), sweep(GRID))
 
+  def test_parts_of_a_sweep_over_functions_agree_on_their_names(self):
+    def make(rule):
+      return gdlab.algorithm(sampler=gdlab.sampling.sequential(4), optimizer=rule(0.1))
+
+    part = sweep({'rule': [optax.sgd, optax.sign_sgd]}, make=make, part=(0, 1), num_steps=1, eval_every=1)
+    self.assertNotIn('0x', part.attrs['sweep'])
+    self.assertEqual([name.split('.')[-1] for name in gdlab.merge([part]).rule.values], ['sgd', 'sign_sgd'])
+
+  def test_all_parts_choose_the_layout_of_the_whole(self):
+    # Nine lanes on four devices go three at once, hence four; five of them alone would go two at once.
+    parts = [run(9, plan=None, part=(number, 2)) for number in range(2)]
+    self.assertEqual([part.attrs['plan_lanes_at_once'] for part in parts], [4, 4])
+    assert_same(gdlab.merge(parts), run(9, plan=None))
+
+  def test_what_parts_do_not_agree_on_is_all_kept(self):
+    parts = [run(4, plan=Plan(1, 1, 6, block), part=(number, 2)) for number, block in enumerate((1, 2))]
+    self.assertEqual(gdlab.merge(parts).attrs['plan_lanes_per_block'], [1, 2])
+
   def test_a_part_of_a_run(self):
     merged = gdlab.merge([run(3, part=(number, 2)) for number in range(2)])
     assert_same(merged, run(3))
@@ -131,7 +150,9 @@ class HalvingTest(parameterized.TestCase):
       alive &= mean <= np.sort(mean.ravel())[count - 1]
       self.assertEqual(alive.sum(), count)
       after = result.sel(step=slice(step + 1, None))
-      self.assertTrue((after.status.values[~alive] == gdlab.STOPPED).all())
+      at_ranking = result.status.sel(step=step).values[~alive][..., None]
+      expected = np.where(at_ranking == gdlab.RUNNING, gdlab.STOPPED, at_ranking)
+      self.assertTrue((after.status.values[~alive] == expected).all())
       for name in ('train_loss', 'batch_loss', 'weights'):
         self.assertTrue(np.isnan(after[name].values[~alive]).all(), name)
       self.assertTrue((after.updates.values[~alive] <= step).all())
@@ -153,6 +174,12 @@ class HalvingTest(parameterized.TestCase):
     gdlab.save(result, path)
     assert_same(gdlab.load(path), result)
 
+  def test_a_run_that_diverged_stays_so_when_its_point_is_stopped(self):
+    result = self.halved()
+    diverged = (result.status == gdlab.DIVERGED).any('step')
+    self.assertTrue(diverged.any())
+    self.assertTrue((result.status.isel(step=-1).values[diverged.values] == gdlab.DIVERGED).all())
+
   def test_large_is_good(self):
     halving = Halving(steps=(4,), keep=0.4, metric='train_accuracy', largest=True)
     result = sweep({'learning_rate': [1e-6, 0.2]}, halving=halving)
@@ -167,6 +194,7 @@ class HalvingTest(parameterized.TestCase):
       (Halving((NUM_STEPS,)), r'halving.steps must be a whole number in \[1, 11\], got 12'),
       (Halving((4,), keep=1.0), r'halving.keep must be a real number in \(0, 1\), got 1.0'),
       (Halving((4,), metric='train_los'), "halving.metric must be one of .*train_loss.*, got 'train_los'"),
+      (Halving((4,), metric='weights'), 'halving.metric must be one number of a run, and weights has axes'),
       ((4, 8), 'halving must be a gdlab.Halving or None'),
     ):
       with self.assertRaisesRegex(InputError, message):

@@ -142,6 +142,17 @@ def test_a_terminal_gets_a_bar_by_default_and_a_log_nothing(monkeypatch):
   assert shown(monkeypatch, None, isatty=False) == ''
 
 
+def test_a_block_that_is_begun_again_can_undo_all_that_was_done(monkeypatch):
+  stream = Terminal(False)
+  monkeypatch.setattr(sys, 'stderr', stream)
+  monkeypatch.setattr(progress_module, 'SECONDS_BETWEEN_LINES', 0.0)
+  with progress_module.reporting(True, 40) as report:
+    report(10)
+    report(-10)
+    report(20)
+  assert [line.split(',')[0] for line in stream.getvalue().splitlines()] == ['updates: 25%', 'updates: 50%']
+
+
 @pytest.mark.parametrize('isatty', [True, False])
 def test_silence_can_be_asked_for(monkeypatch, isatty):
   assert shown(monkeypatch, False, isatty) == ''

@@ -94,7 +94,7 @@ def test_a_trial_measures_the_real_program_and_its_finding_is_used(plans, monkey
 
 def test_the_cost_of_an_update_by_hand():
   descent = sgd(0.1)
-  found = cost(lambda: descent, 'test', problem())
+  found = cost(lambda numbers: descent, problem(), ())
   assert found.size == 3 * 4  # two weights and a bias, batches of four
   # Parameters, momenta: 3 floats each. Order of 11 and its step, model state and step: int32. Two keys of 8 bytes.
   assert found.num_bytes == 4 * (3 + 3) + 4 * (11 + 1 + 1 + 1) + 2 * 8

@@ -159,6 +159,35 @@ class ProgressTest(parameterized.TestCase):
     self.assertEqual(done[-1], total)
 
 
+class ProbesTest(parameterized.TestCase):
+  @parameterized.parameters(1, 2)
+  def test_a_probe_may_return_a_plain_number(self, lanes_at_once):
+    plan = gdlab.Plan(lanes_at_once, 1)
+    result = run(3, probes={'seven': lambda problem, state: 7.0, 'two': lambda problem, state: 2}, plan=plan)
+    np.testing.assert_array_equal(result.seven.values[:, EVALUATED], 7.0)
+    np.testing.assert_array_equal(result.two.values[:, EVALUATED], 2)
+
+  def test_probes_of_other_shapes_in_other_groups_are_refused_before_anything_runs(self):
+    def make(batch_size):
+      return gdlab.algorithm(sampler=gdlab.sampling.reshuffle(batch_size), optimizer=optax.sgd(0.1))
+
+    def batch(problem, state):
+      return make_sizes[state.sampler.order.shape[0]]
+
+    make_sizes = {11: np.zeros(2), 8: np.zeros(3)}
+    message = r"^probes must have one shape in all groups, got \{'batch': \(2,\)\} and \{'batch': \(3,\)\}$"
+    with self.assertRaisesRegex(gdlab.InputError, message):
+      gdlab.sweep(
+        lambda num_examples: problem(num_examples),
+        lambda num_examples: make(4),
+        {'num_examples': [11, 8]},
+        num_steps=2,
+        seeds=1,
+        probes={'batch': batch},
+        progress=lambda *call: self.fail('something was computed'),
+      )
+
+
 class UnusualProblemTest(parameterized.TestCase):
   def test_a_single_example_and_no_test_set(self):
     one = problem(1, with_test=False)
