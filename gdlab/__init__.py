@@ -28,7 +28,19 @@ from gdlab.training import (
   use_all_cores,
   use_compilation_cache,
 )
-from gdlab.types import Algorithm, Batch, Estimator, Examples, Info, Known, Problem, Sampler, State, Streams
+from gdlab.types import (
+  Algorithm,
+  Batch,
+  Estimator,
+  Examples,
+  Info,
+  Known,
+  Problem,
+  Sampler,
+  State,
+  StationaryPoints,
+  Streams,
+)
 
 __version__ = '0.1.0'
 
@@ -48,6 +60,7 @@ __all__ = [
   'Problem',
   'Sampler',
   'State',
+  'StationaryPoints',
   'Streams',
   'algorithm',
   'analysis',

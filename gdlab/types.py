@@ -78,6 +78,27 @@ class MetricsFn(Protocol):
   def __call__(self, params: PyTree, model_state: PyTree, examples: PyTree) -> Mapping[str, Array]: ...
 
 
+class StationaryPoints(NamedTuple):
+  """Points where the gradient of a loss is zero, K of them, for d parameters.
+
+  Attributes:
+    params: a pytree like the parameters, every leaf with a leading axis K.
+    values: float[K], the loss there.
+    eigenvalues: float[K, d], of its Hessian, ascending.
+    index: int[K], how many of these are negative: 0 at a minimum, d at a maximum.
+    basin: float[K], the radius of a ball around a minimum from which gradient flow leads to it; 0 elsewhere.
+    complete: bool[], whether there are no others: in `Known.box` where that is given, else anywhere; up to the
+      problem's stated symmetry.
+  """
+
+  params: PyTree
+  values: Any
+  eigenvalues: Any
+  index: Any
+  basin: Any
+  complete: Any
+
+
 class Known(NamedTuple):
   """What is known exactly about a problem's training loss f; None where it is not.
 
@@ -86,12 +107,16 @@ class Known(NamedTuple):
     value: the minimum of f.
     smoothness: L, the largest eigenvalue of the Hessian anywhere.
     strong_convexity: mu, the smallest one anywhere.
+    stationary_points: see StationaryPoints.
+    box: float[d, 2], lowest and highest value of each parameter in the region worth a look.
   """
 
   params: PyTree = None
   value: Any = None
   smoothness: Any = None
   strong_convexity: Any = None
+  stationary_points: StationaryPoints | None = None
+  box: Any = None
 
 
 @jax.tree_util.register_dataclass
