@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
@@ -104,6 +105,24 @@ def surface(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLik
   levels = np.geomspace(np.quantile(excess, 0.005) + 1e-12, excess.max(), 16)
   axes.contourf(x, y, excess, levels=np.concatenate([[0], levels]), cmap='Greys', alpha=0.35)
   axes.contour(x, y, excess, levels=levels, colors='grey', linewidths=0.5)
+  axes.grid(False)
+
+
+def contours(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLike) -> None:
+  """Draws contours of a function of two parameters, with equal areas between them.
+
+  Unlike evenly spaced levels these show valleys, plateaus and cliffs alike, and need no minimum.
+
+  Args:
+    axes: where.
+    x: float[k], first parameter.
+    y: float[m], second parameter.
+    values: float[m, k], the function.
+  """
+  levels = np.unique(np.quantile(np.asarray(values, float), np.linspace(0, 1, 22)))
+  if len(levels) > 1:  # a constant has no contours
+    axes.contourf(x, y, values, levels=levels, cmap='Greys', alpha=0.35, norm=BoundaryNorm(levels, 256))
+    axes.contour(x, y, values, levels=levels[1:-1], colors='grey', linewidths=0.5)
   axes.grid(False)
 
 

@@ -64,8 +64,9 @@ def stream(config, problem: Problem, progress) -> xr.Dataset:
   full = np.empty((len(drifts), len(ids), len(features)))
   for row, drift in enumerate(drifts):
     for place, seed in enumerate(ids):
-      inputs, targets = _stream(features, seed, drift, options.noise)
-      arrivals = problems.linear_regression(inputs, targets)
+      arrivals = problems.drifting_regression(
+        features, problems.random_walk(drift), noise_std=options.noise, seed=seed
+      )
       run = gdlab.sweep(
         arrivals,
         _online,
@@ -76,6 +77,7 @@ def stream(config, problem: Problem, progress) -> xr.Dataset:
         eval_every=len(features),
       )
       single[row, place] = 2 * run.batch_loss.isel(seed=0, step=slice(1, None))
+      inputs, targets = (np.asarray(part, np.float64) for part in arrivals.train[:2])
       full[row, place] = _refitted(inputs, targets)
       progress(row * len(ids) + place + 1, len(drifts) * len(ids))
   coordinates = {'drift': list(drifts), 'seed': ids, 'learning_rate': list(options.learning_rates)}
@@ -85,15 +87,6 @@ def stream(config, problem: Problem, progress) -> xr.Dataset:
 
 def _online(learning_rate) -> gdlab.Algorithm:
   return gdlab.algorithm(sampler=sampling.sequential(1), optimizer=optax.sgd(learning_rate))
-
-
-def _stream(features: np.ndarray, seed: int, drift: float, noise: float) -> tuple[np.ndarray, np.ndarray]:
-  """Images in a random order and their targets from walking weights."""
-  rng = np.random.default_rng(seed)
-  inputs = features[rng.permutation(len(features))]
-  steps = drift * rng.standard_normal(inputs.shape)
-  weights = rng.standard_normal(inputs.shape[1]) + np.cumsum(steps, axis=0)
-  return inputs, np.sum(inputs * weights, axis=1) + noise * rng.standard_normal(len(inputs))
 
 
 def _refitted(inputs: np.ndarray, targets: np.ndarray, ridge: float = 1e-3) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from gdlab.errors import InputError, check_count, check_real
 from gdlab.problems.analytic import FixedInit, NormalInit, PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import as_array, default_float
-from gdlab.types import Array, Known, Problem
+from gdlab.types import Array, Known, Problem, StationaryPoints
 
 _DEFAULT_EXAMPLES = 1024
 
@@ -35,7 +35,7 @@ def quadratic(
   $\xi_i$ are the rows of an orthonormal basis of N random centred columns, scaled. So the gradient of a batch
   of B examples has covariance $\mathrm{diag}(\sigma^2)/B$ drawn with replacement, and
   $\mathrm{diag}(\sigma^2) \frac{N-B}{B(N-1)}$ drawn without, at every x. Known: minimiser 0, value 0,
-  $L = \max\lambda$, $\mu = \min\lambda$.
+  $L = \max\lambda$, $\mu = \min\lambda$; 0 is the only stationary point unless an eigenvalue is 0.
 
   Example:
     >>> problem = quadratic([1.0, 10.0], noise=0.1, start=[1.0, 1.0])
@@ -79,8 +79,22 @@ def quadratic(
     metrics=PointwiseMetrics((('loss', _losses),)),
     name='quadratic',
     train=train,
-    known=Known(np.zeros(size), np.float64(0), curvatures.max(), curvatures.min()),
+    known=_known(curvatures, 3 * initial_scale),
   )
+
+
+def _known(curvatures: np.ndarray, reach: float) -> Known:
+  size, single = len(curvatures), bool((curvatures > 0).all())
+  points = StationaryPoints(
+    params=np.zeros((1, size)),
+    values=np.zeros(1),
+    eigenvalues=np.sort(curvatures)[None],
+    index=np.zeros(1, int),
+    basin=np.full(1, np.inf if single else 0.0),
+    complete=np.bool_(single),
+  )
+  box = np.tile([-reach, reach], (size, 1))
+  return Known(np.zeros(size), np.float64(0), curvatures.max(), curvatures.min(), points, box)
 
 
 def _losses(params: Array, examples: QuadraticExamples) -> Array:

@@ -1,24 +1,32 @@
 """Plain gradient descent on smooth functions: where it is stable and how fast it must converge."""
 
 from gdlab.errors import InputError, check_real
+from gdlab.theory.inputs import momentum_factor
 
 
-def largest_stable_rate(smoothness: float) -> float:
-  r"""The learning rate $2/L$ below which gradient descent on an L-smooth function never ascends.
+def largest_stable_rate(smoothness: float, *, momentum: float = 0.0, nesterov: bool = False) -> float:
+  r"""The learning rate below which descent on a quadratic of largest eigenvalue L is stable.
 
-  One step changes f by at most $-\alpha(1 - \alpha L/2)\|\nabla f\|^2$. On a quadratic the border is sharp:
-  above it the direction of the largest eigenvalue L is multiplied by $|1 - \alpha L| > 1$ at every step.
+  $$\frac2L, \qquad \frac{2 + 2\beta}{L}, \qquad \frac{2 + 2\beta}{(1 + 2\beta) L}$$
+
+  for plain descent, heavy ball and Nesterov in Optax's convention. For plain descent it holds beyond quadratics:
+  one step on an L-smooth function changes f by at most $-\alpha(1 - \alpha L/2)\|\nabla f\|^2$, so that it never
+  ascends. On a quadratic the border is sharp: above it the direction of the largest eigenvalue grows without end.
 
   Args:
     smoothness: L > 0, the Lipschitz constant of the gradient.
+    momentum: beta in [0, 1).
+    nesterov: Nesterov's momentum instead of heavy ball.
 
   Raises:
-    InputError: if L is not positive and finite.
+    InputError: if L is not positive and finite, or beta out of range.
 
-  Source: Nesterov 2018, Lectures on Convex Optimization, section 1.2.3.
+  Source: Nesterov 2018, Lectures on Convex Optimization, section 1.2.3; Cohen et al. 2021, arXiv 2103.00065,
+  for momentum.
   """
   check_real('smoothness', smoothness, above=0)
-  return 2 / smoothness
+  beta = momentum_factor(momentum)
+  return (2 + 2 * beta) / (smoothness * (1 + 2 * beta if nesterov else 1))
 
 
 def contraction_rate(learning_rate: float, smoothness: float, strong_convexity: float) -> float:

@@ -55,6 +55,14 @@ class QuadraticTest(parameterized.TestCase):
       per_example_gradients(quadratic([3.0, 0.5]), np.zeros(2)), np.zeros((1, 2)), atol=0
     )
 
+  def test_its_stationary_point(self):
+    points = quadratic([3.0, 0.5, 7.0], noise=1.0).known.stationary_points
+    np.testing.assert_array_equal(points.params, np.zeros((1, 3)))
+    np.testing.assert_array_equal(points.eigenvalues, [[0.5, 3.0, 7.0]])
+    self.assertEqual((points.values, points.index, points.basin, points.complete), (0, 0, np.inf, True))
+    flat = quadratic([3.0, 0.0]).known.stationary_points
+    self.assertEqual((flat.basin, flat.complete), (0, False))
+
   @parameterized.parameters(1, 2, 4, 5)
   def test_batches_without_replacement_have_the_finite_population_law(self, batch_size):
     noise, count = np.array([0.5, 2.0]), 5

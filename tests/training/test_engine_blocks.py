@@ -211,6 +211,8 @@ def test_a_diverged_run_is_put_back_by_64_records_at_most():
   assert first > 64, 'the rate was chosen to fail late'
   kept = (first - 1) // 64 * 64
   before = gdlab.run(problem(), stream_sgd(2.5), seeds=1, **(options | {'eval_steps': [kept]})).isel(seed=0)
-  # The same updates compiled for periods of another length: rounding, which this rate amplifies.
-  np.testing.assert_allclose(result.train_loss[-1], before.train_loss.sel(step=kept), rtol=1e-2)
+  # The same updates compiled for periods of another length. Errors grow as the iterates do, so their share grows by
+  # a few roundings in each update; the loss is a square.
+  rtol = 2 * 4 * kept * np.finfo(np.float32).eps
+  np.testing.assert_allclose(result.train_loss[-1], before.train_loss.sel(step=kept), rtol=rtol)
   assert result.train_loss[-1] > 100 * before.train_loss[0], 'by then it had grown'

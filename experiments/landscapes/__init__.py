@@ -1,0 +1,1 @@
+"""Every landscape with its stationary points, and the paths of five methods over it."""

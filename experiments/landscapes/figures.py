@@ -1,0 +1,69 @@
+"""The picture of one landscape: its contours, its stationary points, and five paths over it."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gdlab import plots
+
+KINDS = ('minimum', 'saddle', 'maximum', 'degenerate')
+MARKERS = {'minimum': 'o', 'saddle': 'X', 'maximum': '^', 'degenerate': 'D'}
+FLAT = 1e-9  # eigenvalues this much smaller than the landscape's largest are zero
+
+
+def label(method: str) -> str:
+  """What pictures and tables call a method."""
+  return str(method).replace('_', ' ')
+
+
+def kinds(result: xr.Dataset) -> list[str]:
+  """What each stationary point is, by its eigenvalues."""
+  if 'point' not in result:
+    return []
+  found, scale = [], max(1.0, float(np.abs(result.eigenvalues).max()))
+  for row, index in zip(result.eigenvalues.values, result['index'].values):
+    flat = bool((np.abs(row) <= FLAT * scale).any())
+    found.append(
+      'saddle' if 0 < index < len(row) else 'degenerate' if flat else 'maximum' if index else 'minimum'
+    )
+  return found
+
+
+def landscape(result: xr.Dataset) -> Figure:
+  """Left, the paths over the contours; right, the loss against updates."""
+  with plots.panels(2, width=4.6, height=4.2) as (figure, (plane, curves)):
+    plots.contours(plane, result.x, result.y, result.surface)
+    for number, name in enumerate(result.optimizer.values):
+      path = result.params.sel(optimizer=name).values
+      colour = plots.COLOURS[number % len(plots.COLOURS)]
+      plane.plot(*path.T, color=colour, linewidth=1.2, alpha=0.9, label=label(name))
+      curves.plot(result.step, result.train_loss.sel(optimizer=name), color=colour, label=label(name))
+    start = result.params.values[0, 0]
+    plane.plot(*start, marker='*', color='black', markersize=11, linestyle='', label='start')
+    _mark(plane, result)
+    plane.set(xlim=(float(result.x[0]), float(result.x[-1])), ylim=(float(result.y[0]), float(result.y[-1])))
+    plane.set(xlabel='first parameter', ylabel='second parameter')
+    _scale(curves, result)
+    figure.legend(*plane.get_legend_handles_labels(), loc='outside lower center', ncols=5, fontsize=8)
+  return figure
+
+
+def _mark(axes: Axes, result: xr.Dataset) -> None:
+  found = np.array(kinds(result))
+  for kind in KINDS:
+    if (found == kind).any():
+      x, y = result.point.values[found == kind].T
+      axes.scatter(
+        x, y, 46, 'white', marker=MARKERS[kind], edgecolors='black', linewidths=1.1, zorder=5, label=kind
+      )
+
+
+def _scale(axes: Axes, result: xr.Dataset) -> None:
+  """Loss against updates on scales that show both a fast fall and a long wait."""
+  axes.set(xlabel='updates', ylabel='loss', xscale='symlog', title='loss on the way')
+  low, high = float(result.surface.min()), float(result.surface.max())
+  losses = result.train_loss.values
+  seen = losses[np.isfinite(losses)]
+  # A method that leaves the box downhill would hide all others.
+  axes.set_ylim(max(seen.min(), low - 0.2 * (high - low)) - 0.02 * (high - low), min(seen.max(), high))

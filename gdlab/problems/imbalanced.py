@@ -1,0 +1,72 @@
+"""Digits of very unequal frequency, as classes are in natural data."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax import nnx
+
+from gdlab.errors import InputError, check_count, shown
+from gdlab.problems.checks import nonnegative
+from gdlab.problems.images import digits
+from gdlab.types import Array, Problem, State
+
+NUM_CLASSES = 10
+
+
+def imbalanced_digits(
+  model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None,
+  exponent: float = 1.0,
+  *,
+  order: Sequence[int] = tuple(range(NUM_CLASSES)),
+  seed: int = 0,
+) -> Problem:
+  r"""The digits of `digits` with heavy-tailed class frequencies in training, and the test set as it was.
+
+  Of the class of rank r = 1, ..., 10 the training set has $\max(1, \mathrm{round}(n r^{-s}))$ images, n being the
+  size of the smallest class before: at s = 0 all are equally frequent, at s = 1 the law is Zipf's, as of words.
+  Images are drawn without replacement and keep their order. Test accuracy is then nearly the mean over classes;
+  `gdlab.problems.imbalanced.class_accuracy` is a probe for that of each.
+
+  Args:
+    model: as for `digits`.
+    exponent: s >= 0.
+    order: the digits from the most to the least frequent, each once.
+    seed: >= 0, of which images are kept.
+
+  Raises:
+    InputError: an argument out of range; `model` as for `digits`.
+
+  Source: F. Kunstner, A. Milligan, R. Yadav, M. Schmidt and A. Bietti, "Heavy-tailed class imbalance and why Adam
+  outperforms gradient descent on language models", NeurIPS 2024.
+  """
+  exponent = nonnegative('exponent', exponent)
+  rng = np.random.default_rng(check_count('seed', seed, minimum=0))
+  if sorted(order) != list(range(NUM_CLASSES)):
+    raise InputError(f'order must hold each of 0, ..., 9 once, got {shown(order)}')
+  problem = digits(model)
+  labels = np.asarray(problem.train.targets)
+  largest = np.bincount(labels, minlength=NUM_CLASSES).min()
+  kept = []
+  for rank, digit in enumerate(order, 1):
+    count = max(1, round(largest / rank**exponent))
+    kept.append(rng.choice(np.flatnonzero(labels == digit), size=count, replace=False))
+  indices = np.sort(np.concatenate(kept))
+  return dataclasses.replace(
+    problem, name='imbalanced digits', train=jax.tree.map(lambda leaf: leaf[indices], problem.train)
+  )
+
+
+def class_accuracy(problem: Problem, state: State) -> Array:
+  """Accuracy on the test images of each digit, float[10]: a probe for `gdlab.run`.
+
+  Args:
+    problem: a problem on digits with a test set and the metric 'accuracy'.
+    state: the run's state.
+  """
+  hits = problem.metrics(state.params, state.model_state, problem.test)['accuracy']
+  of_class = jax.nn.one_hot(problem.test.targets, NUM_CLASSES, dtype=hits.dtype)
+  return hits @ of_class / jnp.sum(of_class, axis=0)

@@ -1,0 +1,106 @@
+"""From a function of the parameters to a Problem: the same f for every example, and a start that is chosen."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdlab.errors import InputError, check_real
+from gdlab.problems.analytic import FixedInit, PointwiseLoss, PointwiseMetrics
+from gdlab.problems.checks import as_array, default_float
+from gdlab.types import Array, Key, Known, Problem, PyTree
+
+Value = Callable[[Array], Array]  # f: float[d] -> float[]
+
+
+@dataclasses.dataclass(frozen=True)
+class SameForAll:
+  """Per-example losses that are all f(params), computed once."""
+
+  value: Value
+
+  def __call__(self, params: Array, examples: PyTree) -> Array:
+    """Returns float[B]."""
+    return jnp.broadcast_to(self.value(params), jax.tree.leaves(examples)[0].shape[:1])
+
+
+@dataclasses.dataclass(frozen=True)
+class ScatteredInit:
+  """Parameters from N(point, scale^2), independent; no model state."""
+
+  point: tuple[float, ...]
+  scale: float
+
+  def __call__(self, key: Key) -> tuple[Array, PyTree]:
+    """Draws `(params, ())`."""
+    point = jnp.asarray(self.point, default_float())
+    return point + self.scale * jax.random.normal(key, point.shape), ()
+
+
+def landscape(
+  name: str, value: Value, known: Known, *, start: Any, initial_scale: float | None = None
+) -> Problem:
+  """A problem of one example whose loss is f itself.
+
+  Args:
+    name: what reports call it.
+    value: f, float[d] -> float[]; hashable, equal when its constants are, so that equal problems compile once.
+    known: what is known of f; `known.box` is float[d, 2].
+    start: the initial point, finite float[d].
+    initial_scale: > 0: starts from N(start, initial_scale^2), drawn with the run's init stream; None: from start.
+
+  Raises:
+    InputError: `start` or `initial_scale` out of range or of the wrong shape.
+  """
+  size = len(known.box)
+  given = np.asarray(as_array('start', start))
+  if given.shape != (size,) or given.dtype.kind == 'b':
+    raise InputError(f'start must be {size} numbers, one per parameter, got {start!r}')
+  point = tuple(given.astype(default_float()).tolist())
+  if initial_scale is not None:
+    initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
+  losses = SameForAll(value)
+  return Problem(
+    init=FixedInit(point) if initial_scale is None else ScatteredInit(point, initial_scale),
+    loss=PointwiseLoss(losses),
+    metrics=PointwiseMetrics((('loss', losses),)),
+    name=name,
+    train=jnp.zeros(1, default_float()),
+    known=known,
+  )
+
+
+def cube(size: int, low: float, high: float) -> np.ndarray:
+  """The box [low, high]^size, float[size, 2]."""
+  return np.tile([low, high], (size, 1)).astype(np.float64)
+
+
+def value_fn(problem: Problem) -> Callable[[PyTree], Array]:
+  """The function that is minimised: the mean training loss, in evaluation mode, of the parameters alone.
+
+  For gradients, Hessians and pictures. It holds the training data as constants: inside a program that is
+  compiled often, pass the problem as an argument and call this there.
+
+  Example:
+    >>> import jax
+    >>> from gdlab.problems import landscapes
+    >>> value = landscapes.value_fn(landscapes.booth())
+    >>> jax.hessian(value)(jax.numpy.zeros(2)).tolist()
+    [[10.0, 8.0], [8.0, 10.0]]
+
+  Args:
+    problem: any problem whose model has no state.
+
+  Returns:
+    `(params) -> float[]`.
+  """
+  return functools.partial(_mean_loss, problem)
+
+
+def _mean_loss(problem: Problem, params: PyTree) -> Array:
+  # The metric and not the loss: it needs no key, so that it is exact where losses are noisy.
+  return jnp.mean(problem.metrics(params, (), problem.train)['loss'])

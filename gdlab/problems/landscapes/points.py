@@ -1,0 +1,82 @@
+"""Tables of stationary points: from constants, or as the product of what is known of each coordinate."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gdlab.types import StationaryPoints
+
+MOST_POINTS = 3000  # that are listed; products with more are not
+
+
+class Profile(NamedTuple):
+  """The stationary points of one coordinate's term in a sum over coordinates, ascending."""
+
+  locations: np.ndarray
+  values: np.ndarray
+  curvatures: np.ndarray
+  basins: np.ndarray
+
+
+def profile(locations: Any, values: Any, curvatures: Any) -> Profile:
+  """All stationary points of a function of one variable.
+
+  Gradient flow leads to a minimum from everywhere between its two neighbours; what has curvature 0 is taken for
+  no minimum.
+  """
+  places, curves = np.asarray(locations, np.float64), np.asarray(curvatures, np.float64)
+  gaps = np.concatenate([[np.inf], np.diff(places), [np.inf]])
+  basins = np.where(curves > 0, np.minimum(gaps[:-1], gaps[1:]), 0.0)
+  return Profile(places, np.asarray(values, np.float64), curves, basins)
+
+
+def polished(locations: Any, slope: Any, curvature: Any) -> np.ndarray:
+  """Roots of a function of one variable to rounding, by Newton's method from approximate ones."""
+  places = np.asarray(locations, np.float64)
+  for _ in range(8):
+    places = places - slope(places) / curvature(places)
+  return places
+
+
+def listed(
+  params: Any, values: Any, eigenvalues: Any, basin: Any, *, complete: bool = True
+) -> StationaryPoints:
+  """The points in the order of their index, then of their value: the lowest minimum comes first."""
+  eigenvalues = np.sort(np.asarray(eigenvalues, np.float64), axis=-1)
+  values = np.asarray(values, np.float64)
+  index = (eigenvalues < 0).sum(axis=-1)
+  order = np.lexsort((values, index))
+  places, radii = np.asarray(params, np.float64), np.asarray(basin, np.float64)
+  return StationaryPoints(
+    places[order], values[order], eigenvalues[order], index[order], radii[order], np.bool_(complete)
+  )
+
+
+def tabled(rows: Sequence[Sequence[float]], *, complete: bool = True) -> StationaryPoints:
+  """The points of a table with a row (x, y, value, two eigenvalues, basin) for each."""
+  table = np.asarray(rows, np.float64)
+  return listed(table[:, :2], table[:, 2], table[:, 3:5], table[:, 5], complete=complete)
+
+
+def product(profiles: Sequence[Profile]) -> StationaryPoints:
+  """The stationary points of a sum of functions of one coordinate each: all combinations of theirs.
+
+  If these are more than MOST_POINTS, the lowest point alone is listed.
+  """
+  complete = math.prod(len(one.locations) for one in profiles) <= MOST_POINTS
+  if not complete:
+    profiles = [Profile(*(part[[one.values.argmin()]] for part in one)) for one in profiles]
+  grid = np.indices([len(one.locations) for one in profiles]).reshape(len(profiles), -1)
+
+  def combined(field: str) -> np.ndarray:
+    return np.stack([getattr(one, field)[rows] for one, rows in zip(profiles, grid)], axis=-1)
+
+  return listed(
+    combined('locations'),
+    combined('values').sum(axis=-1),
+    combined('curvatures'),
+    combined('basins').min(axis=-1),
+    complete=complete,
+  )

@@ -1,0 +1,54 @@
+"""What the matrix problems share: matrices of chosen spectrum and lists of points, in NumPy float64 on the host."""
+
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from gdlab.errors import InputError, check_count
+from gdlab.types import StationaryPoints
+
+MOST_POINTS = 4096  # stationary points listed at most
+
+
+def spectrum(name: str, value: Any, *, positive: bool = False) -> np.ndarray:
+  """Returns finite numbers, float64[d], in descending order; raises InputError if they are not such."""
+  # Not as_array, which rounds to JAX's default float.
+  numbers = np.asarray(value, np.float64)
+  if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
+    raise InputError(f'{name} must be one or more finite numbers in one dimension, got {value!r}')
+  if positive and (numbers <= 0).any():
+    raise InputError(f'{name} must be > 0, got {value!r}')
+  return np.sort(numbers)[::-1]
+
+
+def basis(rotation: int | None, size: int) -> np.ndarray:
+  """An orthogonal matrix [size, size], its columns the basis: random by that seed, or the identity."""
+  if rotation is None:
+    return np.eye(size)
+  seed = check_count('rotation', rotation, minimum=0)
+  return np.linalg.qr(np.random.default_rng(seed).standard_normal((size, size)))[0]
+
+
+def subsets(size: int, members: Iterable[int]) -> tuple[list[tuple[int, ...]], bool]:
+  """Subsets of range(size), by their numbers of members: (the first MOST_POINTS of them, whether all)."""
+  every = itertools.chain.from_iterable(itertools.combinations(range(size), number) for number in members)
+  found = list(itertools.islice(every, MOST_POINTS + 1))
+  return found[:MOST_POINTS], len(found) <= MOST_POINTS
+
+
+def stationary_points(
+  params: list[Any], values: Any, eigenvalues: Any, *, complete: bool
+) -> StationaryPoints:
+  """The list, from each point's params, value and Hessian eigenvalues in any order; no basin is stated."""
+  ordered = np.sort(np.asarray(eigenvalues, np.float64), axis=1)
+  return StationaryPoints(
+    params=jax.tree.map(lambda *leaves: np.stack(leaves), *params),
+    values=np.asarray(values, np.float64),
+    eigenvalues=ordered,
+    index=(ordered < 0).sum(axis=1),
+    basin=np.zeros(len(ordered)),
+    complete=np.bool_(complete),
+  )

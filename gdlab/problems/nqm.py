@@ -1,0 +1,112 @@
+"""The noisy quadratic model: what batch size, momentum and preconditioning do to the number of steps."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from gdlab.errors import InputError, check_count, check_real
+from gdlab.problems.analytic import FixedInit, NormalInit, PointwiseLoss, PointwiseMetrics
+from gdlab.problems.checks import as_array, default_float
+from gdlab.problems.noise import state_dependent, with_noise
+from gdlab.types import Array, Known, Problem, StationaryPoints
+
+
+@dataclasses.dataclass(frozen=True)
+class CurvatureDeviation:
+  """The standard deviation of the gradient noise, sqrt(h_i)."""
+
+  exponent: float
+
+  def __call__(self, params: Array) -> Array:
+    """Returns float[d]."""
+    return jnp.sqrt(_curvatures(params, self.exponent))
+
+
+@dataclasses.dataclass(frozen=True)
+class PowerBowl:
+  """Half the sum of h_i x_i^2, the same for every example."""
+
+  exponent: float
+
+  def __call__(self, params: Array, examples: Array) -> Array:
+    """Returns float[B], equal numbers."""
+    value = jnp.sum(_curvatures(params, self.exponent) * params**2) / 2
+    return jnp.broadcast_to(value, examples.shape)
+
+
+def noisy_quadratic_model(
+  dimension: int = 100,
+  *,
+  exponent: float = 1.0,
+  num_examples: int = 1024,
+  start: Any = None,
+  initial_scale: float = 1.0,
+) -> Problem:
+  r"""A quadratic with a power law for a spectrum, and gradient noise of covariance equal to its Hessian.
+
+  $f(x) = \frac12\sum_{i=1}^d h_i x_i^2$, $h_i = i^{-q}$, and the gradient of one example is $h_i x_i + \xi_i$
+  with independent $\xi_i \sim N(0, h_i)$, drawn afresh, so that with B examples the variance is $h_i/B$; see
+  `gdlab.problems.noise.with_noise`. The paper has q = 1, $d = 10^4$ and $\mathbb E x_i^2 = 1$ at the start,
+  and counts the steps to f = 0.01. Known: minimiser 0, value 0, L = 1, $\mu = d^{-q}$.
+
+  No array is larger than the batch's noise, [B, d].
+
+  Example:
+    >>> problem = noisy_quadratic_model(1000)
+    >>> float(problem.known.strong_convexity)
+    0.001
+
+  Args:
+    dimension: d >= 1.
+    exponent: q >= 0; the condition is d^q.
+    num_examples: N >= 1, all equal; batches drawn without replacement are of at most N.
+    start: initial point, float[d]; None draws it from N(0, initial_scale^2) with the run's init stream.
+    initial_scale: > 0.
+
+  Raises:
+    InputError: an argument out of range or of the wrong shape.
+
+  Source: Zhang et al. 2019, Which Algorithmic Choices Matter at Which Batch Sizes?, arXiv 1907.04164.
+  """
+  dimension = check_count('dimension', dimension)
+  num_examples = check_count('num_examples', num_examples)
+  initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
+  if float(check_real('exponent', exponent)) < 0:
+    raise InputError(f'exponent must be a real number >= 0, got {exponent!r}')
+  if start is not None:
+    start = np.asarray(as_array('start', start))
+    if start.shape != (dimension,):
+      raise InputError(f'start must have shape ({dimension},), one number per dimension, got {start.shape}')
+  bowl = PowerBowl(float(exponent))
+  curvatures = np.arange(1.0, dimension + 1) ** -bowl.exponent
+  origin = np.zeros(dimension)
+  problem = Problem(
+    init=NormalInit((dimension,), initial_scale) if start is None else FixedInit(tuple(start.tolist())),
+    loss=PointwiseLoss(bowl),
+    metrics=PointwiseMetrics((('loss', bowl),)),
+    name='noisy quadratic model',
+    train=jnp.zeros(1, default_float()),
+    known=Known(
+      params=origin,
+      value=np.float64(0),
+      smoothness=curvatures[0],
+      strong_convexity=curvatures[-1],
+      stationary_points=StationaryPoints(
+        params=origin[None],
+        values=np.zeros(1),
+        eigenvalues=curvatures[None, ::-1].copy(),
+        index=np.zeros(1, int),
+        basin=np.full(1, np.inf),
+        complete=np.bool_(True),
+      ),
+    ),
+  )
+  noise = state_dependent(CurvatureDeviation(bowl.exponent))
+  return dataclasses.replace(with_noise(problem, noise, num_examples=num_examples), name=problem.name)
+
+
+def _curvatures(params: Array, exponent: float) -> Array:
+  """h_i, computed and not stored: as data they would be repeated for every example."""
+  return jnp.arange(1, params.shape[0] + 1, dtype=params.dtype) ** -exponent

@@ -1,0 +1,71 @@
+"""Initial points that are arrays of any shape, or tuples of them: chosen, or drawn from a normal law."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdlab.errors import InputError, check_real
+from gdlab.problems.analytic import NormalInit
+from gdlab.problems.checks import as_array, default_float
+from gdlab.types import Array, Key, PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedArrays:
+  """One array, or a tuple of arrays, whatever the key; no model state."""
+
+  arrays: tuple[Any, ...]  # nested tuples of floats
+  several: bool
+
+  def __call__(self, key: Key) -> tuple[PyTree, PyTree]:
+    """Returns `(params, ())`."""
+    arrays = tuple(jnp.asarray(array, default_float()) for array in self.arrays)
+    return arrays if self.several else arrays[0], ()
+
+
+@dataclasses.dataclass(frozen=True)
+class NormalArrays:
+  """A tuple of arrays of independent N(0, scale^2); no model state."""
+
+  shapes: tuple[tuple[int, ...], ...]
+  scale: float
+
+  def __call__(self, key: Key) -> tuple[tuple[Array, ...], PyTree]:
+    """Draws `(params, ())`."""
+    keys = jax.random.split(key, len(self.shapes))
+    return tuple(self.scale * jax.random.normal(k, shape) for k, shape in zip(keys, self.shapes)), ()
+
+
+def array_start(start: Any, initial_scale: float, shape: tuple[int, ...]) -> FixedArrays | NormalInit:
+  """The initial array: `start` if there is one, else independent N(0, initial_scale^2)."""
+  initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
+  if start is None:
+    return NormalInit(shape, initial_scale)
+  return FixedArrays((_as_tuples('start', start, shape),), several=False)
+
+
+def arrays_start(
+  start: Any, initial_scale: float, shapes: tuple[tuple[int, ...], ...]
+) -> FixedArrays | NormalArrays:
+  """The same for a tuple of arrays."""
+  initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
+  if start is None:
+    return NormalArrays(shapes, initial_scale)
+  if not isinstance(start, (tuple, list)) or len(start) != len(shapes):
+    raise InputError(f'start must be a tuple of {len(shapes)} arrays of shapes {shapes}')
+  arrays = (_as_tuples(f'start[{i}]', array, shape) for i, (array, shape) in enumerate(zip(start, shapes)))
+  return FixedArrays(tuple(arrays), several=True)
+
+
+def _as_tuples(name: str, value: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
+  array = np.asarray(as_array(name, value))
+  if array.shape != shape:
+    raise InputError(f'{name} must have shape {shape}, got {array.shape}')
+  return _nested(array.tolist())
+
+
+def _nested(part: Any) -> Any:
+  return tuple(map(_nested, part)) if isinstance(part, list) else part

@@ -1,0 +1,177 @@
+"""Predicting the next character of a text: the file, its vocabulary, and windows of it as examples."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+
+from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.problems.language_models import Transformer
+from gdlab.problems.linen import from_linen
+from gdlab.types import Array, Examples, Problem
+
+SHAKESPEARE_SHA256 = '86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed'
+
+
+def character_lm(
+  model: Callable[[int], nn.Module] = Transformer,
+  path: str | os.PathLike[str] | None = None,
+  *,
+  context: int = 64,
+  stride: int | None = None,
+  test_fraction: float = 0.1,
+) -> Problem:
+  r"""Predicting each character of a text from those before it.
+
+  An example is a window of the text: inputs int32[N, T], the ids of T successive characters, and targets
+  int32[N, T], of the characters that follow each. $\ell_i(\theta) = -\frac1T \sum_t \log p_\theta(y_{it} \mid
+  x_{i1} \ldots x_{it})$, in nats per character; the metric 'accuracy' is the share of positions where the likeliest
+  character is the right one. The end of the text is held out as test set, in windows that do not overlap.
+  Ids number the characters of the whole text in order of their code points, see `vocabulary`.
+
+  Example:
+    >>> problem = character_lm(context=32)
+    >>> problem.train.inputs.shape[1], decode(problem.train.inputs[0], vocabulary(read_text()))[:16]
+    (32, 'There is an old ')
+
+  Args:
+    model: `(vocabulary_size) -> Linen module` from ids [B, T] to logits [B, T, V]: the class
+      `gdlab.problems.Transformer` or `GRU`, `functools.partial(Transformer, width=32)`, or a function.
+    path: a text file in UTF-8; None for an excerpt of some 20,000 characters that comes with gdlab.
+    context: T >= 1.
+    stride: how many characters one training window begins after the other, >= 1; by default T, so that windows do
+      not overlap.
+    test_fraction: share of the text that is held out, in [0, 1); at 0 there is no test set.
+
+  Raises:
+    InputError: the file cannot be read or is not UTF-8; one of its two parts is shorter than a window; an argument
+      out of range; `model` makes no Linen module or one with too few outputs.
+  """
+  return _problem(model, read_text(path), context, stride, test_fraction, 'character model')
+
+
+def shakespeare(
+  model: Callable[[int], nn.Module] = Transformer,
+  data_dir: str | os.PathLike[str] | None = None,
+  *,
+  context: int = 64,
+  stride: int | None = None,
+  test_fraction: float = 0.1,
+) -> Problem:
+  """`character_lm` on Tiny Shakespeare: 1,115,394 characters of English plays, 65 different ones.
+
+  The file `input.txt` is taken from `data_dir` if given, else from the folder `tinyshakespeare` in $GDLAB_DATA, and
+  checked by its SHA-256. It is not downloaded.
+
+  Args:
+    model: as for `character_lm`.
+    data_dir: a folder with the file.
+    context: as for `character_lm`.
+    stride: as for `character_lm`.
+    test_fraction: as for `character_lm`; at 0.1 the last tenth is held out, as is customary.
+
+  Raises:
+    InputError: the file is missing or another one; else as for `character_lm`.
+
+  Source: A. Karpathy, char-rnn, 2015.
+  """
+  data = os.environ.get('GDLAB_DATA')
+  if data_dir is None and not data:
+    raise InputError(
+      'Tiny Shakespeare: give the folder of its input.txt as data_dir, or put it into a folder tinyshakespeare and '
+      'set GDLAB_DATA to the folder that holds it'
+    )
+  path = Path(data or '', 'tinyshakespeare', 'input.txt') if data_dir is None else Path(data_dir, 'input.txt')
+  text = read_text(path)
+  if (found := hashlib.sha256(text.encode()).hexdigest()) != SHAKESPEARE_SHA256:
+    raise InputError(f'{path}: expected a text with SHA-256 {SHAKESPEARE_SHA256}, found {found}')
+  return _problem(model, text, context, stride, test_fraction, 'shakespeare')
+
+
+def read_text(path: str | os.PathLike[str] | None = None) -> str:
+  """The text of a UTF-8 file, line ends as they are; of None, the excerpt that comes with gdlab.
+
+  Raises:
+    InputError: the file cannot be read or is not UTF-8.
+  """
+  if path is None:
+    return resources.files('gdlab.problems').joinpath('data', 'descent.txt').read_text(encoding='utf-8')
+  try:
+    return Path(path).read_bytes().decode('utf-8')
+  except OSError as error:
+    raise InputError(f'{path}: expected a readable text file, found {error.strerror}') from None
+  except UnicodeDecodeError as error:
+    raise InputError(f'{path}: expected a text in UTF-8, found {error}') from None
+
+
+def vocabulary(text: str) -> str:
+  """The different characters of a text in order of their code points; a character's id is its place here."""
+  return ''.join(sorted(set(text)))
+
+
+def encode(text: str, characters: str) -> np.ndarray:
+  """The ids of a text, int32[len(text)].
+
+  Raises:
+    InputError: the text has a character that is not among `characters`.
+  """
+  ids = {character: place for place, character in enumerate(characters)}
+  if strange := set(text) - set(ids):
+    raise InputError(f'text must consist of the given characters, got {min(strange)!r}')
+  return np.array([ids[character] for character in text], np.int32)
+
+
+def decode(ids: Array | np.ndarray, characters: str) -> str:
+  """The text of ids int[T]."""
+  return ''.join(characters[i] for i in np.asarray(ids).tolist())
+
+
+def windows(ids: np.ndarray, context: int, stride: int) -> Examples:
+  """All windows of `context` ids that have a successor, one every `stride` ids; targets are one further on."""
+  starts = np.arange(0, len(ids) - context, stride)[:, None] + np.arange(context)
+  return Examples(ids[starts], ids[starts + 1])
+
+
+def _problem(
+  model: Callable[[int], nn.Module],
+  text: str,
+  context: int,
+  stride: int | None,
+  test_fraction: float,
+  name: str,
+) -> Problem:
+  context = check_count('context', context)
+  stride = context if stride is None else check_count('stride', stride)
+  if not float(check_real('test_fraction', test_fraction, below=1.0)) >= 0:
+    raise InputError(f'test_fraction must be a real number in [0, 1), got {shown(test_fraction)}')
+  if isinstance(model, nn.Module) or not callable(model):
+    raise InputError(f'model must be a function (vocabulary_size) -> flax.linen.Module, got {shown(model)}')
+  characters = vocabulary(text)
+  cut = len(text) - round(test_fraction * len(text))
+  parts = [text[:cut], text[cut:]] if test_fraction else [text]
+  for part in parts:
+    if len(part) <= context:
+      raise InputError(
+        f'context must be less than the length of the training and of the test text, {[*map(len, parts)]}, '
+        f'got {context}'
+      )
+  ids = [encode(part, characters) for part in parts]
+  module = model(len(characters))
+  train, *test = (windows(part, context, step) for part, step in zip(ids, (stride, context)))
+  return from_linen(
+    module, train, _loss, test=test[0] if test else None, metrics={'accuracy': _hits}, name=name
+  )
+
+
+def _loss(logits: Array, ids: Array) -> Array:
+  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, ids), axis=-1)
+
+
+def _hits(logits: Array, ids: Array) -> Array:
+  return jnp.mean(jnp.argmax(logits, axis=-1) == ids, axis=-1, dtype=logits.dtype)

@@ -1,0 +1,260 @@
+r"""The noisy quadratic model: its expected loss after any number of steps, by any of the linear methods.
+
+The model is diagonal: loss $\frac12 \sum_i h_i E[x_i^2]$, per-example gradient noise of variance $c_i$ in direction
+i, $E[x_{0,i}^2] = e_i$. After T steps at a constant rate with batches of B
+
+$$L(T, B) = P(T) + V(T) / B:$$
+
+what is left of the start, and what the noise has put in, both sums of closed forms over the directions.
+
+Source: Zhang et al. 2019, Which algorithmic choices matter at which batch sizes?, arXiv 1907.04164.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gdlab.errors import InputError, check_count
+from gdlab.theory.descent import largest_stable_rate
+from gdlab.theory.inputs import (
+  momentum_factor,
+  nonnegative,
+  per_direction,
+  positive,
+  positive_number,
+  spectrum,
+)
+from gdlab.theory.linear import (
+  Floats,
+  System,
+  average_system,
+  momentum_system,
+  power,
+  powers,
+  stationary,
+)
+
+
+class NoisyQuadratic(NamedTuple):
+  """A noisy quadratic model, one number for each of d directions; see `noisy_quadratic`."""
+
+  weights: Floats  # float[d], h in the loss
+  curvatures: Floats  # float[d], of the directions that descent sees; the weights unless preconditioned
+  noise: Floats  # float[d], variance of the gradient noise of one example, as descent sees it
+  initial: Floats  # float[d], E[x_0^2]
+
+
+class Phase(NamedTuple):
+  """A stretch of steps at one learning rate and batch size."""
+
+  learning_rate: float
+  num_steps: int
+  batch_size: int
+
+
+def noisy_quadratic(eigenvalues: Any, *, noise: Any = None, initial: Any = 1.0) -> NoisyQuadratic:
+  """A noisy quadratic model; by default its noise is the one of Zhang et al., of covariance H.
+
+  Example:
+    >>> model = noisy_quadratic(1 / np.arange(1, 10_001))
+    >>> float(expected_loss(model, 0, learning_rate=0.1, batch_size=1))
+    4.8938
+
+  Args:
+    eigenvalues: h, float[d] > 0. Zhang et al.: 1/i for i = 1 ... 10,000.
+    noise: variance >= 0 of one example's gradient, for all directions or each, float[d]; None is h.
+    initial: E[x_0^2] >= 0, for all directions or each, float[d].
+
+  Raises:
+    InputError: an argument out of range or of the wrong shape.
+  """
+  h = spectrum('eigenvalues', eigenvalues)
+  variance = h if noise is None else per_direction('noise', noise, h.size)
+  return NoisyQuadratic(h, h, variance, per_direction('initial', initial, h.size))
+
+
+def preconditioned(model: NoisyQuadratic, power: float) -> NoisyQuadratic:
+  r"""The model as descent preconditioned by $H^{-p}$ sees it.
+
+  $x \leftarrow x - \alpha H^{-p} g$: curvatures $h^{1-p}$, noise of variance $c\,h^{-2p}$, the same loss.
+
+  Args:
+    model: the model.
+    power: p >= 0; 0 changes nothing, 1 is Newton's method.
+
+  Raises:
+    InputError: if p is not a real number >= 0.
+
+  Source: Zhang et al. 2019, section 3.
+  """
+  scale = model.weights ** -float(nonnegative('power', power))
+  return model._replace(curvatures=model.curvatures * scale, noise=model.noise * scale**2)
+
+
+class Method(NamedTuple):
+  """Which linear method descends: its momentum, or the average that is looked at."""
+
+  momentum: float
+  nesterov: bool
+  averaging: float
+
+  def system(self, model: NoisyQuadratic, learning_rate: float) -> System:
+    """The recursion along every direction."""
+    if self.averaging > 0:
+      return average_system(model.curvatures, learning_rate, self.averaging)
+    return momentum_system(model.curvatures, learning_rate, momentum=self.momentum, nesterov=self.nesterov)
+
+  @property
+  def start(self) -> Floats:
+    """The state at the start for x = 1: momentum 0, or an average that is x itself."""
+    return np.array([1.0, 1.0 if self.averaging > 0 else 0.0])
+
+  @property
+  def output(self) -> int:
+    """Which state the loss is of: the iterate, or its average."""
+    return 1 if self.averaging > 0 else 0
+
+  def stable(self, model: NoisyQuadratic, learning_rate: float) -> bool:
+    """Whether the loss stays bounded."""
+    largest = float(model.curvatures.max())
+    return learning_rate < largest_stable_rate(largest, momentum=self.momentum, nesterov=self.nesterov)
+
+
+def method(momentum: float, nesterov: bool, averaging: float) -> Method:
+  """The method of these settings; raises InputError if they are out of range."""
+  beta, rho = momentum_factor(momentum), momentum_factor(averaging, 'averaging')
+  if beta > 0 and rho > 0:
+    raise InputError(
+      f'averaging must be 0 with momentum={beta} (the closed forms hold one of them), got {rho}'
+    )
+  return Method(beta, nesterov, rho)
+
+
+class Curve:
+  """P(T) and V(T) of one method at one rate, remembered for every T that was asked for."""
+
+  def __init__(self, model: NoisyQuadratic, learning_rate: float, descent: Method):
+    """Prepares the closed forms."""
+    system = descent.system(model, learning_rate)
+    self._powers = powers(system)
+    self._start, self._output = descent.start, descent.output
+    self._stationary = _stationary(system, learning_rate)
+    self._bias = model.weights / 2 * model.initial
+    self._noise = model.weights / 2 * model.noise
+    self._steady = self._falls_steadily()
+    self._known: dict[int, tuple[float, float, float]] = {}
+
+  def __call__(self, steps: int) -> tuple[float, float, float]:
+    """(P, the part of P that never rises with T, V) after `steps` steps."""
+    if steps not in self._known:
+      first, second = power(self._powers, steps, self._output)
+      moment, out = self._stationary, self._output
+      left = (first * self._start[0] + second * self._start[1]) ** 2 * self._bias
+      forgotten = (
+        first**2 * moment[:, 0, 0] + 2 * first * second * moment[:, 0, 1] + second**2 * moment[:, 1, 1]
+      )
+      added = self._noise * (moment[:, out, out] - forgotten)
+      self._known[steps] = (float(left.sum()), float(left @ self._steady), float(added.sum()))
+    return self._known[steps]
+
+  def _falls_steadily(self) -> Floats:
+    """Which directions fall at every step, float[d] of 0 and 1.
+
+    With real roots >= 0 the falls d_T of the output obey the same recursion; once d_1 >= z_2 d_0 >= 0 with z_2 the
+    smaller root, d_{T+1}/d_T stays >= z_2.
+    """
+    found, weights = self._powers, []
+    for steps in range(3):
+      first, second = power(found, steps, self._output)
+      weights.append(first * self._start[0] + second * self._start[1])
+    falls = weights[0] - weights[1], weights[1] - weights[2]
+    larger = np.exp(found.log_modulus)
+    smaller = np.where(larger > 0, found.det / np.where(larger > 0, larger, 1), 0)
+    real = (found.angle == 0) & ~found.negative & ~found.opposite
+    return (real & (falls[0] >= 0) & (falls[1] >= smaller * falls[0])).astype(float)
+
+
+def expected_loss(
+  model: NoisyQuadratic,
+  steps: Any,
+  *,
+  learning_rate: float,
+  batch_size: Any,
+  momentum: float = 0.0,
+  nesterov: bool = False,
+  averaging: float = 0.0,
+) -> Floats:
+  r"""The expected loss after T steps at a constant rate, in closed form.
+
+  Args:
+    model: see `noisy_quadratic`.
+    steps: T >= 0, a whole number or an array of them.
+    learning_rate: alpha > 0.
+    batch_size: B > 0, a number or an array that broadcasts against `steps`.
+    momentum: beta in [0, 1), Optax's convention.
+    nesterov: Nesterov's momentum instead of heavy ball.
+    averaging: rho in [0, 1) of the exponential moving average $y' = \rho y + (1 - \rho) x'$, $y_0 = x_0$, whose
+      loss it then is; not together with momentum.
+
+  Returns:
+    float[...], the shape of `steps` and `batch_size` together.
+
+  Raises:
+    InputError: an argument out of range.
+  """
+  curve = Curve(model, positive_number('learning_rate', learning_rate), method(momentum, nesterov, averaging))
+  counts, sizes = np.broadcast_arrays(np.asarray(steps), positive('batch_size', batch_size))
+  if counts.dtype.kind not in 'iu' or (counts < 0).any():
+    raise InputError(f'steps must be whole numbers >= 0, got {steps!r}')
+  parts = np.array([curve(int(count)) for count in counts.ravel()]).reshape(*counts.shape, 3)
+  return parts[..., 0] + parts[..., 2] / sizes
+
+
+def phased_loss(
+  model: NoisyQuadratic,
+  phases: Sequence[Phase],
+  *,
+  momentum: float = 0.0,
+  nesterov: bool = False,
+  averaging: float = 0.0,
+) -> Floats:
+  r"""The expected loss at the end of every phase of a schedule of rates and batch sizes, in closed form.
+
+  Within a phase $S_T = S + A^T (S_0 - S) A^{T\top}$, S the phase's stationary moment; so a phase costs the same
+  however long it is, and a phase of one step makes any schedule.
+
+  Args:
+    model: see `noisy_quadratic`.
+    phases: one Phase after another.
+    momentum: as for `expected_loss`; it is carried over from phase to phase.
+    nesterov: as for `expected_loss`.
+    averaging: as for `expected_loss`; carried over too.
+
+  Returns:
+    float[len(phases)].
+
+  Raises:
+    InputError: an argument out of range.
+  """
+  descent = method(momentum, nesterov, averaging)
+  moment = model.initial[:, None, None] * np.outer(descent.start, descent.start)
+  losses = []
+  for phase in phases:
+    rate = positive_number('learning_rate', phase.learning_rate)
+    check_count('num_steps', phase.num_steps, minimum=0)
+    size = positive_number('batch_size', phase.batch_size)
+    system = descent.system(model, rate)
+    limit = _stationary(system, rate) * (model.noise / size)[:, None, None]
+    found = powers(system)
+    matrix = np.stack([np.stack(power(found, phase.num_steps, row), axis=-1) for row in range(2)], axis=-2)
+    moment = limit + matrix @ (moment - limit) @ np.swapaxes(matrix, -1, -2)
+    losses.append(model.weights @ moment[:, descent.output, descent.output] / 2)
+  return np.array(losses)
+
+
+def _stationary(system: System, learning_rate: float) -> Floats:
+  found = stationary(system)
+  if not np.isfinite(found).all():
+    raise InputError(f'learning_rate must not lie on the very border of stability, got {learning_rate}')
+  return found

@@ -1,0 +1,154 @@
+"""Steps that the noisy quadratic model takes to a target loss, for batch sizes and learning rates.
+
+The loss P(T) + V(T)/B need not fall all the time: V never falls, P may swing under momentum. So the first crossing
+is bracketed by a lower bound over an interval, the steadily falling part of P at its end plus V/B at its start,
+and intervals are halved until the bound excludes a crossing or one step is left: no dip is missed.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gdlab.errors import InputError
+from gdlab.theory.inputs import positive, positive_number
+from gdlab.theory.linear import Floats
+from gdlab.theory.nqm import Curve, Method, NoisyQuadratic, method
+
+# Beyond this a rate counts as never: the fall from one step to the next drowns in rounding long before.
+_LONGEST = 2**48
+
+
+class Fastest(NamedTuple):
+  """The best constant rate for every batch size; steps are inf and the rate NaN where no rate reaches the target."""
+
+  steps: Floats  # float[...], whole numbers
+  learning_rate: Floats  # float[...]
+
+
+def steps_to_target(
+  model: NoisyQuadratic,
+  batch_sizes: Any,
+  learning_rates: Any,
+  *,
+  target: float = 0.01,
+  momentum: float = 0.0,
+  nesterov: bool = False,
+  averaging: float = 0.0,
+) -> Floats:
+  """The number of steps after which the expected loss is first at or below a target, at constant rates.
+
+  Args:
+    model: see `noisy_quadratic`.
+    batch_sizes: float[K] > 0.
+    learning_rates: float[R] > 0.
+    target: of the expected loss, > 0.
+    momentum: as for `expected_loss`.
+    nesterov: as for `expected_loss`.
+    averaging: as for `expected_loss`.
+
+  Returns:
+    float[K, R], whole numbers; inf where the target is never reached and for all rates that are not stable.
+
+  Raises:
+    InputError: an argument out of range.
+  """
+  search = _Search(model, batch_sizes, learning_rates, target, method(momentum, nesterov, averaging))
+  return np.array(
+    [[search.first(size, number, _LONGEST) for number in range(search.rates.size)] for size in search.sizes]
+  )
+
+
+def fastest(
+  model: NoisyQuadratic,
+  batch_sizes: Any,
+  learning_rates: Any,
+  *,
+  target: float = 0.01,
+  momentum: float = 0.0,
+  nesterov: bool = False,
+  averaging: float = 0.0,
+) -> Fastest:
+  """The best of a grid of constant rates for every batch size: the least over rates of `steps_to_target`.
+
+  Faster than that minimum of the whole table: a rate is followed no further than the best one found. Among equals
+  the smallest rate counts.
+
+  Args:
+    model: see `noisy_quadratic`.
+    batch_sizes: float[K] > 0.
+    learning_rates: float[R] > 0.
+    target: of the expected loss, > 0.
+    momentum: as for `expected_loss`.
+    nesterov: as for `expected_loss`.
+    averaging: as for `expected_loss`.
+
+  Returns:
+    Fastest, arrays float[K].
+
+  Raises:
+    InputError: an argument out of range.
+  """
+  search = _Search(model, batch_sizes, learning_rates, target, method(momentum, nesterov, averaging))
+  steps, chosen = [], []
+  guess = 0
+  for size in search.sizes:
+    best, place = math.inf, None
+    # Nearest to the last batch size's best first, so that the others need not be followed far.
+    for number in sorted(range(search.rates.size), key=lambda number: abs(number - guess)):
+      found = search.first(size, number, int(min(best, _LONGEST)))
+      if found < best or (found == best and place is not None and search.rates[number] < search.rates[place]):
+        best, place = found, number
+    steps.append(best)
+    chosen.append(math.nan if place is None else search.rates[place])
+    guess = guess if place is None else place
+  return Fastest(np.array(steps), np.array(chosen))
+
+
+class _Search:
+  """First crossings of one model by one method; curves are shared by all batch sizes."""
+
+  def __init__(
+    self, model: NoisyQuadratic, batch_sizes: Any, learning_rates: Any, target: float, descent: Method
+  ):
+    self.sizes, self.rates = _row('batch_sizes', batch_sizes), _row('learning_rates', learning_rates)
+    self._target = positive_number('target', target)
+    self._curves = [
+      Curve(model, float(rate), descent) if descent.stable(model, float(rate)) else None
+      for rate in self.rates
+    ]
+
+  def first(self, size: float, number: int, longest: int) -> float:
+    """The first step at or below the target up to `longest`, inf if there is none."""
+    curve = self._curves[number]
+    if curve is None:
+      return math.inf
+    if curve(0)[0] <= self._target:
+      return 0
+    low, high = 0, min(1, longest)
+    while low < high:
+      found = self._within(curve, size, low, high)
+      if found is not None:
+        return found
+      if curve(high)[2] / size > self._target:
+        return math.inf  # V never falls
+      low, high = high, min(2 * high, longest)
+    return math.inf
+
+  def _within(self, curve: Curve, size: float, low: int, high: int) -> int | None:
+    """The first crossing in (low, high]."""
+    if curve(high)[1] + curve(low)[2] / size > self._target:
+      return None
+    if high - low == 1:
+      left, _, added = curve(high)
+      return high if left + added / size <= self._target else None
+    middle = (low + high) // 2
+    found = self._within(curve, size, low, middle)
+    return self._within(curve, size, middle, high) if found is None else found
+
+
+def _row(name: str, value: Any) -> Floats:
+  array = positive(name, value)
+  if array.ndim != 1 or array.size == 0:
+    raise InputError(f'{name} must have shape [K] with K >= 1, got {array.shape}')
+  return array

@@ -1,0 +1,172 @@
+r"""Where noisy descent at a constant rate on a quadratic ends up: its stationary second moments."""
+
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from gdlab.errors import InputError, check_count
+from gdlab.theory.descent import largest_stable_rate
+from gdlab.theory.inputs import momentum_factor, per_direction, positive_number, spectrum, symmetric
+from gdlab.theory.linear import Floats, momentum_system, stationary
+from gdlab.theory.moments import Moments, advance, batch_sizes_of_epoch, outer
+
+
+def stationary_moments(
+  eigenvalues: Any,
+  noise: Any,
+  *,
+  learning_rate: float,
+  batch_size: int = 1,
+  momentum: float = 0.0,
+  nesterov: bool = False,
+  num_examples: int | None = None,
+  drop_remainder: bool = False,
+) -> Moments:
+  r"""The stationary second moments of plain descent, heavy ball and Nesterov in closed form.
+
+  With replacement
+
+  $$E[x^2] = \frac{\alpha\sigma^2}{B h (2 - \alpha h)}, \qquad
+    \frac{\alpha\sigma^2}{B h}\,\frac{1 + \beta}{(1 - \beta)(2 + 2\beta - \alpha h)}, \qquad
+    \frac{\alpha\sigma^2}{B h}\,
+    \frac{(1 + \delta)((1+\beta)^2 + \beta^2) - 2\beta(1+\beta)\tau}
+         {(1 - \delta)(2 + 2\beta - (1 + 2\beta)\alpha h)}$$
+
+  for plain descent, heavy ball and Nesterov, with $\tau = (1+\beta)(1-\alpha h)$ and
+  $\delta = \beta(1 - \alpha h)$. Reshuffled, they are the moments at the ends of epochs, the fixed point of the map
+  over one epoch.
+
+  Args:
+    eigenvalues: h, float[d] > 0.
+    noise: sigma^2 >= 0, the variance of one example's gradient, for all directions or each, float[d].
+    learning_rate: alpha > 0 and below `largest_stable_rate`.
+    batch_size: B >= 1.
+    momentum: beta in [0, 1).
+    nesterov: Nesterov's momentum instead of heavy ball.
+    num_examples: N, for batches reshuffled every epoch; None for independent draws.
+    drop_remainder: as for `second_moments`.
+
+  Returns:
+    Moments with arrays float[d].
+
+  Raises:
+    InputError: an argument out of range, or a rate at which nothing is stationary.
+  """
+  h = spectrum('eigenvalues', eigenvalues)
+  variance = per_direction('noise', noise, h.size)
+  alpha = _stable('learning_rate', learning_rate, float(h.max()), momentum, nesterov)
+  check_count('batch_size', batch_size)
+  system = momentum_system(h, alpha, momentum=momentum, nesterov=nesterov)
+  if num_examples is None:
+    moment = stationary(system) * (variance / batch_size)[:, None, None]
+    return Moments(moment[:, 0, 0], moment[:, 0, 1], moment[:, 1, 1])
+
+  moment, response = np.zeros((h.size, 2, 2)), np.zeros((h.size, 2))
+  epoch = np.broadcast_to(np.eye(2), (h.size, 2, 2))
+  sizes = batch_sizes_of_epoch(num_examples, batch_size, drop_remainder)
+  for size in sizes:
+    moment, response = advance(system, moment, response, np.full(h.size, num_examples / size))
+    epoch = system.matrix @ epoch
+  added = moment - outer(response)
+  # S = M S M^T + Q, as linear equations for the four entries of S.
+  kronecker = np.einsum('dij,dkl->dikjl', epoch, epoch).reshape(h.size, 4, 4)
+  solved = np.linalg.solve(np.eye(4) - kronecker, added.reshape(h.size, 4, 1))[..., 0]
+  solved = solved * (variance / max(num_examples - 1, 1))[:, None]
+  return Moments(solved[:, 0], solved[:, 1], solved[:, 3])
+
+
+def stationary_covariance(
+  hessian: Any,
+  noise_covariance: Any,
+  *,
+  learning_rate: float,
+  batch_size: int = 1,
+  momentum: float = 0.0,
+  nesterov: bool = False,
+) -> Floats:
+  r"""The stationary covariance of x for a Hessian and a noise covariance that need not commute.
+
+  It is the upper left block of the solution of the discrete Lyapunov equation
+  $S = A S A^\top + \frac1B b \Sigma b^\top$ of the state (x, m); for plain descent
+  $S = (I - \alpha H) S (I - \alpha H) + \frac{\alpha^2}{B} \Sigma$.
+
+  Args:
+    hessian: H, float[d, d], symmetric, positive definite.
+    noise_covariance: Sigma, float[d, d], symmetric, of one example's gradient.
+    learning_rate: alpha > 0 and below `largest_stable_rate`.
+    batch_size: B >= 1.
+    momentum: beta in [0, 1).
+    nesterov: Nesterov's momentum instead of heavy ball.
+
+  Returns:
+    float[d, d].
+
+  Raises:
+    InputError: an argument out of range, or a rate at which nothing is stationary.
+  """
+  hessian, sigma = _matrices(hessian, noise_covariance)
+  size = len(hessian)
+  beta = momentum_factor(momentum)
+  alpha = _stable('learning_rate', learning_rate, np.linalg.eigvalsh(hessian)[-1], beta, nesterov)
+  check_count('batch_size', batch_size)
+  if beta == 0:
+    kept = np.eye(size) - alpha * hessian
+    return _symmetrised(scipy.linalg.solve_discrete_lyapunov(kept, alpha**2 / batch_size * sigma))
+  identity = np.eye(size)
+  of_gradient, of_momentum = (1 + beta, beta**2) if nesterov else (1.0, beta)
+  matrix = np.block(
+    [
+      [identity - alpha * of_gradient * hessian, -alpha * of_momentum * identity],
+      [hessian, beta * identity],
+    ]
+  )
+  noise = np.concatenate([-alpha * of_gradient * identity, identity])
+  solved = scipy.linalg.solve_discrete_lyapunov(matrix, noise @ (sigma / batch_size) @ noise.T)
+  return _symmetrised(solved[:size, :size])
+
+
+def small_rate_covariance(
+  hessian: Any, noise_covariance: Any, *, learning_rate: float, batch_size: int = 1, momentum: float = 0.0
+) -> Floats:
+  r"""The stationary covariance to first order in the rate, of $H S + S H = \frac{\alpha}{(1 - \beta) B} \Sigma$.
+
+  That is $\frac{\alpha}{2 (1 - \beta) B} \Sigma H^{-1}$ where H and Sigma commute. Heavy ball and Nesterov agree to
+  this order.
+
+  Args:
+    hessian: H, float[d, d], symmetric, positive definite.
+    noise_covariance: Sigma, float[d, d], symmetric, of one example's gradient.
+    learning_rate: alpha > 0.
+    batch_size: B >= 1.
+    momentum: beta in [0, 1).
+
+  Raises:
+    InputError: an argument out of range or of the wrong shape.
+
+  Source: Mandt, Hoffman and Blei 2017, arXiv 1704.04289, section 3.
+  """
+  hessian, sigma = _matrices(hessian, noise_covariance)
+  rate = positive_number('learning_rate', learning_rate) / (1 - momentum_factor(momentum))
+  check_count('batch_size', batch_size)
+  return _symmetrised(scipy.linalg.solve_continuous_lyapunov(hessian, rate / batch_size * sigma))
+
+
+def _matrices(hessian: Any, noise_covariance: Any) -> tuple[Floats, Floats]:
+  hessian = symmetric('hessian', hessian)
+  if np.linalg.eigvalsh(hessian)[0] <= 0:
+    raise InputError(
+      f'hessian must be positive definite, got least eigenvalue {np.linalg.eigvalsh(hessian)[0]}'
+    )
+  return hessian, symmetric('noise_covariance', noise_covariance, len(hessian))
+
+
+def _stable(name: str, value: Any, smoothness: float, momentum: float, nesterov: bool) -> float:
+  border = largest_stable_rate(smoothness, momentum=momentum, nesterov=nesterov)
+  if positive_number(name, value) >= border:
+    raise InputError(f'{name} must lie in (0, {border}), where descent is stable, got {value!r}')
+  return float(value)
+
+
+def _symmetrised(matrix: Floats) -> Floats:
+  return (matrix + matrix.T) / 2

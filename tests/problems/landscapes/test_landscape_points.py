@@ -1,0 +1,145 @@
+"""Each landscape's list of stationary points: they are such, they are all, and their basins are basins."""
+
+import jax
+import numpy as np
+from absl.testing import parameterized
+from landscape_cases import BY_NAME, COMPLETE, calculus, sample
+
+EPS = np.finfo(np.float64).eps
+SMALL = 1e-9  # a gradient's norm at which Newton's method counts as arrived
+
+
+def newton(case, points, longest, steps=80):
+  """Newton's method on the gradient, with steps of bounded length: drawn to stationary points of every index."""
+  _, gradient, hessian = calculus(case)
+  # Some run away to where f overflows: they are not looked at.
+  with np.errstate(all='ignore'):
+    for _ in range(steps):
+      slopes, curvatures = gradient(points), hessian(points)
+      # At a degenerate point the Hessian vanishes on the way: this keeps it solvable, and moves no root.
+      ridge = 1e-14 * np.abs(curvatures).max(axis=(1, 2), keepdims=True) + 1e-100
+      move = np.linalg.solve(curvatures + ridge * np.eye(points.shape[1]), slopes[..., None])[..., 0]
+      points = points - move * np.minimum(1, longest / (np.linalg.norm(move, axis=1) + 1e-300))[:, None]
+    return points, np.linalg.norm(gradient(points), axis=1)
+
+
+LOGARITHMS = np.linspace(-30, 12, 85)[:, None, None]
+
+
+def flow(case, points, longest, near, targets, steps=2000):
+  """Gradient flow, in steps of bounded length that are exact for the local quadratic; ends when all are near."""
+  _, gradient, hessian = calculus(case)
+  for _ in range(steps):
+    if (np.linalg.norm(points - targets, axis=1) <= near).all():
+      break
+    curvatures, vectors = np.linalg.eigh(hessian(points))
+    slopes = np.einsum('nij,ni->nj', vectors, gradient(points))
+    times = np.exp(LOGARITHMS)
+    # (1 - exp(-t h)) / h, kept from overflow where the curvature h is negative; such long steps are not taken.
+    safe = np.where(curvatures == 0, 1, curvatures)
+    factors = np.where(curvatures == 0, times, -np.expm1(np.minimum(-times * safe, 300)) / safe)
+    lengths = np.linalg.norm(factors * slopes, axis=-1)
+    chosen = (lengths <= longest).sum(axis=0).clip(1) - 1  # the lengths grow with the time
+    move = factors[chosen, np.arange(len(points))] * slopes
+    points = points - np.einsum('nij,nj->ni', vectors, move)
+  return points
+
+
+class StationaryPointsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enterContext(jax.enable_x64(True))
+
+  @parameterized.named_parameters(BY_NAME)
+  def test_are_as_stated(self, case):
+    known = case.build().known
+    points, size = known.stationary_points, len(known.box)
+    count = len(points.params)
+    self.assertEqual([leaf.dtype.kind for leaf in points], list('fffifb'))
+    self.assertEqual(
+      [leaf.shape for leaf in points], [(count, size), (count,), (count, size), (count,), (count,), ()]
+    )
+    if case.name == 'ackley':  # whose minimum is a cone
+      self.assertEqual((count, bool(points.complete)), (0, False))
+      return
+    value, gradient, hessian = calculus(case)
+    self.assertLessEqual(np.linalg.norm(gradient(points.params), axis=1).max(), 1e-10)
+    values = value(points.params)
+    np.testing.assert_allclose(points.values, values, rtol=1e-13, atol=1e-13)
+    eigenvalues = np.linalg.eigvalsh(hessian(points.params))
+    # A location known to a few eps moves an eigenvalue by that times the third derivative, below 10 L in all.
+    scale = np.abs(eigenvalues).max() * max(1, np.abs(points.params).max())
+    np.testing.assert_allclose(points.eigenvalues, eigenvalues, rtol=0, atol=100 * EPS * scale)
+    np.testing.assert_array_equal(points.index, (eigenvalues < -100 * EPS * scale).sum(axis=1))
+    self.assertTrue((points.basin[eigenvalues[:, 0] <= 100 * EPS * scale] == 0).all())
+    self.assertTrue((known.box[:, 0] <= points.params).all() and (points.params <= known.box[:, 1]).all())
+    self.assertEqual(np.lexsort((points.values, points.index)).tolist(), list(range(count)))
+
+  @parameterized.named_parameters(BY_NAME)
+  def test_the_minimum_is_the_lowest(self, case):
+    known = case.build().known
+    self.assertEqual(known.params is None, known.value is None)
+    # Unbounded below are the three saddles, unless confined.
+    self.assertEqual(known.params is None, 'saddle' in case.name and not case.arguments.get('confinement'))
+    if known.params is None:
+      return
+    value = calculus(case)[0]
+    np.testing.assert_allclose(value(known.params[None])[0], known.value, rtol=1e-14, atol=1e-15)
+    others = np.concatenate([value(sample(case, 3000, seed=3)), known.stationary_points.values])
+    self.assertGreaterEqual(others.min(), known.value - 1e-14 * max(1, abs(known.value)))
+
+  @parameterized.named_parameters(BY_NAME)
+  def test_curvature_bounds_hold_and_are_attained(self, case):
+    known = case.build().known
+    given = [known.smoothness, known.strong_convexity]
+    self.assertEqual(given != [None, None], bool(case.extremes))
+    if not case.extremes:
+      return
+    hessian = calculus(case)[2]
+    eigenvalues = np.linalg.eigvalsh(hessian(sample(case, 2000, seed=4)))
+    extreme = np.linalg.eigvalsh(hessian(np.asarray(case.extremes, np.float64)))
+    for bound, sign in ((known.smoothness, 1), (known.strong_convexity, -1)):
+      if bound is not None:
+        atol = 1e-12 * np.abs(extreme).max()
+        self.assertLessEqual((sign * eigenvalues).max(), sign * bound + atol)
+        np.testing.assert_allclose((sign * extreme).max(), sign * bound, rtol=1e-12)
+
+  @parameterized.named_parameters(COMPLETE)
+  def test_there_are_no_others_in_the_box(self, case):
+    known = case.build().known
+    listed, box = known.stationary_points, known.box
+    sides = np.diff(box, axis=1)[:, 0]
+    starts = sample(case, 2000 + 20 * len(listed.params), seed=5)
+    found, norms = newton(case, starts, 0.1 * sides.min())
+    arrived = (norms <= SMALL) & (box[:, 0] <= found).all(axis=1) & (found <= box[:, 1]).all(axis=1)
+    found = found[arrived]
+    gaps = np.linalg.norm(found[:, None] - listed.params[None], axis=2)
+    # The distance is at most |gradient| / |eigenvalue|; where one is 0, the gradient is of the third order at most.
+    tolerance = 2 * SMALL ** (1 / 3) if (listed.eigenvalues == 0).any() else 1e-6
+    self.assertLessEqual(gaps.min(axis=1).max(), tolerance)
+    self.assertLessEqual(gaps.min(axis=0).max(), tolerance)
+
+  @parameterized.named_parameters(BY_NAME)
+  def test_gradient_flow_from_a_basin_ends_in_its_minimum(self, case):
+    known = case.build().known
+    points, rng = known.stationary_points, np.random.default_rng(6)
+    minima = np.flatnonzero(points.basin > 0)
+    if not len(minima):
+      self.assertFalse((points.eigenvalues > 0).all(axis=1).any() and bool(points.complete))
+      return
+    minima = minima[np.linspace(0, len(minima) - 1, min(len(minima), 6)).astype(int)]
+    starts, targets = [], []
+    for row in minima:
+      directions = rng.normal(size=(24, len(known.box)))
+      radius = points.basin[row]
+      ball = points.params[row] + 0.99 * radius * directions / np.linalg.norm(
+        directions, axis=1, keepdims=True
+      )
+      starts.append(ball if np.isfinite(radius) else sample(case, 24, seed=7))
+      targets.append(np.broadcast_to(points.params[row], ball.shape))
+    starts, targets = np.concatenate(starts), np.concatenate(targets)
+    sides = np.diff(known.box, axis=1).min()
+    longest = min(points.basin[minima].min(), sides) / 50
+    near = longest / 10
+    ends = flow(case, starts, longest, near, targets)
+    self.assertLessEqual(np.linalg.norm(ends - targets, axis=1).max(), near)

@@ -1,0 +1,138 @@
+"""Matrix problems: derivatives by differences, listed points by dense linear algebra, others by search."""
+
+import functools
+
+import jax
+import matrix_truth
+import numpy as np
+from absl.testing import parameterized
+
+from gdlab.problems.matrices import (
+  deep_linear_network,
+  low_rank_factorization,
+  matrix_sensing,
+  orthogonal_tensor_decomposition,
+  phase_retrieval,
+  population_phase_retrieval,
+  spectra,
+)
+
+CASES = {
+  'rank_1': lambda: low_rank_factorization([3.0, 2.0, 1.0], 1),
+  'rank_2': lambda: low_rank_factorization([1.0, 4.0, 2.5, 0.5], 2, rotation=0),
+  'rank_3_of_indefinite': lambda: low_rank_factorization([2.0, -1.0, 0.5, 0.0], 3, rotation=1),
+  'equal_eigenvalues': lambda: low_rank_factorization([2.0, 2.0, 1.0], 2),
+  'sensing': lambda: matrix_sensing([2.0, 1.0], dimension=4, num_measurements=60),
+  'sensing_with_more_columns': lambda: matrix_sensing([2.0], dimension=3, num_measurements=40, rank=2),
+  'tensor': lambda: orthogonal_tensor_decomposition([1.0, 2.0, 1.5], rotation=0),
+  'tensor_with_penalty': lambda: orthogonal_tensor_decomposition([1.0, 1.0], penalty=1.25),
+  'phase': lambda: phase_retrieval([1.0, -2.0, 0.5], num_measurements=40),
+  'phase_with_few_measurements': lambda: phase_retrieval([1.0, -2.0, 0.5], num_measurements=2),
+  'population_phase': lambda: population_phase_retrieval([1.0, -2.0, 0.5, 0.1]),
+  'population_phase_1d': lambda: population_phase_retrieval([1.5]),
+  'two_layers': lambda: deep_linear_network([2.0, 1.0, 0.5], rotation=0),
+  'two_wide_layers': lambda: deep_linear_network([2.0, 1.0], width=3, num_inputs=4, rotation=0),
+  'two_narrow_layers': lambda: deep_linear_network([2.0, 1.0, 0.5], width=1, num_outputs=4),
+  'three_layers': lambda: deep_linear_network([2.0, 1.0], depth=3, rotation=1),
+  'four_layers': lambda: deep_linear_network([3.0, 1.0], depth=4, width=3, num_inputs=3, rotation=2),
+  'singular_target': lambda: deep_linear_network([1.5, 0.0], depth=3, num_outputs=3),
+}
+
+
+@functools.cache
+def case(name):
+  return matrix_truth.dense(CASES[name]())
+
+
+class MatrixProblemsTest(parameterized.TestCase):
+  def setUp(self):
+    super().setUp()
+    self.enterContext(jax.enable_x64(True))
+
+  @parameterized.parameters(*CASES)
+  def test_derivatives(self, name):
+    matrix_truth.check_derivatives(case(name))
+
+  @parameterized.parameters(*CASES)
+  def test_stationary_points(self, name):
+    matrix_truth.check_points(case(name))
+    matrix_truth.check_known(case(name))
+
+  @parameterized.parameters(
+    ('rank_1', 60, 1.0),
+    ('rank_2', 100, 1.0),
+    ('equal_eigenvalues', 60, 1.0),
+    ('tensor', 150, 1.0),
+    ('tensor_with_penalty', 60, 1.0),
+    ('population_phase', 60, 1.0),
+    ('two_layers', 100, 0.5),
+  )
+  def test_a_search_finds_no_others(self, name, starts, scale):
+    matrix_truth.check_complete(case(name), starts=starts, scale=scale)
+
+  def test_completeness_is_claimed_where_it_holds(self):
+    claims = {name: bool(case(name).problem.known.stationary_points.complete) for name in CASES}
+    claimed = {name for name, claim in claims.items() if claim}
+    self.assertEqual(
+      claimed,
+      {
+        'rank_1', 'rank_2', 'rank_3_of_indefinite', 'equal_eigenvalues', 'tensor', 'tensor_with_penalty',
+        'population_phase', 'population_phase_1d', 'two_layers',
+      },
+    )  # fmt: skip
+
+  def test_numbers_of_points(self):
+    points = lambda problem: problem.known.stationary_points
+    self.assertLen(points(low_rank_factorization(range(1, 6), 2)).values, 10 + 5 + 1)
+    self.assertLen(points(orthogonal_tensor_decomposition([1.0] * 4)).values, 16)
+    many = points(low_rank_factorization(np.arange(1.0, 20.0), 5))
+    self.assertLen(many.values, spectra.MOST_POINTS)
+    self.assertFalse(many.complete)
+    # The minimum leaves out 1 ... 14.
+    self.assertEqual(many.values[0], sum(i**2 for i in range(1, 15)) / 2)
+    tensor = orthogonal_tensor_decomposition(np.linspace(1, 2, 13))
+    self.assertFalse(points(tensor).complete)
+    self.assertEqual(tensor.known.value, points(tensor).values.min())
+
+  def test_low_rank_loss_is_that_of_the_matrices(self):
+    problem = low_rank_factorization([1.0, 4.0, 2.5], 2, rotation=3)
+    matrix = np.asarray(problem.train[0])
+    np.testing.assert_allclose(np.linalg.eigvalsh(matrix), [1.0, 2.5, 4.0], rtol=1e-13)
+    factor = np.random.default_rng(0).normal(size=(3, 2))
+    expected = np.linalg.norm(factor @ factor.T - matrix) ** 2 / 2
+    np.testing.assert_allclose(problem.metrics(factor, (), problem.train)['loss'], [expected], rtol=1e-13)
+
+  def test_tensor_loss_is_that_of_the_tensor(self):
+    problem = orthogonal_tensor_decomposition([1.0, 2.0, 1.5], rotation=0, penalty=3.0)
+    weights, components, _ = (np.asarray(leaf[0]) for leaf in problem.train)
+    tensor = np.einsum('i,ai,bi,ci,di->abcd', weights, *[components] * 4)
+    u = np.random.default_rng(1).normal(size=3)
+    expected = -np.einsum('abcd,a,b,c,d', tensor, u, u, u, u) / 4 + 3 / 4 * (u @ u - 1) ** 2
+    np.testing.assert_allclose(problem.metrics(u, (), problem.train)['loss'], [expected], rtol=1e-12)
+
+  def test_sensing_has_the_population_of_the_factorization(self):
+    count = 20_000
+    problem = matrix_sensing([2.0, 1.0], dimension=3, num_measurements=count)
+    factor = np.random.default_rng(0).normal(size=(3, 2))
+    solution = problem.known.params
+    expected = np.linalg.norm(factor @ factor.T - solution @ solution.T) ** 2 / 2
+    losses = np.asarray(problem.metrics(factor, (), problem.train)['loss'])
+    # Three standard errors of a mean; <A, X> is N(0, |X|^2), so that the losses are expected * chi^2.
+    self.assertLess(abs(losses.mean() - expected), 3 * expected * np.sqrt(2 / count))
+    self.assertLess(abs(np.asarray(problem.train.matrices).mean()), 3 / np.sqrt(9 * count))
+
+  def test_phase_retrieval_has_its_population(self):
+    count, signal = 20_000, np.array([1.0, -0.5, 0.2])
+    sample = phase_retrieval(signal, num_measurements=count)
+    population = population_phase_retrieval(signal)
+    x = np.array([0.3, 0.8, -0.4])
+    losses = np.asarray(sample.metrics(x, (), sample.train)['loss'])
+    expected = float(population.metrics(x, (), population.train)['loss'][0])
+    self.assertLess(abs(losses.mean() - expected), 3 * losses.std() / np.sqrt(count))
+
+  def test_deep_index_zero_saddles_are_no_minima(self):
+    problem = deep_linear_network([2.0, 1.0], depth=3)
+    step = np.concatenate([np.eye(2).ravel()] * 3)
+    origin, near = matrix_truth.dense(problem).value(np.outer([0, 0.01], step))
+    # W = t I in every layer: f = ((2 - t^3)^2 + (1 - t^3)^2) / 2 falls by 3 t^3.
+    self.assertAlmostEqual(float(origin - near), 3e-6, delta=1e-11)
