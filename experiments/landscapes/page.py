@@ -44,7 +44,9 @@ def _section(name: str, result: xr.Dataset) -> Section:
     counts = [
       f'{kinds.count(kind)} {_several(kind, kinds.count(kind))}' for kind in figures.KINDS if kind in kinds
     ]
-    complete = 'all there are in the box, up to symmetry' if bool(result.complete) else 'not claimed to be all'
+    complete = (
+      'all there are in the box, up to symmetry' if bool(result.complete) else 'not claimed to be all'
+    )
     text.append(f'Known: {", ".join(counts)}; {complete}.')
   text += [_where(result, kinds)]
   return Section(

@@ -128,10 +128,12 @@ def _drawing(problem: gdlab.Problem) -> xr.Dataset:
   grid = jnp.asarray(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2), jnp.result_type(float))
   surface = np.asarray(jax.jit(jax.vmap(value))(grid)).reshape(GRID, GRID)
   drawing = xr.Dataset({'surface': (('y', 'x'), surface)}, {'x': x, 'y': y})
-  if (points := problem.known.stationary_points) is None:
+  points = problem.known.stationary_points
+  if points is None or not len(points.values):
     return drawing
-  rows = len(points.values)
-  leaves = [np.asarray(leaf, np.float64).reshape(rows, -1) for leaf in jax.tree.leaves(points.params)]
+  leaves = [
+    np.asarray(leaf, np.float64).reshape(len(points.values), -1) for leaf in jax.tree.leaves(points.params)
+  ]
   return drawing.assign(
     point=(('number', 'parameter'), np.concatenate(leaves, 1)),
     value=('number', np.asarray(points.values)),
