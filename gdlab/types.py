@@ -46,11 +46,14 @@ class Sampler(NamedTuple):
     init: `(key, num_examples) -> state`. Raises InputError if the sampler does not fit `num_examples`.
     sample: `(state) -> (Batch, state)`; jit-, vmap- and scan-compatible, with the same shapes at every step.
     updates_per_epoch: `(num_examples) -> int`, how many updates make one pass over the data.
+    update: `(state, batch, EstimateInfo) -> state`, what the sampler learns from the estimate on the batch that it
+      drew; None for samplers that do not learn.
   """
 
   init: Callable[[Key, int], PyTree]
   sample: Callable[[PyTree], tuple[Batch, PyTree]]
   updates_per_epoch: Callable[[int], int]
+  update: 'Callable[[PyTree, Batch, EstimateInfo], PyTree] | None' = None
 
 
 class Examples(NamedTuple):
@@ -158,11 +161,15 @@ class EstimateInfo(NamedTuple):
     loss: float[], the batch's estimate of the mean loss at the parameters before the update.
     model_state: the model's state after the forward pass (BatchNorm's statistics).
     gradient_evaluations: int32[], per-example gradients computed; padding is not counted.
+    losses: float[B], of each slot of the batch before the update, where the estimator knows them.
+    gradients: per-example gradients, leaves [B, ...], where the estimator computes them.
   """
 
   loss: Array
   model_state: PyTree
   gradient_evaluations: Array
+  losses: Array | None = None
+  gradients: PyTree = None
 
 
 class Estimator(NamedTuple):

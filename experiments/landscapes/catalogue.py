@@ -60,7 +60,7 @@ LANDSCAPES: dict[str, Entry] = {
     'Three ways down from a point where the Hessian vanishes.',
   ),
   'strict_saddle': Entry(
-    functools.partial(landscapes.strict_saddle, [1.0, -0.5], confinement=1.0, start=[1.5, 1e-3]),
+    functools.partial(landscapes.strict_saddle, [1.0, -0.5], confinement=1.0, start=[1.2, 1e-3]),
     'A saddle with a well on either side, started next to its ridge.',
   ),
   'degenerate_saddle': Entry(

@@ -9,6 +9,7 @@ from gdlab import plots
 
 KINDS = ('minimum', 'saddle', 'maximum', 'degenerate')
 MARKERS = {'minimum': 'o', 'saddle': 'X', 'maximum': '^', 'degenerate': 'D'}
+FEW = 40  # stationary points whose marks do not hide the contours
 FLAT = 1e-9  # eigenvalues this much smaller than the landscape's largest are zero
 
 
@@ -51,19 +52,25 @@ def landscape(result: xr.Dataset) -> Figure:
 
 def _mark(axes: Axes, result: xr.Dataset) -> None:
   found = np.array(kinds(result))
+  size = 46 if len(found) <= FEW else 10
   for kind in KINDS:
     if (found == kind).any():
       x, y = result.point.values[found == kind].T
       axes.scatter(
-        x, y, 46, 'white', marker=MARKERS[kind], edgecolors='black', linewidths=1.1, zorder=5, label=kind
+        x,
+        y,
+        size,
+        'white',
+        marker=MARKERS[kind],
+        edgecolors='black',
+        linewidths=size**0.5 / 6,
+        zorder=5,
+        label=kind,
       )
 
 
 def _scale(axes: Axes, result: xr.Dataset) -> None:
-  """Loss against updates on scales that show both a fast fall and a long wait."""
+  """From the lowest loss to the first: what rises above it on the way would flatten everything else."""
   axes.set(xlabel='updates', ylabel='loss', xscale='symlog', title='loss on the way')
-  low, high = float(result.surface.min()), float(result.surface.max())
-  losses = result.train_loss.values
-  seen = losses[np.isfinite(losses)]
-  # A method that leaves the box downhill would hide all others.
-  axes.set_ylim(max(seen.min(), low - 0.2 * (high - low)) - 0.02 * (high - low), min(seen.max(), high))
+  low, start = float(np.nanmin(result.train_loss)), float(result.train_loss[0, 0])
+  axes.set_ylim(low - 0.05 * (start - low), start + 0.1 * (start - low))

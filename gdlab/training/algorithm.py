@@ -12,6 +12,9 @@ from gdlab.objective import batch_loss, spread
 from gdlab.types import Algorithm, Array, Estimator, Info, Key, Problem, PyTree, Sampler, State, Streams
 
 
+_OPTIMIZER = 0x6F7074  # folds the optimizer's key apart from those of slices and examples
+
+
 def streams(key: Key) -> Streams:
   """The three independent random streams of a run, derived from its one key by `fold_in`."""
   return Streams(*(jax.random.fold_in(key, number) for number in range(len(Streams._fields))))
@@ -41,7 +44,8 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
   Args:
     sampler: which examples each update sees.
     optimizer: any Optax gradient transformation. It is given `value`, `grad` and `value_fn` (the loss on the
-      same batch) as extra arguments, so line searches and Polyak steps work.
+      same batch) as extra arguments, so line searches and Polyak steps work, and `key`, a fresh one for every
+      update from the run's noise stream, so that injected noise differs between runs.
     estimator: the gradient estimate; `gdlab.estimators.batch_mean()` by default.
 
   Returns:
@@ -82,17 +86,25 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
 
   def step(state: State, problem: Problem) -> tuple[State, Info]:
     key = jax.random.fold_in(state.key, state.step)
-    batch, sampler_state = sampler.sample(state.sampler)
-    batch = spread(batch)
+    drawn, sampler_state = sampler.sample(state.sampler)
+    batch = spread(drawn)
     gradient, estimator_state, estimated = estimator.estimate(
       state.estimator, problem, state.params, state.model_state, batch, key
     )
+    if sampler.update is not None:
+      sampler_state = sampler.update(sampler_state, drawn, estimated)
 
     def value_fn(params):
       return batch_loss(problem, params, state.model_state, batch, key)[0]
 
     updates, optimizer_state = transformation.update(
-      gradient, state.optimizer, state.params, value=estimated.loss, grad=gradient, value_fn=value_fn
+      gradient,
+      state.optimizer,
+      state.params,
+      value=estimated.loss,
+      grad=gradient,
+      value_fn=value_fn,
+      key=jax.random.fold_in(key, _OPTIMIZER),
     )
     params = optax.apply_updates(state.params, updates)
     info = Info(

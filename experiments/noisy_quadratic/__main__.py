@@ -1,0 +1,116 @@
+"""python -m experiments.noisy_quadratic --config=configs/noisy_quadratic.py --workdir=DIR."""
+
+import functools
+import pathlib
+import shlex
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+import gdlab
+from experiments import app
+from gdlab import plots, theory
+from gdlab.report import Section, Table, page
+from gdlab.training.progress import Progress
+
+SOURCE = 'Zhang et al. 2019, "Which algorithmic choices matter at which batch sizes?", arXiv 1907.04164'
+
+
+def cells(config) -> list[app.Cell]:
+  """One for every curve."""
+  model = theory.noisy_quadratic(1 / np.arange(1, config.dimension + 1))
+  curves: dict[str, tuple[theory.NoisyQuadratic, dict[str, float]]] = {'plain': (model, {})}
+  for power in config.powers:
+    curves[f'preconditioned_{round(100 * power)}'] = (theory.preconditioned(model, power), {})
+  curves['momentum'] = (model, {'momentum': config.momentum})
+  curves['averaged'] = (model, {'averaging': config.averaging})
+  return [
+    app.Cell(name, functools.partial(measure, config, model, options))
+    for name, (model, options) in curves.items()
+  ]
+
+
+def measure(
+  config, model: theory.NoisyQuadratic, options: Mapping[str, float], *, progress: Progress
+) -> xr.Dataset:
+  """Steps to the target at the best rate, by batch size."""
+  low, high = config.exponents
+  sizes = 2 ** np.arange(low, high + 1)
+  found = theory.fastest(
+    model, sizes, np.logspace(*config.rates, config.num_rates), target=config.target, **options
+  )
+  progress(1, 1)
+  return xr.Dataset(
+    {'steps': ('batch_size', found.steps), 'rate': ('batch_size', found.learning_rate)},
+    {'batch_size': sizes},
+    gdlab.provenance(),
+  )
+
+
+def finish(config, results: Mapping[str, xr.Dataset], workdir: pathlib.Path) -> None:
+  """Writes the page."""
+  title = 'Steps to a target against batch size: the noisy quadratic model'
+  lead = (
+    f'Expected loss of {config.dimension:,} directions of curvature 1/i with gradient noise of covariance H/B: how '
+    f'many steps until it is {config.target:g}, at the best of {config.num_rates} constant rates for every batch size. '
+    f'No simulation: closed forms of the second moments. Source: {SOURCE}.',
+    'Steps fall as 1/B while noise decides and stay where curvature does. Momentum helps at large batches only, a '
+    'preconditioner moves the bend to larger batches, an average of the iterates helps at small ones.',
+  )
+  section = Section('Steps to the target', (), plots.to_svg(figure(results)), '', table(results))
+  command = shlex.join(['python', '-m', 'experiments.noisy_quadratic', *sys.argv[1:]])
+  first = next(iter(results.values())).attrs
+  facts = Table(('fact', 'value'), [[name.replace('_', ' '), str(value)] for name, value in first.items()])
+  with app.replacing(workdir / 'report.html') as path:
+    path.write_text(
+      page(title, lead=lead, sections=[section], findings=(), facts=facts, command=command), encoding='utf-8'
+    )
+  print(f'Page: {workdir / "report.html"}')
+
+
+def label(name: str) -> str:
+  """What a curve is called."""
+  kind, _, power = name.partition('_')
+  return f'preconditioned, p = 0.{power}' if power else {'averaged': 'average of iterates'}.get(kind, kind)
+
+
+def figure(results: Mapping[str, xr.Dataset]) -> Figure:
+  """Steps against batch size, all curves, with 1/B for comparison."""
+  with plots.panels(1, width=6.4, height=4.6) as (drawn, (axes,)):
+    for number, (name, result) in enumerate(results.items()):
+      colour, marker = plots.COLOURS[number % len(plots.COLOURS)], plots.MARKERS[number % len(plots.MARKERS)]
+      axes.loglog(
+        result.batch_size, result.steps, color=colour, marker=marker, markersize=4, label=label(name)
+      )
+    plain = results['plain']
+    axes.loglog(
+      plain.batch_size,
+      plain.steps[0] * plain.batch_size[0] / plain.batch_size,
+      color='grey',
+      linestyle=':',
+      label='1/B',
+    )
+    lowest = min(float(result.steps.min()) for result in results.values())
+    axes.set(xlabel='batch size', ylabel='steps to the target', ylim=(lowest / 2, None))
+    axes.set_xscale('log', base=2)
+    axes.legend(fontsize=8)
+  return drawn
+
+
+def table(results: Mapping[str, xr.Dataset]) -> Table:
+  """Steps at every batch size."""
+  sizes = next(iter(results.values())).batch_size.values
+  return Table(
+    ('B', *map(label, results)),
+    [
+      [f'{size:,}', *(f'{float(result.steps[place]):,.0f}' for result in results.values())]
+      for place, size in enumerate(sizes)
+    ],
+  )
+
+
+if __name__ == '__main__':
+  app.main(cells, finish, 'configs/noisy_quadratic.py')
