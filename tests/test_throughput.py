@@ -114,8 +114,22 @@ def test_flops_are_those_that_xla_counts(widths):
   assert formula <= counted <= formula + 10 * sum(widths)
 
 
-def test_all_contenders_make_the_same_updates():
+def drawn_one_by_one(batch_size: int) -> gdlab.Sampler:
+  """`with_replacement` that draws for every update by itself, as the contenders without gdlab do."""
+
+  def sample(state):
+    key, step, count = state
+    indices = jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, count)
+    return gdlab.Batch(indices, jnp.full(batch_size, 1 / batch_size)), (key, step + 1, count)
+
+  return gdlab.Sampler(
+    lambda key, count: (key, jnp.int32(0), jnp.int32(count)), sample, lambda count: -(-count // batch_size)
+  )
+
+
+def test_all_contenders_make_the_same_updates(monkeypatch):
   # Two lanes, seeds 0 and 1: every way of training must end at the same parameters.
+  monkeypatch.setitem(runs.SAMPLERS, 'with replacement', drawn_one_by_one)
   variant = {'name': 'run', 'sampler': 'with replacement', 'num_lanes': 2, 'num_steps': 7}
   variant |= {'eval_every': 7, 'record_every': 7, 'lanes_at_once': 0}
   built, _ = runs.build({**WORK, 'variants': [variant, {**variant, 'name': 'bare', 'bare': True}]})

@@ -87,8 +87,7 @@ def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], A
     epoch, update = jnp.divmod(state.step, updates_per_epoch(num_examples))
     order = state.order
     if shuffles is not None:
-      epoch_key = jax.random.fold_in(state.key, epoch)
-      order = cond_any((update == 0) & shuffles(epoch), _permuted, order, epoch_key)
+      order = cond_any((update == 0) & shuffles(epoch), _permuted, order, state.key, epoch)
     slots = update * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
     # Padding repeats the last example: some valid index is needed, and its weight is 0.
     indices = order[jnp.minimum(slots, num_examples - 1)]
@@ -100,9 +99,9 @@ def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], A
   return Sampler(init, sample, updates_per_epoch)
 
 
-def _permuted(order: Array, key: Key) -> Array:
+def _permuted(order: Array, key: Key, epoch: Array) -> Array:
   # From the data's own order, not from the last epoch's, so that epoch e can be had without those before it.
-  return permutation(key, order.shape[0]).astype(order.dtype)
+  return permutation(jax.random.fold_in(key, epoch), order.shape[0]).astype(order.dtype)
 
 
 def permutation(key: Key, count: int) -> Array:

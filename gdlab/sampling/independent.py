@@ -5,8 +5,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdlab.branching import cond_any
 from gdlab.errors import InputError, check_count
 from gdlab.types import Array, Batch, Key, Sampler
+
+_DRAWN_TOGETHER = (
+  256  # draws; random numbers cost a small update as much as its arithmetic if made one by one
+)
 
 
 def check_batch_size(batch_size: int, num_examples: int) -> None:
@@ -49,11 +54,12 @@ def full_batch() -> Sampler:
 
 
 class WithReplacementState(NamedTuple):
-  """State of `with_replacement`: update t draws with fold_in(key, t)."""
+  """State of `with_replacement`: the draws of K updates are made together, the k-th with fold_in(key, k)."""
 
   key: Key
   step: Array  # int32[]
   num_examples: Array  # int32[]
+  drawn: Array  # int32[K, B], for this update and those around it
 
 
 def with_replacement(batch_size: int) -> Sampler:
@@ -72,15 +78,21 @@ def with_replacement(batch_size: int) -> Sampler:
     InputError: if `batch_size` is not a whole number >= 1; from `init`, if it is above N.
   """
   batch_size = check_count('batch_size', batch_size)
+  together = max(1, _DRAWN_TOGETHER // batch_size)
 
   def init(key: Key, num_examples: int) -> WithReplacementState:
     check_batch_size(batch_size, num_examples)
-    return WithReplacementState(key, jnp.zeros((), jnp.int32), jnp.asarray(num_examples, jnp.int32))
+    drawn = jnp.zeros((together, batch_size), jnp.int32)
+    return WithReplacementState(key, jnp.zeros((), jnp.int32), jnp.asarray(num_examples, jnp.int32), drawn)
 
   def sample(state: WithReplacementState) -> tuple[Batch, WithReplacementState]:
-    key = jax.random.fold_in(state.key, state.step)
-    indices = jax.random.randint(key, (batch_size,), 0, state.num_examples, jnp.int32)
-    batch = Batch(indices, equal_weights(batch_size))
-    return batch, state._replace(step=state.step + 1)
+    number, place = jnp.divmod(state.step, together)
+    drawn = cond_any(place == 0, _draws, state.drawn, state.key, number, state.num_examples)
+    batch = Batch(drawn[place], equal_weights(batch_size))
+    return batch, state._replace(step=state.step + 1, drawn=drawn)
 
   return Sampler(init, sample, updates_per_epoch=lambda num_examples: -(-num_examples // batch_size))
+
+
+def _draws(drawn: Array, key: Key, number: Array, num_examples: Array) -> Array:
+  return jax.random.randint(jax.random.fold_in(key, number), drawn.shape, 0, num_examples, drawn.dtype)
