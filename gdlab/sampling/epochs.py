@@ -87,7 +87,8 @@ def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], A
     epoch, update = jnp.divmod(state.step, updates_per_epoch(num_examples))
     order = state.order
     if shuffles is not None:
-      order = cond_any((update == 0) & shuffles(epoch), _permuted, order, state.key, epoch)
+      # A clone, for JAX's check of reuse takes what goes into the branch for used up; the fold itself is in there.
+      order = cond_any((update == 0) & shuffles(epoch), _permuted, order, jax.random.clone(state.key), epoch)
     slots = update * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
     # Padding repeats the last example: some valid index is needed, and its weight is 0.
     indices = order[jnp.minimum(slots, num_examples - 1)]

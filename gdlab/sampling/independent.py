@@ -87,7 +87,8 @@ def with_replacement(batch_size: int) -> Sampler:
 
   def sample(state: WithReplacementState) -> tuple[Batch, WithReplacementState]:
     number, place = jnp.divmod(state.step, together)
-    drawn = cond_any(place == 0, _draws, state.drawn, state.key, number, state.num_examples)
+    # A clone, for JAX's check of reuse takes what goes into the branch for used up; the fold itself is in there.
+    drawn = cond_any(place == 0, _draws, state.drawn, jax.random.clone(state.key), number, state.num_examples)
     batch = Batch(drawn[place], equal_weights(batch_size))
     return batch, state._replace(step=state.step + 1, drawn=drawn)
 
