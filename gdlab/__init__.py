@@ -6,7 +6,7 @@
 hyperparameters side by side and return an `xarray.Dataset`.
 """
 
-from gdlab import analysis, claims, estimators, problems, sampling, statistics, theory
+from gdlab import analysis, claims, estimators, problems, sampling, schedules, statistics, theory, transforms
 from gdlab.errors import InputError
 from gdlab.training import (
   DIVERGED,
@@ -31,6 +31,7 @@ from gdlab.training import (
 from gdlab.types import (
   Algorithm,
   Batch,
+  EstimateInfo,
   Estimator,
   Examples,
   Info,
@@ -50,6 +51,7 @@ __all__ = [
   'STOPPED',
   'Algorithm',
   'Batch',
+  'EstimateInfo',
   'Estimator',
   'Examples',
   'Halving',
@@ -76,10 +78,12 @@ __all__ = [
   'run',
   'sampling',
   'save',
+  'schedules',
   'statistics',
   'streams',
   'sweep',
   'theory',
+  'transforms',
   'use_all_cores',
   'use_compilation_cache',
 ]

@@ -60,8 +60,17 @@ def batch_loss(
   Returns:
     `(loss float[], model_state)`.
   """
+  loss, (_, model_state) = batch_losses(problem, params, model_state, batch, key)
+  return loss, model_state
+
+
+def batch_losses(
+  problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key
+) -> tuple[Array, tuple[Array, PyTree]]:
+  """`batch_loss` with the loss of every slot beside it, 0 on padding: `(loss float[], (float[B], model_state))`."""
   mask = batch.weights != 0
   examples = take(problem.train, real_indices(batch))
   losses, model_state = problem.loss(params, model_state, examples, mask, key)
   # where, not only the product: 0 * inf on a padding slot would be NaN.
-  return jnp.sum(jnp.where(mask, batch.weights * losses, 0)), model_state
+  loss = jnp.sum(jnp.where(mask, batch.weights * losses, 0))
+  return loss, (jnp.where(mask, losses, 0), model_state)

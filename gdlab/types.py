@@ -214,8 +214,12 @@ class Algorithm(NamedTuple):
     init: `(key_or_streams, problem, params=None) -> State`.
     step: `(state, problem) -> (State, Info)`.
     sampler: the sampler it was composed of (for epoch counts).
+    observe: `(state, metrics) -> State`, the state after an evaluation whose metrics it is told, name -> float[] as
+      `gdlab.evaluate` gives them. Leaves that learn nothing from it are the same objects, and so cost nothing. None
+      for methods that never listen.
   """
 
   init: Callable[..., State]
   step: Callable[[State, Problem], tuple[State, Info]]
   sampler: Sampler
+  observe: Callable[[State, Mapping[str, Array]], State] | None = None

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from gdlab.objective import batch_loss, take
+from gdlab.objective import batch_loss, batch_losses, take
 from gdlab.types import Batch, Problem
 
 
@@ -31,6 +31,17 @@ class BatchLossTest(parameterized.TestCase):
     # Some ten roundings of positive terms.
     np.testing.assert_allclose(loss, expected, rtol=20 * np.finfo(float).eps)
     self.assertEqual(int(model_state), 13)  # three real slots were unmasked
+
+  def test_the_losses_of_the_slots_are_a_by_product(self):
+    inputs = jnp.array([[1.0, 2.0], [jnp.inf, 3.0], [0.5, -1.0]])
+    problem, params = problem_of(squares, (inputs, jnp.array([1.0, 0.0, 2.0]))), jnp.array([1.5, 0.5])
+    batch = Batch(jnp.array([2, 1, 0, 2], jnp.int32), jnp.array([0.5, 0.0, -0.25, 0.5]))
+    found, (losses, model_state) = batch_losses(problem, params, jnp.int32(0), batch, jax.random.key(0))
+    # 0.25 - 2 and 2.5 - 1, squared: exact in float32.
+    np.testing.assert_array_equal(losses, [3.0625, 0, 2.25, 3.0625])
+    loss, same_state = batch_loss(problem, params, jnp.int32(0), batch, jax.random.key(0))
+    np.testing.assert_array_equal([found, loss], [2.5, 2.5])
+    self.assertEqual((model_state, same_state), (3, 3))
 
   @parameterized.named_parameters(
     ('infinite_loss', lambda inputs, params: jnp.where(inputs[:, 0] < 0, jnp.inf, inputs @ params)),

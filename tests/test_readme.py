@@ -1,9 +1,12 @@
-"""The README's Python examples run, in order and in one namespace, as a reader would paste them."""
+"""The Python examples of README and METHODS run, in order and in one namespace each, as a reader would paste them."""
 
 import re
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[1] / 'README.md'
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ('README.md', 'gdlab/METHODS.md')
 BLOCK = re.compile(r'^```python\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
 
@@ -19,10 +22,11 @@ def test_blocks_keep_their_line_numbers():
   ]
 
 
-def test_examples_run(tmp_path, monkeypatch):
-  blocks = python_blocks(README.read_text(encoding='utf-8'))
-  assert blocks, f'{README.name} has no python block'
+@pytest.mark.parametrize('name', PAGES)
+def test_examples_run(name, tmp_path, monkeypatch):
+  blocks = python_blocks((ROOT / name).read_text(encoding='utf-8'))
+  assert blocks, f'{name} has no python block'
   monkeypatch.chdir(tmp_path)  # What an example writes, it writes here.
   namespace = {'__name__': 'readme'}
   for block in blocks:
-    exec(compile(block, str(README), 'exec'), namespace)
+    exec(compile(block, name, 'exec'), namespace)

@@ -4,90 +4,108 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from gdlab.errors import InputError, check_count
-from gdlab.objective import batch_loss, real_indices
-from gdlab.types import Batch, EstimateInfo, Estimator
+from gdlab.errors import InputError, check_count, shown
+from gdlab.estimators.common import check_estimator, num_examples, split, widened
+from gdlab.objective import batch_losses
+from gdlab.types import EstimateInfo, Estimator
 
 
 class BatchMeanState(NamedTuple):
-  """State of the plain estimators: nothing is carried."""
+  """State of the estimators that carry nothing from update to update."""
+
+
+def no_state(problem, params) -> BatchMeanState:
+  """`Estimator.init` of the estimators that carry nothing."""
+  del problem, params
+  return BatchMeanState()
 
 
 def batch_mean() -> Estimator:
   r"""The gradient of the batch's loss, $\nabla_\theta \sum_i w_i \ell_i(\theta)$, in one pass.
 
-  Costs one gradient evaluation per example in the batch.
+  Costs one gradient evaluation per example in the batch. A gradient that is not finite is passed on.
 
   Returns:
     An Estimator.
   """
 
-  def init(problem, params) -> BatchMeanState:
-    del problem, params
-    return BatchMeanState()
-
   def estimate(state, problem, params, model_state, batch, key):
     def objective(params):
-      return batch_loss(problem, params, model_state, batch, key)
+      return batch_losses(problem, params, model_state, batch, key)
 
-    (loss, model_state), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-    evaluations = jnp.sum(batch.weights != 0, dtype=jnp.int32)
-    return gradient, state, EstimateInfo(loss, model_state, evaluations)
+    (loss, (losses, model_state)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+    return gradient, state, EstimateInfo(loss, model_state, num_examples(batch), losses)
 
-  return Estimator(init, estimate)
+  return Estimator(no_state, estimate)
 
 
-def microbatched(size: int) -> Estimator:
-  """The gradient of the batch's loss as a sum over slices of at most `size` examples, one after another.
+def microbatched(size: int, estimator: Estimator | None = None) -> Estimator:
+  """The estimate as a sum over slices of at most `size` examples, one after another.
 
-  Equal to `batch_mean()` to rounding, with the activations of `size` examples in memory instead of B. Models that
-  mix the examples of a batch see one slice at a time: BatchNorm normalises within the slice and updates its
-  statistics once per slice; Dropout draws a fresh mask for each slice.
+  With `batch_mean()`, the default, it is equal to that to rounding, with the activations of `size` examples in
+  memory instead of B. With `per_example_clipped` the same holds of the per-example gradients that it clips, and with
+  `sam(rho)` this is m-sharpness: every slice has a perturbation of its own (Foret et al. 2021, section 4.1).
+
+  Models that mix the examples of a batch see one slice at a time: BatchNorm normalises within the slice and
+  updates its statistics once per slice; Dropout draws a fresh mask for each slice.
 
   Args:
     size: examples per slice, a whole number in [1, B]. The last slice is padded where it does not divide B.
+    estimator: the estimate on a slice, one that carries no state; `batch_mean()` by default.
 
   Returns:
     An Estimator.
 
   Raises:
-    InputError: if `size` is not a whole number >= 1; from `estimate`, if it is above B.
+    InputError: if `size` is not a whole number >= 1 or `estimator` is none; from `init`, if it carries a state;
+      from `estimate`, if `size` is above B.
   """
   size = check_count('size', size)
-  whole = batch_mean()
+  inner = batch_mean() if estimator is None else check_estimator('estimator', estimator)
+
+  def init(problem, params):
+    state = inner.init(problem, params)
+    if jax.tree.leaves(state):
+      raise InputError(
+        f'estimator must carry no state from slice to slice, as batch_mean() and sam(0.05) do not, '
+        f'got one with {shown(type(state).__name__)}'
+      )
+    return state
 
   def estimate(state, problem, params, model_state, batch, key):
     batch_size = batch.indices.shape[0]
     if size > batch_size:
       raise InputError(f'size must be a whole number in [1, {batch_size}] (the batch size), got {size}')
-    slices = _split(batch, size)
+    slices = split(batch, size)
+
+    def on_slice(number, piece, model_state):
+      gradient, _, info = inner.estimate(
+        state, problem, params, model_state, piece, jax.random.fold_in(key, number)
+      )
+      return widened(gradient), info
 
     def accumulate(carry, numbered):
       number, piece = numbered
       total, loss, model_state, evaluations = carry
-      piece_key = jax.random.fold_in(key, number)
-      gradient, _, info = whole.estimate(state, problem, params, model_state, piece, piece_key)
+      gradient, info = on_slice(number, piece, model_state)
       total = jax.tree.map(jnp.add, total, gradient)
       carry = (total, loss + info.loss, info.model_state, evaluations + info.gradient_evaluations)
-      return carry, None
+      return carry, (info.losses, info.gradients)
 
-    loss_dtype = jax.eval_shape(lambda: batch_loss(problem, params, model_state, batch, key)[0]).dtype
-    start = (jax.tree.map(jnp.zeros_like, params), jnp.zeros((), loss_dtype), model_state, jnp.int32(0))
+    first = jax.tree.map(lambda leaf: leaf[0], slices)
+    _, shapes = jax.eval_shape(on_slice, 0, first, model_state)
+    start = (
+      jax.tree.map(jnp.zeros_like, widened(params)),
+      jnp.zeros((), shapes.loss.dtype),
+      model_state,
+      jnp.int32(0),
+    )
     numbers = jnp.arange(slices.indices.shape[0])
-    (gradient, loss, model_state, evaluations), _ = jax.lax.scan(accumulate, start, (numbers, slices))
-    return gradient, state, EstimateInfo(loss, model_state, evaluations)
+    (total, loss, model_state, evaluations), by_slot = jax.lax.scan(accumulate, start, (numbers, slices))
+    losses, gradients = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:batch_size], by_slot)
+    info = EstimateInfo(loss, model_state, evaluations, losses, gradients)
+    return optax.tree.cast_like(total, params), state, info
 
-  return Estimator(whole.init, estimate)
-
-
-def _split(batch: Batch, size: int) -> Batch:
-  """The batch cut into slices of `size` slots: leaves of shape [number of slices, size], padded with weight 0.
-
-  A slice can be padding alone, with no real example of its own to point at, so that is done here for all slices.
-  """
-  missing = -batch.indices.shape[0] % size
-  return Batch(
-    jnp.pad(real_indices(batch), (0, missing), mode='edge').reshape(-1, size),
-    jnp.pad(batch.weights, (0, missing)).reshape(-1, size),
-  )
+  return Estimator(init, estimate)

@@ -1,26 +1,60 @@
 """Samplers: which examples each update sees, and with what weights.
 
-| sampler | draws | epoch |
-|---|---|---|
-| `full_batch()` | all N | 1 update |
-| `single()` | 1, reshuffled every epoch | N updates |
-| `with_replacement(B)` | B independent | ceil(N/B) updates by convention |
-| `reshuffle(B)` | B, a fresh permutation every epoch | ceil(N/B) updates |
-| `shuffle_once(B)` | B, one permutation for all epochs | ceil(N/B) updates |
-| `sequential(B)` | B, in the data's order | ceil(N/B) updates |
+| sampler | draws | weights of real slots | epoch |
+|---|---|---|---|
+| `full_batch()` | all N | 1/N | 1 update |
+| `single()` | 1, reshuffled every epoch | 1 | N updates |
+| `with_replacement(B)` | B independent | 1/B | ceil(N/B) updates by convention |
+| `reshuffle(B)` | B, a fresh permutation every epoch | 1/B | ceil(N/B) updates |
+| `shuffle_once(B)` | B, one permutation for all epochs | 1/B | ceil(N/B) updates |
+| `sequential(B)` | B, in the data's order | 1/B | ceil(N/B) updates |
+| `batch_size_schedule(M, schedule)` | B_t, a fresh permutation every epoch | 1/B_t | at least ceil(N/M) updates |
+| `grab(B, like=params)` | B, in an order that balances gradients, learned | 1/B | ceil(N/B) updates |
+| `importance(B, p)` | B independent, i with probability p_i | 1/(N p_i B) | ceil(N/B) updates by convention |
+| `adaptive_importance(B, score)` | the same, p learned from a score | 1/(N p_i B) | ceil(N/B) updates by convention |
+| `stratified(B, labels)` | b_c of each class c | N_c/(N b_c) | ceil(N/B) updates by convention |
+| `poisson(q, M)` | each with probability q | 1/(N q) | ceil(1/q) updates by convention |
+| `stream(B)` | B of what has arrived, A at a time | 1/B | ceil(N/A) updates |
+
+Scores for `adaptive_importance`: `last_loss`, `gradient_norm`. A schedule for `batch_size_schedule`:
+`piecewise_sizes`. `grab` and `gradient_norm` need an estimator that computes per-example gradients.
 """
 
+from gdlab.sampling.arrivals import StreamState, stream
+from gdlab.sampling.balance import GrabState, grab
 from gdlab.sampling.epochs import EpochState, reshuffle, sequential, shuffle_once, single
+from gdlab.sampling.inclusion import PoissonState, poisson
 from gdlab.sampling.independent import FullBatchState, WithReplacementState, full_batch, with_replacement
+from gdlab.sampling.learned import AdaptiveImportanceState, adaptive_importance, gradient_norm, last_loss
+from gdlab.sampling.sizes import BatchSizeScheduleState, batch_size_schedule, piecewise_sizes
+from gdlab.sampling.strata import StratifiedState, stratified
+from gdlab.sampling.weighted import ImportanceState, importance
 
 __all__ = [
+  'AdaptiveImportanceState',
+  'BatchSizeScheduleState',
   'EpochState',
   'FullBatchState',
+  'GrabState',
+  'ImportanceState',
+  'PoissonState',
+  'StratifiedState',
+  'StreamState',
   'WithReplacementState',
+  'adaptive_importance',
+  'batch_size_schedule',
   'full_batch',
+  'grab',
+  'gradient_norm',
+  'importance',
+  'last_loss',
+  'piecewise_sizes',
+  'poisson',
   'reshuffle',
   'sequential',
   'shuffle_once',
   'single',
+  'stratified',
+  'stream',
   'with_replacement',
 ]

@@ -83,25 +83,39 @@ def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], A
     return EpochState(key, jnp.zeros((), jnp.int32), jnp.arange(num_examples, dtype=jnp.int32))
 
   def sample(state: EpochState) -> tuple[Batch, EpochState]:
-    num_examples = state.order.shape[0]
-    epoch, update = jnp.divmod(state.step, updates_per_epoch(num_examples))
+    epoch, update = jnp.divmod(state.step, updates_per_epoch(state.order.shape[0]))
     order = state.order
     if shuffles is not None:
       # A clone, for JAX's check of reuse takes what goes into the branch for used up; the fold itself is in there.
-      order = cond_any((update == 0) & shuffles(epoch), _permuted, order, jax.random.clone(state.key), epoch)
-    slots = update * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
-    # Padding repeats the last example: some valid index is needed, and its weight is 0.
-    indices = order[jnp.minimum(slots, num_examples - 1)]
-    last_batch_size = num_examples % batch_size or batch_size
-    full, last = equal_weights(batch_size), equal_weights(last_batch_size, batch_size)
-    weights = jnp.where(slots[-1] < num_examples, full, jnp.where(slots < num_examples, last, 0))
-    return Batch(indices, weights), EpochState(state.key, state.step + 1, order)
+      order = cond_any((update == 0) & shuffles(epoch), reordered, order, jax.random.clone(state.key), epoch)
+    return next_slice(order, update, batch_size), EpochState(state.key, state.step + 1, order)
 
   return Sampler(init, sample, updates_per_epoch)
 
 
-def _permuted(order: Array, key: Key, epoch: Array) -> Array:
-  # From the data's own order, not from the last epoch's, so that epoch e can be had without those before it.
+def next_slice(order: Array, update: Array, batch_size: int) -> Batch:
+  """The batch of the epoch's update number `update`, padded where the order ends.
+
+  Args:
+    order: int32[N].
+    update: int32[], in [0, ceil(N/B)).
+    batch_size: B.
+  """
+  num_examples = order.shape[0]
+  slots = update * batch_size + jnp.arange(batch_size, dtype=jnp.int32)
+  # Padding repeats the last example: some valid index is needed, and its weight is 0.
+  indices = order[jnp.minimum(slots, num_examples - 1)]
+  last_batch_size = num_examples % batch_size or batch_size
+  full, last = equal_weights(batch_size), equal_weights(last_batch_size, batch_size)
+  weights = jnp.where(slots[-1] < num_examples, full, jnp.where(slots < num_examples, last, 0))
+  return Batch(indices, weights)
+
+
+def reordered(order: Array, key: Key, epoch: Array) -> Array:
+  """The order of epoch number `epoch`, a uniform permutation of all examples, int32[N], whatever `order` was.
+
+  From the data's own order, not from the last epoch's, so that epoch e can be had without those before it.
+  """
   return permutation(jax.random.fold_in(key, epoch), order.shape[0]).astype(order.dtype)
 
 

@@ -9,18 +9,14 @@ from gdlab.branching import cond_any
 from gdlab.errors import InputError, check_count
 from gdlab.types import Array, Batch, Key, Sampler
 
-_DRAWN_TOGETHER = (
-  256  # draws; random numbers cost a small update as much as its arithmetic if made one by one
-)
+DRAWN_TOGETHER = 256  # draws; random numbers cost a small update as much as its arithmetic if made one by one
 
 
-def check_batch_size(batch_size: int, num_examples: int) -> None:
+def check_batch_size(batch_size: int, num_examples: int, name: str = 'batch_size') -> None:
   """Raises InputError unless 1 <= batch_size <= num_examples, and there are examples at all."""
   check_count('num_examples', num_examples)
   if batch_size > num_examples:
-    raise InputError(
-      f'batch_size must be a whole number in [1, {num_examples}] (the examples), got {batch_size}'
-    )
+    raise InputError(f'{name} must be a whole number in [1, {num_examples}] (the examples), got {batch_size}')
 
 
 def equal_weights(count: int, slots: int | None = None) -> Array:
@@ -78,7 +74,7 @@ def with_replacement(batch_size: int) -> Sampler:
     InputError: if `batch_size` is not a whole number >= 1; from `init`, if it is above N.
   """
   batch_size = check_count('batch_size', batch_size)
-  together = max(1, _DRAWN_TOGETHER // batch_size)
+  together = max(1, DRAWN_TOGETHER // batch_size)
 
   def init(key: Key, num_examples: int) -> WithReplacementState:
     check_batch_size(batch_size, num_examples)
@@ -88,12 +84,15 @@ def with_replacement(batch_size: int) -> Sampler:
   def sample(state: WithReplacementState) -> tuple[Batch, WithReplacementState]:
     number, place = jnp.divmod(state.step, together)
     # A clone, for JAX's check of reuse takes what goes into the branch for used up; the fold itself is in there.
-    drawn = cond_any(place == 0, _draws, state.drawn, jax.random.clone(state.key), number, state.num_examples)
+    drawn = cond_any(
+      place == 0, uniform_draws, state.drawn, jax.random.clone(state.key), number, state.num_examples
+    )
     batch = Batch(drawn[place], equal_weights(batch_size))
     return batch, state._replace(step=state.step + 1, drawn=drawn)
 
   return Sampler(init, sample, updates_per_epoch=lambda num_examples: -(-num_examples // batch_size))
 
 
-def _draws(drawn: Array, key: Key, number: Array, num_examples: Array) -> Array:
+def uniform_draws(drawn: Array, key: Key, number: Array, num_examples: Array | int) -> Array:
+  """Independent uniform draws below `num_examples` in the shape and dtype of `drawn`, block number `number`."""
   return jax.random.randint(jax.random.fold_in(key, number), drawn.shape, 0, num_examples, drawn.dtype)

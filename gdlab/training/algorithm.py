@@ -1,5 +1,6 @@
 """Sampler, estimator and optimizer composed into one update of gradient descent."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,8 +10,8 @@ import optax
 from gdlab.errors import InputError, shown
 from gdlab.estimators import batch_mean
 from gdlab.objective import batch_loss, spread
+from gdlab.schedules import observe
 from gdlab.types import Algorithm, Array, Estimator, Info, Key, Problem, PyTree, Sampler, State, Streams
-
 
 _OPTIMIZER = 0x6F7074  # folds the optimizer's key apart from those of slices and examples
 
@@ -51,6 +52,8 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
   Returns:
     An Algorithm. `init(key, problem, params=None)` takes one key, or `Streams` to set each stream by itself;
     `params` overrides the problem's own initial parameters. `step(state, problem)` makes one update.
+    `observe(state, metrics)` tells the optimizer of an evaluation, for those that listen, see
+    `gdlab.schedules.observe`; `gdlab.run` does so by itself.
 
   Raises:
     InputError: if an argument is not of its kind.
@@ -126,7 +129,10 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     )
     return new_state, info
 
-  return Algorithm(init, step, sampler)
+  def told(state: State, metrics: Mapping[str, Array]) -> State:
+    return state._replace(optimizer=observe(state.optimizer, metrics))
+
+  return Algorithm(init, step, sampler, told)
 
 
 def _norm(tree: PyTree) -> Array:

@@ -41,10 +41,13 @@ class Period(NamedTuple):
 def start(
   algorithm: Algorithm, problem: Problem, streams: Streams, probes: Mapping[str, Probe]
 ) -> tuple[Lane, dict[str, Array]]:
-  """The lane before its first update, and the metrics there."""
+  """The lane before its first update, and the metrics there; an optimizer that listens is told of them too."""
   state = algorithm.init(streams, problem)
-  lane = Lane(state, jnp.int8(RUNNING), jnp.int32(0), _nothing(), _nothing())
-  return lane, measure(problem, state, probes)
+  measured = measure(problem, state, probes)
+  lane = Lane(
+    _told(algorithm, state, measured, probes), jnp.int8(RUNNING), jnp.int32(0), _nothing(), _nothing()
+  )
+  return lane, measured
 
 
 def measure(problem: Problem, state: State, probes: Mapping[str, Probe]) -> dict[str, Array]:
@@ -63,6 +66,8 @@ def advance(
   A lane that is not finite at a record has status DIVERGED from there on. At the period's end its state is put
   back to the period's beginning and stays there: it takes no further updates, and its neighbours never notice.
   (To look at every step, or to keep the state of every record, would cost as much as small updates do.)
+
+  A lane that still runs at an evaluation tells its method of the metrics, after the probes have looked at it.
   """
 
   def record(lane: Lane, length: Array) -> tuple[Lane, dict[str, Array]]:
@@ -94,7 +99,25 @@ def advance(
 
   evaluated = jax.jit(lambda state: measure(problem, state, probes), inline=True)
   unknown = _missing_like(jax.eval_shape(evaluated, lane.state))
-  return lane, (records, jax.lax.cond(period.evaluates, evaluated, lambda state: unknown, lane.state))
+  measured = jax.lax.cond(period.evaluates, evaluated, lambda state: unknown, lane.state)
+  if algorithm.observe is None:
+    return lane, (records, measured)
+
+  def listened(new: Array, old: Array) -> Array:
+    # A leaf that has not listened is the same object: the program holds nothing of all this for it.
+    return old if new is old else jnp.where(period.evaluates & (lane.status == RUNNING), new, old)
+
+  told = jax.tree.map(listened, _told(algorithm, lane.state, measured, probes), lane.state)
+  return lane._replace(state=told), (records, measured)
+
+
+def _told(
+  algorithm: Algorithm, state: State, measured: Mapping[str, Array], probes: Mapping[str, Probe]
+) -> State:
+  """The state after the method has been told the metrics; a probe is the user's own affair."""
+  if algorithm.observe is None:
+    return state
+  return algorithm.observe(state, {name: value for name, value in measured.items() if name not in probes})
 
 
 def _update(step: Callable[[State], tuple[State, Info]], lane: Lane) -> tuple[Lane, Info]:

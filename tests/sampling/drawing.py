@@ -51,3 +51,27 @@ def assert_independent(first, second):
   """Chi-square test of independence at LEVEL of two paired sequences of outcomes."""
   table = stats.contingency.crosstab(np.ravel(first), np.ravel(second)).count
   assert stats.chi2_contingency(table).pvalue > LEVEL, table
+
+
+def estimates(indices, weights, values):
+  """The batches' weighted sums of `values` [N, d], float64[..., d], for indices and weights [..., B]."""
+  return np.einsum('...b,...bd->...d', np.asarray(weights, np.float64), np.asarray(values)[indices])
+
+
+def assert_mean(samples, expected, rounding=1e-6):
+  """The mean of independent `samples` [K] is within 3 standard errors of `expected`, and a relative rounding.
+
+  The rounding is that of float32 weights: a few times 2^-24.
+  """
+  samples = np.asarray(samples, np.float64)
+  error = samples.std(ddof=1) / np.sqrt(len(samples))
+  assert abs(samples.mean() - expected) <= 3 * error + rounding * abs(expected), (samples.mean(), error)
+
+
+def assert_law(outcomes, probabilities):
+  """Chi-square test at LEVEL: outcome i has probability probabilities[i]."""
+  counts = np.bincount(np.ravel(outcomes), minlength=len(probabilities))
+  expected = counts.sum() * np.asarray(probabilities) / np.sum(probabilities)
+  assert len(counts) == len(expected), 'an outcome that cannot be'
+  assert expected.min() >= 5, 'too few draws for the chi-square approximation'
+  assert stats.chisquare(counts, expected).pvalue > LEVEL, (counts, expected)

@@ -31,7 +31,14 @@ def lanes(sampler, *sizes):
   return init(states)
 
 
-@pytest.mark.parametrize('make', [sampling.reshuffle, sampling.shuffle_once])
+MAKERS = [
+  sampling.reshuffle,
+  sampling.shuffle_once,
+  lambda size: sampling.batch_size_schedule(size, lambda step: 1 + step % size),
+]
+
+
+@pytest.mark.parametrize('make', MAKERS, ids=['reshuffle', 'shuffle_once', 'batch_size_schedule'])
 @pytest.mark.parametrize('depth', [1, 2])
 def test_every_sort_of_a_vmapped_sampler_is_in_a_branch(make, depth):
   sampler = make(3)

@@ -1,0 +1,64 @@
+"""What the estimators share: sums over a batch, floats wide enough to add up in, batches in slices."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.errors import InputError, check_real, shown
+from gdlab.objective import real_indices
+from gdlab.types import Array, Batch, Estimator, PyTree
+
+
+def widened(tree: PyTree) -> PyTree:
+  """At least JAX's default float: sums of many terms in half precision stop growing early."""
+  return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.result_type(float))), tree)
+
+
+def weighted_sum(weights: Array, tree: PyTree) -> PyTree:
+  """The sum of weights[b] * leaf[b] of every leaf [B, ...]; what lies where a weight is 0 adds nothing."""
+
+  def total(leaf):
+    column = along_batch(weights, leaf)
+    return jnp.sum(jnp.where(column != 0, column * leaf, 0), axis=0)
+
+  return jax.tree.map(total, tree)
+
+
+def along_batch(values: Array, leaf: Array) -> Array:
+  """Values [B] in a shape that broadcasts against a leaf [B, ...]."""
+  return values.reshape(-1, *(1,) * (leaf.ndim - 1))
+
+
+def num_examples(batch: Batch) -> Array:
+  """int32[], the examples in a batch; padding is not counted."""
+  return jnp.sum(batch.weights != 0, dtype=jnp.int32)
+
+
+def split(batch: Batch, size: int) -> Batch:
+  """The batch cut into slices of `size` slots: leaves of shape [number of slices, size], padded with weight 0.
+
+  A slice can be padding alone, with no real example of its own to point at, so that is done here for all slices.
+  """
+  missing = -batch.indices.shape[0] % size
+  return Batch(
+    jnp.pad(real_indices(batch), (0, missing), mode='edge').reshape(-1, size),
+    jnp.pad(batch.weights, (0, missing)).reshape(-1, size),
+  )
+
+
+def check_between(name: str, value: Any, low: float, high: float) -> Any:
+  """Returns `value` if it is a real number in the closed interval [low, high], or a tracer; else InputError."""
+  known = not isinstance(check_real(name, value), jax.core.Tracer)
+  if known and not low <= float(value) <= high:
+    raise InputError(f'{name} must be a real number in [{low}, {high}], got {shown(value)}')
+  return value
+
+
+def check_estimator(name: str, value: Any) -> Estimator:
+  """Returns `value` if it is an Estimator; raises InputError if not."""
+  if not isinstance(value, Estimator):
+    raise InputError(
+      f'{name} must be a gdlab Estimator such as gdlab.estimators.batch_mean(), got {shown(value)}'
+    )
+  return value

@@ -1,0 +1,79 @@
+"""An estimate made by several devices together, each on a batch of its own."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.errors import InputError, shown
+from gdlab.estimators.common import check_estimator
+from gdlab.estimators.plain import batch_mean
+from gdlab.types import Array, Estimator
+
+
+def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:
+  r"""The mean of the estimates of all devices along a named axis, for use inside `jax.shard_map` or `jax.pmap`.
+
+  Every device calls it with the same parameters and a batch of its own whose weights sum to 1. Gradient, loss, and the
+  floats in the states of model and estimator are averaged over the axis, gradient evaluations are added up, and whole
+  numbers in the states become the largest; so all devices make the same update. `EstimateInfo.losses` and
+  `.gradients` stay those of each device. Device k's key is fold_in(key, k).
+
+  With `batch_mean()` this is the gradient of the joint batch to rounding, for models that leave examples unmixed;
+  BatchNorm normalises within a device. With `storm` it is that of the joint batch too. With `sam` every device has a
+  perturbation of its own, as in its paper. `svrg` takes, and counts, a full gradient on every device. `saga` stays
+  unbiased, but an example drawn on one of n devices moves only the n-th part of the way in the averaged table.
+
+  `gdlab.run` needs none of this: `gdlab.Plan(data_parallel=n)` splits batches there, and BatchNorm's with them.
+
+  Example:
+    >>> import functools, gdlab, jax, jax.numpy as jnp
+    >>> from jax.sharding import AxisType, PartitionSpec as P
+    >>> problem, w = gdlab.problems.linear_regression([[1.0], [2.0]], [1.0, 4.0]), jnp.zeros(1)
+    >>> mean = data_parallel('data')
+    >>> mesh = jax.make_mesh((1,), ('data',), devices=jax.devices()[:1], axis_types=(AxisType.Auto,))
+    >>> @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P('data')), out_specs=P())
+    ... def gradient(w, indices):
+    ...   batch = gdlab.Batch(indices, jnp.full(indices.shape, 1 / indices.size))
+    ...   return mean.estimate(mean.init(problem, w), problem, w, (), batch, jax.random.key(0))[0]
+    >>> gradient(w, jnp.arange(2))
+    Array([-4.5], dtype=float32)
+
+  Args:
+    axis: the name of the mapped axis, or a tuple of names.
+    estimator: the estimate on each device; `batch_mean()` by default. Those that loop or branch (`microbatched`,
+      `svrg`, `storm`) need `jax.shard_map(..., check_vma=False)`.
+
+  Returns:
+    An Estimator.
+
+  Raises:
+    InputError: if `axis` is no name, or `estimator` no Estimator.
+  """
+  names = axis if isinstance(axis, tuple) else (axis,)
+  if not names or not all(isinstance(name, str) for name in names):
+    raise InputError(f'axis must be the name of a mapped axis or a tuple of names, got {shown(axis)}')
+  inner = batch_mean() if estimator is None else check_estimator('estimator', estimator)
+
+  def estimate(state, problem, params, model_state, batch, key):
+    device = jax.lax.axis_index(axis)
+    # shard_map adds up gradients by parameters that it knows to be the same everywhere; by these, which depend on
+    # the device as far as it knows, the gradient is the device's own.
+    own = jax.tree.map(lambda leaf: jnp.where(device >= 0, leaf, leaf), params)
+    key = jax.random.fold_in(key, device)
+    gradient, state, info = inner.estimate(state, problem, own, model_state, batch, key)
+    joint = info._replace(
+      loss=jax.lax.pmean(info.loss, axis),
+      model_state=jax.tree.map(lambda leaf: _agreed(leaf, axis), info.model_state),
+      gradient_evaluations=jax.lax.psum(info.gradient_evaluations, axis),
+    )
+    return jax.lax.pmean(gradient, axis), jax.tree.map(lambda leaf: _agreed(leaf, axis), state), joint
+
+  return Estimator(inner.init, estimate)
+
+
+def _agreed(leaf: Array, axis: Any) -> Array:
+  """One value on all devices."""
+  if jnp.issubdtype(leaf.dtype, jnp.floating):
+    return jax.lax.pmean(leaf, axis)
+  return jax.lax.pmax(leaf, axis) if jnp.issubdtype(leaf.dtype, jnp.integer) else leaf

@@ -1,0 +1,115 @@
+"""Estimates from the gradients of single examples: kept beside their sum, or clipped one by one."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gdlab.errors import check_real
+from gdlab.estimators.common import along_batch, num_examples, weighted_sum, widened
+from gdlab.estimators.plain import no_state
+from gdlab.objective import batch_loss, real_indices
+from gdlab.types import Array, Batch, EstimateInfo, Estimator, Key, Problem, PyTree
+
+
+def per_example() -> Estimator:
+  r"""The gradient of the batch's loss as the sum of those of its examples, $\sum_b w_b \nabla\ell_{i_b}(\theta)$.
+
+  For samplers and statistics that need the gradients one by one, `EstimateInfo.gradients`. Equal to `batch_mean()`
+  to rounding for models that leave the examples of a batch unmixed. Each slot of the batch is passed alone, with a
+  key of its own: BatchNorm would see one example. What the passes change in floats of the model's state is averaged
+  over them; other leaves are those of the first.
+
+  Costs one gradient evaluation per example in the batch, and the memory of B copies of the parameters;
+  `microbatched(size, per_example())` has the activations of `size` examples in memory. A gradient that is not
+  finite is passed on.
+
+  Returns:
+    An Estimator.
+  """
+
+  def estimate(state, problem, params, model_state, batch, key):
+    info = example_gradients(problem, params, model_state, batch, key)
+    total = weighted_sum(batch.weights, widened(info.gradients))
+    return optax.tree.cast_like(total, params), state, info
+
+  return Estimator(no_state, estimate)
+
+
+def per_example_clipped(max_norm: Any) -> Estimator:
+  r"""The weighted sum of per-example gradients, each scaled down to a Euclidean norm of at most `max_norm`.
+
+  $$\sum_b w_b\, g_b \min(1, C / \lVert g_b \rVert), \qquad g_b = \nabla\ell_{i_b}(\theta).$$
+
+  Biased, but no single example can move the parameters far. With $C = \infty$ it is `per_example()` to rounding.
+  Noise added to it as in DP-SGD is an Optax transformation's matter.
+
+  Cost, memory and the model's state are those of `per_example`, and `microbatched(size, per_example_clipped(C))`
+  bounds the activations. `EstimateInfo.gradients` are those before clipping. NaN or an infinite entry in the
+  gradient of one example makes the estimate NaN there.
+
+  Args:
+    max_norm: C > 0, up to infinity; may be traced.
+
+  Returns:
+    An Estimator.
+
+  Raises:
+    InputError: if `max_norm` is not a number above 0.
+
+  Source: Abadi et al. 2016, arXiv 1607.00133.
+  """
+  if isinstance(max_norm, jax.core.Tracer) or not np.array_equal(max_norm, math.inf):
+    check_real('max_norm', max_norm, above=0.0)
+  # Not optax.per_example_global_norm_clip, which knows no weights.
+  clip = optax.clip_by_global_norm(max_norm)
+
+  def estimate(state, problem, params, model_state, batch, key):
+    info = example_gradients(problem, params, model_state, batch, key)
+    clipped = jax.vmap(lambda gradient: clip.update(gradient, optax.EmptyState())[0])(widened(info.gradients))
+    return optax.tree.cast_like(weighted_sum(batch.weights, clipped), params), state, info
+
+  return Estimator(no_state, estimate)
+
+
+def example_gradients(
+  problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key
+) -> EstimateInfo:
+  """Losses and gradients of every slot of the batch passed alone, 0 on padding; slot b uses fold_in(key, b)."""
+  mask = batch.weights != 0
+
+  def alone(index: Array, slot: Array) -> tuple[PyTree, Array, PyTree]:
+    def objective(params):
+      one = Batch(index[None], jnp.ones(1))
+      return batch_loss(problem, params, model_state, one, jax.random.fold_in(key, slot))
+
+    (loss, new_state), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+    return gradient, loss, new_state
+
+  slots = jnp.arange(batch.indices.shape[0])
+  gradients, losses, states = jax.vmap(alone)(real_indices(batch), slots)
+  gradients = jax.tree.map(lambda leaf: jnp.where(along_batch(mask, leaf), leaf, 0), gradients)
+  return EstimateInfo(
+    loss=jnp.sum(jnp.where(mask, batch.weights * losses, 0)),
+    model_state=_averaged(mask, states, model_state),
+    gradient_evaluations=num_examples(batch),
+    losses=jnp.where(mask, losses, 0),
+    gradients=gradients,
+  )
+
+
+def _averaged(mask: Array, states: PyTree, before: PyTree) -> PyTree:
+  """The mean of the floats over real examples, other leaves of the first; a batch of padding changes nothing."""
+  shares = mask / jnp.maximum(1, jnp.sum(mask))
+
+  def combined(after: Array, before: Array) -> Array:
+    if jnp.issubdtype(before.dtype, jnp.floating):
+      new = weighted_sum(shares, after).astype(before.dtype)
+    else:
+      new = after[jnp.argmax(mask)]
+    return jnp.where(jnp.any(mask), new, before)
+
+  return jax.tree.map(combined, states, before)

@@ -1,0 +1,67 @@
+"""SAM: the gradient where the loss nearby is highest."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gdlab.estimators.common import check_between, widened
+from gdlab.estimators.plain import batch_mean, no_state
+from gdlab.types import Estimator, PyTree
+
+
+def sam(rho: Any, *, adaptive: bool = False) -> Estimator:
+  r"""Sharpness-aware minimisation: the batch's gradient at a point uphill, $\nabla f_B(\theta + \epsilon)$.
+
+  $$\epsilon = \rho\, \frac{g}{\lVert g \rVert}, \qquad \text{adaptive:}\quad
+    \epsilon = \rho\, \frac{T^2 g}{\lVert T g \rVert},\ T = \operatorname{diag}|\theta|, \qquad
+    g = \nabla f_B(\theta),$$
+
+  the steepest ascent within a ball of radius $\rho$ around the parameters, or one that stretches with each of them
+  and so does not change when weights are rescaled. Where $g$ (or $Tg$) is zero, so is $\epsilon$: at a critical
+  point the estimate is finite. With `rho=0` it is `batch_mean()`. Both passes are over the same examples with the
+  same key. For m-sharpness, one perturbation for every m examples: `microbatched(m, sam(rho))`.
+
+  Costs 2 gradient evaluations per example in the batch. The loss, and the model's state (BatchNorm's
+  statistics), are those of the first pass, at the parameters themselves. A gradient that is not finite is passed on
+  as NaN.
+
+  Args:
+    rho: the radius, >= 0, in units of the parameters (adaptive: relative to them); may be traced.
+    adaptive: whether the ball stretches with the parameters. The paper adds a small constant to T; here a
+      parameter at zero is not perturbed.
+
+  Returns:
+    An Estimator.
+
+  Raises:
+    InputError: if `rho` is not a finite number >= 0.
+
+  Source: Foret et al. 2021, arXiv 2010.01412; adaptive: Kwon et al. 2021, arXiv 2102.11600.
+  """
+  rho = check_between('rho', rho, 0.0, np.inf)
+  plain = batch_mean()
+
+  def estimate(state, problem, params, model_state, batch, key):
+    gradient, _, info = plain.estimate(state, problem, params, model_state, batch, key)
+    uphill = _ascent(widened(gradient), widened(params), rho, adaptive)
+    moved = optax.tree.cast_like(jax.tree.map(jnp.add, widened(params), uphill), params)
+    gradient, _, again = plain.estimate(state, problem, moved, model_state, batch, jax.random.clone(key))
+    evaluations = info.gradient_evaluations + again.gradient_evaluations
+    return gradient, state, info._replace(gradient_evaluations=evaluations)
+
+  return Estimator(no_state, estimate)
+
+
+def _ascent(gradient: PyTree, params: PyTree, rho: Any, adaptive: bool) -> PyTree:
+  """The perturbation epsilon, a pytree like the gradient."""
+  scaled = direction = gradient
+  if adaptive:
+    scaled = jax.tree.map(lambda g, p: jnp.abs(p) * g, gradient, params)
+    direction = jax.tree.map(lambda s, p: jnp.abs(p) * s, scaled, params)
+  norm = optax.tree.norm(scaled)
+  # A norm that is NaN gives the factor 0, and 0 * NaN is NaN again.
+  factor = jnp.where(norm > 0, rho / jnp.where(norm > 0, norm, 1), 0)
+  return optax.tree.scale(factor, direction)

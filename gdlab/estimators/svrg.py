@@ -1,0 +1,111 @@
+"""SVRG: a full gradient now and then, and small corrections to it in between."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdlab.branching import cond_any
+from gdlab.errors import check_count
+from gdlab.estimators.common import split, widened
+from gdlab.estimators.plain import batch_mean
+from gdlab.objective import batch_loss
+from gdlab.types import Array, Batch, Estimator, Key, Known, Problem, PyTree
+
+_FULL = 0x73767267  # folds the full gradient's key apart from those of slices and examples
+
+
+class SvrgState(NamedTuple):
+  """State of `svrg`."""
+
+  step: Array  # int32[], updates so far
+  snapshot: PyTree  # parameters where the last full gradient was taken
+  gradient: PyTree  # the full gradient there, in JAX's default float or wider
+
+
+def svrg(period: Any, *, block_size: int = 1024) -> Estimator:
+  r"""Stochastic variance-reduced gradient.
+
+  $$g_t = \nabla f_B(\theta_t) - \nabla f_B(\tilde\theta) + \nabla f(\tilde\theta),$$
+
+  with $f_B = \sum_b w_b \ell_{i_b}$ the batch's loss, $f$ the mean loss over the training set and $\tilde\theta$ the
+  parameters at the snapshot, taken before the first update and then at every `period`-th (the paper's option I).
+  Both batch gradients are of the same examples with the same key. Unbiased, and its variance vanishes as
+  $\theta_t$ and $\tilde\theta$ approach a minimum, so that a constant rate converges linearly where f is
+  strongly convex: for a batch of one with a rate of about 0.1/L and a period of some N, with L the largest
+  smoothness of an example. With `period=1` it is the full gradient to rounding.
+
+  Costs 2 gradient evaluations per example in the batch, and N at a snapshot. The model's state is advanced by the
+  pass at $\theta_t$ alone. With Dropout the full gradient is that of one mask per example. A gradient that is not
+  finite is passed on; if it is the full one, up to the next snapshot.
+
+  Args:
+    period: updates from snapshot to snapshot, a whole number >= 1; may be traced.
+    block_size: examples whose activations are in memory at once in a full gradient, >= 1. A model that mixes
+      examples (BatchNorm) sees one such block at a time.
+
+  Returns:
+    An Estimator.
+
+  Raises:
+    InputError: if an argument is no such number.
+
+  Source: Johnson & Zhang 2013, Accelerating Stochastic Gradient Descent using Predictive Variance Reduction.
+  """
+  if not isinstance(period, jax.core.Tracer):
+    period = check_count('period', period)
+  block_size = check_count('block_size', block_size)
+  plain = batch_mean()
+
+  def init(problem: Problem, params: PyTree) -> SvrgState:
+    # Not `params` itself: an array that is in a state twice cannot be donated.
+    nothing, no_gradient = (jax.tree.map(jnp.zeros_like, tree) for tree in (params, widened(params)))
+    return SvrgState(jnp.zeros((), jnp.int32), nothing, no_gradient)
+
+  def renewed(kept, problem, params, model_state, key):
+    del kept
+    return params, full_gradient(problem, params, model_state, key, block_size)
+
+  def estimate(state, problem, params, model_state, batch, key):
+    snapshot, mean = cond_any(
+      state.step % period == 0,
+      renewed,
+      (state.snapshot, state.gradient),
+      dataclasses.replace(problem, test=None, known=Known()),  # what a full gradient needs, and no more
+      params,
+      model_state,
+      jax.random.fold_in(key, _FULL),
+    )
+    here, _, info = plain.estimate((), problem, params, model_state, batch, key)
+    there, _, again = plain.estimate((), problem, snapshot, model_state, batch, jax.random.clone(key))
+    corrected = jax.tree.map(lambda h, t, m: h - t + m, widened(here), widened(there), mean)
+    evaluations = info.gradient_evaluations + again.gradient_evaluations
+    evaluations += jnp.where(state.step % period == 0, problem.num_examples, 0)
+    info = info._replace(gradient_evaluations=evaluations.astype(jnp.int32))
+    return optax.tree.cast_like(corrected, params), SvrgState(state.step + 1, snapshot, mean), info
+
+  return Estimator(init, estimate)
+
+
+def full_gradient(problem: Problem, params: PyTree, model_state: PyTree, key: Key, block_size: int) -> PyTree:
+  """The gradient of the mean loss over the training set, a block of examples after the other.
+
+  In JAX's default float or wider. Block j uses fold_in(key, j); the model's state is not advanced.
+  """
+  count = problem.num_examples
+  everything = Batch(jnp.arange(count, dtype=jnp.int32), jnp.full(count, 1 / count))
+  blocks = split(everything, min(block_size, count))
+
+  def add(total, numbered):
+    number, block = numbered
+
+    def objective(params):
+      return batch_loss(problem, params, model_state, block, jax.random.fold_in(key, number))[0]
+
+    return jax.tree.map(jnp.add, total, widened(jax.grad(objective)(params))), None
+
+  start = jax.tree.map(jnp.zeros_like, widened(params))
+  total, _ = jax.lax.scan(add, start, (jnp.arange(blocks.indices.shape[0]), blocks))
+  return total

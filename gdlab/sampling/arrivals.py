@@ -1,0 +1,64 @@
+"""Sampling from a stream: only what has arrived can be drawn."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.errors import InputError, check_count
+from gdlab.sampling.independent import check_batch_size
+from gdlab.sampling.subsets import subset
+from gdlab.types import Array, Batch, Key, Sampler
+
+
+class StreamState(NamedTuple):
+  """State of `stream`: update t draws with fold_in(key, t)."""
+
+  key: Key
+  step: Array  # int32[]
+  num_examples: Array  # int32[]
+
+
+def stream(batch_size: int, *, window: int | None = None, arrivals_per_step: int | None = None) -> Sampler:
+  r"""B different examples of those that have arrived lately, drawn uniformly at every update.
+
+  Examples arrive in the data's order, A before every update: before update t = 0, 1, ... of a pass
+  $a_t = \min((t+1)A, N)$ have arrived, and the batch is a uniform subset of the last $\min(a_t, W)$ of them. After
+  ceil(N/A) updates all have arrived and the stream begins again with nothing. The weights make a mean, so what is
+  estimated without bias is the mean loss over the window, not over all data: a short window follows a drifting
+  source, a long one averages noise away. While fewer than B are in the window all of them are taken and the rest
+  of the slots is padding.
+
+  For the newest examples only, each once and in order, use `sequential(B)`. A draw costs O(B^2).
+
+  Args:
+    batch_size: B, a whole number in [1, N].
+    window: W, a whole number >= B; by default everything that has arrived.
+    arrivals_per_step: A, a whole number >= 1; B by default.
+
+  Returns:
+    A Sampler.
+
+  Raises:
+    InputError: an argument out of range; from `init`, if `batch_size` is above N.
+  """
+  batch_size = check_count('batch_size', batch_size)
+  arrivals = batch_size if arrivals_per_step is None else check_count('arrivals_per_step', arrivals_per_step)
+  if window is not None and check_count('window', window) < batch_size:
+    raise InputError(f'window must be a whole number >= {batch_size} (the batch size), got {window}')
+
+  def init(key: Key, num_examples: int) -> StreamState:
+    check_batch_size(batch_size, num_examples)
+    return StreamState(key, jnp.zeros((), jnp.int32), jnp.asarray(num_examples, jnp.int32))
+
+  def sample(state: StreamState) -> tuple[Batch, StreamState]:
+    update = state.step % -(-state.num_examples // arrivals)
+    arrived = jnp.minimum((update + 1) * arrivals, state.num_examples)
+    available = arrived if window is None else jnp.minimum(arrived, window)
+    count = jnp.minimum(available, batch_size)
+    chosen = subset(jax.random.fold_in(state.key, state.step), available, count, batch_size)
+    indices = arrived - available + jnp.maximum(chosen, 0)
+    weights = jnp.where(chosen >= 0, 1 / count.astype(jnp.result_type(float)), 0)
+    return Batch(indices, weights), state._replace(step=state.step + 1)
+
+  return Sampler(init, sample, updates_per_epoch=lambda num_examples: -(-num_examples // arrivals))

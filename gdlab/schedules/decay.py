@@ -1,0 +1,161 @@
+"""Rates that fall: by Robbins and Monro, in steps, by the epoch, on a line, on a cosine.
+
+Optax has most of these shapes for concrete numbers. Here each number may be a tracer, so that a sweep over it is one
+program. They are Optax schedules, `(count int32[]) -> float[]`, computed in JAX's default float or a wider one among
+their arguments: at least float32.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax.numpy as jnp
+
+from gdlab.errors import InputError, check_real, shown
+from gdlab.schedules.numbers import Schedule, check_between, exact, floats
+from gdlab.schedules.ramps import half_cosine, line
+from gdlab.types import Array
+
+
+def robbins_monro(initial: Any, exponent: Any = 1.0, offset: Any = 1.0) -> Schedule:
+  r"""A rate that falls as a power of time, $a_t = a_0 (1 + t/t_0)^{-p}$.
+
+  The conditions under which stochastic approximation converges, $\sum_t a_t = \infty$ (it gets anywhere) and
+  $\sum_t a_t^2 < \infty$ (the noise dies out), hold exactly for $p \in (1/2, 1]$. Other powers are allowed, for to see
+  what goes wrong: $p \le 1/2$ keeps a floor of noise, $p > 1$ stops at a distance of at most
+  $\sum_t a_t \lVert g_t \rVert$ from the start, $p = 0$ is constant.
+
+  Example:
+    >>> rate = robbins_monro(0.5, exponent=1.0, offset=10)
+    >>> [round(float(rate(count)), 3) for count in (0, 10, 90)]
+    [0.5, 0.25, 0.05]
+
+  Args:
+    initial: a_0, the rate of the first update.
+    exponent: p >= 0.
+    offset: t_0 > 0, in updates: how long the rate stays about as it was.
+
+  Raises:
+    InputError: an argument out of range.
+
+  Source: Robbins and Monro 1951, A stochastic approximation method; for p < 1 with averaging Polyak and Juditsky 1992.
+  """
+  check_real('initial', initial)
+  check_between('exponent', exponent, minimum=0)
+  check_real('offset', offset, above=0)
+
+  def schedule(count: Any) -> Array:
+    elapsed, first, power, scale = floats(count, initial, exponent, offset)
+    return first / (1 + elapsed / scale) ** power
+
+  return schedule
+
+
+def step_decay(initial: Any, factor: Any, *, boundaries: Iterable[Any] = (), every: Any = None) -> Schedule:
+  r"""A rate multiplied by a factor again and again, $a_t = a_0 \gamma^{k(t)}$.
+
+  $k(t)$ is the number of boundaries $b \le t$, or $\lfloor t / e \rfloor$ for a step every $e$ updates.
+
+  Example:
+    >>> rate = step_decay(0.5, 0.1, boundaries=(100, 150))
+    >>> [round(float(rate(count)), 4) for count in (99, 100, 150)]
+    [0.5, 0.05, 0.005]
+
+  Args:
+    initial: a_0, the rate of the first update.
+    factor: gamma > 0.
+    boundaries: the updates from which on one more factor counts, each >= 0, in any order.
+    every: > 0, the updates between two steps, in place of boundaries.
+
+  Raises:
+    InputError: an argument out of range, or both or none of `boundaries` and `every`.
+  """
+  check_real('initial', initial)
+  check_real('factor', factor, above=0)
+  try:
+    times = tuple(boundaries)
+  except TypeError:
+    raise InputError(f'boundaries must be a sequence of numbers, got {shown(boundaries)}') from None
+  if (every is None) == (not times):
+    raise InputError(f'either boundaries or every must be given, got {shown(times)} and {shown(every)}')
+  for number, boundary in enumerate(times):
+    check_between(f'boundaries[{number}]', boundary, minimum=0)
+  if every is not None:
+    check_real('every', every, above=0)
+
+  def schedule(count: Any) -> Array:
+    if every is not None:
+      steps = jnp.floor_divide(exact(count), exact(every))
+    else:
+      steps = sum((jnp.where(exact(count) >= exact(time), 1, 0) for time in times), start=jnp.int32(0))
+    first, base, number = floats(initial, factor, steps)
+    return first * base**number
+
+  return schedule
+
+
+def exponential_per_epoch(
+  initial: Any, factor: Any, updates_per_epoch: Any, *, staircase: bool = True
+) -> Schedule:
+  r"""A rate multiplied by a factor once an epoch, $a_t = a_0 \gamma^{\lfloor t/u \rfloor}$, or smoothly $\gamma^{t/u}$.
+
+  Args:
+    initial: a_0, the rate of the first update.
+    factor: gamma > 0, of one epoch.
+    updates_per_epoch: u > 0; `sampler.updates_per_epoch(num_examples)`.
+    staircase: the rate is constant within an epoch; otherwise it falls with every update.
+
+  Raises:
+    InputError: an argument out of range.
+  """
+  check_real('initial', initial)
+  check_real('factor', factor, above=0)
+  check_real('updates_per_epoch', updates_per_epoch, above=0)
+  if staircase:
+    return step_decay(initial, factor, every=updates_per_epoch)
+
+  def schedule(count: Any) -> Array:
+    elapsed, first, base, length = floats(count, initial, factor, updates_per_epoch)
+    return first * base ** (elapsed / length)
+
+  return schedule
+
+
+def linear(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
+  r"""A rate on a straight line, $a_t = a_T + (a_0 - a_T)(1 - t/T)$, and $a_T$ from update T on.
+
+  `optax.linear_schedule` for tracers.
+
+  Args:
+    initial: a_0, the rate of the first update.
+    num_steps: T > 0, in updates.
+    final: a_T.
+
+  Raises:
+    InputError: an argument out of range.
+  """
+  return _ramp(line, initial, num_steps, final)
+
+
+def cosine(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
+  r"""A rate on half a cosine, $a_t = a_T + \frac12 (a_0 - a_T)(1 + \cos(\pi t/T))$, and $a_T$ from update T on.
+
+  `optax.cosine_decay_schedule(initial, num_steps, alpha=final / initial)` for tracers.
+
+  Args:
+    initial: a_0, the rate of the first update.
+    num_steps: T > 0, in updates.
+    final: a_T.
+
+  Raises:
+    InputError: an argument out of range.
+
+  Source: Loshchilov and Hutter 2017, arXiv 1608.03983.
+  """
+  return _ramp(half_cosine, initial, num_steps, final)
+
+
+def _ramp(shape: Any, initial: Any, num_steps: Any, final: Any) -> Schedule:
+  check_real('initial', initial)
+  check_real('num_steps', num_steps, above=0)
+  check_real('final', final)
+  return lambda count: shape(*floats(count, initial, final, num_steps))

@@ -1,0 +1,40 @@
+"""Hyperparameters of schedules, which may be tracers: their checks, and the types that are computed in."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.errors import InputError, check_real, shown
+from gdlab.types import Array
+
+Schedule: TypeAlias = Callable[[Any], Any]  # Optax's: (count int32[]) -> float[]
+
+
+def check_between(name: str, value: Any, *, minimum: float = -math.inf, maximum: Any = math.inf) -> Any:
+  """Returns `value` if it is a real number in [minimum, maximum], or a tracer; raises InputError if not.
+
+  A maximum that is a tracer bounds nothing.
+  """
+  if isinstance(value, jax.core.Tracer):
+    return value
+  check_real(name, value)
+  largest = math.inf if isinstance(maximum, jax.core.Tracer) else float(maximum)
+  if not minimum <= float(value) <= largest:
+    raise InputError(f'{name} must be a real number in [{minimum}, {largest}], got {shown(value)}')
+  return value
+
+
+def floats(*values: Any) -> tuple[Array, ...]:
+  """The numbers as floats of one type: JAX's default one, or the widest among them where that is wider."""
+  types = [jnp.result_type(float), *(jnp.result_type(value) for value in values)]
+  dtype = functools.reduce(jnp.promote_types, types)
+  return tuple(jnp.asarray(value, dtype) for value in values)
+
+
+def exact(value: Any) -> Array:
+  """An integer as it is, any other number as one of `floats`: compared with a count, it must not round it."""
+  return jnp.asarray(value) if jnp.issubdtype(jnp.result_type(value), jnp.integer) else floats(value)[0]

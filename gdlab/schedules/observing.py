@@ -1,0 +1,40 @@
+"""Evaluations fed back: the parts of an optimizer's state that listen are told the metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from gdlab.types import Array, PyTree
+
+
+def observe(opt_state: PyTree, metrics: Mapping[str, Array]) -> PyTree:
+  """Tells an optimizer's state the metrics of an evaluation.
+
+  Every node of the tree with a method `observe(metrics) -> node` is replaced by what that returns; such a node speaks
+  for all inside it. All other leaves are returned as the same objects. `gdlab.run` does this at every evaluation, the
+  one before the first update included; in a loop of one's own it is called where one evaluates.
+
+  Example:
+    >>> import jax.numpy as jnp, optax, gdlab
+    >>> optimizer = optax.chain(optax.adam(1e-3), gdlab.schedules.reduce_on_plateau(0.5, patience=1))
+    >>> state = optimizer.init(jnp.zeros(3))
+    >>> for loss in (1.0, 2.0):
+    ...   state = observe(state, {'test_loss': loss})
+    >>> float(optax.tree.get(state, 'scale'))
+    0.5
+
+  Args:
+    opt_state: the state of any Optax transformation.
+    metrics: name -> float[], such as `gdlab.evaluate` gives.
+
+  Returns:
+    The state with the same structure, shapes and dtypes.
+  """
+  return jax.tree.map(
+    lambda node: node.observe(metrics) if _listens(node) else node, opt_state, is_leaf=_listens
+  )
+
+
+def _listens(node: Any) -> bool:
+  return callable(getattr(node, 'observe', None))

@@ -1,0 +1,143 @@
+"""A learning rate reduced when a validation metric stops improving."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdlab.errors import InputError, check_real, shown, unknown_name
+from gdlab.schedules.numbers import check_between, floats
+from gdlab.types import Array, PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class PlateauRule:
+  """The hyperparameters of `reduce_on_plateau`, float[] each, and which metric it watches."""
+
+  factor: Array
+  patience: Array
+  min_scale: Array
+  cooldown: Array
+  rtol: Array
+  atol: Array
+  metric: str = dataclasses.field(metadata={'static': True})
+  largest: bool = dataclasses.field(metadata={'static': True})
+
+
+class PlateauState(NamedTuple):
+  """The state of `reduce_on_plateau`.
+
+  Attributes:
+    scale: float[], what the updates are multiplied by.
+    best: float[], the best value so far; its negative where large is good.
+    plateau_count: int32[], observations since then or since the last reduction.
+    cooldown_count: int32[], observations to come that are not counted.
+    rule: the hyperparameters.
+  """
+
+  scale: Array
+  best: Array
+  plateau_count: Array
+  cooldown_count: Array
+  rule: PlateauRule
+
+  def observe(self, metrics: Mapping[str, Array]) -> 'PlateauState':
+    """The state after one more evaluation; raises InputError if its metric is not there."""
+    rule = self.rule
+    if rule.metric not in metrics:
+      raise unknown_name('metric', rule.metric, metrics)
+    value = jnp.asarray(metrics[rule.metric], self.best.dtype)
+    value = -value if rule.largest else value
+    # The sign makes the threshold lie below the best value where that is negative too.
+    improved = value < (1 - rule.rtol * jnp.sign(self.best)) * self.best - rule.atol
+    count = jnp.where(improved, 0, self.plateau_count + 1)
+    resting = self.cooldown_count > 0
+    due = ~resting & (count >= rule.patience)
+    return self._replace(
+      scale=jnp.where(due, jnp.maximum(self.scale * rule.factor, rule.min_scale), self.scale),
+      best=jnp.where(improved, value, self.best),
+      plateau_count=jnp.where(resting | due, 0, count),
+      cooldown_count=jnp.where(
+        due, jnp.ceil(rule.cooldown).astype(jnp.int32), jnp.maximum(self.cooldown_count - 1, 0)
+      ),
+    )
+
+
+def reduce_on_plateau(
+  factor: Any = 0.1,
+  patience: Any = 10,
+  *,
+  metric: str = 'test_loss',
+  largest: bool = False,
+  min_scale: Any = 0.0,
+  cooldown: Any = 0,
+  rtol: Any = 1e-4,
+  atol: Any = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+  r"""Multiplies the updates by a scale that is reduced when a metric of the evaluations stops improving.
+
+  An evaluation's value $v$ improves on the best one $v^*$ if $v < v^* - \rho\,|v^*| - \alpha$. After `patience`
+  evaluations on end that do not, the scale is multiplied by `factor`, down to `min_scale`; the next `cooldown`
+  evaluations are then not counted. NaN is no improvement. The rule is that of `optax.contrib.reduce_on_plateau`, which
+  is fed with a value at every update; this one learns from evaluations, by `gdlab.run` or `observe`, and each number
+  may be a tracer. The evaluation before the first update counts: it sets the first best value.
+
+  Updates keep their dtype; a NaN in a gradient is passed on, and the state does not see it.
+
+  Example:
+    >>> import optax, gdlab
+    >>> optimizer = optax.chain(optax.sgd(0.1), reduce_on_plateau(0.5, patience=2, metric='train_loss'))
+    >>> sgd = gdlab.algorithm(sampler=gdlab.sampling.single(), optimizer=optimizer)
+    >>> problem = gdlab.problems.quadratic([1.0, 0.1], noise=1.0)
+    >>> scale = lambda problem, state: optax.tree.get(state.optimizer, 'scale')
+    >>> result = gdlab.run(problem, sgd, num_steps=500, seeds=1, eval_every=10, probes={'scale': scale})
+    >>> bool(result.scale[0, -1] < 0.1)
+    True
+
+  Args:
+    factor: in (0, 1), of one reduction.
+    patience: evaluations without improvement, >= 1.
+    metric: the name of the metric, as `gdlab.evaluate` gives it.
+    largest: large is good, as with an accuracy.
+    min_scale: in [0, 1].
+    cooldown: evaluations, >= 0.
+    rtol: $\rho$ in [0, 1), the share of the best value by which a value must be better.
+    atol: $\alpha$ >= 0, by how much.
+
+  Raises:
+    InputError: an argument out of range; at an evaluation without that metric.
+  """
+  check_real('factor', factor, above=0, below=1)
+  check_between('patience', patience, minimum=1)
+  check_between('min_scale', min_scale, minimum=0, maximum=1)
+  check_between('cooldown', cooldown, minimum=0)
+  check_between('rtol', rtol, minimum=0)
+  check_real('rtol', rtol, below=1)
+  check_between('atol', atol, minimum=0)
+  if not isinstance(metric, str):
+    raise InputError(f'metric must be the name of a metric such as test_loss, got {shown(metric)}')
+
+  def init(params: PyTree) -> PlateauState:
+    del params
+    scale_by, wait, smallest, rest, relative, absolute = floats(
+      factor, patience, min_scale, cooldown, rtol, atol
+    )
+    return PlateauState(
+      scale=jnp.ones_like(scale_by),
+      best=jnp.full_like(scale_by, jnp.inf),
+      plateau_count=jnp.zeros((), jnp.int32),
+      cooldown_count=jnp.zeros((), jnp.int32),
+      rule=PlateauRule(scale_by, wait, smallest, rest, relative, absolute, metric, largest),
+    )
+
+  def update(
+    updates: PyTree, state: PlateauState, params: PyTree = None, **extra_args: Any
+  ) -> tuple[PyTree, PlateauState]:
+    del params, extra_args
+    return jax.tree.map(lambda leaf: (leaf * state.scale).astype(leaf.dtype), updates), state
+
+  return optax.GradientTransformationExtraArgs(init, update)

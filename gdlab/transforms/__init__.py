@@ -1,0 +1,107 @@
+r"""Gradient transformations that Optax lacks, for any `optax.chain`, with gdlab's runner or without.
+
+Each returns an `optax.GradientTransformationExtraArgs` whose state is a NamedTuple. Every number may be a tracer: built
+inside a vmapped function, each lane has its own. A transform that draws carries its key, and takes another as the extra
+argument `key` of `update`, which `gdlab.algorithm` passes, so that each seed of `gdlab.run` has its own noise.
+
+| transform | what it does | place in the chain | read by |
+|---|---|---|---|
+| `perturb_at_saddle` | a uniform draw from a ball where the gradient is small | last; pass `grad=` | |
+| `perturbed_gradient_descent` | gradient descent with it, complete; constants: `pgd_constants` | alone | |
+| `langevin_noise` | noise of a temperature: Langevin dynamics, SGLD | last | |
+| `annealed_gradient_noise` | Gaussian noise of variance eta / (1 + t)^gamma | first | |
+| `average_iterates` | averages; weights: `uniform_weights`, `exponential_weights` | last | `averaged_params` |
+| `coordinate_updates` | one block of parameters after another | last | |
+| `gradient_statistics` | min, max, mean, std, norm, every k updates | anywhere | `statistics` |
+| `noise_scale` | per-example gradients to their mean and noise scale | first | `noise_scale_estimate` |
+| `freeze_non_finite` | stops for good at the first gradient that is not finite | around it | `freeze_status` |
+
+What Optax has is used as it is:
+
+| method | Optax |
+|---|---|
+| gradient descent, heavy ball, Nesterov | `optax.sgd(rate, momentum, nesterov)`; the momentum alone: `optax.trace` |
+| AdaGrad, RMSProp, AdaDelta | `optax.adagrad`, `optax.rmsprop`, `optax.adadelta` |
+| Adam, AMSGrad, NAdam, RAdam, AdaBelief, Yogi | `optax.adam`, `amsgrad`, `nadam`, `radam`, `adabelief`, `yogi` |
+| decoupled weight decay, L2 penalty | `optax.adamw`; `optax.add_decayed_weights` after or before the preconditioner |
+| Lion, sign descent, Rprop | `optax.lion`, `optax.sign_sgd`, `optax.signum`, `optax.rprop` |
+| LARS, LAMB, Fromage, NovoGrad | `optax.lars`, `optax.lamb`, `optax.fromage`, `optax.novograd` |
+| factored or quantised state | `optax.adafactor`, `optax.sm3`, `optax.contrib.galore` |
+| Shampoo's kin: orthogonalised momentum | `optax.contrib.muon` |
+| L-BFGS, line searches | `optax.lbfgs`, `optax.scale_by_backtracking_linesearch`, `optax.scale_by_zoom_linesearch` |
+| Polyak's step | `optax.polyak_sgd`, `optax.contrib.momo` |
+| rates without tuning | `optax.contrib.dog`, `prodigy`, `dadapt_adamw`, `mechanize`, `cocob` |
+| clipping | `optax.clip`, `clip_by_global_norm`, `clip_by_block_rms`, `adaptive_grad_clip` |
+| sharpness-aware steps | `optax.contrib.sam` (NaN where the gradient is zero; `gdlab.estimators` has an estimator) |
+| schedule-free averaging, lookahead | `optax.contrib.schedule_free`, `optax.lookahead` |
+| moving average of updates | `optax.ema`; of parameters that the loop keeps itself: `optax.incremental_update` |
+| large batches in parts | `optax.MultiSteps`, `optax.microbatching` |
+| differential privacy | `optax.contrib.dpsgd` |
+| gradient noise with a key bound when built | `optax.add_noise`, `optax.noisy_sgd` |
+| parts of the parameters only, or by another rule | `optax.masked`, `optax.partition`, `optax.freeze` |
+| skipping bad gradients | `optax.apply_if_finite`, `optax.zero_nans`, `optax.skip_not_finite` |
+| any measurement of the updates | `optax.snapshot`, `optax.monitor` (not inside `lax.scan`) |
+| schedules, rates in the state | `optax.schedules`, `inject_hyperparams`, `optax.contrib.reduce_on_plateau` |
+"""
+
+from gdlab.transforms.averaging import (
+  AverageState,
+  average_iterates,
+  averaged_params,
+  exponential_weights,
+  uniform_weights,
+)
+from gdlab.transforms.batch_noise import (
+  NoiseScaleEstimate,
+  NoiseScaleState,
+  noise_scale,
+  noise_scale_estimate,
+)
+from gdlab.transforms.coordinates import CoordinateState, coordinate_updates
+from gdlab.transforms.freezing import FreezeState, FreezeStatus, freeze_non_finite, freeze_status
+from gdlab.transforms.measuring import (
+  GradientStatistics,
+  GradientStatisticsState,
+  Statistics,
+  gradient_statistics,
+  statistics,
+)
+from gdlab.transforms.noise import NoiseState, annealed_gradient_noise, langevin_noise
+from gdlab.transforms.saddles import (
+  PerturbState,
+  PGDConstants,
+  perturb_at_saddle,
+  perturbed_gradient_descent,
+  pgd_constants,
+)
+
+__all__ = [
+  'AverageState',
+  'CoordinateState',
+  'FreezeState',
+  'FreezeStatus',
+  'GradientStatistics',
+  'GradientStatisticsState',
+  'NoiseScaleEstimate',
+  'NoiseScaleState',
+  'NoiseState',
+  'PGDConstants',
+  'PerturbState',
+  'Statistics',
+  'annealed_gradient_noise',
+  'average_iterates',
+  'averaged_params',
+  'coordinate_updates',
+  'exponential_weights',
+  'freeze_non_finite',
+  'freeze_status',
+  'gradient_statistics',
+  'langevin_noise',
+  'noise_scale',
+  'noise_scale_estimate',
+  'perturb_at_saddle',
+  'perturbed_gradient_descent',
+  'pgd_constants',
+  'statistics',
+  'uniform_weights',
+]

@@ -1,0 +1,82 @@
+"""Checks of the arguments of transforms. A tracer has no value yet and passes, so that it can be swept."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.types import PyTree
+
+
+def nonnegative(name: str, value: Any) -> Any:
+  """Returns `value` if it is a finite real number >= 0 or a tracer; raises InputError if not."""
+  check_real(name, value)
+  if not isinstance(value, jax.core.Tracer) and float(value) < 0:
+    raise InputError(f'{name} must be a real number >= 0, got {shown(value)}')
+  return value
+
+
+def number_or_schedule(name: str, value: Any) -> Any:
+  """Returns a schedule, `(count) -> number`, as it is; anything else as `nonnegative` does."""
+  return value if callable(value) else nonnegative(name, value)
+
+
+def decay_rate(name: str, value: Any) -> Any:
+  """Returns `value` if it lies in [0, 1) or is a tracer; raises InputError if not."""
+  check_real(name, value)
+  if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) < 1:
+    raise InputError(f'{name} must be a real number in [0, 1), got {shown(value)}')
+  return value
+
+
+def whole(name: str, value: Any, *, minimum: int) -> Any:
+  """Returns `value` if it is a whole number >= minimum or a tracer; raises InputError if not."""
+  return value if isinstance(value, jax.core.Tracer) else check_count(name, value, minimum=minimum)
+
+
+def check_seed(seed: Any) -> Any:
+  """Returns `seed` if it is a whole number >= 0, one key of `jax.random.key`, or a tracer of either."""
+  if isinstance(seed, jax.Array):
+    kinds = (jax.dtypes.prng_key, np.integer)
+    if seed.ndim or not any(jax.dtypes.issubdtype(seed.dtype, kind) for kind in kinds):
+      raise InputError(f'seed must be a whole number >= 0 or one key of jax.random.key, got {shown(seed)}')
+    return seed
+  return check_count('seed', seed, minimum=0)
+
+
+def spread_prefix(name: str, prefix: PyTree, tree: PyTree) -> PyTree:
+  """Returns a pytree like `tree` whose leaves are those of `prefix`, each a scalar or of its leaf's shape.
+
+  Raises:
+    InputError: `prefix` is no pytree prefix of `tree`, or one of its arrays has neither of those shapes.
+  """
+  try:
+    full = jax.tree.map(lambda value, part: jax.tree.map(lambda _: value, part), prefix, tree)
+  except ValueError as error:
+    raise InputError(
+      f'{name} must be a pytree prefix of the parameters, got {shown(prefix)}: {error}'
+    ) from None
+
+  def check(path: Any, leaf: Any, value: Any) -> Any:
+    if np.shape(value) not in ((), np.shape(leaf)):
+      where = jax.tree_util.keystr(path)
+      raise InputError(
+        f'{name}{where} must be a scalar or have shape {np.shape(leaf)}, got {np.shape(value)}'
+      )
+    return value
+
+  return jax.tree_util.tree_map_with_path(check, tree, full)
+
+
+def only_state(opt_state: PyTree, kind: type, maker: str) -> Any:
+  """The one node of type `kind` anywhere in an optimizer state, however chained, wrapped or vmapped.
+
+  Raises:
+    InputError: if there is none, or more than one.
+  """
+  nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, kind))
+  found = [node for node in nodes if isinstance(node, kind)]
+  if len(found) != 1:
+    raise InputError(f'opt_state must hold the state of exactly one {maker}, got {len(found)} of them')
+  return found[0]

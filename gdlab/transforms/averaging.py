@@ -1,0 +1,145 @@
+r"""Averages of the iterates: Polyak-Ruppert over all, over the tail, exponential, all as one recursion.
+
+With weight $w_t \in [0, 1]$, $w_0 = 1$, and $\theta_{t+1}$ the parameters after update t = 0, 1, ...,
+
+$$\bar\theta_{t+1} = \bar\theta_t + w_t (\theta_{t+1} - \bar\theta_t):$$
+
+a convex combination of the iterates at every t, with no bias towards the start to correct.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdlab.errors import InputError, shown
+from gdlab.transforms.arguments import decay_rate, only_state, whole
+from gdlab.transforms.drawing import widened
+from gdlab.types import Array, PyTree
+
+Weights: TypeAlias = Callable[[Array], Array]
+
+
+class AverageState(NamedTuple):
+  """State of `average_iterates`."""
+
+  count: Array  # int32[], updates made
+  average: PyTree  # of the parameters, in float32 or wider
+
+
+def uniform_weights(start: Any = 0) -> Weights:
+  r"""Every iterate from one on weighs the same: $w_t = \frac{1}{\max(t - k, 0) + 1}$.
+
+  With k = 0 the Polyak-Ruppert average of all iterates; with k > 0 that of the tail, which forgets the first k (until
+  then the average is the current iterate).
+
+  Args:
+    start: k >= 0, a whole number: iterates left out at the start.
+
+  Raises:
+    InputError: `start` out of range.
+
+  Source: Polyak and Juditsky 1992, Acceleration of stochastic approximation by averaging; Rakhlin, Shamir and Sridharan
+    2012, arXiv 1109.5647, for the tail.
+  """
+  whole('start', start, minimum=0)
+  # 1 / int32 would be float32 under x64 too.
+  return lambda count: 1.0 / (jnp.maximum(count - start, 0) + 1.0)
+
+
+def exponential_weights(decay: Any) -> Weights:
+  r"""Iterate s weighs in proportion to $\beta^{t-s}$ after update t: $w_t = \frac{1 - \beta}{1 - \beta^{t+1}}$.
+
+  The debiased exponential moving average.
+
+  Args:
+    decay: beta in [0, 1); the average reaches back over about 1 / (1 - beta) iterates.
+
+  Raises:
+    InputError: `decay` out of range.
+  """
+  decay_rate('decay', decay)
+
+  def weight(count: Array) -> Array:
+    # 1 - beta^(t+1) by expm1: near beta = 1 the difference would lose its digits. 1 at count 0 whatever the rounding.
+    reached = -jnp.expm1((count + 1.0) * jnp.log1p(-(1.0 - jnp.asarray(decay, float))))
+    return jnp.where(count == 0, 1.0, (1.0 - decay) / reached)
+
+  return weight
+
+
+def average_iterates(weights: Weights | None = None) -> optax.GradientTransformationExtraArgs:
+  r"""Averages the parameters after each update and leaves the updates as they are; last in a chain.
+
+  The average is $\bar\theta_{t+1} = \bar\theta_t + w_t(\theta_{t+1} - \bar\theta_t)$ with
+  $\theta_{t+1} = \theta_t + u_t$, in float32 or wider; `averaged_params` reads it. Constant iterates are their
+  own average exactly. Of Optax, `optax.ema` averages updates, `optax.incremental_update` two trees that the loop
+  keeps itself, and `optax.contrib.schedule_free` changes where the gradient is taken.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, optax
+    >>> descent = optax.chain(optax.sgd(1.0), average_iterates())
+    >>> x, state = jnp.zeros(()), descent.init(jnp.zeros(()))
+    >>> for gradient in jnp.array([-1.0, -1.0, -4.0]):  # x = 1, 2, 6
+    ...   updates, state = descent.update(gradient, state, x)
+    ...   x = optax.apply_updates(x, updates)
+    >>> float(averaged_params(state))
+    3.0
+
+  Args:
+    weights: `(count) -> w`, with 1 at count 0: `uniform_weights(start)` or `exponential_weights(decay)`;
+      `uniform_weights()` by default, the Polyak-Ruppert average.
+
+  Returns:
+    A GradientTransformationExtraArgs whose `update` needs `params`. A NaN iterate makes the average NaN for good,
+    unless it lies before the start of the tail.
+
+  Raises:
+    InputError: `weights` is not callable; from `update`, without params.
+
+  Source: Polyak and Juditsky 1992; Ruppert 1988.
+  """
+  weights = uniform_weights() if weights is None else weights
+  if not callable(weights):
+    raise InputError(f'weights must be a function such as exponential_weights(0.99), got {shown(weights)}')
+
+  def init(params: PyTree) -> AverageState:
+    return AverageState(jnp.zeros((), jnp.int32), widened(params))
+
+  def update(
+    updates: PyTree, state: AverageState, params: PyTree = None, **extra_args: Any
+  ) -> tuple[PyTree, AverageState]:
+    del extra_args
+    if params is None:
+      raise InputError(
+        'average_iterates needs the parameters: update(updates, state, params), got params None'
+      )
+    weight = weights(state.count)
+
+    def mean(average: Array, iterate: Array) -> Array:
+      iterate = iterate.astype(average.dtype)
+      # average + 1 * (iterate - average) would round, and carry a NaN of the average along.
+      moved = jnp.where(weight >= 1, iterate, average + weight * (iterate - average))
+      return moved.astype(average.dtype)
+
+    average = jax.tree.map(mean, state.average, optax.apply_updates(params, updates))
+    return updates, AverageState(optax.safe_increment(state.count), average)
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def averaged_params(opt_state: PyTree, like: PyTree = None) -> PyTree:
+  """The averaged parameters held anywhere in an optimizer state; the initial ones before the first update.
+
+  Args:
+    opt_state: of an optimizer with exactly one `average_iterates` in it. Of `flax.nnx.Optimizer` take
+      `nnx.as_pure(optimizer.opt_state)`.
+    like: parameters whose dtypes the average is given; None leaves it in float32 or wider.
+
+  Raises:
+    InputError: if there is none or more than one.
+  """
+  average = only_state(opt_state, AverageState, 'average_iterates').average
+  return average if like is None else optax.tree.cast_like(average, like)

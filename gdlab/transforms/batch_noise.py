@@ -1,0 +1,130 @@
+"""The gradient noise scale, estimated on the way from per-example gradients."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from optax.experimental import aggregating
+
+from gdlab.errors import InputError
+from gdlab.transforms.arguments import decay_rate, only_state, whole
+from gdlab.transforms.averaging import exponential_weights
+from gdlab.transforms.drawing import widened
+from gdlab.types import Array, PyTree
+
+
+class NoiseScaleState(NamedTuple):
+  """State of `noise_scale`: running averages, in float32 or wider."""
+
+  count: Array  # int32[], updates made
+  gradient_square: Array  # float[], of the estimates of |G|^2
+  covariance_trace: Array  # float[], of the estimates of tr Sigma
+
+
+class NoiseScaleEstimate(NamedTuple):
+  """What `noise_scale_estimate` returns; NaN before the first update.
+
+  Attributes:
+    gradient_square: float[], |G|^2 of the true gradient; unbiased, so that it can fall below 0 where noise rules.
+    covariance_trace: float[], tr Sigma, of the covariance of one example's gradient.
+    scale: float[], tr Sigma / |G|^2, in examples; infinite where the estimate of |G|^2 is not above 0.
+  """
+
+  gradient_square: Array
+  covariance_trace: Array
+  scale: Array
+
+
+def noise_scale(decay: Any = 0.99, *, examples_per_row: Any = 1) -> optax.GradientTransformationExtraArgs:
+  r"""Reduces per-example gradients to their mean, and estimates $B_\text{simple} = \mathrm{tr}\,\Sigma / |G|^2$.
+
+  Incoming updates have one row for every example, leaves [R, ...], as `jax.vmap(jax.grad(loss), (None, 0))` makes them;
+  what goes on is the mean over the rows. With S the sum over all parameters of the sample variances of the rows, each
+  the mean of m examples,
+
+  $$\mathrm{tr}\,\hat\Sigma = m S, \qquad |\hat G|^2 = |\bar g|^2 - \frac SR$$
+
+  are unbiased; with m > 1 (gradients of micro-batches, for which nothing larger than usual is held) they are the
+  two-batch estimates of the paper with batches of m and mR. Each is averaged over updates with
+  `exponential_weights(decay)` and only then divided, since the ratio of two noisy numbers is biased.
+  `noise_scale_estimate` reads them. Mean and variance of the rows are `optax.experimental.aggregating`'s.
+
+  First in a chain, for what follows has no rows any more. All rows weigh the same: leave padding out.
+
+  Example:
+    >>> import jax.numpy as jnp, optax
+    >>> descent = optax.chain(noise_scale(), optax.sgd(0.1))
+    >>> rows = jnp.array([[3.0, 1.0], [1.0, 1.0]])  # mean (2, 1), S = 2, |G|^2 = 5 - 2 / 2
+    >>> updates, state = descent.update(rows, descent.init(jnp.zeros(2)))
+    >>> float(noise_scale_estimate(state).scale)
+    0.5
+
+  Args:
+    decay: in [0, 1), of the running averages.
+    examples_per_row: m >= 1, a whole number.
+
+  Returns:
+    A GradientTransformationExtraArgs. A NaN gradient passes on, and makes the averages NaN for good.
+
+  Raises:
+    InputError: an argument out of range; from `update`, rows that are fewer than 2 or not as many in every leaf.
+
+  Source: McCandlish et al. 2018, An empirical model of large-batch training, arXiv 1812.06162, appendix A.1.
+  """
+  weights = exponential_weights(decay_rate('decay', decay))
+  whole('examples_per_row', examples_per_row, minimum=1)
+  moments = aggregating.get_per_element_mean_and_sum_sq_diff_grads(per_elt_axis=0)
+
+  def init(params: PyTree) -> NoiseScaleState:
+    leaves = jax.tree.leaves(params)
+    zero = jnp.zeros((), jnp.result_type(jnp.float32, *leaves))
+    return NoiseScaleState(jnp.zeros((), jnp.int32), zero, zero)
+
+  def update(
+    updates: PyTree, state: NoiseScaleState, params: PyTree = None, **extra_args: Any
+  ) -> tuple[PyTree, NoiseScaleState]:
+    del extra_args
+    rows = _count_rows(updates)
+    (mean, found), _ = moments.update(widened(updates), optax.EmptyState(), params)
+    variance = optax.tree.sum(found['sum_sq_diff_grads']) / (rows - 1)
+    gradient_square = optax.tree.norm(mean, squared=True) - variance / rows
+    weight = weights(state.count)
+    new_state = NoiseScaleState(
+      optax.safe_increment(state.count),
+      _moved(state.gradient_square, gradient_square, weight),
+      _moved(state.covariance_trace, examples_per_row * variance, weight),
+    )
+    return optax.tree.cast_like(mean, updates), new_state
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def noise_scale_estimate(opt_state: PyTree) -> NoiseScaleEstimate:
+  """The estimate held anywhere in an optimizer state.
+
+  Args:
+    opt_state: of an optimizer with exactly one `noise_scale` in it.
+
+  Raises:
+    InputError: if there is none or more than one.
+  """
+  state = only_state(opt_state, NoiseScaleState, 'noise_scale')
+  square, trace = (
+    jnp.where(state.count > 0, x, jnp.nan) for x in (state.gradient_square, state.covariance_trace)
+  )
+  return NoiseScaleEstimate(square, trace, jnp.where(square <= 0, jnp.inf, trace / square))
+
+
+def _moved(average: Array, estimate: Array, weight: Array) -> Array:
+  return (average + weight * (estimate - average)).astype(average.dtype)
+
+
+def _count_rows(updates: PyTree) -> int:
+  lengths = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(updates)}
+  if len(lengths) != 1 or min(lengths) < 2:
+    raise InputError(
+      'updates must be per-example gradients, every leaf with the same leading axis of at least 2 rows, '
+      f'got leading axes {sorted(lengths)} (0: none)'
+    )
+  return lengths.pop()

@@ -1,0 +1,90 @@
+"""Parameters updated one block after another instead of all together."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from gdlab.errors import InputError, shown
+from gdlab.transforms.arguments import spread_prefix
+from gdlab.types import Array, PyTree
+
+
+class CoordinateState(NamedTuple):
+  """State of `coordinate_updates`."""
+
+  count: Array  # int32[], updates made
+
+
+def coordinate_updates(blocks: PyTree = None) -> optax.GradientTransformationExtraArgs:
+  r"""Lets one block of parameters move at each update, one block after another (Gauss-Seidel).
+
+  With blocks 0 ... K-1, update t moves block $t \bmod K$ by what the chain makes of it and leaves the others:
+
+  $$\theta^{(k)}_{t+1} = \theta^{(k)}_t + [k = t \bmod K]\, u^{(k)}_t.$$
+
+  The loop computes a new gradient for every update, so that each block sees those before it where they have moved
+  to; K updates make one sweep. Plain descent moves all of them from the same point (Jacobi).
+
+  Last in a chain: what stands before it, momentum too, sees every gradient of every block, and a block moves by
+  what its state holds when its turn comes. Before momentum, that would go on moving blocks whose turn it is not.
+
+  Example:
+    >>> import jax.numpy as jnp, optax
+    >>> descent = optax.chain(optax.sgd(0.5), coordinate_updates())
+    >>> params = {'a': jnp.ones(2), 'b': jnp.ones(1)}
+    >>> updates, state = descent.update(params, descent.init(params))
+    >>> updates['a'].tolist(), updates['b'].tolist()
+    ([-0.5, -0.5], [0.0])
+
+  Args:
+    blocks: which turn is whose: a pytree prefix of the parameters of whole numbers, or of integer arrays of a leaf's
+      shape to split that leaf (`np.arange(d)`: one number at a time). Every number from 0 to the largest has to be
+      there. None: every leaf is a block, in the order of `jax.tree.leaves`.
+
+  Returns:
+    A GradientTransformationExtraArgs. A NaN in a block moves nothing until that block's turn.
+
+  Raises:
+    InputError: blocks of another kind; from `init`, blocks that do not fit the parameters.
+
+  Source: Wright 2015, Coordinate descent algorithms, arXiv 1502.04759.
+  """
+  num_blocks = None if blocks is None else _count_blocks(blocks)
+
+  def turns(tree: PyTree) -> PyTree:
+    if blocks is not None:
+      return spread_prefix('blocks', blocks, tree)
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, range(len(leaves)))
+
+  def init(params: PyTree) -> CoordinateState:
+    turns(params)
+    return CoordinateState(jnp.zeros((), jnp.int32))
+
+  def update(
+    updates: PyTree, state: CoordinateState, params: PyTree = None, **extra_args: Any
+  ) -> tuple[PyTree, CoordinateState]:
+    del params, extra_args
+    period = max(1, len(jax.tree.leaves(updates))) if num_blocks is None else num_blocks
+    turn = state.count % period
+    moved = jax.tree.map(lambda u, own: jnp.where(own == turn, u, jnp.zeros_like(u)), updates, turns(updates))
+    return moved, CoordinateState(optax.safe_increment(state.count))
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _count_blocks(blocks: PyTree) -> int:
+  found: set[int] = set()
+  for leaf in jax.tree.leaves(blocks):
+    array = np.asarray(leaf)
+    if array.dtype.kind not in 'iu' or (array < 0).any():
+      raise InputError(f'blocks must be whole numbers >= 0 or integer arrays of them, got {shown(leaf)}')
+    found |= set(array.ravel().tolist())
+  if not found:
+    raise InputError(f'blocks must name at least one block, got {shown(blocks)}')
+  if missing := set(range(max(found) + 1)) - found:
+    raise InputError(f'blocks must hold every number from 0 to {max(found)}, but {min(missing)} is not there')
+  return len(found)

@@ -1,0 +1,58 @@
+"""Keys and draws of the transforms that add noise, and sums that keep the dtype of the updates."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.types import Array, Key, PyTree
+
+
+def own_key(seed: Any, salt: int) -> Key:
+  """The key that a transform carries: `salt` keeps two kinds of noise with equal seeds apart."""
+  # Not the default generator: draws of `rbg` depend on what else is under the same vmap.
+  is_key = isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
+  return jax.random.fold_in(seed if is_key else jax.random.key(seed, impl='threefry2x32'), salt)
+
+
+def draw_key(carried: Key, count: Array, key: Key | None) -> Key:
+  """The key of one update: from the carried key alone, or from both where the caller gives one.
+
+  Every transform of a chain is given the same `key`; the carried one keeps their draws apart.
+  """
+  own = jax.random.fold_in(carried, count)
+  return own if key is None else jax.random.fold_in(key, jax.random.bits(own, dtype=jnp.uint32))
+
+
+def wide(leaf: Any) -> jnp.dtype:
+  """The dtype to compute in: that of the leaf, at least float32."""
+  return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
+
+
+def widened(tree: PyTree) -> PyTree:
+  """Every leaf in at least float32."""
+  return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(wide(leaf)), tree)
+
+
+def standard_normals(key: Key, tree: PyTree) -> PyTree:
+  """Independent N(0, 1) like `tree`, in at least float32: JAX's bfloat16 normals end at 2.7 deviations.
+
+  Not `optax.tree.random_like`, whose split keys JAX's checker of key reuse takes for used ones.
+  """
+  leaves, structure = jax.tree.flatten(tree)
+  drawn = [
+    jax.random.normal(jax.random.fold_in(key, number), jnp.shape(leaf), wide(leaf))
+    for number, leaf in enumerate(leaves)
+  ]
+  return jax.tree.unflatten(structure, drawn)
+
+
+def plus(updates: PyTree, change: PyTree) -> PyTree:
+  """The sum, rounded once, in the dtypes of `updates`."""
+  return jax.tree.map(lambda u, c: (u + c).astype(jnp.result_type(u)), updates, change)
+
+
+def plus_normals(updates: PyTree, key: Key, deviations: PyTree) -> PyTree:
+  """Updates with independent normal noise; `deviations` is a pytree like them, of scalars or arrays."""
+  drawn = standard_normals(key, updates)
+  return plus(updates, jax.tree.map(lambda deviation, normal: deviation * normal, deviations, drawn))

@@ -1,0 +1,140 @@
+"""What the gradients look like on the way: minimum, maximum, mean, deviation and norm, per leaf and as a whole."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdlab.branching import cond_any
+from gdlab.transforms.arguments import only_state, whole
+from gdlab.transforms.drawing import widened
+from gdlab.types import Array, PyTree
+
+
+class Statistics(NamedTuple):
+  """Five numbers of an array, or a pytree of each; in float32 or wider.
+
+  Attributes:
+    min: the smallest entry.
+    max: the largest.
+    mean: the mean over the entries.
+    std: the standard deviation over the entries, divided by their number.
+    norm: the Euclidean norm.
+  """
+
+  min: PyTree
+  max: PyTree
+  mean: PyTree
+  std: PyTree
+  norm: PyTree
+
+
+class GradientStatistics(NamedTuple):
+  """What `statistics` returns.
+
+  Attributes:
+    update: int32[], the update (from 0) that was measured last; -1 before the first.
+    leaves: Statistics of pytrees like the parameters, one number for every leaf.
+    whole: Statistics of numbers, over all parameters together.
+  """
+
+  update: Array
+  leaves: Statistics
+  whole: Statistics
+
+
+class GradientStatisticsState(NamedTuple):
+  """State of `gradient_statistics`."""
+
+  count: Array  # int32[], updates made
+  measured: GradientStatistics
+
+
+def gradient_statistics(every: Any = 1) -> optax.GradientTransformationExtraArgs:
+  r"""Measures what passes through, every k updates, and changes nothing.
+
+  First in a chain it sees the gradients, elsewhere what the chain has made of them up to there. `statistics` reads
+  the measurement. Between measurements nothing is computed, under vmap too. Other measurements: `optax.snapshot` takes
+  any function of the updates, at every update.
+
+  Example:
+    >>> import jax.numpy as jnp, optax
+    >>> descent = optax.chain(gradient_statistics(), optax.sgd(0.1))
+    >>> gradient = {'w': jnp.array([3.0, -4.0]), 'b': jnp.array(0.0)}
+    >>> _, state = descent.update(gradient, descent.init(gradient))
+    >>> found = statistics(state)
+    >>> float(found.leaves.min['w']), float(found.whole.norm)
+    (-4.0, 5.0)
+
+  Args:
+    every: k >= 1, a whole number; updates 0, k, 2k, ... are measured.
+
+  Returns:
+    A GradientTransformationExtraArgs. A leaf without entries has norm 0 and NaN elsewhere, and does not count in the
+    whole. A NaN gradient passes through and shows as NaN until the next measurement.
+
+  Raises:
+    InputError: `every` out of range.
+  """
+  whole('every', every, minimum=1)
+
+  def init(params: PyTree) -> GradientStatisticsState:
+    unknown = jax.tree.map(lambda number: jnp.full_like(number, jnp.nan), _measure(params))
+    return GradientStatisticsState(
+      jnp.zeros((), jnp.int32), GradientStatistics(jnp.full((), -1, jnp.int32), *unknown)
+    )
+
+  def update(
+    updates: PyTree, state: GradientStatisticsState, params: PyTree = None, **extra_args: Any
+  ) -> tuple[PyTree, GradientStatisticsState]:
+    del params, extra_args
+    due = state.count % every == 0
+    measured = cond_any(due, _refresh, state.measured, state.count, updates)
+    return updates, GradientStatisticsState(optax.safe_increment(state.count), measured)
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def statistics(opt_state: PyTree) -> GradientStatistics:
+  """The last measurement held anywhere in an optimizer state; NaN before the first.
+
+  Args:
+    opt_state: of an optimizer with exactly one `gradient_statistics` in it.
+
+  Raises:
+    InputError: if there is none or more than one.
+  """
+  return only_state(opt_state, GradientStatisticsState, 'gradient_statistics').measured
+
+
+def _refresh(measured: GradientStatistics, count: Array, updates: PyTree) -> GradientStatistics:
+  return GradientStatistics(count, *_measure(updates))
+
+
+def _measure(tree: PyTree) -> tuple[Statistics, Statistics]:
+  """Statistics per leaf, and of all entries together pooled from those."""
+  tree = widened(tree)
+  leaves, structure = jax.tree.flatten(tree)
+  rows = [_of_array(leaf) for leaf in leaves]
+  columns = ([row[field] for row in rows] for field in range(len(Statistics._fields)))
+  per_leaf = Statistics(*(jax.tree.unflatten(structure, column) for column in columns))
+  return per_leaf, _pooled([(leaf.size, row) for leaf, row in zip(leaves, rows) if leaf.size], tree)
+
+
+def _of_array(array: Array) -> Statistics:
+  norm = jnp.sqrt(jnp.sum(array**2))
+  if not array.size:
+    return Statistics(*4 * [jnp.full((), jnp.nan, array.dtype)], norm=norm)
+  return Statistics(jnp.min(array), jnp.max(array), jnp.mean(array), jnp.std(array), norm)
+
+
+def _pooled(parts: list[tuple[int, Statistics]], tree: PyTree) -> Statistics:
+  norm = jnp.asarray(optax.tree.norm(tree))
+  if not parts:
+    return Statistics(*4 * [jnp.full((), jnp.nan, norm.dtype)], norm=norm)
+  each = Statistics(*(jnp.stack(column) for column in zip(*(row for _, row in parts))))
+  share = jnp.asarray([size for size, _ in parts], each.mean.dtype) / sum(size for size, _ in parts)
+  mean = jnp.sum(share * each.mean)
+  variance = jnp.sum(share * (each.std**2 + (each.mean - mean) ** 2))
+  return Statistics(jnp.min(each.min), jnp.max(each.max), mean, jnp.sqrt(variance), norm)

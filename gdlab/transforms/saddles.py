@@ -1,0 +1,220 @@
+r"""Perturbed gradient descent: a small random step wherever the gradient is small, so that no saddle holds it."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdlab.branching import cond_any
+from gdlab.errors import InputError, check_count, check_real
+from gdlab.transforms.arguments import check_seed, nonnegative, number_or_schedule
+from gdlab.transforms.drawing import draw_key, own_key, plus, standard_normals, widened
+from gdlab.types import Array, Key, PyTree
+
+_SALT = 0x736164
+
+
+class PerturbState(NamedTuple):
+  """State of `perturb_at_saddle`."""
+
+  key: Key
+  count: Array  # int32[], updates made
+  last: Array  # int32[], the update (from 0) that was perturbed last; -1 before the first
+  perturbations: Array  # int32[], how many there were
+
+
+def perturb_at_saddle(
+  radius: Any, grad_threshold: Any, min_interval: Any, *, seed: Any = 0
+) -> optax.GradientTransformationExtraArgs:
+  r"""Adds a uniform draw from a ball to the update where the gradient is small.
+
+  At update t, with $t_\text{last}$ the last one that was perturbed,
+
+  $$\theta_{t+1} = \theta_t + u_t + \xi_t, \qquad \xi_t \sim U(\{\|\xi\| \le r\}) \text{ if }
+    \|g_t\| \le g_\text{thres} \text{ and } t - t_\text{last} \ge t_\text{thres}, \text{ else } 0.$$
+
+  The ball is over all parameters together. Its place in a chain is last, after the learning rate; the threshold is
+  for the raw gradient, which the loop passes as Optax's line searches take it, `update(g, state, params, grad=g)`
+  (`gdlab.algorithm` does). Without `grad` the norm of what comes in from the chain is compared.
+  `perturbed_gradient_descent` is the whole method. Under vmap the draw costs nothing while it is due in no lane.
+
+  Where it departs from the paper: there the perturbed point's own gradient makes the step, here the one already
+  computed; the two differ by $\eta(\nabla f(\theta_t + \xi_t) - \nabla f(\theta_t))$. Its test for having arrived,
+  no decrease by f_thres within t_thres steps, is the caller's.
+
+  Example:
+    >>> import jax.numpy as jnp, optax
+    >>> descent = optax.chain(optax.sgd(0.1), perturb_at_saddle(0.01, 0.001, 10))
+    >>> saddle = jnp.zeros(3)
+    >>> updates, state = descent.update(saddle, descent.init(saddle), saddle, grad=saddle)
+    >>> bool(0 < jnp.linalg.norm(updates) <= 0.01)
+    True
+
+  Args:
+    radius: r >= 0 of the ball, in units of the parameters; 0 leaves every update as it is.
+    grad_threshold: g_thres >= 0, for the Euclidean norm over all parameters.
+    min_interval: t_thres >= 0, updates from one perturbation to the next at least; any real number.
+    seed: a whole number or a key, for plain loops; with the extra argument `key` of `update`, a fresh one each
+      time as `gdlab.algorithm` gives, each run has its own noise.
+
+  Returns:
+    A GradientTransformationExtraArgs. A NaN gradient is not small: it passes through unperturbed.
+
+  Raises:
+    InputError: an argument out of range.
+
+  Source: Jin, Ge, Netrapalli, Kakade and Jordan 2017, How to escape saddle points efficiently, arXiv 1703.00887.
+  """
+  nonnegative('radius', radius)
+  nonnegative('grad_threshold', grad_threshold)
+  nonnegative('min_interval', min_interval)
+  check_seed(seed)
+
+  def init(params: PyTree) -> PerturbState:
+    del params
+    zero = jnp.zeros((), jnp.int32)
+    return PerturbState(own_key(seed, _SALT), zero, zero - 1, zero)
+
+  def update(
+    updates: PyTree,
+    state: PerturbState,
+    params: PyTree = None,
+    *,
+    grad: PyTree = None,
+    key: Key | None = None,
+    **extra_args: Any,
+  ) -> tuple[PyTree, PerturbState]:
+    del params, extra_args
+    norm = optax.tree.norm(widened(updates if grad is None else grad))
+    due = (state.last < 0) | (state.count - state.last >= min_interval)
+    perturb = (norm <= grad_threshold) & due
+    drawing = draw_key(state.key, state.count, key)
+    updates = cond_any(perturb, _plus_ball, updates, drawing, jnp.asarray(radius, float))
+    return updates, PerturbState(
+      state.key,
+      optax.safe_increment(state.count),
+      jnp.where(perturb, state.count, state.last),
+      state.perturbations + perturb,
+    )
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _plus_ball(updates: PyTree, key: Key, radius: Array) -> PyTree:
+  """Updates plus a uniform draw from a ball: a uniform direction, and the d-th root of a uniform radius."""
+  direction_key, radius_key = jax.random.split(key)
+  normals = standard_normals(direction_key, updates)
+  norm = optax.tree.norm(normals)
+  dimension = max(1, optax.tree.size(updates))
+  length = radius * jax.random.uniform(radius_key, dtype=jnp.result_type(float)) ** (1 / dimension)
+  return plus(updates, optax.tree.scale(length / norm, normals))
+
+
+def perturbed_gradient_descent(
+  learning_rate: Any, radius: Any, grad_threshold: Any, min_interval: Any, *, seed: Any = 0
+) -> optax.GradientTransformationExtraArgs:
+  r"""Gradient descent perturbed where the gradient is small, complete: `optax.sgd`, then `perturb_at_saddle`.
+
+  The threshold is for the gradient that comes in (or the extra argument `grad`), so plain loops need to pass nothing.
+
+  Args:
+    learning_rate: eta, a number >= 0 or an Optax schedule.
+    radius: as for `perturb_at_saddle`, as are the next two and `seed`; radius 0 is gradient descent exactly.
+    grad_threshold: g_thres.
+    min_interval: t_thres.
+    seed: a whole number or a key.
+
+  Raises:
+    InputError: an argument out of range.
+
+  Source: Jin et al. 2017, arXiv 1703.00887, algorithm 1; constants by its theorem: `pgd_constants`.
+  """
+  number_or_schedule('learning_rate', learning_rate)
+  chained = optax.chain(
+    optax.sgd(learning_rate), perturb_at_saddle(radius, grad_threshold, min_interval, seed=seed)
+  )
+
+  def update(
+    updates: PyTree, state: PyTree, params: PyTree = None, *, grad: PyTree = None, **extra_args: Any
+  ) -> tuple[PyTree, PyTree]:
+    grad = updates if grad is None else grad
+    moved, state = chained.update(updates, state, params, grad=grad, **extra_args)
+    # A traced learning rate has widened bfloat16.
+    return optax.tree.cast_like(moved, updates), state
+
+  return optax.GradientTransformationExtraArgs(chained.init, update)
+
+
+class PGDConstants(NamedTuple):
+  """The constants of perturbed gradient descent; the first four are what `perturbed_gradient_descent` takes."""
+
+  learning_rate: float
+  radius: float
+  grad_threshold: float
+  min_interval: float
+  f_threshold: float
+  chi: float
+
+
+def pgd_constants(
+  smoothness: float,
+  hessian_lipschitz: float,
+  epsilon: float,
+  *,
+  dimension: int,
+  gap: float,
+  failure: float = 0.1,
+  c: float = 0.5,
+) -> PGDConstants:
+  r"""The constants with which perturbed descent provably finds a second-order stationary point.
+
+  $$\chi = 3\max\Big\{\ln\frac{d\ell\Delta}{c\,\epsilon^2\delta}, 4\Big\}, \quad \eta = \frac c\ell, \quad
+    r = \frac{\sqrt c}{\chi^2}\frac\epsilon\ell, \quad g_\text{thres} = \frac{\sqrt c}{\chi^2}\epsilon, \quad
+    f_\text{thres} = \frac{c}{\chi^3}\sqrt{\frac{\epsilon^3}{\rho}}, \quad
+    t_\text{thres} = \frac{\chi}{c^2}\frac{\ell}{\sqrt{\rho\epsilon}}.$$
+
+  A point with $\|\nabla f\| \le \epsilon$ and $\lambda_\text{min}(\nabla^2 f) \ge -\sqrt{\rho\epsilon}$ is found
+  with probability $1 - \delta$ in $O(\ell\Delta\epsilon^{-2}\chi^4)$ steps.
+
+  Example:
+    >>> found = pgd_constants(2.0, 1.0, 0.01, dimension=10, gap=1.0)
+    >>> found.learning_rate
+    0.25
+
+  Args:
+    smoothness: ell > 0, the Lipschitz constant of the gradient.
+    hessian_lipschitz: rho > 0, that of the Hessian.
+    epsilon: in (0, ell^2 / rho], the gradient norm to reach.
+    dimension: d >= 1, the number of parameters.
+    gap: Delta > 0, a bound on the loss at the start above its minimum.
+    failure: delta in (0, 1), the allowed probability of failure.
+    c: in (0, 1]; the theorem holds for all c below a constant that it does not name.
+
+  Raises:
+    InputError: an argument out of range.
+
+  Source: Jin et al. 2017, arXiv 1703.00887, algorithm 2 and theorem 3.
+  """
+  ell = float(check_real('smoothness', smoothness, above=0.0))
+  rho = float(check_real('hessian_lipschitz', hessian_lipschitz, above=0.0))
+  epsilon = float(check_real('epsilon', epsilon, above=0.0))
+  if epsilon > ell**2 / rho:
+    raise InputError(
+      f'epsilon must lie in (0, smoothness^2 / hessian_lipschitz = {ell**2 / rho}], got {epsilon}'
+    )
+  check_count('dimension', dimension)
+  check_real('gap', gap, above=0.0)
+  check_real('failure', failure, above=0.0, below=1.0)
+  if float(check_real('c', c, above=0.0)) > 1:
+    raise InputError(f'c must be a real number in (0, 1], got {c}')
+  chi = 3 * max(math.log(dimension * ell * gap / (c * epsilon**2 * failure)), 4)
+  return PGDConstants(
+    learning_rate=c / ell,
+    radius=math.sqrt(c) * epsilon / (chi**2 * ell),
+    grad_threshold=math.sqrt(c) * epsilon / chi**2,
+    min_interval=chi * ell / (c**2 * math.sqrt(rho * epsilon)),
+    f_threshold=c / chi**3 * math.sqrt(epsilon**3 / rho),
+    chi=chi,
+  )
