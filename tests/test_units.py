@@ -1,4 +1,4 @@
-"""The one table of samplers, estimators, transforms and schedules: every public unit is in it, documented, and tested."""
+"""The one table of samplers, estimators, transforms and schedules: each public unit is in it, documented and tested."""
 
 import ast
 import inspect
@@ -49,7 +49,9 @@ def functions(kind: Kind) -> list[str]:
   return [name for name in names if inspect.isfunction(getattr(kind.package, name))]
 
 
-UNITS = [(kind, name) for kind, found in KINDS.items() for name in functions(found) if name not in found.helpers]
+UNITS = [
+  (kind, name) for kind, found in KINDS.items() for name in functions(found) if name not in found.helpers
+]
 
 
 def tabled(kind: Kind) -> set[str]:
@@ -84,5 +86,7 @@ def test_a_unit_is_tested_by_name(kind, name):
   used = set()
   for path in (TESTS / KINDS[kind].folder).glob('*.py'):
     for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
-      used |= {node.id} if isinstance(node, ast.Name) else {node.attr} if isinstance(node, ast.Attribute) else set()
+      used |= (
+        {node.id} if isinstance(node, ast.Name) else {node.attr} if isinstance(node, ast.Attribute) else set()
+      )
   assert name in used

@@ -1,5 +1,6 @@
 """An estimate made by several devices together, each on a batch of its own."""
 
+import functools
 from typing import Any
 
 import jax
@@ -41,8 +42,7 @@ def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:
 
   Args:
     axis: the name of the mapped axis, or a tuple of names.
-    estimator: the estimate on each device; `batch_mean()` by default. Those that loop or branch (`microbatched`,
-      `svrg`, `storm`) need `jax.shard_map(..., check_vma=False)`.
+    estimator: the estimate on each device; `batch_mean()` by default.
 
   Returns:
     An Estimator.
@@ -57,11 +57,10 @@ def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:
 
   def estimate(state, problem, params, model_state, batch, key):
     device = jax.lax.axis_index(axis)
-    # shard_map adds up gradients by parameters that it knows to be the same everywhere; by these, which depend on
-    # the device as far as it knows, the gradient is the device's own.
-    own = jax.tree.map(lambda leaf: jnp.where(device >= 0, leaf, leaf), params)
+    own = functools.partial(_own, device=device)
+    state, params, model_state = jax.tree.map(own, (state, params, model_state))
     key = jax.random.fold_in(key, device)
-    gradient, state, info = inner.estimate(state, problem, own, model_state, batch, key)
+    gradient, state, info = inner.estimate(state, problem, params, model_state, batch, key)
     joint = info._replace(
       loss=jax.lax.pmean(info.loss, axis),
       model_state=jax.tree.map(lambda leaf: _agreed(leaf, axis), info.model_state),
@@ -70,6 +69,16 @@ def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:
     return jax.lax.pmean(gradient, axis), jax.tree.map(lambda leaf: _agreed(leaf, axis), state), joint
 
   return Estimator(inner.init, estimate)
+
+
+def _own(leaf: Array, device: Array) -> Array:
+  """The same value, which for all that shard_map knows depends on the device.
+
+  By parameters known to be the same everywhere, also those that an estimator keeps in its state, shard_map adds the
+  gradients of all devices up.
+  """
+  is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  return leaf if is_key else jnp.where(device >= 0, leaf, leaf)
 
 
 def _agreed(leaf: Array, axis: Any) -> Array:

@@ -80,32 +80,22 @@ def microbatched(size: int, estimator: Estimator | None = None) -> Estimator:
       raise InputError(f'size must be a whole number in [1, {batch_size}] (the batch size), got {size}')
     slices = split(batch, size)
 
-    def on_slice(number, piece, model_state):
-      gradient, _, info = inner.estimate(
-        state, problem, params, model_state, piece, jax.random.fold_in(key, number)
-      )
-      return widened(gradient), info
-
     def accumulate(carry, numbered):
       number, piece = numbered
-      total, loss, model_state, evaluations = carry
-      gradient, info = on_slice(number, piece, model_state)
-      total = jax.tree.map(jnp.add, total, gradient)
-      carry = (total, loss + info.loss, info.model_state, evaluations + info.gradient_evaluations)
-      return carry, (info.losses, info.gradients)
+      total, model_state = carry
+      piece_key = jax.random.fold_in(key, number)
+      gradient, _, info = inner.estimate(state, problem, params, model_state, piece, piece_key)
+      total = jax.tree.map(jnp.add, total, widened(gradient))
+      return (total, info.model_state), info._replace(model_state=())
 
-    first = jax.tree.map(lambda leaf: leaf[0], slices)
-    _, shapes = jax.eval_shape(on_slice, 0, first, model_state)
-    start = (
-      jax.tree.map(jnp.zeros_like, widened(params)),
-      jnp.zeros((), shapes.loss.dtype),
-      model_state,
-      jnp.int32(0),
-    )
+    start = (jax.tree.map(jnp.zeros_like, widened(params)), model_state)
     numbers = jnp.arange(slices.indices.shape[0])
-    (total, loss, model_state, evaluations), by_slot = jax.lax.scan(accumulate, start, (numbers, slices))
-    losses, gradients = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:batch_size], by_slot)
-    info = EstimateInfo(loss, model_state, evaluations, losses, gradients)
+    (total, model_state), infos = jax.lax.scan(accumulate, start, (numbers, slices))
+    losses, gradients = jax.tree.map(
+      lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:batch_size], (infos.losses, infos.gradients)
+    )
+    evaluations = jnp.sum(infos.gradient_evaluations, dtype=jnp.int32)
+    info = EstimateInfo(jnp.sum(infos.loss), model_state, evaluations, losses, gradients)
     return optax.tree.cast_like(total, params), state, info
 
   return Estimator(init, estimate)

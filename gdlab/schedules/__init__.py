@@ -2,6 +2,23 @@
 
 Optax has schedules of these shapes for concrete numbers. These can be swept, in `gdlab.sweep` or under any `jax.vmap`,
 without a new compilation, and go wherever Optax takes a schedule.
+
+| schedule or rule | the rate |
+|---|---|
+| `robbins_monro(initial, exponent, offset)` | falls as a power of time |
+| `step_decay(initial, factor, boundaries or every)` | multiplied by a factor at steps |
+| `exponential_per_epoch(initial, factor, updates_per_epoch)` | multiplied by a factor every epoch |
+| `linear(initial, num_steps)` | on a straight line |
+| `cosine(initial, num_steps)` | on half a cosine |
+| `warmup(schedule, num_warmup_steps)` | rises to any schedule's first value, which then begins |
+| `one_cycle(peak, num_steps)` | up and down on straight lines |
+| `cosine_one_cycle(peak, num_steps)` | up and down on cosines |
+| `reduce_on_plateau(factor, patience)` | a transform: updates shrink when a validation metric stops improving |
+| `linear_scaling(rate, factor)` | times the growth of the batch (SGD) |
+| `square_root_scaling(rate, factor)` | times its root |
+| `adam_scaling(rate, ...)` | with both betas, epsilon and the steps (Adam) |
+
+`observe` tells the parts of an optimizer's state that listen what an evaluation found.
 """
 
 from gdlab.schedules.cycles import cosine_one_cycle, one_cycle, warmup

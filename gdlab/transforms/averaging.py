@@ -25,7 +25,7 @@ Weights: TypeAlias = Callable[[Array], Array]
 class AverageState(NamedTuple):
   """State of `average_iterates`."""
 
-  count: Array  # int32[], updates made
+  step: Array  # int32[], updates made
   average: PyTree  # of the parameters, in float32 or wider
 
 
@@ -116,7 +116,7 @@ def average_iterates(weights: Weights | None = None) -> optax.GradientTransforma
       raise InputError(
         'average_iterates needs the parameters: update(updates, state, params), got params None'
       )
-    weight = weights(state.count)
+    weight = weights(state.step)
 
     def mean(average: Array, iterate: Array) -> Array:
       iterate = iterate.astype(average.dtype)
@@ -125,7 +125,7 @@ def average_iterates(weights: Weights | None = None) -> optax.GradientTransforma
       return moved.astype(average.dtype)
 
     average = jax.tree.map(mean, state.average, optax.apply_updates(params, updates))
-    return updates, AverageState(optax.safe_increment(state.count), average)
+    return updates, AverageState(optax.safe_increment(state.step), average)
 
   return optax.GradientTransformationExtraArgs(init, update)
 

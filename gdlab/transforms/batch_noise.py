@@ -17,7 +17,7 @@ from gdlab.types import Array, PyTree
 class NoiseScaleState(NamedTuple):
   """State of `noise_scale`: running averages, in float32 or wider."""
 
-  count: Array  # int32[], updates made
+  step: Array  # int32[], updates made
   gradient_square: Array  # float[], of the estimates of |G|^2
   covariance_trace: Array  # float[], of the estimates of tr Sigma
 
@@ -89,9 +89,9 @@ def noise_scale(decay: Any = 0.99, *, examples_per_row: Any = 1) -> optax.Gradie
     (mean, found), _ = moments.update(widened(updates), optax.EmptyState(), params)
     variance = optax.tree.sum(found['sum_sq_diff_grads']) / (rows - 1)
     gradient_square = optax.tree.norm(mean, squared=True) - variance / rows
-    weight = weights(state.count)
+    weight = weights(state.step)
     new_state = NoiseScaleState(
-      optax.safe_increment(state.count),
+      optax.safe_increment(state.step),
       _moved(state.gradient_square, gradient_square, weight),
       _moved(state.covariance_trace, examples_per_row * variance, weight),
     )
@@ -111,7 +111,7 @@ def noise_scale_estimate(opt_state: PyTree) -> NoiseScaleEstimate:
   """
   state = only_state(opt_state, NoiseScaleState, 'noise_scale')
   square, trace = (
-    jnp.where(state.count > 0, x, jnp.nan) for x in (state.gradient_square, state.covariance_trace)
+    jnp.where(state.step > 0, x, jnp.nan) for x in (state.gradient_square, state.covariance_trace)
   )
   return NoiseScaleEstimate(square, trace, jnp.where(square <= 0, jnp.inf, trace / square))
 

@@ -15,7 +15,7 @@ from gdlab.types import Array, PyTree
 class CoordinateState(NamedTuple):
   """State of `coordinate_updates`."""
 
-  count: Array  # int32[], updates made
+  step: Array  # int32[], updates made
 
 
 def coordinate_updates(blocks: PyTree = None) -> optax.GradientTransformationExtraArgs:
@@ -69,9 +69,9 @@ def coordinate_updates(blocks: PyTree = None) -> optax.GradientTransformationExt
   ) -> tuple[PyTree, CoordinateState]:
     del params, extra_args
     period = max(1, len(jax.tree.leaves(updates))) if num_blocks is None else num_blocks
-    turn = state.count % period
+    turn = state.step % period
     moved = jax.tree.map(lambda u, own: jnp.where(own == turn, u, jnp.zeros_like(u)), updates, turns(updates))
-    return moved, CoordinateState(optax.safe_increment(state.count))
+    return moved, CoordinateState(optax.safe_increment(state.step))
 
   return optax.GradientTransformationExtraArgs(init, update)
 

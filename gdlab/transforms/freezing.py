@@ -15,7 +15,7 @@ class FreezeState(NamedTuple):
   """State of `freeze_non_finite`."""
 
   frozen: Array  # bool[]
-  count: Array  # int32[], updates made before it froze
+  step: Array  # int32[], updates made before it froze
   inner: PyTree  # the inner transformation's state
 
 
@@ -75,7 +75,7 @@ def freeze_non_finite(inner: optax.GradientTransformation) -> optax.GradientTran
     good = ~state.frozen & _all_finite(updates) & _all_finite(moved)
     updates = jax.tree.map(lambda u: jnp.where(good, u, jnp.zeros_like(u)), moved)
     inner_state = jax.tree.map(lambda new, old: _select(good, new, old), moved_inner, state.inner)
-    count = jnp.where(good, optax.safe_increment(state.count), state.count)
+    count = jnp.where(good, optax.safe_increment(state.step), state.step)
     return updates, FreezeState(~good, count, inner_state)
 
   return optax.GradientTransformationExtraArgs(init, update)
@@ -91,7 +91,7 @@ def freeze_status(opt_state: PyTree) -> FreezeStatus:
     InputError: if there is none or more than one.
   """
   state = only_state(opt_state, FreezeState, 'freeze_non_finite')
-  return FreezeStatus(state.frozen, state.count)
+  return FreezeStatus(state.frozen, state.step)
 
 
 def _all_finite(tree: PyTree) -> Array:

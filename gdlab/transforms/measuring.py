@@ -47,7 +47,7 @@ class GradientStatistics(NamedTuple):
 class GradientStatisticsState(NamedTuple):
   """State of `gradient_statistics`."""
 
-  count: Array  # int32[], updates made
+  step: Array  # int32[], updates made
   measured: GradientStatistics
 
 
@@ -89,9 +89,9 @@ def gradient_statistics(every: Any = 1) -> optax.GradientTransformationExtraArgs
     updates: PyTree, state: GradientStatisticsState, params: PyTree = None, **extra_args: Any
   ) -> tuple[PyTree, GradientStatisticsState]:
     del params, extra_args
-    due = state.count % every == 0
-    measured = cond_any(due, _refresh, state.measured, state.count, updates)
-    return updates, GradientStatisticsState(optax.safe_increment(state.count), measured)
+    due = state.step % every == 0
+    measured = cond_any(due, _refresh, state.measured, state.step, updates)
+    return updates, GradientStatisticsState(optax.safe_increment(state.step), measured)
 
   return optax.GradientTransformationExtraArgs(init, update)
 
@@ -125,14 +125,14 @@ def _measure(tree: PyTree) -> tuple[Statistics, Statistics]:
 def _of_array(array: Array) -> Statistics:
   norm = jnp.sqrt(jnp.sum(array**2))
   if not array.size:
-    return Statistics(*4 * [jnp.full((), jnp.nan, array.dtype)], norm=norm)
+    return Statistics(*5 * [jnp.full((), jnp.nan, array.dtype)])._replace(norm=norm)
   return Statistics(jnp.min(array), jnp.max(array), jnp.mean(array), jnp.std(array), norm)
 
 
 def _pooled(parts: list[tuple[int, Statistics]], tree: PyTree) -> Statistics:
   norm = jnp.asarray(optax.tree.norm(tree))
   if not parts:
-    return Statistics(*4 * [jnp.full((), jnp.nan, norm.dtype)], norm=norm)
+    return Statistics(*5 * [jnp.full((), jnp.nan, norm.dtype)])._replace(norm=norm)
   each = Statistics(*(jnp.stack(column) for column in zip(*(row for _, row in parts))))
   share = jnp.asarray([size for size, _ in parts], each.mean.dtype) / sum(size for size, _ in parts)
   mean = jnp.sum(share * each.mean)

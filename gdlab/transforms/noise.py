@@ -19,7 +19,7 @@ class NoiseState(NamedTuple):
   """State of the transforms that add noise at every update."""
 
   key: Key
-  count: Array  # int32[], updates made
+  step: Array  # int32[], updates made
 
 
 def langevin_noise(
@@ -74,12 +74,12 @@ def langevin_noise(
     updates: PyTree, state: NoiseState, params: PyTree = None, *, key: Key | None = None, **extra_args: Any
   ) -> tuple[PyTree, NoiseState]:
     del params, extra_args
-    scale = 2 * _at(learning_rate, state.count) * _at(temperature, state.count)
+    scale = 2 * _at(learning_rate, state.step) * _at(temperature, state.step)
     spread = spread_prefix('preconditioner', factors, updates)
     deviations = jax.tree.map(lambda factor: jnp.sqrt(scale * jnp.asarray(factor)), spread)
-    drawing = draw_key(state.key, state.count, key)
+    drawing = draw_key(state.key, state.step, key)
     updates = plus_normals(updates, drawing, deviations)
-    return updates, NoiseState(state.key, optax.safe_increment(state.count))
+    return updates, NoiseState(state.key, optax.safe_increment(state.step))
 
   return optax.GradientTransformationExtraArgs(init, update)
 
@@ -116,10 +116,10 @@ def annealed_gradient_noise(eta: Any, gamma: Any, *, seed: Any = 0) -> optax.Gra
     updates: PyTree, state: NoiseState, params: PyTree = None, *, key: Key | None = None, **extra_args: Any
   ) -> tuple[PyTree, NoiseState]:
     del params, extra_args
-    deviation = jnp.sqrt(eta / (1.0 + state.count) ** gamma)
+    deviation = jnp.sqrt(eta / (1.0 + state.step) ** gamma)
     deviations = jax.tree.map(lambda _: deviation, updates)
-    updates = plus_normals(updates, draw_key(state.key, state.count, key), deviations)
-    return updates, NoiseState(state.key, optax.safe_increment(state.count))
+    updates = plus_normals(updates, draw_key(state.key, state.step, key), deviations)
+    return updates, NoiseState(state.key, optax.safe_increment(state.step))
 
   return optax.GradientTransformationExtraArgs(init, update)
 

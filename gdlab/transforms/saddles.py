@@ -20,7 +20,7 @@ class PerturbState(NamedTuple):
   """State of `perturb_at_saddle`."""
 
   key: Key
-  count: Array  # int32[], updates made
+  step: Array  # int32[], updates made
   last: Array  # int32[], the update (from 0) that was perturbed last; -1 before the first
   perturbations: Array  # int32[], how many there were
 
@@ -88,14 +88,14 @@ def perturb_at_saddle(
   ) -> tuple[PyTree, PerturbState]:
     del params, extra_args
     norm = optax.tree.norm(widened(updates if grad is None else grad))
-    due = (state.last < 0) | (state.count - state.last >= min_interval)
+    due = (state.last < 0) | (state.step - state.last >= min_interval)
     perturb = (norm <= grad_threshold) & due
-    drawing = draw_key(state.key, state.count, key)
+    drawing = draw_key(state.key, state.step, key)
     updates = cond_any(perturb, _plus_ball, updates, drawing, jnp.asarray(radius, float))
     return updates, PerturbState(
       state.key,
-      optax.safe_increment(state.count),
-      jnp.where(perturb, state.count, state.last),
+      optax.safe_increment(state.step),
+      jnp.where(perturb, state.step, state.last),
       state.perturbations + perturb,
     )
 

@@ -62,6 +62,10 @@ class JointBatchTest(Float64):
     ('microbatched', lambda: microbatched(1), False),
     ('svrg', lambda: svrg(2, block_size=4), False),
     ('storm', lambda: storm(0.3), False),
+    ('storm_checked', lambda: storm(0.3), True),
+    ('svrg_checked', lambda: svrg(2, block_size=4), True),
+    ('microbatched_checked', lambda: microbatched(1), True),
+    ('clipped_checked', lambda: per_example_clipped(1.0), True),
   )
   def test_equals_one_device(self, make, check_vma):
     truth = Truth()

@@ -1,5 +1,7 @@
 """importance: uniform is with replacement, the alias table's exact law, unbiased, the closed form of its variance."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,6 +33,12 @@ def variance(gradients, probabilities, batch_size):
   """tr Cov of the estimate: that of one draw g_i / (N p_i), over B."""
   second = np.sum(np.sum(gradients**2, axis=1) / probabilities) / len(gradients) ** 2
   return (second - np.sum(gradients.mean(axis=0) ** 2)) / batch_size
+
+
+@functools.cache
+def drawn():
+  """Batches [50, 100, 3] of 50 keys."""
+  return draw(importance(3, SKEWED), keys(50), 6, 100)
 
 
 class ReductionTest(parameterized.TestCase):
@@ -71,12 +79,12 @@ class LawTest(parameterized.TestCase):
         np.testing.assert_allclose(state.weights, 1 / (6 * SKEWED * 2), rtol=eps)
 
   def test_draws_have_the_probabilities(self):
-    indices, weights = draw(importance(3, SKEWED), keys(50), 6, 100)
+    indices, weights = drawn()
     assert_law(indices, SKEWED)
     np.testing.assert_array_equal(weights, (1 / (18 * SKEWED)).astype(np.float32)[indices])
 
   def test_a_wrong_law_is_found_out(self):
-    indices, _ = draw(importance(3, SKEWED), keys(50), 6, 100)
+    indices, _ = drawn()
     with self.assertRaises(AssertionError):
       assert_law(indices, [0.01, 0.04, 0.05, 0.12, 0.18, 0.6])
 

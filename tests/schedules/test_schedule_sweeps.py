@@ -18,6 +18,12 @@ from gdlab.types import Problem
 EPS = np.finfo(np.float32).eps
 
 
+def test_every_schedule_is_listed_here():
+  others = {'observe', 'reduce_on_plateau', 'adam_scaling', 'linear_scaling', 'square_root_scaling'}
+  public = {name for name in schedules.__all__ if not isinstance(getattr(schedules, name), type)}
+  assert public - others == public & set(RATES)
+
+
 class TracerTest(parameterized.TestCase):
   @parameterized.parameters(*RATES)
   def test_each_number_is_swept_in_one_trace(self, name):

@@ -1,5 +1,6 @@
 """What every transform promises: protocol, jit, one trace, vmap over seeds and numbers, scan, dtypes, refusals."""
 
+import functools
 import inspect
 import types
 
@@ -51,6 +52,18 @@ def _reach(home, path):
   return callable(home) or isinstance(home, types.ModuleType)
 
 
+@functools.cache
+def compiled(name):
+  """`numbers -> (path, updates, state)` of one transform, shared by the tests: its numbers are traced."""
+  case = CASES[name]
+  grads = gradients(case, STEPS)
+  return jax.jit(lambda numbers: scan(case.build(**numbers), tree(), grads))
+
+
+def values(case, **changed):
+  return {n: jnp.asarray(changed.get(n, first)) for n, (first, _) in case.numbers.items()}
+
+
 class ContractTest(parameterized.TestCase):
   @parameterized.parameters(*CASES)
   def test_protocol(self, name):
@@ -87,7 +100,7 @@ class ContractTest(parameterized.TestCase):
   def test_a_loop_compiles_once_and_is_the_scan(self, name):
     case, params = CASES[name], tree()
     transform, grads = case.build(), gradients(case, STEPS)
-    path, updates, last = jax.jit(lambda params, grads: scan(transform, params, grads))(params, grads)
+    path, updates, last = compiled(name)(values(case))
     chex.clear_trace_counter()
     step = jax.jit(chex.assert_max_traces(transform.update, n=1))
     state = transform.init(params)
@@ -101,16 +114,13 @@ class ContractTest(parameterized.TestCase):
   @parameterized.parameters(*[name for name, case in CASES.items() if case.numbers])
   def test_a_vmap_over_each_number_is_each_value_alone(self, name):
     """Lane 0 has the first value of every number; in each other lane one of them has its second."""
-    case, params = CASES[name], tree()
-    grads, names = gradients(case, STEPS), [*case.numbers]
+    case, names = CASES[name], [*CASES[name].numbers]
     lanes = [{}] + [{number: case.numbers[number][1]} for number in names]
     columns = {n: jnp.asarray([lane.get(n, case.numbers[n][0]) for lane in lanes]) for n in names}
-    run = lambda numbers: scan(case.build(**numbers), params, grads)
-    swept, alone = jax.jit(jax.vmap(run))(columns), jax.jit(run)
+    swept = jax.jit(jax.vmap(compiled(name)))(columns)
     found = [plain(jax.tree.map(lambda leaf, n=n: leaf[n], swept)) for n in range(len(lanes))]
     for lane, numbers in zip(found, lanes, strict=True):
-      values = {n: jnp.asarray(numbers.get(n, case.numbers[n][0])) for n in names}
-      assert_close(lane, alone(values), rtol=1e-5, atol=1e-5)
+      assert_close(lane, compiled(name)(values(case, **numbers)), rtol=1e-5, atol=1e-5)
       if numbers:
         differs = [not np.array_equal(a, b) for a, b in zip(lane, found[0], strict=True)]
         self.assertTrue(any(differs), numbers)
