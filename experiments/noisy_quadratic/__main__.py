@@ -5,6 +5,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -22,7 +23,7 @@ SOURCE = 'Zhang et al. 2019, "Which algorithmic choices matter at which batch si
 def cells(config) -> list[app.Cell]:
   """One for every curve."""
   model = theory.noisy_quadratic(1 / np.arange(1, config.dimension + 1))
-  curves: dict[str, tuple[theory.NoisyQuadratic, dict[str, float]]] = {'plain': (model, {})}
+  curves: dict[str, tuple[theory.NoisyQuadratic, dict[str, Any]]] = {'plain': (model, {})}
   for power in config.powers:
     curves[f'preconditioned_{round(100 * power)}'] = (theory.preconditioned(model, power), {})
   curves['momentum'] = (model, {'momentum': config.momentum})
@@ -34,14 +35,12 @@ def cells(config) -> list[app.Cell]:
 
 
 def measure(
-  config, model: theory.NoisyQuadratic, options: Mapping[str, float], *, progress: Progress
+  config, model: theory.NoisyQuadratic, options: Mapping[str, Any], *, progress: Progress
 ) -> xr.Dataset:
   """Steps to the target at the best rate, by batch size."""
-  low, high = config.exponents
-  sizes = 2 ** np.arange(low, high + 1)
-  found = theory.fastest(
-    model, sizes, np.logspace(*config.rates, config.num_rates), target=config.target, **options
-  )
+  (low, high), (slowest, fastest) = config.exponents, config.rates
+  sizes, rates = 2 ** np.arange(low, high + 1), np.logspace(slowest, fastest, config.num_rates)
+  found = theory.fastest(model, sizes, rates, target=config.target, **options)
   progress(1, 1)
   return xr.Dataset(
     {'steps': ('batch_size', found.steps), 'rate': ('batch_size', found.learning_rate)},
