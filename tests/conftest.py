@@ -16,6 +16,13 @@ jax.config.update('jax_debug_key_reuse', True)
 os.environ['MPLBACKEND'] = 'Agg'
 
 
+@pytest.fixture(scope='module', autouse=True)
+def no_programs_of_other_modules():
+  """Frees what a module has compiled: thousands of programs use up a process's memory mappings, and XLA crashes."""
+  yield
+  jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
   """Makes float64 JAX's default float type within one test: for comparisons with exact truth."""

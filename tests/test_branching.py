@@ -139,3 +139,18 @@ class CondAnyTest(parameterized.TestCase):
     np.testing.assert_array_equal(found, [0, 3, 2])
     # Twice, for all three lanes each time; a select would have run it 30 times.
     self.assertCountEqual(executions, [0, 1, 2, 0, 2, 2])
+
+  def test_what_the_lanes_share_is_not_copied(self):
+    shared = jnp.arange(12.0).reshape(4, 3)
+    total = lambda operand, data, scale: operand + scale * jnp.sum(data)
+
+    def lane(number, operand, scale):
+      return cond_any(number == 1, total, operand, shared, scale)
+
+    mapped = jax.vmap(jax.vmap(lane, (0, 0, None)), (None, 0, 0))
+    arguments = jnp.arange(5), jnp.zeros((2, 5)), jnp.array([1.0, 2.0])
+    expected = np.zeros((2, 5))
+    expected[:, 1] = [66, 132]
+    np.testing.assert_array_equal(mapped(*arguments), expected)
+    # No array of the shared one's shape with lanes in front of it, anywhere in the program.
+    self.assertNotRegex(str(jax.make_jaxpr(mapped)(*arguments)), r'\[(\d+,)+4,3\]')

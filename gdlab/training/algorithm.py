@@ -88,17 +88,19 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     )
 
   def step(state: State, problem: Problem) -> tuple[State, Info]:
-    key = jax.random.fold_in(state.key, state.step)
+    loss_key = jax.random.fold_in(state.key, state.step)
+    optimizer_key = jax.random.fold_in(jax.random.fold_in(state.key, _OPTIMIZER), state.step)
     drawn, sampler_state = sampler.sample(state.sampler)
     batch = spread(drawn)
     gradient, estimator_state, estimated = estimator.estimate(
-      state.estimator, problem, state.params, state.model_state, batch, key
+      state.estimator, problem, state.params, state.model_state, batch, loss_key
     )
     if sampler.update is not None:
       sampler_state = sampler.update(sampler_state, drawn, estimated)
 
-    def value_fn(params):
-      return batch_loss(problem, params, state.model_state, batch, key)[0]
+    def value_fn(params, key=None):
+      del key  # Optax's line searches hand on every extra argument, and refuse those that are not named here.
+      return batch_loss(problem, params, state.model_state, batch, loss_key)[0]
 
     updates, optimizer_state = transformation.update(
       gradient,
@@ -107,7 +109,7 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
       value=estimated.loss,
       grad=gradient,
       value_fn=value_fn,
-      key=jax.random.fold_in(key, _OPTIMIZER),
+      key=optimizer_key,
     )
     params = optax.apply_updates(state.params, updates)
     info = Info(
