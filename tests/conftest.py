@@ -16,6 +16,27 @@ jax.config.update('jax_debug_key_reuse', True)
 os.environ['MPLBACKEND'] = 'Agg'
 
 
+# Long simulations and compilations, for `make slow`: the suite has to end within 15 minutes on two cores.
+SLOW_FILES = {
+  'test_grab.py',
+  'test_landscape_runs.py',
+  'test_noise_draws.py',
+  'test_noisy_quadratic.py',
+  'test_perturbed_descent.py',
+  'test_problem_language_models.py',
+  'test_random_landscapes.py',
+  'test_variance_reduction.py',
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Marks the tests of slow files, before the marks select."""
+  for item in items:
+    if item.path.name in SLOW_FILES:
+      item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def no_programs_of_other_modules():
   """Frees what a module has compiled: thousands of programs use up a process's memory mappings, and XLA crashes."""
