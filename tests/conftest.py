@@ -24,7 +24,10 @@ SLOW_FILES = {
   'test_noisy_quadratic.py',
   'test_perturbed_descent.py',
   'test_problem_language_models.py',
+  'test_problem_text.py',
   'test_random_landscapes.py',
+  'test_simulated_moments.py',
+  'test_throughput.py',
   'test_variance_reduction.py',
 }
 

@@ -72,7 +72,7 @@ LANDSCAPES: dict[str, Entry] = {
     landscapes.cliff, 'A slope that a step of the usual length falls over, or is thrown back by.'
   ),
   'two_valleys': Entry(
-    functools.partial(landscapes.two_valleys, stiffness=10.0),
+    functools.partial(landscapes.two_valleys, stiffness=10.0, start=[-0.33, 0.4]),
     'A narrow valley beside a wide one of the same depth: a sharp and a flat minimum.',
   ),
   'octopus': Entry(
