@@ -34,17 +34,47 @@ def check_count(name: str, value: Any, *, minimum: int = 1, maximum: int | None 
   return number
 
 
-def check_real(name: str, value: Any, *, above: float = -math.inf, below: float = math.inf) -> Any:
-  """Returns `value` if it lies in the open interval (above, below); raises InputError if not.
+def check_real(
+  name: str,
+  value: Any,
+  *,
+  above: float = -math.inf,
+  below: float = math.inf,
+  minimum: float | None = None,
+  maximum: Any = None,
+) -> Any:
+  """Returns `value` if it is a finite real number within its bounds; raises InputError if not.
 
-  A tracer has no value yet and passes unchecked, so that hyperparameters can be swept inside one compilation.
+  A tracer has no value yet and passes unchecked, so that hyperparameters can be swept inside one compilation; a bound
+  that is one bounds nothing.
+
+  Args:
+    name: the argument's name in messages.
+    value: what was given.
+    above: it must be larger.
+    below: it must be smaller.
+    minimum: it must be at least this.
+    maximum: it must be at most this.
   """
   if isinstance(value, jax.core.Tracer):
     return value
-  if isinstance(value, bool) or not (isinstance(value, numbers.Real) or getattr(value, 'shape', None) == ()):
-    raise InputError(f'{name} must be a real number in ({above}, {below}), got {shown(value)}')
-  if not above < float(value) < below:
-    raise InputError(f'{name} must be a real number in ({above}, {below}), got {shown(value)}')
+  if isinstance(maximum, jax.core.Tracer):
+    maximum = None
+  left = f'({above}' if minimum is None else f'[{minimum}'
+  right = f'{below})' if maximum is None else f'{maximum}]'
+  only_minimum = minimum is not None and maximum is None and below == math.inf
+  allowed = f'a real number >= {minimum}' if only_minimum else f'a real number in {left}, {right}'
+  is_real = isinstance(value, numbers.Real) or getattr(value, 'shape', None) == ()
+  if (
+    isinstance(value, bool)
+    or not is_real
+    or not (
+      above < float(value) < below
+      and (minimum is None or float(value) >= minimum)
+      and (maximum is None or float(value) <= maximum)
+    )
+  ):
+    raise InputError(f'{name} must be {allowed}, got {shown(value)}')
   return value
 
 

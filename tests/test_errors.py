@@ -77,3 +77,18 @@ class UnknownNameTest(parameterized.TestCase):
   def test_without_a_near_one_only_lists_what_is_known(self):
     error = unknown_name('colour', 'xyz', {'red', 'blue'})
     self.assertEqual(str(error), "unknown colour 'xyz'. Known: blue, red")
+
+
+class BoundsTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ({'minimum': 0}, (0, 0.0, 5.5), (-1e-9, math.inf, math.nan), '>= 0'),
+    ({'minimum': 0, 'maximum': 1}, (0, 1), (-0.1, 1.1), r'in \[0, 1\]'),
+    ({'minimum': 0, 'below': 1}, (0, 0.999), (1, -0.1), r'in \[0, 1\)'),
+    ({'above': 0, 'maximum': 2}, (1e-9, 2), (0, 2.1), r'in \(0, 2\]'),
+  )
+  def test_closed_and_half_open_intervals(self, bounds, good, bad, allowed):
+    for value in good:
+      self.assertEqual(errors.check_real('x', value, **bounds), value)
+    for value in bad:
+      with self.assertRaisesRegex(errors.InputError, f'^x must be a real number {allowed}, got {value}$'):
+        errors.check_real('x', value, **bounds)

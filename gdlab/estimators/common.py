@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gdlab.errors import InputError, check_real, shown
+from gdlab.errors import InputError, shown
 from gdlab.objective import real_indices
 from gdlab.types import Array, Batch, Estimator, PyTree
 
@@ -45,14 +45,6 @@ def split(batch: Batch, size: int) -> Batch:
     jnp.pad(real_indices(batch), (0, missing), mode='edge').reshape(-1, size),
     jnp.pad(batch.weights, (0, missing)).reshape(-1, size),
   )
-
-
-def check_between(name: str, value: Any, low: float, high: float) -> Any:
-  """Returns `value` if it is a real number in the closed interval [low, high], or a tracer; else InputError."""
-  known = not isinstance(check_real(name, value), jax.core.Tracer)
-  if known and not low <= float(value) <= high:
-    raise InputError(f'{name} must be a real number in [{low}, {high}], got {shown(value)}')
-  return value
 
 
 def check_estimator(name: str, value: Any) -> Estimator:

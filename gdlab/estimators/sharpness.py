@@ -4,10 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from gdlab.estimators.common import check_between, widened
+from gdlab.errors import check_real
+from gdlab.estimators.common import widened
 from gdlab.estimators.plain import batch_mean, no_state
 from gdlab.types import Estimator, PyTree
 
@@ -41,7 +41,7 @@ def sam(rho: Any, *, adaptive: bool = False) -> Estimator:
 
   Source: Foret et al. 2021, arXiv 2010.01412; adaptive: Kwon et al. 2021, arXiv 2102.11600.
   """
-  rho = check_between('rho', rho, 0.0, np.inf)
+  rho = check_real('rho', rho, minimum=0)
   plain = batch_mean()
 
   def estimate(state, problem, params, model_state, batch, key):

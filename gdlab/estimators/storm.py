@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.branching import cond_any
-from gdlab.estimators.common import check_between, widened
+from gdlab.errors import check_real
+from gdlab.estimators.common import widened
 from gdlab.estimators.plain import batch_mean
 from gdlab.objective import real_indices, take
 from gdlab.types import Array, Estimator, Known, Problem, PyTree
@@ -48,7 +49,7 @@ def storm(a: Any) -> Estimator:
   Source: Cutkosky & Orabona 2019, arXiv 1905.10018.
   """
   if not callable(a):
-    check_between('a', a, 0.0, 1.0)
+    check_real('a', a, minimum=0, maximum=1)
   plain = batch_mean()
 
   def init(problem: Problem, params: PyTree) -> StormState:

@@ -108,9 +108,7 @@ def as_rows(data: tuple[Any, Any], inputs_name: str, targets_name: str) -> Examp
 
 def nonnegative(name: str, value: Any) -> float:
   """Returns `value` as a float if it is a finite real number >= 0; raises InputError if not."""
-  if float(check_real(name, value)) < 0:
-    raise InputError(f'{name} must be a real number >= 0, got {value!r}')
-  return float(value)
+  return float(check_real(name, value, minimum=0))
 
 
 def hashable(name: str, value: PyTree) -> None:

@@ -267,9 +267,7 @@ def heavy_tailed(alpha: float, scale: float) -> Noise:
   Source: Chambers, Mallows, Stuck 1976, A Method for Simulating Stable Random Variables; Simsekli, Sagun,
     Gurbuzbalaban 2019, A Tail-Index Analysis, arXiv 1901.06053.
   """
-  if float(check_real('alpha', alpha, above=0.0)) > 2:
-    raise InputError(f'alpha must be a real number in (0, 2], got {alpha!r}')
-  return StableNoise(float(alpha), nonnegative('scale', scale))
+  return StableNoise(float(check_real('alpha', alpha, above=0, maximum=2)), nonnegative('scale', scale))
 
 
 def state_dependent(deviation: Callable[[PyTree], PyTree]) -> Noise:

@@ -50,8 +50,7 @@ def poisson(rate: Any, max_batch: int) -> Sampler:
   """
   max_batch = check_count('max_batch', max_batch)
   traced = isinstance(rate, jax.core.Tracer)
-  if not traced and not 0 < float(check_real('rate', rate)) <= 1:
-    raise InputError(f'rate must be a real number in (0, 1], got {shown(rate)}')
+  check_real('rate', rate, above=0, maximum=1)
 
   def updates_per_epoch(num_examples: int) -> int:
     del num_examples

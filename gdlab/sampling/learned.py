@@ -91,8 +91,8 @@ def adaptive_importance(
   batch_size = check_count('batch_size', batch_size)
   if not callable(score):
     raise InputError(f'score must be a function such as gdlab.sampling.last_loss, got {shown(score)}')
-  _check_share('mixing', mixing, includes=1)
-  _check_share('decay', decay, includes=0)
+  check_real('mixing', mixing, above=0, maximum=1)
+  check_real('decay', decay, minimum=0, below=1)
 
   def init(key: Key, num_examples: int) -> AdaptiveImportanceState:
     check_batch_size(batch_size, num_examples)
@@ -161,13 +161,3 @@ def _shares(scores: Array, seen: Array) -> Array:
   mean = jnp.sum(relative) / jnp.maximum(jnp.sum(seen), 1)
   filled = jnp.where(largest > 0, jnp.where(seen, relative, mean), 1)
   return filled / jnp.sum(filled)
-
-
-def _check_share(name: str, value: Any, *, includes: int) -> None:
-  """Raises InputError unless `value` is traced, in (0, 1), or the end of that interval which is included."""
-  if isinstance(value, jax.core.Tracer):
-    return
-  number = float(check_real(name, value))
-  if not (0 < number < 1 or number == includes):
-    allowed = '[0, 1)' if includes == 0 else '(0, 1]'
-    raise InputError(f'{name} must be a real number in {allowed}, got {shown(value)}')

@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from gdlab.errors import InputError, check_real, shown
-from gdlab.schedules.numbers import Schedule, check_between, exact, floats
+from gdlab.schedules.numbers import Schedule, exact, floats
 from gdlab.schedules.ramps import half_cosine, line
 from gdlab.types import Array
 
@@ -33,7 +33,7 @@ def warmup(schedule: Schedule, num_warmup_steps: Any, start: Any = 0.0) -> Sched
   """
   if not callable(schedule):
     raise InputError(f'schedule must be a function of the count of updates, got {shown(schedule)}')
-  check_between('num_warmup_steps', num_warmup_steps, minimum=0)
+  check_real('num_warmup_steps', num_warmup_steps, minimum=0)
   check_real('start', start)
 
   def warmed(count: Any) -> Array:
@@ -74,8 +74,8 @@ def one_cycle(
   Source: Smith 2018, arXiv 1803.09820; Smith and Topin 2017, arXiv 1708.07120.
   """
   _check_cycle(peak, num_steps, initial_divisor, final_divisor)
-  check_between('return_at', return_at, minimum=0, maximum=1)
-  check_between('peak_at', peak_at, minimum=0, maximum=return_at)
+  check_real('return_at', return_at, minimum=0, maximum=1)
+  check_real('peak_at', peak_at, minimum=0, maximum=return_at)
 
   def schedule(count: Any) -> Array:
     elapsed, top, length, up, back = floats(count, peak, num_steps, peak_at, return_at)
@@ -116,7 +116,7 @@ def cosine_one_cycle(
   Source: Smith and Topin 2017, arXiv 1708.07120, in the form that fastai and PyTorch gave it.
   """
   _check_cycle(peak, num_steps, initial_divisor, final_divisor)
-  check_between('peak_at', peak_at, minimum=0, maximum=1)
+  check_real('peak_at', peak_at, minimum=0, maximum=1)
 
   def schedule(count: Any) -> Array:
     elapsed, top, length, up = floats(count, peak, num_steps, peak_at)

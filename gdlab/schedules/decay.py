@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from gdlab.errors import InputError, check_real, shown
-from gdlab.schedules.numbers import Schedule, check_between, exact, floats
+from gdlab.schedules.numbers import Schedule, exact, floats
 from gdlab.schedules.ramps import half_cosine, line
 from gdlab.types import Array
 
@@ -40,7 +40,7 @@ def robbins_monro(initial: Any, exponent: Any = 1.0, offset: Any = 1.0) -> Sched
   Source: Robbins and Monro 1951, A stochastic approximation method; for p < 1 with averaging Polyak and Juditsky 1992.
   """
   check_real('initial', initial)
-  check_between('exponent', exponent, minimum=0)
+  check_real('exponent', exponent, minimum=0)
   check_real('offset', offset, above=0)
 
   def schedule(count: Any) -> Array:
@@ -78,7 +78,7 @@ def step_decay(initial: Any, factor: Any, *, boundaries: Iterable[Any] = (), eve
   if (every is None) == (not times):
     raise InputError(f'either boundaries or every must be given, got {shown(times)} and {shown(every)}')
   for number, boundary in enumerate(times):
-    check_between(f'boundaries[{number}]', boundary, minimum=0)
+    check_real(f'boundaries[{number}]', boundary, minimum=0)
   if every is not None:
     check_real('every', every, above=0)
 

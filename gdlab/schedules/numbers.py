@@ -1,31 +1,14 @@
 """Hyperparameters of schedules, which may be tracers: their checks, and the types that are computed in."""
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 
-from gdlab.errors import InputError, check_real, shown
 from gdlab.types import Array
 
 Schedule: TypeAlias = Callable[[Any], Any]  # Optax's: (count int32[]) -> float[]
-
-
-def check_between(name: str, value: Any, *, minimum: float = -math.inf, maximum: Any = math.inf) -> Any:
-  """Returns `value` if it is a real number in [minimum, maximum], or a tracer; raises InputError if not.
-
-  A maximum that is a tracer bounds nothing.
-  """
-  if isinstance(value, jax.core.Tracer):
-    return value
-  check_real(name, value)
-  largest = math.inf if isinstance(maximum, jax.core.Tracer) else float(maximum)
-  if not minimum <= float(value) <= largest:
-    raise InputError(f'{name} must be a real number in [{minimum}, {largest}], got {shown(value)}')
-  return value
 
 
 def floats(*values: Any) -> tuple[Array, ...]:

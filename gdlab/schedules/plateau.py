@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.errors import InputError, check_real, shown, unknown_name
-from gdlab.schedules.numbers import check_between, floats
+from gdlab.schedules.numbers import floats
 from gdlab.types import Array, PyTree
 
 
@@ -112,12 +112,11 @@ def reduce_on_plateau(
     InputError: an argument out of range; at an evaluation without that metric.
   """
   check_real('factor', factor, above=0, below=1)
-  check_between('patience', patience, minimum=1)
-  check_between('min_scale', min_scale, minimum=0, maximum=1)
-  check_between('cooldown', cooldown, minimum=0)
-  check_between('rtol', rtol, minimum=0)
-  check_real('rtol', rtol, below=1)
-  check_between('atol', atol, minimum=0)
+  check_real('patience', patience, minimum=1)
+  check_real('min_scale', min_scale, minimum=0, maximum=1)
+  check_real('cooldown', cooldown, minimum=0)
+  check_real('rtol', rtol, minimum=0, below=1)
+  check_real('atol', atol, minimum=0)
   if not isinstance(metric, str):
     raise InputError(f'metric must be the name of a metric such as test_loss, got {shown(metric)}')
 

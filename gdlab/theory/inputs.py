@@ -45,16 +45,12 @@ def positive_number(name: str, value: Any) -> float:
 
 def nonnegative_number(name: str, value: Any) -> float:
   """Returns `value` as a float if it is a finite real number >= 0."""
-  if float(check_real(name, value)) < 0:
-    raise InputError(f'{name} must be a real number >= 0, got {value!r}')
-  return float(value)
+  return float(check_real(name, value, minimum=0))
 
 
 def momentum_factor(value: Any, name: str = 'momentum') -> float:
   """Returns `value` as a float if it lies in [0, 1)."""
-  if nonnegative_number(name, value) >= 1:
-    raise InputError(f'{name} must be a real number in [0, 1), got {value!r}')
-  return float(value)
+  return float(check_real(name, value, minimum=0, below=1))
 
 
 def spectrum(name: str, value: Any) -> np.ndarray:

@@ -9,25 +9,9 @@ from gdlab.errors import InputError, check_count, check_real, shown
 from gdlab.types import PyTree
 
 
-def nonnegative(name: str, value: Any) -> Any:
-  """Returns `value` if it is a finite real number >= 0 or a tracer; raises InputError if not."""
-  check_real(name, value)
-  if not isinstance(value, jax.core.Tracer) and float(value) < 0:
-    raise InputError(f'{name} must be a real number >= 0, got {shown(value)}')
-  return value
-
-
 def number_or_schedule(name: str, value: Any) -> Any:
-  """Returns a schedule, `(count) -> number`, as it is; anything else as `nonnegative` does."""
-  return value if callable(value) else nonnegative(name, value)
-
-
-def decay_rate(name: str, value: Any) -> Any:
-  """Returns `value` if it lies in [0, 1) or is a tracer; raises InputError if not."""
-  check_real(name, value)
-  if not isinstance(value, jax.core.Tracer) and not 0 <= float(value) < 1:
-    raise InputError(f'{name} must be a real number in [0, 1), got {shown(value)}')
-  return value
+  """Returns a schedule, `(count) -> number`, or a number >= 0 or a tracer; else raises InputError."""
+  return value if callable(value) else check_real(name, value, minimum=0)
 
 
 def whole(name: str, value: Any, *, minimum: int) -> Any:

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import InputError, shown
-from gdlab.transforms.arguments import decay_rate, only_state, whole
+from gdlab.errors import InputError, check_real, shown
+from gdlab.transforms.arguments import only_state, whole
 from gdlab.transforms.drawing import widened
 from gdlab.types import Array, PyTree
 
@@ -60,7 +60,7 @@ def exponential_weights(decay: Any) -> Weights:
   Raises:
     InputError: `decay` out of range.
   """
-  decay_rate('decay', decay)
+  check_real('decay', decay, minimum=0, below=1)
 
   def weight(count: Array) -> Array:
     # 1 - beta^(t+1) by expm1: near beta = 1 the difference would lose its digits. 1 at count 0 whatever the rounding.

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 from optax.experimental import aggregating
 
-from gdlab.errors import InputError
-from gdlab.transforms.arguments import decay_rate, only_state, whole
+from gdlab.errors import InputError, check_real
+from gdlab.transforms.arguments import only_state, whole
 from gdlab.transforms.averaging import exponential_weights
 from gdlab.transforms.drawing import widened
 from gdlab.types import Array, PyTree
@@ -72,7 +72,7 @@ def noise_scale(decay: Any = 0.99, *, examples_per_row: Any = 1) -> optax.Gradie
 
   Source: McCandlish et al. 2018, An empirical model of large-batch training, arXiv 1812.06162, appendix A.1.
   """
-  weights = exponential_weights(decay_rate('decay', decay))
+  weights = exponential_weights(check_real('decay', decay, minimum=0, below=1))
   whole('examples_per_row', examples_per_row, minimum=1)
   moments = aggregating.get_per_element_mean_and_sum_sq_diff_grads(per_elt_axis=0)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gdlab.errors import InputError, shown
-from gdlab.transforms.arguments import check_seed, nonnegative, number_or_schedule, spread_prefix
+from gdlab.errors import InputError, check_real, shown
+from gdlab.transforms.arguments import check_seed, number_or_schedule, spread_prefix
 from gdlab.transforms.drawing import draw_key, own_key, plus_normals
 from gdlab.types import Array, Key, PyTree
 
@@ -104,8 +104,8 @@ def annealed_gradient_noise(eta: Any, gamma: Any, *, seed: Any = 0) -> optax.Gra
 
   Source: Neelakantan et al. 2015, Adding gradient noise improves learning for very deep networks, arXiv 1511.06807.
   """
-  nonnegative('eta', eta)
-  nonnegative('gamma', gamma)
+  check_real('eta', eta, minimum=0)
+  check_real('gamma', gamma, minimum=0)
   check_seed(seed)
 
   def init(params: PyTree) -> NoiseState:

@@ -9,7 +9,7 @@ import optax
 
 from gdlab.branching import cond_any
 from gdlab.errors import InputError, check_count, check_real
-from gdlab.transforms.arguments import check_seed, nonnegative, number_or_schedule
+from gdlab.transforms.arguments import check_seed, number_or_schedule
 from gdlab.transforms.drawing import draw_key, own_key, plus, standard_normals, widened
 from gdlab.types import Array, Key, PyTree
 
@@ -67,9 +67,9 @@ def perturb_at_saddle(
 
   Source: Jin, Ge, Netrapalli, Kakade and Jordan 2017, How to escape saddle points efficiently, arXiv 1703.00887.
   """
-  nonnegative('radius', radius)
-  nonnegative('grad_threshold', grad_threshold)
-  nonnegative('min_interval', min_interval)
+  check_real('radius', radius, minimum=0)
+  check_real('grad_threshold', grad_threshold, minimum=0)
+  check_real('min_interval', min_interval, minimum=0)
   check_seed(seed)
 
   def init(params: PyTree) -> PerturbState:

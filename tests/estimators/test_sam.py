@@ -111,5 +111,5 @@ class EdgeTest(Float64):
 
   @parameterized.parameters(-0.1, np.inf, np.nan, True, '1', None)
   def test_refusals(self, rho):
-    with self.assertRaisesRegex(InputError, '^rho must be a real number in .*, got '):
+    with self.assertRaisesRegex(InputError, '^rho must be a real number >= 0, got '):
       sam(rho)

@@ -203,12 +203,12 @@ class UpdateTest(parameterized.TestCase):
   @parameterized.parameters(
     ({'factor': 1.0}, r'^factor must be a real number in \(0, 1\), got 1.0'),
     ({'factor': 0}, r'^factor must be a real number in \(0, 1\), got 0'),
-    ({'patience': 0}, r'^patience must be a real number in \[1, inf\], got 0'),
-    ({'min_scale': 1.5}, r'^min_scale must be a real number in \[0, 1.0\], got 1.5'),
-    ({'cooldown': -1}, r'^cooldown must be a real number in \[0, inf\], got -1'),
+    ({'patience': 0}, r'^patience must be a real number >= 1, got 0'),
+    ({'min_scale': 1.5}, r'^min_scale must be a real number in \[0, 1\], got 1.5'),
+    ({'cooldown': -1}, r'^cooldown must be a real number >= 0, got -1'),
     ({'rtol': 1.0}, r'^rtol must be a real number in .*, got 1.0'),
     ({'rtol': -0.1}, r'^rtol must be a real number in \[0, .*, got -0.1'),
-    ({'atol': -1}, r'^atol must be a real number in \[0, inf\], got -1'),
+    ({'atol': -1}, r'^atol must be a real number >= 0, got -1'),
     ({'metric': 3}, r'^metric must be the name of a metric such as test_loss, got 3'),
   )
   def test_bad_arguments_are_refused_by_name(self, options, message):
