@@ -253,8 +253,8 @@ class RefusalTest(parameterized.TestCase):
     (lambda: svrg(0), r'^period must be a whole number >= 1, got 0$'),
     (lambda: svrg(2.5), r'^period must be a whole number >= 1, got 2.5 '),
     (lambda: svrg(2, block_size=0), r'^block_size must be a whole number >= 1, got 0$'),
-    (lambda: storm(-0.1), r'^a must be a real number in \[0.0, 1.0\], got -0.1$'),
-    (lambda: storm(1.5), r'^a must be a real number in \[0.0, 1.0\], got 1.5$'),
+    (lambda: storm(-0.1), r'^a must be a real number in \[0, 1\], got -0.1$'),
+    (lambda: storm(1.5), r'^a must be a real number in \[0, 1\], got 1.5$'),
     (lambda: storm('1'), r"^a must be a real number in .*, got '1'$"),
     (lambda: storm(None), r'^a must be a real number in .*, got None$'),
   )
