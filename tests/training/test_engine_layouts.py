@@ -40,7 +40,7 @@ def run_network(seeds, plan, rates=(0.05,)):
 
 
 class BitsTest(parameterized.TestCase):
-  @parameterized.product(num_devices=(1, 2, 4), lanes_at_once=(1, 2))
+  @parameterized.parameters((1, 2), (2, 1), (4, 2))
   def test_a_seed_is_the_same_bit_for_bit_whatever_runs_beside_it(self, num_devices, lanes_at_once):
     plan = Plan(lanes_at_once, num_devices, 50)
     alone = run_network([3], plan)
@@ -50,7 +50,7 @@ class BitsTest(parameterized.TestCase):
     assert_same(beside.sel(learning_rate=[0.05], seed=[3]), alone)
 
   @parameterized.parameters(
-    (Plan(2, 1),), (Plan(1, 2),), (Plan(1, 4),), (Plan(3, 4),), (Plan(1, 1, 10),), (Plan(data_parallel=4),)
+    (Plan(2, 1),), (Plan(1, 2),), (Plan(3, 4),), (Plan(1, 1, 10),), (Plan(data_parallel=4),)
   )
   def test_plans_agree_to_rounding_after_100_stable_steps(self, plan):
     assert_close(run_network(5, plan), run_network(5, Plan(1, 1, 50)), rtol=1e-5)
@@ -125,9 +125,9 @@ def test_a_sweep_of_1024_lanes_is_one_compilation():
 
 
 class DataParallelTest(parameterized.TestCase):
-  @parameterized.parameters(2, 4)
-  def test_a_batch_shared_by_devices_gives_the_same_run(self, data_parallel):
-    split = run_network(3, Plan(1, None, 50, data_parallel=data_parallel))
+  def test_groups_of_devices_that_share_batches_share_out_the_lanes(self):
+    # Four devices, two to a batch: two groups, for three lanes.
+    split = run_network(3, Plan(1, None, 50, data_parallel=2))
     assert_close(split, run_network(3, Plan(1, 1, 50)), rtol=1e-5)
 
   @jax.enable_x64(True)
