@@ -1,5 +1,228 @@
-"""Measurements at a point of a problem: pure, jittable functions of (problem, params, model_state)."""
+"""Measurements at a point of a problem: pure, jittable functions of (problem, params, model_state).
 
+A gradient-equivalent is the cost of one gradient over the training set; N is the number of its examples.
+
+Gradient noise and generalisation:
+
+(Counted in examples. Gradients of single examples take some ten times as long as that of their mean on a CPU.)
+
+| function | what it measures | cost in gradient-equivalents |
+|---|---|---|
+| `per_example_gradients` | the gradient of each example's loss | k / N for k examples |
+| `gradient_covariance_trace` | mean gradient and tr Sigma over the training set | 2 |
+| `gradient_moments` | mean and variance of every parameter's gradient | 1 |
+| `signal_to_noise` | signal-to-noise ratio of every parameter, from those | 0 |
+| `sampled_noise_scale` | B_simple from n examples, with interval | 2 n / N |
+| `two_batch_squares` | squared gradient norms of K pairs of batches | K (B_s + B_b) / N |
+| `two_batch_noise_scale` | B_simple from those, with interval | 0 |
+| `noise_scales` | B_simple and B_noise over the training set | 4 + 3 per probe |
+| `hill_index`, `stable_index` | tail index of a sample | 0 |
+| `noise_tails` | both, of gradient noise: n batches of B | 1 + n B / N |
+| `gradient_predictiveness` | loss and gradient at S steps along the gradient | S + 1 |
+| `generalisation_gap` | test minus train of every metric, with standard error | 1/3 |
+| `keskar_sharpness` | highest loss in a box; on the host, no probe | 10 to 20 |
+| `sam_sharpness` | rise of the loss in a ball, by S steps | S + 1/3 |
+| `adaptive_sharpness` | the same, unchanged when a ReLU layer is rescaled | S + 1/3 |
+| `flatness` | mean rise under P pairs of Gaussian perturbations | (2 P + 1) / 3 |
+| `distance_from_init` | Euclidean distance from the start, by layer | 0 |
+| `output_margins` | classification margin of every example, from outputs | 0 |
+| `margins` | its quantiles, plain and over the product of the layers' norms | 0 |
+
+Stationary points (d parameters, S starts) and landscapes (an evaluation of all data is 1/3; these are host functions):
+
+| function | what it measures | cost in gradient-equivalents |
+|---|---|---|
+| `classify_stationary` | whether a point is stationary, and its index, certified; dense | 12 d |
+| `count_signs` | certain signs among eigenvalues with residuals | 0 |
+| `seek_stationary` | the stationary point of any index that one start leads to | (d + 1) per step; 200 for d > 64 |
+| `find_stationary_points` | the different ones of many starts; on the host | S times that |
+| `box_starts` | evenly spread starts; on the host | 0 |
+| `saddle_visits`, `escape_times` | when a run comes near a saddle and leaves it, from records | 0 |
+| `filter_direction` | a random direction, scaled filter by filter | 0 |
+| `loss_line`, `loss_plane` | all metrics along one or two directions, M points | M / 3 |
+| `principal_plane` | the plane a run moved in, and its share of the variance | 0 |
+| `trajectory_plane` | that plane with all metrics over it, M points | M / 3 |
+| `interpolate`, `barrier` | all metrics between two solutions, M points, and the barrier | M / 3 |
+| `dense_stack`, `permute_units` | the hidden units of a network, and the same network with others' order | 0 |
+| `match_weights`, `match_activations` | which hidden unit of one network is which of another's | 0 |
+| `align` | a network with its hidden units in another's order | 32 / 3N |
+
+Curvature over the whole training set (a Hessian product P costs 2 to 3; d parameters):
+
+| function | what it measures | cost in gradient-equivalents |
+|---|---|---|
+| `full_loss`, `full_gradient` | mean loss and its gradient as functions of the parameters | 1/3, 1 |
+| `training_losses`, `evaluation_losses` | which loss, for the argument `losses` | 0 |
+| `hessian` | the Hessian as an operator; one product | 2 to 3 |
+| `gauss_newton` | the Gauss-Newton matrix as an operator; one product | 1.5 to 2 |
+| `layers` | an operator's diagonal blocks, one per layer | 0 |
+| `dense` | an operator's matrix, for small d | d P |
+| `sharpness` | largest Hessian eigenvalue, with residual | 10 to 20 P |
+| `eigenpairs` | largest and smallest eigenpairs, with residuals and certain signs | 100 P at most |
+| `trace` | trace with standard error | 32 P |
+| `diagonal` | diagonal with standard errors | 32 P |
+| `spectral_density` | smoothed density of the eigenvalues, with interval | 384 P |
+"""
+
+from gdlab.analysis.blocks import evaluation_losses, full_gradient, full_loss, training_losses
+from gdlab.analysis.curvature import (
+  Eigenpairs,
+  Estimate,
+  Extremes,
+  Operator,
+  SpectralDensity,
+  dense,
+  diagonal,
+  eigenpairs,
+  gauss_newton,
+  hessian,
+  layers,
+  sharpness,
+  spectral_density,
+  trace,
+)
+from gdlab.analysis.generalisation import (
+  BallSharpness,
+  Distance,
+  Flatness,
+  Gap,
+  KeskarSharpness,
+  Margins,
+  adaptive_sharpness,
+  distance_from_init,
+  flatness,
+  generalisation_gap,
+  keskar_sharpness,
+  margins,
+  output_margins,
+  sam_sharpness,
+)
 from gdlab.analysis.gradients import GradientMoments, gradient_covariance_trace, per_example_gradients
+from gdlab.analysis.noise import (
+  NoiseScales,
+  NoiseTails,
+  ParameterMoments,
+  Predictiveness,
+  SampledNoiseScale,
+  TailIndex,
+  gradient_moments,
+  gradient_predictiveness,
+  hill_index,
+  noise_scales,
+  noise_tails,
+  sampled_noise_scale,
+  signal_to_noise,
+  stable_index,
+  two_batch_noise_scale,
+  two_batch_squares,
+)
+from gdlab.analysis.stationary import (
+  STATIONARY_MEANINGS,
+  FoundPoints,
+  SignCount,
+  StationaryPoint,
+  Visits,
+  box_starts,
+  classify_stationary,
+  count_signs,
+  escape_times,
+  find_stationary_points,
+  saddle_visits,
+  seek_stationary,
+)
+from gdlab.analysis.surfaces import (
+  Aligned,
+  DenseStack,
+  align,
+  barrier,
+  dense_stack,
+  filter_direction,
+  interpolate,
+  loss_line,
+  loss_plane,
+  match_activations,
+  match_weights,
+  permute_units,
+  principal_plane,
+  trajectory_plane,
+)
 
-__all__ = ['GradientMoments', 'gradient_covariance_trace', 'per_example_gradients']
+__all__ = [
+  'Aligned',
+  'BallSharpness',
+  'DenseStack',
+  'Distance',
+  'Eigenpairs',
+  'Estimate',
+  'Extremes',
+  'Flatness',
+  'FoundPoints',
+  'Gap',
+  'GradientMoments',
+  'KeskarSharpness',
+  'Margins',
+  'NoiseScales',
+  'NoiseTails',
+  'Operator',
+  'ParameterMoments',
+  'Predictiveness',
+  'STATIONARY_MEANINGS',
+  'SampledNoiseScale',
+  'SignCount',
+  'SpectralDensity',
+  'StationaryPoint',
+  'TailIndex',
+  'Visits',
+  'adaptive_sharpness',
+  'align',
+  'barrier',
+  'box_starts',
+  'classify_stationary',
+  'count_signs',
+  'dense',
+  'dense_stack',
+  'diagonal',
+  'distance_from_init',
+  'eigenpairs',
+  'escape_times',
+  'evaluation_losses',
+  'filter_direction',
+  'find_stationary_points',
+  'flatness',
+  'full_gradient',
+  'full_loss',
+  'gauss_newton',
+  'generalisation_gap',
+  'gradient_covariance_trace',
+  'gradient_moments',
+  'gradient_predictiveness',
+  'hessian',
+  'hill_index',
+  'interpolate',
+  'keskar_sharpness',
+  'layers',
+  'loss_line',
+  'loss_plane',
+  'margins',
+  'match_activations',
+  'match_weights',
+  'noise_scales',
+  'noise_tails',
+  'output_margins',
+  'per_example_gradients',
+  'permute_units',
+  'principal_plane',
+  'saddle_visits',
+  'sam_sharpness',
+  'sampled_noise_scale',
+  'seek_stationary',
+  'sharpness',
+  'signal_to_noise',
+  'spectral_density',
+  'stable_index',
+  'trace',
+  'training_losses',
+  'trajectory_plane',
+  'two_batch_noise_scale',
+  'two_batch_squares',
+]

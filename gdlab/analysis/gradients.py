@@ -6,15 +6,18 @@ statistic, and the mean of these gradients is not the gradient of the batch.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from gdlab.errors import InputError, check_count
+from gdlab.floats import widened
 from gdlab.objective import batch_loss
 from gdlab.types import Array, Batch, Key, Problem, PyTree
+
+ExampleLoss: TypeAlias = Callable[[PyTree, Array], Array]  # (params, index) -> float[]
 
 
 class GradientMoments(NamedTuple):
@@ -52,7 +55,7 @@ def per_example_gradients(
   if indices is None:
     indices = jnp.arange(problem.num_examples)
   indices = _checked(indices, problem.num_examples)
-  return jax.vmap(jax.grad(_example_loss(problem, model_state, key)), in_axes=(None, 0))(params, indices)
+  return jax.vmap(jax.grad(example_loss(problem, model_state, key)), in_axes=(None, 0))(params, indices)
 
 
 def gradient_covariance_trace(
@@ -79,31 +82,54 @@ def gradient_covariance_trace(
   """
   num_examples = problem.num_examples
   block_size = min(check_count('block_size', block_size), num_examples)
-  loss = _example_loss(problem, model_state, key)
-
-  def block_gradient(indices: Array) -> PyTree:
-    # The gradient of the sum, not the sum of gradients: no per-example copy of the parameters is made.
-    summed = jax.grad(lambda p: jnp.sum(jax.vmap(loss, in_axes=(None, 0))(p, indices)))(params)
-    return _widened(summed)
+  loss = example_loss(problem, model_state, key)
+  indices = jnp.arange(num_examples)
+  mean = mean_gradient(loss, params, indices, block_size)
 
   def squared_distance(index: Array) -> Array:
-    difference = optax.tree.sub(_widened(jax.grad(loss)(params, index)), mean)
+    difference = optax.tree.sub(widened(jax.grad(loss)(params, index)), mean)
     return optax.tree.norm(difference, squared=True)
 
-  indices = jnp.arange(num_examples)
-  whole = num_examples // block_size * block_size
-  total, _ = jax.lax.scan(
-    lambda total, block: (optax.tree.add(total, block_gradient(block)), None),
-    optax.tree.zeros_like(_widened(params)),
-    indices[:whole].reshape(-1, block_size),
-  )
-  if whole < num_examples:
-    total = optax.tree.add(total, block_gradient(indices[whole:]))
-  mean = optax.tree.scale(1 / num_examples, total)
   return GradientMoments(mean, jnp.mean(jax.lax.map(squared_distance, indices, batch_size=block_size)))
 
 
-def _example_loss(problem: Problem, model_state: PyTree, key: Key) -> Callable[[PyTree, Array], Array]:
+def mean_gradient(loss: ExampleLoss, params: PyTree, indices: Array, block_size: int) -> PyTree:
+  """The mean of the examples' gradients, in float32 or wider; see `gradient_sum`."""
+  total = gradient_sum(loss, params, indices, jnp.ones(indices.shape), block_size)
+  return optax.tree.scale(1 / indices.shape[0], total)
+
+
+def gradient_sum(
+  loss: ExampleLoss, params: PyTree, indices: Array, weights: Array, block_size: int
+) -> PyTree:
+  r"""The weighted sum $\sum_k w_k g_{i_k}$ of the examples' gradients, in blocks, in float32 or wider.
+
+  Args:
+    loss: of one example, see `example_loss`.
+    params: where.
+    indices: int[k], the examples.
+    weights: float[k], of any sign.
+    block_size: examples at once, >= 1.
+  """
+
+  def block_gradient(indices: Array, weights: Array) -> PyTree:
+    # The gradient of the sum, not the sum of gradients: no per-example copy of the parameters is made.
+    summed = jax.grad(lambda p: jnp.sum(weights * jax.vmap(loss, in_axes=(None, 0))(p, indices)))(params)
+    return widened(summed)
+
+  whole = indices.shape[0] // block_size * block_size
+  blocks = (indices[:whole].reshape(-1, block_size), weights[:whole].reshape(-1, block_size))
+  total, _ = jax.lax.scan(
+    lambda total, block: (optax.tree.add(total, block_gradient(*block)), None),
+    optax.tree.zeros_like(widened(params)),
+    blocks,
+  )
+  if whole < indices.shape[0]:
+    total = optax.tree.add(total, block_gradient(indices[whole:], weights[whole:]))
+  return total
+
+
+def example_loss(problem: Problem, model_state: PyTree, key: Key) -> ExampleLoss:
   """`(params, index) -> float[]`, the loss of the batch that holds one example with weight 1."""
 
   def loss(params: PyTree, index: Array) -> Array:
@@ -111,11 +137,6 @@ def _example_loss(problem: Problem, model_state: PyTree, key: Key) -> Callable[[
     return batch_loss(problem, params, model_state, alone, jax.random.fold_in(key, index))[0]
 
   return loss
-
-
-def _widened(tree: PyTree) -> PyTree:
-  """Floats of at least 32 bits: sums over a training set in half precision stop growing early."""
-  return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), tree)
 
 
 def _checked(indices: Array, num_examples: int) -> Array:

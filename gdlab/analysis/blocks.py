@@ -1,0 +1,189 @@
+r"""Sums over the whole training set in blocks of bounded memory: the mean loss and its gradient.
+
+Which loss is meant is the caller's choice, by the function that is given as `losses`. `evaluation_losses` is the
+metric `'loss'` in evaluation mode: BatchNorm with the statistics held in `model_state`, no Dropout; it is a sum over
+examples, whatever the blocks, and what studies of sharpness measure. `training_losses` is the loss that the updates
+differentiate: Dropout draws one mask per block from the key, and BatchNorm takes the statistics of each block, so that
+the value depends on `block_size`. For models with neither the two are the same function.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdlab.errors import check_count
+from gdlab.floats import widened
+from gdlab.objective import batch_losses, real_indices, take
+from gdlab.types import Array, Batch, Key, Problem, PyTree
+
+BLOCK = 512  # examples at once by default: larger gain little on a CPU and cost memory
+Losses: TypeAlias = Callable[[Problem, PyTree, PyTree, Batch, Key], Array]
+
+
+def training_losses(problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key) -> Array:
+  """The training loss of every slot of a batch, float[B], 0 on padding; `model_state` is not advanced."""
+  return batch_losses(problem, params, model_state, batch, key)[1][0]
+
+
+def evaluation_losses(problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key) -> Array:
+  """The metric `'loss'` of every slot of a batch in evaluation mode, float[B], 0 on padding; `key` is not used."""
+  examples = take(problem.train, real_indices(batch))
+  losses = problem.metrics(params, model_state, examples)['loss']
+  return jnp.where(batch.weights != 0, losses, 0)
+
+
+def sum_over_blocks(
+  function: Callable[[Batch, Key], PyTree], num_examples: int, key: Key, *, block_size: int = BLOCK
+) -> PyTree:
+  """The sum over blocks of a weighted sum over the examples of one block; a mean, as every weight is 1/N.
+
+  All blocks have one shape, so that `function` is compiled once: they are made as equal as possible, and the last is
+  filled up with padding of weight 0.
+
+  Args:
+    function: `(batch, key) -> pytree` of float arrays, the sum over the batch's slots of weight times something.
+      Block b gets fold_in(key, b).
+    num_examples: N >= 1.
+    key: randomness.
+    block_size: examples at once at most, >= 1, static under jit.
+
+  Returns:
+    A pytree like the function's, in float32 or wider: sums in half precision stop growing early.
+
+  Raises:
+    InputError: if `block_size` is no count.
+  """
+  num_blocks = -(-num_examples // min(check_count('block_size', block_size), num_examples))
+  size = -(-num_examples // num_blocks)
+
+  def block(number: Array) -> PyTree:
+    indices = number * size + jnp.arange(size)
+    weights = jnp.where(indices < num_examples, 1 / num_examples, 0.0)
+    batch = Batch(jnp.minimum(indices, num_examples - 1), weights)
+    return widened(function(batch, jax.random.fold_in(key, number)))
+
+  if num_blocks == 1:
+    return block(jnp.int32(0))
+  shapes = jax.eval_shape(block, jnp.int32(0))
+  nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+  total, _ = jax.lax.scan(
+    lambda total, number: (optax.tree.add(total, block(number)), None),
+    nothing,
+    jnp.arange(num_blocks, dtype=jnp.int32),
+  )
+  return total
+
+
+def full_loss(
+  problem: Problem,
+  model_state: PyTree,
+  key: Key,
+  *,
+  block_size: int = BLOCK,
+  losses: Losses = evaluation_losses,
+) -> Callable[[PyTree], Array]:
+  r"""The mean loss over the training set as a function of the parameters, $f(\theta) = \frac1N \sum_i \ell_i(\theta)$.
+
+  It can be differentiated, but reverse mode then holds what every block has computed; `full_gradient` does not.
+
+  Args:
+    problem: whose training examples are used.
+    model_state: the model's other state, `()` if it has none; it is not advanced.
+    key: randomness of the forward pass, for `training_losses`; the function is the same at every call.
+    block_size: examples at once, >= 1, static under jit.
+    losses: which loss: `evaluation_losses`, `training_losses`, or any function of their form.
+
+  Returns:
+    `(params) -> float[]`, in float32 or wider.
+
+  Raises:
+    InputError: from that function, if `block_size` is no count.
+  """
+  block = _block_loss(problem, model_state, losses)
+
+  def loss(params: PyTree) -> Array:
+    return sum_over_blocks(
+      lambda batch, key: block(params, batch, key), problem.num_examples, key, block_size=block_size
+    )
+
+  return loss
+
+
+def full_gradient(
+  problem: Problem,
+  model_state: PyTree,
+  key: Key,
+  *,
+  block_size: int = BLOCK,
+  losses: Losses = evaluation_losses,
+) -> Callable[[PyTree], PyTree]:
+  r"""The gradient of the mean loss over the training set as a function of the parameters, $\nabla f(\theta)$.
+
+  Memory is that of one block, also under `jax.jvp`, which makes it the Hessian-vector product.
+
+  Args:
+    problem: as for `full_loss`, like all others.
+    model_state: as for `full_loss`.
+    key: as for `full_loss`.
+    block_size: as for `full_loss`.
+    losses: as for `full_loss`.
+
+  Returns:
+    `(params) -> pytree like params`, in float32 or wider.
+
+  Raises:
+    InputError: from that function, if `block_size` is no count.
+  """
+  gradient = jax.grad(_block_loss(problem, model_state, losses))
+
+  def mean_gradient(params: PyTree) -> PyTree:
+    return sum_over_blocks(
+      lambda batch, key: gradient(params, batch, key), problem.num_examples, key, block_size=block_size
+    )
+
+  return mean_gradient
+
+
+def full_loss_and_gradient(
+  problem: Problem,
+  model_state: PyTree,
+  key: Key,
+  *,
+  block_size: int = BLOCK,
+  losses: Losses = evaluation_losses,
+) -> Callable[[PyTree], tuple[Array, PyTree]]:
+  """What `full_loss` and `full_gradient` return, for the price of the second.
+
+  Args:
+    problem: as for `full_loss`, like all others.
+    model_state: as for `full_loss`.
+    key: as for `full_loss`.
+    block_size: as for `full_loss`.
+    losses: as for `full_loss`.
+
+  Returns:
+    `(params) -> (float[], pytree like params)`, in float32 or wider.
+
+  Raises:
+    InputError: from that function, if `block_size` is no count.
+  """
+  block = jax.value_and_grad(_block_loss(problem, model_state, losses))
+
+  def loss_and_gradient(params: PyTree) -> tuple[Array, PyTree]:
+    return sum_over_blocks(
+      lambda batch, key: block(params, batch, key), problem.num_examples, key, block_size=block_size
+    )
+
+  return loss_and_gradient
+
+
+def _block_loss(
+  problem: Problem, model_state: PyTree, losses: Losses
+) -> Callable[[PyTree, Batch, Key], Array]:
+  def loss(params: PyTree, batch: Batch, key: Key) -> Array:
+    return jnp.sum(batch.weights * losses(problem, params, model_state, batch, key))
+
+  return loss

@@ -1,0 +1,34 @@
+"""Operators as matrices: for a few hundred parameters."""
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.analysis.curvature.operators import Flat, Operator, flattened
+from gdlab.types import Array
+
+_AT_ONCE = 16  # columns at once
+
+
+def dense(operator: Operator) -> Array:
+  """The operator's matrix in the raveled parameters, made symmetric; d products, so for small d.
+
+  Args:
+    operator: of d parameters.
+
+  Returns:
+    float[d, d], rows and columns in the order of `jax.flatten_util.ravel_pytree`.
+
+  Raises:
+    InputError: if it is no operator on float arrays.
+  """
+  images = columns(flattened(operator))
+  return (images + images.T) / 2
+
+
+def columns(flat: Flat) -> Array:
+  """float[d, d], row i the image of the unit vector i: the matrix as its products have it, with their rounding."""
+
+  def image(index: Array) -> Array:
+    return flat.product((jnp.arange(flat.size) == index).astype(flat.dtype))
+
+  return jax.lax.map(image, jnp.arange(flat.size), batch_size=min(_AT_ONCE, flat.size))

@@ -1,0 +1,66 @@
+"""How far the parameters have moved from where they started."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdlab.errors import InputError, shown
+from gdlab.floats import widened
+from gdlab.types import Array, PyTree
+
+
+class Distance(NamedTuple):
+  """Euclidean distances.
+
+  Attributes:
+    total: float[], over all parameters.
+    relative: float[], over the norm of the initial parameters; NaN where that is zero.
+    layers: path of the layer -> float[]; a layer is the innermost container of parameters, `Dense_0` say, and a
+      parameter in none is its own.
+  """
+
+  total: Array
+  relative: Array
+  layers: dict[str, Array]
+
+
+def distance_from_init(params: PyTree, initial: PyTree) -> Distance:
+  r"""$|\theta - \theta_0|$, as a whole and by layer.
+
+  Costs nothing to speak of. As a probe, for runs that all start at `start` (otherwise take `problem.init` of the run's
+  own key): `lambda problem, state: distance_from_init(state.params, start).total`.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> initial = {'Dense_0': {'kernel': jnp.ones((2, 2)), 'bias': jnp.zeros(2)}, 'scale': jnp.zeros(())}
+    >>> params = {'Dense_0': {'kernel': jnp.ones((2, 2)), 'bias': jnp.array([3.0, 0.0])}, 'scale': jnp.array(4.0)}
+    >>> found = distance_from_init(params, initial)
+    >>> float(found.total), {name: float(value) for name, value in found.layers.items()}
+    (5.0, {'Dense_0': 3.0, 'scale': 4.0})
+
+  Args:
+    params: theta.
+    initial: theta_0, of the same structure and shapes.
+
+  Raises:
+    InputError: if they differ in structure or shapes.
+
+  Source: Nagarajan and Kolter 2019, Generalization in deep networks: the role of distance from initialization,
+  arXiv 1901.01672.
+  """
+  shapes, expected = (
+    {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
+    for tree in (initial, params)
+  )
+  if shapes != expected:
+    raise InputError(f'initial must have the shapes of params, {shown(expected)}, got {shown(shapes)}')
+  moved = optax.tree.sub(widened(params), widened(initial))
+  squares: dict[str, Array] = {}
+  for path, leaf in jax.tree.leaves_with_path(moved):
+    layer = jax.tree_util.keystr(path[:-1] or path, simple=True, separator='/')
+    squares[layer] = squares.get(layer, 0) + jnp.sum(leaf**2)
+  total, start = optax.tree.norm(moved), optax.tree.norm(widened(initial))
+  relative = total / jnp.where(start > 0, start, jnp.nan)
+  return Distance(total, relative, {name: jnp.sqrt(square) for name, square in squares.items()})

@@ -1,0 +1,228 @@
+"""What kind of point this is: stationary or not, and of which index, each by a certificate."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.analysis.blocks import BLOCK, Losses, evaluation_losses
+from gdlab.analysis.stationary.local import (
+  Gradient,
+  Local,
+  flat_gradient,
+  hessian,
+  inverted,
+  look,
+  newton_step,
+  rounding,
+)
+from gdlab.errors import InputError, check_real
+from gdlab.types import Array, Key, Problem, PyTree
+
+STATIONARY, DEGENERATE, GRADIENT_FLAT, UNCERTIFIED, UNCONVERGED, AT_INFINITY, NOT_FINITE = range(7)
+STATIONARY_MEANINGS = (
+  'stationary',
+  'degenerate',
+  'gradient_flat',
+  'uncertified',
+  'unconverged',
+  'at_infinity',
+  'not_finite',
+)  # names of the codes above, in order
+
+MAX_DENSE = 2000  # parameters at most: the Hessian is held as a matrix
+_CHECKS = 3  # Newton steps that have to contract
+_SLOWEST = 0.9  # ratio of the lengths of successive Newton steps; near a root of order m it is 1 - 1/m
+
+
+class SignCount(NamedTuple):
+  """How many eigenvalues are negative, positive, or neither for certain; int[...] each."""
+
+  negative: Array
+  positive: Array
+  undecided: Array
+
+
+class StationaryPoint(NamedTuple):
+  """What is known of a point, with the certificate.
+
+  Attributes:
+    status: int32[], a code whose name is in STATIONARY_MEANINGS: 0 stationary, with a Hessian that has an inverse; 1
+      stationary to the tolerance, with one that has none (the index is then that of the eigenvalues that are decided);
+      all others are refused: 2 gradient-flat, a stationary point of the gradient's norm alone; 3 the gradient is
+      small, but Newton's method finds no stationary point near; 4 the gradient is not small; 5 the search left its
+      region, or Newton's steps keep lowering a small gradient without getting shorter; 6 not finite.
+    grad_norm: float[], of the gradient at the point.
+    radius: float[], the stationary point that is certified lies within this distance.
+    eigenvalues: float[d], of the Hessian at the point, ascending.
+    bounds: float[d], the eigenvalue at the stationary point itself is within this of the one here.
+    index: int32[], how many eigenvalues are negative by more than their bound.
+    undecided: int32[], how many are within their bound of 0.
+    flatness: float[], |Hg| / (|H| |g|) in [0, 1]; near 0 where the gradient is in the Hessian's kernel.
+  """
+
+  status: Array
+  grad_norm: Array
+  radius: Array
+  eigenvalues: Array
+  bounds: Array
+  index: Any
+  undecided: Array
+  flatness: Array
+
+
+def count_signs(eigenvalues: Any, bounds: Any) -> SignCount:
+  """Counts the signs of eigenvalues, only those beyond doubt; jittable.
+
+  For eigenpairs of a large Hessian, with their residuals as bounds: the negative ones among the lowest k are the index
+  if fewer than k, else a lower limit of it.
+
+  Example:
+    >>> [int(count) for count in count_signs([-2.0, -0.1, 0.3], [0.2, 0.2, 0.2])]
+    [1, 1, 1]
+
+  Args:
+    eigenvalues: float[..., k].
+    bounds: float[..., k] or float[], >= 0: how far each may be from the true eigenvalue.
+  """
+  values, within = jnp.asarray(eigenvalues), jnp.asarray(bounds)
+  within = jnp.broadcast_to(within, values.shape)
+  negative, positive = (jnp.sum(sign, axis=-1) for sign in (values < -within, values > within))
+  return SignCount(negative, positive, values.shape[-1] - negative - positive)
+
+
+def classify_stationary(
+  problem: Problem,
+  params: PyTree,
+  model_state: PyTree,
+  key: Key,
+  *,
+  tol: Any = 1e-6,
+  flat_tol: Any = 1e-3,
+  block_size: int = BLOCK,
+  losses: Losses = evaluation_losses,
+) -> StationaryPoint:
+  r"""Whether a point is stationary, and its index, with certificates; dense, for up to 2000 parameters.
+
+  A small gradient is not enough: far out on a plateau, and where the gradient lies in the Hessian's kernel, it is
+  small with no stationary point near. Asked for is $\lVert g\rVert \le$ `tol`, and with $\delta = H^{+} g$ (Newton's
+  step, the shortest where H has no inverse) one of
+
+  1. Kantorovich's condition $\lVert H^{-1}(H(x - 2\delta) - H(x))\rVert \le \frac12$ (and the same at $x - \delta$):
+     the Hessian hardly changes over the distance that Newton's method has to go, so that there is one stationary
+     point within $2\lVert\delta\rVert$. The Lipschitz constant in it is sampled along the step, not proven.
+  2. Three Newton steps which each solve for the gradient at least by half, halve it, and shrink by a factor <= 0.9: the
+     point is then degenerate, a root of higher order.
+  3. Kantorovich's condition where H has an inverse, and a gradient that Newton's step accounts for by half, or that is
+     no more than the rounding of x times |H|: on a continuum of stationary points. (A slope below that rounding, along
+     a direction without curvature, cannot be told from none.)
+
+  An eigenvalue counts for the index only where it exceeds its bound: the residual of its eigenvector, the Hessian's
+  rounding, and twice the Hessian's change from here to the stationary point.
+
+  Jittable and vmappable over params and keys; as a probe `lambda problem, state: classify_stationary(problem,
+  state.params, state.model_state, key).index`. Cost: 6 Hessians, about 12 d gradient-equivalents for d
+  parameters.
+
+  Example:
+    >>> from gdlab.problems import landscapes
+    >>> with jax.enable_x64(True):
+    ...   six_hump_camel, key = landscapes.six_hump_camel(), jax.random.key(0)
+    ...   point = jax.jit(classify_stationary)(six_hump_camel, jnp.zeros(2), (), key)
+    >>> STATIONARY_MEANINGS[point.status], int(point.index)
+    ('stationary', 1)
+
+  Args:
+    problem: whose training loss it is.
+    params: the point, of d <= 2000 numbers; in float64 for certificates that mean something.
+    model_state: the model's other state, `()` if it has none.
+    key: randomness of the forward pass, for `training_losses`.
+    tol: > 0, the largest gradient norm.
+    flat_tol: in (0, 1), the largest `flatness` of a gradient-flat point.
+    block_size: examples at once, >= 1, static under jit.
+    losses: which loss, see `gdlab.analysis.blocks`.
+
+  Raises:
+    InputError: an argument out of range, or too many parameters.
+
+  Source: Kantorovich's theorem, as in Deuflhard, Newton Methods for Nonlinear Problems, 2004, theorem 2.1; Frye, Simon,
+  Wadia, Ligeralde, DeWeese, Bouchard, "Critical point-finding methods reveal gradient-flat regions of deep network
+  losses", 2021, arXiv 2003.10397.
+  """
+  check_real('tol', tol, above=0.0)
+  check_real('flat_tol', flat_tol, above=0.0, below=1.0)
+  x, gradient = flat_gradient(problem, params, model_state, key, block_size=block_size, losses=losses)
+  check_size(x.size)
+  return judged(gradient, x, tol, flat_tol, jnp.zeros((), x.dtype))
+
+
+def check_size(size: int) -> None:
+  """Raises InputError for parameters too many for a dense Hessian."""
+  if size > MAX_DENSE:
+    raise InputError(
+      f'params must have at most {MAX_DENSE} numbers for a dense Hessian, got {size}; '
+      'for more, count_signs on the lowest eigenpairs'
+    )
+
+
+def judged(gradient: Gradient, x: Array, tol: Any, flat_tol: Any, scale: Array) -> StationaryPoint:
+  """The verdict on the point x; `scale` is a size that the Hessian had near, for `flatness` where it vanishes."""
+  way, steps = _newton_way(gradient, x)
+  here, step = jax.tree.map(lambda leaf: leaf[0], way), steps[0]
+  norms, lengths = jnp.linalg.norm(way.gradient, axis=1), jnp.linalg.norm(steps, axis=1)
+  eps, grad_norm, size = jnp.finfo(x.dtype).eps, norms[0], jnp.max(jnp.abs(here.values))
+  ratio = lengths[1] / jnp.where(lengths[0] > 0, lengths[0], 1)
+
+  # Whether each step accounts for half the gradient, halves it, and is shorter than the one before.
+  rest = way.gradient - jnp.einsum('kij,kj->ki', way.matrix, steps)
+  solves = jnp.linalg.norm(rest, axis=1) <= norms / 2
+  lowers = (way.finite & solves)[:-1] & (norms[1:] <= norms[:-1] / 2)
+  shrinks = lengths[1:] <= _SLOWEST * lengths[:-1]
+  contracts = ((lowers & shrinks) | (norms[:-1] == 0)).all()
+  runs_off = lowers.all() & ~shrinks.any()
+
+  # The distance at which the stationary point lies: 2|delta| by Kantorovich; else the sum of a geometric series.
+  reach = 1 / (1 - jnp.clip(ratio, 0.5, _SLOWEST)).astype(x.dtype)
+  points = jnp.stack([x - 2 * step, x - reach * step])
+  beyond = jax.lax.map(lambda point: hessian(gradient, point)[1], points)
+  changes = jnp.stack([way.matrix[1], *beyond]) - here.matrix[None]
+  inverse = inverted(here.values)[:, None] * here.vectors.T
+  little = jnp.linalg.norm(inverse @ changes[:2], axis=(1, 2)) <= 0.5  # False for NaN
+
+  regular = jnp.all(jnp.abs(here.values) > rounding(here.values))
+  at_rounding = grad_norm <= 4 * jnp.sqrt(x.size) * eps * size * jnp.linalg.norm(x)
+  certified = regular & little.all() & way.finite[1]
+  degenerate = contracts | (little.all() & ~regular & (solves[0] | at_rounding))
+
+  residuals = jnp.linalg.norm(here.matrix @ here.vectors - here.vectors * here.values[None], axis=0)
+  rounded = here.asymmetry + (x.size + 16) * eps * jnp.linalg.norm(here.matrix)
+  bounds = residuals + rounded + 2 * jnp.max(jnp.linalg.norm(changes[1:], axis=(1, 2)))
+  signs = count_signs(here.values, bounds)
+  against = jnp.maximum(size, scale) * grad_norm
+  flatness = jnp.linalg.norm(here.matrix @ here.gradient) / jnp.where(against > 0, against, 1)
+  small = grad_norm <= tol
+  verdicts = (
+    (~here.finite, NOT_FINITE),
+    (small & certified, STATIONARY),
+    (small & degenerate, DEGENERATE),
+    (small & runs_off, AT_INFINITY),
+    ((grad_norm > 0) & (flatness <= flat_tol), GRADIENT_FLAT),
+    (small, UNCERTIFIED),
+  )
+  conditions, codes = zip(*verdicts)
+  status = jnp.select(list(conditions), [jnp.int32(code) for code in codes], jnp.int32(UNCONVERGED))
+  radius = jnp.where(certified, 2.0, reach) * lengths[0]
+  return StationaryPoint(
+    status, grad_norm, radius, here.values, bounds, signs.negative, signs.undecided, flatness
+  )
+
+
+def _newton_way(gradient: Gradient, x: Array) -> tuple[Local, Array]:
+  """The function along successive Newton steps from x, and these steps; leading axis _CHECKS + 1."""
+
+  def advance(point: Array, _: None) -> tuple[Array, tuple[Local, Array]]:
+    local = look(gradient, point)
+    step = newton_step(local.values, local.vectors, local.gradient)
+    return point - step, (local, step)
+
+  return jax.lax.scan(advance, x, None, length=_CHECKS + 1)[1]

@@ -1,0 +1,117 @@
+"""Metrics at many points of parameter space: one jitted evaluation, for all pictures."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdlab.errors import InputError, check_count
+from gdlab.types import Array, Problem, PyTree
+
+BLOCK = 1024  # examples evaluated at once
+
+
+def combined(anchors: Sequence[PyTree], weights: Array) -> PyTree:
+  """The leafwise sum of `weights[k] * anchors[k]`, each leaf in its own dtype; the first's where no float."""
+
+  def leaf_sum(*leaves: Array) -> Array:
+    if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
+      return leaves[0]
+    terms = [weights[k].astype(leaf.dtype) * leaf for k, leaf in enumerate(leaves)]
+    return functools.reduce(jnp.add, terms)
+
+  return jax.tree.map(leaf_sum, *anchors)
+
+
+@functools.partial(jax.jit, static_argnames='points_at_once')
+def metrics_at(
+  problem: Problem,
+  anchors: Sequence[PyTree],
+  states: Sequence[PyTree],
+  weights: Array,
+  state_weights: Array,
+  *,
+  points_at_once: int = 1,
+) -> dict[str, Array]:
+  """The means of all metrics at M combinations of parameters, each name -> float[M].
+
+  Args:
+    problem: the data and the metrics.
+    anchors: K pytrees of parameters.
+    states: S pytrees of model state.
+    weights: float[M, K], which combinations of `anchors`.
+    state_weights: float[M, S], which combinations of `states`.
+    points_at_once: how many points are evaluated side by side.
+  """
+
+  def at(row: tuple[Array, Array]) -> dict[str, Array]:
+    params, model_state = combined(anchors, row[0]), combined(states, row[1])
+    found: dict[str, Array] = {}
+    for split in ('train', 'test'):
+      examples = getattr(problem, split)
+      if examples is not None:
+        means = _means(problem, params, model_state, examples)
+        found |= {f'{split}_{name}': value for name, value in means.items()}
+    return found
+
+  return jax.lax.map(at, (weights, state_weights), batch_size=points_at_once)
+
+
+def _means(problem: Problem, params: PyTree, model_state: PyTree, examples: PyTree) -> dict[str, Array]:
+  """The mean of every metric over `examples`, a block of them at a time."""
+  num_examples = jax.tree.leaves(examples)[0].shape[0]
+  block = min(BLOCK, num_examples)
+  whole = num_examples // block
+
+  def sums(piece: PyTree) -> dict[str, Array]:
+    values = problem.metrics(params, model_state, piece)
+    # At least JAX's default float: a sum in half precision stops growing early.
+    return {
+      k: jnp.sum(v.astype(jnp.promote_types(v.dtype, jnp.result_type(float)))) for k, v in values.items()
+    }
+
+  pieces = jax.tree.map(lambda leaf: leaf[: whole * block].reshape(whole, block, *leaf.shape[1:]), examples)
+  totals = jax.tree.map(jnp.sum, jax.lax.map(sums, pieces))
+  if whole * block < num_examples:
+    rest = sums(jax.tree.map(lambda leaf: leaf[whole * block :], examples))
+    totals = jax.tree.map(jnp.add, totals, rest)
+  return {name: total / num_examples for name, total in totals.items()}
+
+
+def host_metrics(
+  problem: Problem,
+  anchors: Sequence[PyTree],
+  states: Sequence[PyTree],
+  weights: np.ndarray,
+  state_weights: np.ndarray,
+  points_at_once: int,
+) -> dict[str, np.ndarray]:
+  """`metrics_at` with its arguments checked and its results on the host."""
+  check_count('points_at_once', points_at_once)
+  arrays = [tuple(jax.tree.map(jnp.asarray, tree) for tree in trees) for trees in (anchors, states)]
+  rows = jnp.asarray(weights, jnp.result_type(float)), jnp.asarray(state_weights, jnp.result_type(float))
+  found = metrics_at(problem, *arrays, *rows, points_at_once=min(points_at_once, len(weights)))
+  return {name: np.asarray(values) for name, values in found.items()}
+
+
+def check_alike(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
+  """Raises InputError unless two pytrees have the same structure and shapes."""
+  shapes = [
+    {jax.tree_util.keystr(path): np.shape(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(one)}
+    for one in (tree, like)
+  ]
+  if shapes[0] != shapes[1]:
+    raise InputError(
+      f'{name} must have the structure and shapes of {like_name}, {shapes[1]}, got {shapes[0]}'
+    )
+
+
+def check_interval(name: str, interval: Any) -> tuple[float, float]:
+  """A pair of finite numbers, ascending."""
+  pair = np.asarray(interval)
+  if pair.shape != (2,) or pair.dtype.kind not in 'iuf' or not np.isfinite(pair).all() or pair[0] >= pair[1]:
+    raise InputError(f'{name} must be two finite numbers, the lower first, got {interval!r}')
+  return float(pair[0]), float(pair[1])
