@@ -1,46 +1,12 @@
-"""The lab's style of picture, and the pieces that pictures of runs are made of.
+"""What pictures of runs are made of: drawn into axes that are there already."""
 
-Colours are those of Okabe and Ito (2008), told apart with any colour vision and by their lightness in print.
-Figures are made without pyplot: nothing global is touched.
-"""
-
-import contextlib
-import io
-import re
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
-from matplotlib.figure import Figure
+from matplotlib.contour import ContourSet
 
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
-MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
-STYLE: dict[Any, Any] = {
-  'axes.spines.right': False,
-  'axes.spines.top': False,
-  'axes.grid': True,
-  'axes.titlesize': 11,
-  'axes.titlelocation': 'left',
-  'font.family': 'sans-serif',
-  'font.size': 10,
-  'grid.alpha': 0.25,
-  'legend.frameon': False,
-  'lines.linewidth': 1.6,
-  'svg.fonttype': 'none',
-  'svg.hashsalt': 'gdlab',
-}
-
-
-@contextlib.contextmanager
-def panels(count: int, *, width: float = 3.6, height: float = 3.2) -> Iterator[tuple[Figure, Sequence[Axes]]]:
-  """Yields a figure in the lab's style with `count` panels side by side, sizes in inches."""
-  with matplotlib.rc_context(STYLE):
-    figure = Figure(figsize=(width * count, height), layout='constrained')
-    yield figure, figure.subplots(1, count, squeeze=False)[0]
+from gdlab.plots.style import COLOURS, MARKERS
 
 
 def band(axes: Axes, x: npt.ArrayLike, values: npt.ArrayLike, label: str, number: int = 0) -> None:
@@ -108,7 +74,7 @@ def surface(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLik
   axes.grid(False)
 
 
-def contours(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLike) -> None:
+def contours(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLike) -> ContourSet | None:
   """Draws contours of a function of two parameters, with equal areas between them.
 
   Unlike evenly spaced levels these show valleys, plateaus and cliffs alike, and need no minimum.
@@ -118,24 +84,17 @@ def contours(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLi
     x: float[k], first parameter.
     y: float[m], second parameter.
     values: float[m, k], the function.
+
+  Returns:
+    The contour lines, to be labelled; None where there is none between two values.
   """
   levels = np.unique(np.quantile(np.asarray(values, float), np.linspace(0, 1, 22)))
-  if len(levels) > 1:  # a constant has no contours
-    axes.contourf(x, y, values, levels=levels, cmap='Greys', alpha=0.35, norm=BoundaryNorm(levels, 256))
-    axes.contour(x, y, values, levels=levels[1:-1], colors='grey', linewidths=0.5)
   axes.grid(False)
-
-
-def to_svg(figure: Figure) -> str:
-  """The figure as an <svg> element that shrinks with its page, the same bytes for the same figure."""
-  buffer = io.StringIO()
-  with matplotlib.rc_context(STYLE):
-    figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
-  svg = buffer.getvalue()
-  width, height = figure.get_size_inches()
-  # The page sets the width between the figure's own and what can still be read.
-  limits = f'max-width: {width:g}in; min-width: {0.6 * width:g}in'
-  size = f'<svg style="width: 100%; {limits}; aspect-ratio: {width / height:.4f}"'
-  return re.sub(
-    r'<svg\b', size, re.sub(r' (?:width|height)="[^"]*pt"', '', svg[svg.index('<svg') :], count=2), count=1
+  if len(levels) <= 1:
+    return None
+  axes.contourf(x, y, values, levels=levels, cmap='Greys', alpha=0.35, norm=BoundaryNorm(levels, 256))
+  return (
+    None
+    if len(levels) == 2
+    else axes.contour(x, y, values, levels=levels[1:-1], colors='grey', linewidths=0.5)
   )

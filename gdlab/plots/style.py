@@ -1,0 +1,56 @@
+"""The lab's style of picture: colours, marks, figures without pyplot, and SVG for pages.
+
+Colours are those of Okabe and Ito (2008), told apart with any colour vision and by their lightness in print; marks and
+line styles differ along with them.
+"""
+
+import contextlib
+import io
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
+LINES: tuple[Any, ...] = ('-', '--', '-.', ':', (0, (5, 1, 1, 1, 1, 1)))
+STYLE: dict[Any, Any] = {
+  'axes.spines.right': False,
+  'axes.spines.top': False,
+  'axes.grid': True,
+  'axes.titlesize': 11,
+  'axes.titlelocation': 'left',
+  'font.family': 'sans-serif',
+  'font.size': 10,
+  'grid.alpha': 0.25,
+  'legend.frameon': False,
+  'lines.linewidth': 1.6,
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'gdlab',
+}
+
+
+@contextlib.contextmanager
+def panels(count: int, *, width: float = 3.6, height: float = 3.2) -> Iterator[tuple[Figure, Sequence[Axes]]]:
+  """Yields a figure in the lab's style with `count` panels side by side, sizes in inches."""
+  with matplotlib.rc_context(STYLE):
+    figure = Figure(figsize=(width * count, height), layout='constrained')
+    yield figure, figure.subplots(1, count, squeeze=False)[0]
+
+
+def to_svg(figure: Figure) -> str:
+  """The figure as an <svg> element that shrinks with its page, the same bytes for the same figure."""
+  buffer = io.StringIO()
+  with matplotlib.rc_context(STYLE):
+    figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
+  svg = buffer.getvalue()
+  width, height = figure.get_size_inches()
+  # The page sets the width between the figure's own and what can still be read.
+  limits = f'max-width: {width:g}in; min-width: {0.6 * width:g}in'
+  size = f'<svg style="width: 100%; {limits}; aspect-ratio: {width / height:.4f}"'
+  return re.sub(
+    r'<svg\b', size, re.sub(r' (?:width|height)="[^"]*pt"', '', svg[svg.index('<svg') :], count=2), count=1
+  )

@@ -1,0 +1,47 @@
+"""When runs first reach a target."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gdlab.errors import InputError, check_real
+from gdlab.statistics.intervals import floats
+
+
+class Crossing(NamedTuple):
+  """When each run first reached its target.
+
+  Attributes:
+    time: float[...]; where censored, the end of the run, a lower bound on the true time.
+    censored: bool[...], True for runs that never got there.
+  """
+
+  time: np.ndarray
+  censored: np.ndarray
+
+
+def first_crossing(times: npt.ArrayLike, values: npt.ArrayLike, target: float) -> Crossing:
+  """The first recorded time at which each run's value is at or below `target`; runs that never are, censored.
+
+  A NaN is not below anything, so a run that diverged before its crossing is censored; none is dropped.
+
+  Args:
+    times: float[t], or float[..., t] where runs have clocks of their own; increasing along the last axis.
+    values: float[..., t], time on the last axis.
+    target: the value to reach.
+
+  Raises:
+    InputError: if `times` does not fit `values` or does not increase, or there is no time at all.
+  """
+  check_real('target', target)
+  times, values = floats('times', times), floats('values', values)
+  if not values.ndim or not values.shape[-1] or times.shape not in (values.shape, values.shape[-1:]):
+    raise InputError(f'times must have shape [t] or that of values [..., t], got {times.shape}')
+  if not (np.diff(times) > 0).all():
+    raise InputError('times must increase along the last axis')
+  reached = np.less_equal(values, target)
+  censored = np.logical_not(reached.any(axis=-1))
+  index = np.where(censored, values.shape[-1] - 1, reached.argmax(axis=-1))
+  time = np.take_along_axis(np.broadcast_to(times, values.shape), index[..., None], axis=-1)[..., 0]
+  return Crossing(time, censored)

@@ -1,0 +1,40 @@
+"""An estimate with its interval, and the check of values that all of this package makes."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gdlab.errors import InputError
+
+
+class Interval(NamedTuple):
+  """An estimate with its confidence interval; (-inf, inf) where the values say nothing about the spread.
+
+  Attributes:
+    estimate: the statistic of the values, NaN if there are none.
+    low: lower end.
+    high: upper end.
+    confidence: in (0, 1]; 1 for what is known exactly.
+    num: how many values were used.
+    excluded: how many NaN values were left out.
+  """
+
+  estimate: float
+  low: float
+  high: float
+  confidence: float
+  num: int
+  excluded: int
+
+
+def exactly(value: float, *, num: int = 1) -> Interval:
+  """The interval without width of a value known exactly, such as a count or an identity's error."""
+  return Interval(float(value), float(value), float(value), 1.0, num, 0)
+
+
+def floats(name: str, values: Any) -> np.ndarray:
+  """`values` as a float64 array; raises InputError if they are not real numbers."""
+  array = np.asarray(values)
+  if array.dtype.kind not in 'biuf':
+    raise InputError(f'{name} must be real numbers, got dtype {array.dtype}')
+  return array.astype(np.float64)
