@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import numpy as np
 
 
 class InputError(ValueError):
@@ -23,15 +24,26 @@ def shown(value: Any) -> str:
   return text if len(text) <= 80 else f'{text[:77]}...'
 
 
-def check_count(name: str, value: Any, *, minimum: int = 1, maximum: int | None = None) -> int:
-  """Returns `value` as an int if it is a whole number in [minimum, maximum]; raises InputError if not."""
+def check_count(
+  name: str, value: Any, *, minimum: int = 1, maximum: int | None = None, traced: bool = False
+) -> Any:
+  """Returns `value` as an int if it is a whole number in [minimum, maximum]; raises InputError if not.
+
+  With `traced`, for numbers that can be swept inside one compilation, arrays of one whole number are welcome too and
+  come back as they are: a tracer has no value yet, and only its type is checked.
+  """
   allowed = f'a whole number >= {minimum}' if maximum is None else f'a whole number in [{minimum}, {maximum}]'
+  given = value
+  if traced and _is_scalar(value, np.integer):
+    if isinstance(value, jax.core.Tracer):
+      return value
+    value = int(value)
   if isinstance(value, bool) or not isinstance(value, numbers.Integral):
     raise InputError(f'{name} must be {allowed}, got {shown(value)} of type {type(value).__name__}')
   number = int(value)
   if number < minimum or (maximum is not None and number > maximum):
     raise InputError(f'{name} must be {allowed}, got {number}')
-  return number
+  return number if value is given else given
 
 
 def check_real(
@@ -64,7 +76,7 @@ def check_real(
   right = f'{below})' if maximum is None else f'{maximum}]'
   only_minimum = minimum is not None and maximum is None and below == math.inf
   allowed = f'a real number >= {minimum}' if only_minimum else f'a real number in {left}, {right}'
-  is_real = isinstance(value, numbers.Real) or getattr(value, 'shape', None) == ()
+  is_real = isinstance(value, numbers.Real) or _is_scalar(value, np.integer, np.floating)
   if (
     isinstance(value, bool)
     or not is_real
@@ -76,6 +88,22 @@ def check_real(
   ):
     raise InputError(f'{name} must be {allowed}, got {shown(value)}')
   return value
+
+
+def check_transformation(name: str, value: Any) -> Any:
+  """Returns `value` if it is an Optax gradient transformation; raises InputError if not."""
+  if not (callable(getattr(value, 'init', None)) and callable(getattr(value, 'update', None))):
+    raise InputError(
+      f'{name} must be an Optax gradient transformation such as optax.sgd(0.1), got {shown(value)}'
+    )
+  return value
+
+
+def _is_scalar(value: Any, *kinds: type) -> bool:
+  """Whether `value` is an array, or a tracer of one, of one number of such a kind, half precision included."""
+  dtype = getattr(value, 'dtype', None)
+  is_kind = dtype is not None and any(jax.dtypes.issubdtype(dtype, kind) for kind in kinds)
+  return is_kind and getattr(value, 'shape', None) == ()
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -197,14 +197,18 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-  """What only diagnostics need of one step. Norms are Euclidean over all parameters."""
+  """What only diagnostics need of one step. Norms are Euclidean over all parameters.
+
+  Gradient evaluations are the estimator's: those that an optimizer makes by itself (line searches, L-BFGS) are not
+  counted, see `gdlab.algorithm`.
+  """
 
   loss: Array  # float[], the batch's mean loss before the update
   grad_norm: Array  # of the gradient estimate
   update_norm: Array  # of what was added to the parameters
   param_norm: Array  # of the parameters after the update
   examples: Array  # int32[], examples drawn (padding not counted)
-  gradient_evaluations: Array  # int32[], per-example gradients computed
+  gradient_evaluations: Array  # int32[], per-example gradients computed by the estimator
 
 
 class Algorithm(NamedTuple):

@@ -30,6 +30,22 @@ class CheckCountTest(parameterized.TestCase):
     with self.assertRaisesRegex(InputError, message):
       check_count('x', value)
 
+  def test_traced_ones_may_be_arrays_of_one_whole_number_and_tracers_of_such(self):
+    for value in (3, np.int64(3), np.array(3), jnp.int32(3), jnp.uint8(3)):
+      self.assertEqual(check_count('x', value, traced=True), 3)
+    self.assertEqual(jax.jit(lambda value: check_count('x', value, traced=True))(0), 0)
+    for value in (jnp.int32(0), np.array(0), 0):
+      with self.assertRaisesRegex(InputError, '^x must be a whole number >= 1, got 0$'):
+        check_count('x', value, traced=True)
+    for value in (jnp.float32(3), np.array(True), jnp.array([3]), 3.0, True, jax.random.key(0)):
+      with self.assertRaisesRegex(InputError, '^x must be a whole number >= 1, got .* of type '):
+        check_count('x', value, traced=True)
+    for wrong in (3.0, jnp.arange(2)):
+      with self.assertRaisesRegex(InputError, '^x must be a whole number >= 1, got '):
+        jax.eval_shape(lambda value: check_count('x', value, traced=True), wrong)
+    with self.assertRaises(InputError):  # where its value is needed
+      check_count('x', jnp.int32(3))
+
   def test_is_a_value_error_for_those_who_catch_that(self):
     with self.assertRaises(ValueError):
       check_count('x', 0)
@@ -43,7 +59,14 @@ class CheckCountTest(parameterized.TestCase):
 
 class CheckRealTest(parameterized.TestCase):
   @parameterized.parameters(
-    0.5, 1, np.float32(0.5), np.int64(1), (np.array(0.25),), (jnp.float32(0.5),), (jnp.array(1),)
+    0.5,
+    1,
+    np.float32(0.5),
+    np.int64(1),
+    (np.array(0.25),),
+    (jnp.float32(0.5),),
+    (jnp.array(1),),
+    (jnp.bfloat16(0.5),),
   )
   def test_real_numbers_inside_the_open_interval_come_back_as_they_are(self, value):
     self.assertIs(check_real('x', value, above=0, below=2), value)
@@ -59,7 +82,20 @@ class CheckRealTest(parameterized.TestCase):
       with self.assertRaises(InputError):
         check_real('x', value)
 
-  @parameterized.parameters(True, '0.5', None, 1j, ([0.5],), (np.array([0.5]),))
+  @parameterized.parameters(
+    True,
+    '0.5',
+    None,
+    1j,
+    ([0.5],),
+    (np.array([0.5]),),
+    np.True_,
+    np.complex64(1),
+    (jnp.complex64(1),),
+    (np.array('a'),),
+    (np.array(None),),
+    (jax.random.key(0),),
+  )
   def test_other_kinds_are_refused(self, value):
     with self.assertRaisesRegex(InputError, r'^x must be a real number in '):
       check_real('x', value)

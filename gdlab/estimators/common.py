@@ -6,13 +6,26 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.errors import InputError, shown
+from gdlab.floats import widened
 from gdlab.objective import real_indices
 from gdlab.types import Array, Batch, Estimator, PyTree
 
 
-def widened(tree: PyTree) -> PyTree:
-  """At least JAX's default float: sums of many terms in half precision stop growing early."""
-  return jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.result_type(float))), tree)
+def summable(tree: PyTree) -> PyTree:
+  """At least JAX's default float, which weights have: sums of many terms in half precision stop growing early."""
+  return widened(tree, float)
+
+
+def over_largest(tree: PyTree) -> tuple[PyTree, Array]:
+  """The tree divided by its largest magnitude, and that: squares of the quotients neither overflow nor vanish.
+
+  A tree of zeros, or with a NaN, is divided by 1.
+  """
+  largest = jnp.zeros((), jnp.float32)
+  for leaf in jax.tree.leaves(tree):
+    largest = jnp.maximum(largest, jnp.max(jnp.abs(leaf), initial=0))
+  largest = jnp.where(largest > 0, largest, 1)
+  return jax.tree.map(lambda leaf: leaf / largest, tree), largest
 
 
 def weighted_sum(weights: Array, tree: PyTree) -> PyTree:

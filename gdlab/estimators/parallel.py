@@ -49,6 +49,8 @@ def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:
 
   Raises:
     InputError: if `axis` is no name, or `estimator` no Estimator.
+
+  Source: Goyal et al. 2017, arXiv 1706.02677, section 3.
   """
   names = axis if isinstance(axis, tuple) else (axis,)
   if not names or not all(isinstance(name, str) for name in names):

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from gdlab.errors import check_real
-from gdlab.estimators.common import along_batch, num_examples, weighted_sum, widened
+from gdlab.estimators.common import along_batch, num_examples, over_largest, summable, weighted_sum
 from gdlab.estimators.plain import no_state
 from gdlab.objective import batch_loss, real_indices
 from gdlab.types import Array, Batch, EstimateInfo, Estimator, Key, Problem, PyTree
@@ -29,11 +29,13 @@ def per_example() -> Estimator:
 
   Returns:
     An Estimator.
+
+  Source: Goodfellow 2015, Efficient per-example gradient computations, arXiv 1510.01799.
   """
 
   def estimate(state, problem, params, model_state, batch, key):
     info = example_gradients(problem, params, model_state, batch, key)
-    total = weighted_sum(batch.weights, widened(info.gradients))
+    total = weighted_sum(batch.weights, summable(info.gradients))
     return optax.tree.cast_like(total, params), state, info
 
   return Estimator(no_state, estimate)
@@ -64,12 +66,18 @@ def per_example_clipped(max_norm: Any) -> Estimator:
   """
   if isinstance(max_norm, jax.core.Tracer) or not np.array_equal(max_norm, math.inf):
     check_real('max_norm', max_norm, above=0.0)
-  # Not optax.per_example_global_norm_clip, which knows no weights.
-  clip = optax.clip_by_global_norm(max_norm)
+
+  def clip(gradient: PyTree) -> PyTree:
+    # Not optax.clip_by_global_norm, whose squares overflow float32 from a norm of 2e19 on.
+    scaled, largest = over_largest(gradient)
+    norm = optax.tree.norm(scaled)
+    fits = norm <= max_norm / largest
+    factor = jnp.where(fits, 1, max_norm / jnp.where(fits, 1, norm))
+    return jax.tree.map(lambda whole, part: jnp.where(fits, whole, factor * part), gradient, scaled)
 
   def estimate(state, problem, params, model_state, batch, key):
     info = example_gradients(problem, params, model_state, batch, key)
-    clipped = jax.vmap(lambda gradient: clip.update(gradient, optax.EmptyState())[0])(widened(info.gradients))
+    clipped = jax.vmap(clip)(summable(info.gradients))
     return optax.tree.cast_like(weighted_sum(batch.weights, clipped), params), state, info
 
   return Estimator(no_state, estimate)

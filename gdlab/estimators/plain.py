@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.errors import InputError, check_count, shown
-from gdlab.estimators.common import check_estimator, num_examples, split, widened
+from gdlab.estimators.common import check_estimator, num_examples, split, summable
 from gdlab.objective import batch_losses
 from gdlab.types import EstimateInfo, Estimator
 
@@ -29,6 +29,8 @@ def batch_mean() -> Estimator:
 
   Returns:
     An Estimator.
+
+  Source: Bottou, Curtis and Nocedal 2018, Optimization methods for large-scale machine learning, arXiv 1606.04838.
   """
 
   def estimate(state, problem, params, model_state, batch, key):
@@ -61,6 +63,9 @@ def microbatched(size: int, estimator: Estimator | None = None) -> Estimator:
   Raises:
     InputError: if `size` is not a whole number >= 1 or `estimator` is none; from `init`, if it carries a state;
       from `estimate`, if `size` is above B.
+
+  Source: Huang et al. 2019, GPipe, arXiv 1811.06965, for micro-batches; Foret et al. 2021, arXiv 2010.01412, for
+    m-sharpness.
   """
   size = check_count('size', size)
   inner = batch_mean() if estimator is None else check_estimator('estimator', estimator)
@@ -85,10 +90,10 @@ def microbatched(size: int, estimator: Estimator | None = None) -> Estimator:
       total, model_state = carry
       piece_key = jax.random.fold_in(key, number)
       gradient, _, info = inner.estimate(state, problem, params, model_state, piece, piece_key)
-      total = jax.tree.map(jnp.add, total, widened(gradient))
+      total = jax.tree.map(jnp.add, total, summable(gradient))
       return (total, info.model_state), info._replace(model_state=())
 
-    start = (jax.tree.map(jnp.zeros_like, widened(params)), model_state)
+    start = (jax.tree.map(jnp.zeros_like, summable(params)), model_state)
     numbers = jnp.arange(slices.indices.shape[0])
     (total, model_state), infos = jax.lax.scan(accumulate, start, (numbers, slices))
     losses, gradients = jax.tree.map(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.estimators.common import weighted_sum, widened
+from gdlab.estimators.common import summable, weighted_sum
 from gdlab.estimators.per_example import example_gradients
 from gdlab.objective import real_indices, take
 from gdlab.types import Estimator, Problem, PyTree
@@ -25,13 +25,16 @@ def saga() -> Estimator:
   $$g_t = \sum_b w_b \big(\nabla\ell_{i_b}(\theta_t) - \alpha_{i_b}\big) + \frac1N \sum_{i=1}^N \alpha_i,
     \qquad \alpha_{i_b} \leftarrow \nabla\ell_{i_b}(\theta_t).$$
 
-  Unbiased for any sampler whose batches are ($\mathbb E \sum_b w_b h_{i_b}$ is the mean of h), importance sampling
-  included, and its variance vanishes near a minimum: a constant rate converges linearly where f is strongly convex,
+  Unbiased for independent draws, importance sampling included ($\mathbb E \sum_b w_b h_{i_b}$, given the past, is the
+  mean of h), and its variance vanishes near a minimum: a constant rate converges linearly where f is strongly convex,
   for a batch of one at 1/(3L) with L the largest smoothness of an example. With one example it is descent.
 
-  The table starts at zero, which costs nothing and is unbiased too: the first epoch is plain SGD. (The paper
-  starts from a table of gradients; its rates hold from when every example has been drawn.) An example that is
-  drawn twice into one batch enters the mean once; where the loss is random (Dropout), its last slot is kept.
+  The table starts at zero, which costs nothing; for independent draws it is unbiased from the first update on. (The
+  paper starts from a table of gradients; its rates hold from when every example has been drawn.) Samplers that pass
+  over the data in epochs draw what the table does not hold yet: in their first epoch the expected estimate is the
+  gradient times 1 + s/N after s examples (at parameters that have hardly moved), up to twice as long as it should
+  be, and in later ones a draw depends on those of its epoch. An example that is drawn twice into one batch enters
+  the mean once; where the loss is random (Dropout), its last slot is kept.
 
   Costs one gradient evaluation per example in the batch, and the memory of N copies of the parameters: meant for
   convex problems and small models. The examples of a batch are passed alone, as in `per_example`. A gradient that
@@ -46,13 +49,13 @@ def saga() -> Estimator:
   def init(problem: Problem, params: PyTree) -> SagaState:
     count = problem.num_examples
     table = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), params)
-    return SagaState(table, jax.tree.map(jnp.zeros_like, widened(params)))
+    return SagaState(table, jax.tree.map(jnp.zeros_like, summable(params)))
 
   def estimate(state, problem, params, model_state, batch, key):
     count = problem.num_examples
     info = example_gradients(problem, params, model_state, batch, key)
     old = take(state.table, real_indices(batch))
-    change = jax.tree.map(jnp.subtract, widened(info.gradients), widened(old))
+    change = jax.tree.map(jnp.subtract, summable(info.gradients), summable(old))
     estimated = jax.tree.map(jnp.add, weighted_sum(batch.weights, change), state.mean)
 
     # Each example drawn is entered from one slot, the last that names it.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.errors import check_real
-from gdlab.estimators.common import widened
+from gdlab.estimators.common import over_largest, summable
 from gdlab.estimators.plain import batch_mean, no_state
 from gdlab.types import Estimator, PyTree
 
@@ -46,8 +46,8 @@ def sam(rho: Any, *, adaptive: bool = False) -> Estimator:
 
   def estimate(state, problem, params, model_state, batch, key):
     gradient, _, info = plain.estimate(state, problem, params, model_state, batch, key)
-    uphill = _ascent(widened(gradient), widened(params), rho, adaptive)
-    moved = optax.tree.cast_like(jax.tree.map(jnp.add, widened(params), uphill), params)
+    uphill = _ascent(summable(gradient), summable(params), rho, adaptive)
+    moved = optax.tree.cast_like(jax.tree.map(jnp.add, summable(params), uphill), params)
     gradient, _, again = plain.estimate(state, problem, moved, model_state, batch, jax.random.clone(key))
     evaluations = info.gradient_evaluations + again.gradient_evaluations
     return gradient, state, info._replace(gradient_evaluations=evaluations)
@@ -57,11 +57,13 @@ def sam(rho: Any, *, adaptive: bool = False) -> Estimator:
 
 def _ascent(gradient: PyTree, params: PyTree, rho: Any, adaptive: bool) -> PyTree:
   """The perturbation epsilon, a pytree like the gradient."""
-  scaled = direction = gradient
+  # Only directions matter. At every step by the largest entry: squares must neither overflow nor vanish.
+  scaled, _ = over_largest(gradient)
   if adaptive:
-    scaled = jax.tree.map(lambda g, p: jnp.abs(p) * g, gradient, params)
-    direction = jax.tree.map(lambda s, p: jnp.abs(p) * s, scaled, params)
+    stretch, _ = over_largest(jax.tree.map(jnp.abs, params))
+    scaled, _ = over_largest(jax.tree.map(jnp.multiply, stretch, scaled))
   norm = optax.tree.norm(scaled)
   # A norm that is NaN gives the factor 0, and 0 * NaN is NaN again.
   factor = jnp.where(norm > 0, rho / jnp.where(norm > 0, norm, 1), 0)
-  return optax.tree.scale(factor, direction)
+  direction = optax.tree.scale(factor, scaled)
+  return jax.tree.map(lambda d, p: jnp.abs(p) * d, direction, params) if adaptive else direction

@@ -9,7 +9,7 @@ import optax
 
 from gdlab.branching import cond_any
 from gdlab.errors import check_real
-from gdlab.estimators.common import widened
+from gdlab.estimators.common import summable
 from gdlab.estimators.plain import batch_mean
 from gdlab.objective import real_indices, take
 from gdlab.types import Array, Estimator, Known, Problem, PyTree
@@ -54,13 +54,13 @@ def storm(a: Any) -> Estimator:
 
   def init(problem: Problem, params: PyTree) -> StormState:
     # Not `params` itself: an array that is in a state twice cannot be donated.
-    nothing, no_gradient = (jax.tree.map(jnp.zeros_like, tree) for tree in (params, widened(params)))
+    nothing, no_gradient = (jax.tree.map(jnp.zeros_like, tree) for tree in (params, summable(params)))
     return StormState(jnp.zeros((), jnp.int32), nothing, no_gradient)
 
   def change(kept, problem, params, model_state, batch, key):
     """What the last estimate is off by on this batch, put in the place of the last estimate."""
     gradient, _, _ = plain.estimate((), problem, params, model_state, batch, key)
-    return jax.tree.map(jnp.subtract, kept, widened(gradient))
+    return jax.tree.map(jnp.subtract, kept, summable(gradient))
 
   def estimate(state, problem, params, model_state, batch, key):
     gradient, _, info = plain.estimate((), problem, params, model_state, batch, key)
@@ -80,7 +80,7 @@ def storm(a: Any) -> Estimator:
       jax.random.clone(key),
     )
     kept = 1 - (a(state.step) if callable(a) else a)
-    averaged = jax.tree.map(lambda g, m: g + kept * m, widened(gradient), memory)
+    averaged = jax.tree.map(lambda g, m: g + kept * m, summable(gradient), memory)
     evaluations = info.gradient_evaluations * jnp.where(state.step > 0, 2, 1)
     info = info._replace(gradient_evaluations=evaluations.astype(jnp.int32))
     return optax.tree.cast_like(averaged, params), StormState(state.step + 1, params, averaged), info

@@ -9,7 +9,7 @@ import optax
 
 from gdlab.branching import cond_any
 from gdlab.errors import check_count
-from gdlab.estimators.common import split, widened
+from gdlab.estimators.common import split, summable
 from gdlab.estimators.plain import batch_mean
 from gdlab.objective import batch_loss
 from gdlab.types import Array, Batch, Estimator, Key, Known, Problem, PyTree
@@ -37,6 +37,9 @@ def svrg(period: Any, *, block_size: int = 1024) -> Estimator:
   strongly convex: for a batch of one with a rate of about 0.1/L and a period of some N, with L the largest
   smoothness of an example. With `period=1` it is the full gradient to rounding.
 
+  The full gradient is over all N examples, also those that a `stream` has not shown yet or has dropped: for a stream,
+  `storm` asks for nothing but the batch.
+
   Costs 2 gradient evaluations per example in the batch, and N at a snapshot. The model's state is advanced by the
   pass at $\theta_t$ alone. With Dropout the full gradient is that of one mask per example. A gradient that is not
   finite is passed on; if it is the full one, up to the next snapshot.
@@ -54,14 +57,13 @@ def svrg(period: Any, *, block_size: int = 1024) -> Estimator:
 
   Source: Johnson & Zhang 2013, Accelerating Stochastic Gradient Descent using Predictive Variance Reduction.
   """
-  if not isinstance(period, jax.core.Tracer):
-    period = check_count('period', period)
+  period = check_count('period', period, traced=True)
   block_size = check_count('block_size', block_size)
   plain = batch_mean()
 
   def init(problem: Problem, params: PyTree) -> SvrgState:
     # Not `params` itself: an array that is in a state twice cannot be donated.
-    nothing, no_gradient = (jax.tree.map(jnp.zeros_like, tree) for tree in (params, widened(params)))
+    nothing, no_gradient = (jax.tree.map(jnp.zeros_like, tree) for tree in (params, summable(params)))
     return SvrgState(jnp.zeros((), jnp.int32), nothing, no_gradient)
 
   def renewed(kept, problem, params, model_state, key):
@@ -80,7 +82,7 @@ def svrg(period: Any, *, block_size: int = 1024) -> Estimator:
     )
     here, _, info = plain.estimate((), problem, params, model_state, batch, key)
     there, _, again = plain.estimate((), problem, snapshot, model_state, batch, jax.random.clone(key))
-    corrected = jax.tree.map(lambda h, t, m: h - t + m, widened(here), widened(there), mean)
+    corrected = jax.tree.map(lambda h, t, m: h - t + m, summable(here), summable(there), mean)
     evaluations = info.gradient_evaluations + again.gradient_evaluations
     evaluations += jnp.where(state.step % period == 0, problem.num_examples, 0)
     info = info._replace(gradient_evaluations=evaluations.astype(jnp.int32))
@@ -104,8 +106,8 @@ def full_gradient(problem: Problem, params: PyTree, model_state: PyTree, key: Ke
     def objective(params):
       return batch_loss(problem, params, model_state, block, jax.random.fold_in(key, number))[0]
 
-    return jax.tree.map(jnp.add, total, widened(jax.grad(objective)(params))), None
+    return jax.tree.map(jnp.add, total, summable(jax.grad(objective)(params))), None
 
-  start = jax.tree.map(jnp.zeros_like, widened(params))
+  start = jax.tree.map(jnp.zeros_like, summable(params))
   total, _ = jax.lax.scan(add, start, (jnp.arange(blocks.indices.shape[0]), blocks))
   return total

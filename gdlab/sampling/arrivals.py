@@ -1,11 +1,11 @@
 """Sampling from a stream: only what has arrived can be drawn."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from gdlab.errors import InputError, check_count
+from gdlab.errors import InputError, check_count, shown
 from gdlab.sampling.independent import check_batch_size
 from gdlab.sampling.subsets import subset
 from gdlab.types import Array, Batch, Key, Sampler
@@ -19,7 +19,7 @@ class StreamState(NamedTuple):
   num_examples: Array  # int32[]
 
 
-def stream(batch_size: int, *, window: int | None = None, arrivals_per_step: int | None = None) -> Sampler:
+def stream(batch_size: int, *, window: Any = None, arrivals_per_step: Any = None) -> Sampler:
   r"""B different examples of those that have arrived lately, drawn uniformly at every update.
 
   Examples arrive in the data's order, A before every update: before update t = 0, 1, ... of a pass
@@ -33,32 +33,46 @@ def stream(batch_size: int, *, window: int | None = None, arrivals_per_step: int
 
   Args:
     batch_size: B, a whole number in [1, N].
-    window: W, a whole number >= B; by default everything that has arrived.
-    arrivals_per_step: A, a whole number >= 1; B by default.
+    window: W, a whole number >= B; by default everything that has arrived; may be traced.
+    arrivals_per_step: A, a whole number >= 1; B by default; may be traced.
 
   Returns:
     A Sampler.
 
   Raises:
-    InputError: an argument out of range; from `init`, if `batch_size` is above N.
+    InputError: an argument out of range; from `init`, if `batch_size` is above N; from `updates_per_epoch`, if
+      `arrivals_per_step` is traced.
+
+  Source: Gama, Zliobaite, Bifet, Pechenizkiy and Bouchachia 2014, A survey on concept drift adaptation, ACM Computing
+  Surveys 46 (sliding windows).
   """
   batch_size = check_count('batch_size', batch_size)
-  arrivals = batch_size if arrivals_per_step is None else check_count('arrivals_per_step', arrivals_per_step)
-  if window is not None and check_count('window', window) < batch_size:
-    raise InputError(f'window must be a whole number >= {batch_size} (the batch size), got {window}')
+  arrivals: Any = batch_size
+  if arrivals_per_step is not None:
+    arrivals = check_count('arrivals_per_step', arrivals_per_step, traced=True)
+  if window is not None:
+    window = check_count('window', window, minimum=batch_size, traced=True)
+
+  def updates_per_epoch(num_examples: int) -> int:
+    if isinstance(arrivals, jax.core.Tracer):
+      raise InputError(
+        f'arrivals_per_step must be a known number for updates_per_epoch, got {shown(arrivals)}'
+      )
+    return -(-num_examples // int(arrivals))
 
   def init(key: Key, num_examples: int) -> StreamState:
     check_batch_size(batch_size, num_examples)
     return StreamState(key, jnp.zeros((), jnp.int32), jnp.asarray(num_examples, jnp.int32))
 
   def sample(state: StreamState) -> tuple[Batch, StreamState]:
-    update = state.step % -(-state.num_examples // arrivals)
-    arrived = jnp.minimum((update + 1) * arrivals, state.num_examples)
-    available = arrived if window is None else jnp.minimum(arrived, window)
+    each = jnp.asarray(arrivals, jnp.int32)
+    update = state.step % -(-state.num_examples // each)
+    arrived = jnp.minimum((update + 1) * each, state.num_examples)
+    available = arrived if window is None else jnp.minimum(arrived, jnp.asarray(window, jnp.int32))
     count = jnp.minimum(available, batch_size)
     chosen = subset(jax.random.fold_in(state.key, state.step), available, count, batch_size)
     indices = arrived - available + jnp.maximum(chosen, 0)
     weights = jnp.where(chosen >= 0, 1 / count.astype(jnp.result_type(float)), 0)
     return Batch(indices, weights), state._replace(step=state.step + 1)
 
-  return Sampler(init, sample, updates_per_epoch=lambda num_examples: -(-num_examples // arrivals))
+  return Sampler(init, sample, updates_per_epoch)

@@ -71,9 +71,10 @@ def grab(batch_size: int, *, like: PyTree) -> Sampler:
     check_batch_size(batch_size, num_examples)
     order = permutation(key, num_examples).astype(jnp.int32)
     dtype = jnp.result_type(jnp.float32, *(getattr(leaf, 'dtype', float) for leaf in leaves))
-    zeros = jnp.zeros(size, dtype)
-    begun = jnp.zeros((), jnp.int32)
-    return GrabState(begun, order, order, begun, begun + num_examples - 1, zeros, zeros, zeros)
+    # Arrays of their own: what is in a state twice cannot be donated.
+    step, front, back = (jnp.full((), number, jnp.int32) for number in (0, 0, num_examples - 1))
+    signed_sum, mean, next_mean = (jnp.zeros(size, dtype) for _ in range(3))
+    return GrabState(step, order, jnp.array(order), front, back, signed_sum, mean, next_mean)
 
   def sample(state: GrabState) -> tuple[Batch, GrabState]:
     update = state.step % updates_per_epoch(state.order.shape[0])

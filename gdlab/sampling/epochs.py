@@ -59,6 +59,8 @@ def sequential(batch_size: int, drop_remainder: bool = False) -> Sampler:
   """The data's own order in every epoch: the incremental gradient method, and the order of a stream.
 
   Arguments and errors as for `reshuffle`; the key given to `init` is not used.
+
+  Source: Bertsekas 2011, Incremental gradient, subgradient, and proximal methods, arXiv 1507.01030.
   """
   return _epochs(batch_size, drop_remainder, None)
 
@@ -66,7 +68,7 @@ def sequential(batch_size: int, drop_remainder: bool = False) -> Sampler:
 def single() -> Sampler:
   """Stochastic gradient descent proper: one example at every update, reshuffled every epoch.
 
-  The same as `reshuffle(1)`. For independent draws use `with_replacement(1)`.
+  The same as `reshuffle(1)`, source as for `reshuffle`. For independent draws use `with_replacement(1)`.
   """
   return reshuffle(1)
 

@@ -35,6 +35,8 @@ def full_batch() -> Sampler:
 
   Returns:
     A Sampler whose batches are `indices = 0 ... N-1` and `weights = 1/N`.
+
+  Source: Cauchy 1847, Méthode générale pour la résolution des systèmes d'équations simultanées.
   """
 
   def init(key: Key, num_examples: int) -> FullBatchState:
@@ -72,6 +74,8 @@ def with_replacement(batch_size: int) -> Sampler:
 
   Raises:
     InputError: if `batch_size` is not a whole number >= 1; from `init`, if it is above N.
+
+  Source: Robbins and Monro 1951, A stochastic approximation method.
   """
   batch_size = check_count('batch_size', batch_size)
   together = max(1, DRAWN_TOGETHER // batch_size)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.floats import wide
 from gdlab.sampling.independent import check_batch_size
 from gdlab.types import Array, Batch, EstimateInfo, Key, Sampler
 
@@ -49,8 +50,7 @@ def gradient_norm(info: EstimateInfo) -> Array:
     )
 
   def squares(leaf: Array) -> Array:
-    wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-    return jnp.sum(wide**2, axis=tuple(range(1, leaf.ndim)))
+    return jnp.sum(leaf.astype(wide(leaf)) ** 2, axis=tuple(range(1, leaf.ndim)))
 
   return jnp.sqrt(sum(map(squares, jax.tree.leaves(info.gradients)), start=jnp.float32(0)))
 

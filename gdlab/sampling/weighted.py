@@ -53,7 +53,8 @@ def importance(batch_size: int, probabilities: Any) -> Sampler:
     A Sampler.
 
   Raises:
-    InputError: an argument out of range; from `init`, if there are not N probabilities, or if B is above N.
+    InputError: an argument out of range; from `init`, if there are not N probabilities, if B is above N, or if a
+      probability is so small that JAX's default float cannot hold it or its weight.
 
   Source: P. Zhao and T. Zhang, "Stochastic optimization with importance sampling", ICML 2015, arXiv 1401.2753;
   the draw: A. J. Walker, "An efficient method for generating discrete random variables", ACM TOMS 3, 1977.
@@ -70,6 +71,7 @@ def importance(batch_size: int, probabilities: Any) -> Sampler:
         f'probabilities must have one entry for each of the {num_examples} examples, got {len(scaled)}'
       )
     dtype = jnp.result_type(float)
+    _check_range(scaled, batch_size, jnp.finfo(dtype))
     return ImportanceState(
       key,
       jnp.zeros((), jnp.int32),
@@ -118,6 +120,17 @@ def alias_table(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       small.append(large.pop())
   # Whoever remains has 1 up to rounding, and keeps all of it.
   return thresholds, aliases
+
+
+def _check_range(scaled: np.ndarray, batch_size: int, floats: Any) -> None:
+  """Raises InputError where a threshold or a weight would be rounded to zero or infinity."""
+  least = max(float(floats.tiny), 1 / (batch_size * float(floats.max)))
+  index = int(np.argmin(scaled))
+  if scaled[index] < least:
+    raise InputError(
+      f'probabilities must be at least {least / len(scaled):.3g} of their sum, for {floats.dtype} cannot hold less, '
+      f'got {scaled[index] / len(scaled):.3g} at index {index}'
+    )
 
 
 def _scaled(probabilities: Any) -> np.ndarray:

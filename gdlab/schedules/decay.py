@@ -68,6 +68,8 @@ def step_decay(initial: Any, factor: Any, *, boundaries: Iterable[Any] = (), eve
 
   Raises:
     InputError: an argument out of range, or both or none of `boundaries` and `every`.
+
+  Source: `optax.piecewise_constant_schedule`, for tracers.
   """
   check_real('initial', initial)
   check_real('factor', factor, above=0)
@@ -106,6 +108,8 @@ def exponential_per_epoch(
 
   Raises:
     InputError: an argument out of range.
+
+  Source: `optax.exponential_decay` with an epoch's updates as its `transition_steps`, for tracers.
   """
   check_real('initial', initial)
   check_real('factor', factor, above=0)
@@ -123,8 +127,6 @@ def exponential_per_epoch(
 def linear(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
   r"""A rate on a straight line, $a_t = a_T + (a_0 - a_T)(1 - t/T)$, and $a_T$ from update T on.
 
-  `optax.linear_schedule` for tracers.
-
   Args:
     initial: a_0, the rate of the first update.
     num_steps: T > 0, in updates.
@@ -132,6 +134,8 @@ def linear(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
 
   Raises:
     InputError: an argument out of range.
+
+  Source: `optax.linear_schedule`, for tracers.
   """
   return _ramp(line, initial, num_steps, final)
 

@@ -110,6 +110,8 @@ def reduce_on_plateau(
 
   Raises:
     InputError: an argument out of range; at an evaluation without that metric.
+
+  Source: `optax.contrib.reduce_on_plateau`, after PyTorch's `ReduceLROnPlateau`.
   """
   check_real('factor', factor, above=0, below=1)
   check_real('patience', patience, minimum=1)

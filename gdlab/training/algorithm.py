@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import InputError, shown
+from gdlab.errors import InputError, check_transformation, shown
 from gdlab.estimators import batch_mean
+from gdlab.estimators.common import check_estimator
+from gdlab.floats import wide
 from gdlab.objective import batch_loss, spread
 from gdlab.schedules import observe
 from gdlab.types import Algorithm, Array, Estimator, Info, Key, Problem, PyTree, Sampler, State, Streams
@@ -31,6 +33,11 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
 
   Batch, stochastic and mini-batch gradient descent differ in `sampler` only.
 
+  `Info.gradient_evaluations` counts what the estimator computes. What the optimizer computes by itself through
+  `value_fn`, as line searches and L-BFGS do, does not pass through here and is not in it: add the steps that its state
+  tells (`optax.tree.get(state.optimizer, 'info').num_linesearch_steps`, each as many evaluations of the loss as the
+  batch has examples, and of the gradient too in a zoom search), or compare times.
+
   Example:
     >>> import jax, optax, gdlab
     >>> problem = gdlab.problems.quadratic([1.0, 0.1])
@@ -46,7 +53,8 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     sampler: which examples each update sees.
     optimizer: any Optax gradient transformation. It is given `value`, `grad` and `value_fn` (the loss on the
       same batch) as extra arguments, so line searches and Polyak steps work, and `key`, a fresh one for every
-      update from the run's noise stream, so that injected noise differs between runs.
+      update from the run's noise stream, so that injected noise differs between runs. It sees one gradient, the
+      estimate: `gdlab.transforms.noise_scale`, which takes one for every example, is for loops of one's own.
     estimator: the gradient estimate; `gdlab.estimators.batch_mean()` by default.
 
   Returns:
@@ -58,20 +66,12 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
   Raises:
     InputError: if an argument is not of its kind.
   """
-  estimator = batch_mean() if estimator is None else estimator
+  estimator = batch_mean() if estimator is None else check_estimator('estimator', estimator)
   if not isinstance(sampler, Sampler):
     raise InputError(
       f'sampler must be a gdlab Sampler such as gdlab.sampling.reshuffle(32), got {shown(sampler)}'
     )
-  if not isinstance(estimator, Estimator):
-    raise InputError(
-      f'estimator must be a gdlab Estimator such as gdlab.estimators.batch_mean(), got {shown(estimator)}'
-    )
-  if not (callable(getattr(optimizer, 'init', None)) and callable(getattr(optimizer, 'update', None))):
-    raise InputError(
-      f'optimizer must be an Optax gradient transformation such as optax.sgd(0.1), got {shown(optimizer)}'
-    )
-  transformation = optax.with_extra_args_support(optimizer)
+  transformation = optax.with_extra_args_support(check_transformation('optimizer', optimizer))
 
   def init(key: Key | Streams, problem: Problem, params: PyTree = None) -> State:
     stream = key if isinstance(key, Streams) else streams(key)
@@ -144,7 +144,7 @@ def _norm(tree: PyTree) -> Array:
   """
 
   def square(leaf: Array) -> Array:
-    flat = jnp.ravel(leaf).astype(jnp.promote_types(leaf.dtype, jnp.float32))
+    flat = jnp.ravel(leaf).astype(wide(leaf))
     return jnp.vdot(flat, flat, precision=jax.lax.Precision.HIGHEST).real
 
   return jnp.sqrt(sum((square(leaf) for leaf in jax.tree.leaves(tree)), start=jnp.float32(0)))

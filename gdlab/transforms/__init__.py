@@ -1,8 +1,15 @@
 r"""Gradient transformations that Optax lacks, for any `optax.chain`, with gdlab's runner or without.
 
-Each returns an `optax.GradientTransformationExtraArgs` whose state is a NamedTuple. Every number may be a tracer: built
-inside a vmapped function, each lane has its own. A transform that draws carries its key, and takes another as the extra
-argument `key` of `update`, which `gdlab.algorithm` passes, so that each seed of `gdlab.run` has its own noise.
+Each returns an `optax.GradientTransformationExtraArgs` whose state is a NamedTuple. Every number may be a tracer
+(blocks are no hyperparameter): built inside a vmapped function, each lane has its own. A transform that draws carries
+its key, and takes another as the extra argument `key` of `update`, which `gdlab.algorithm` passes, so that each seed of
+`gdlab.run` has its own noise. Two of a kind in one chain need different seeds; on different parts of the parameters
+(`optax.partition`) they draw apart anyway.
+
+Two limits. `perturb_at_saddle`, `gradient_statistics` and the estimators `svrg` and `storm` hold a branch that under
+vmap is free where it is not due (`gdlab.branching.cond_any`); JAX differentiates through it forward (`jax.jvp`), not in
+reverse. And `optax.MultiSteps` around a transform that draws is right, but JAX's debugging switch `jax_debug_key_reuse`
+takes the key that it hands back, of two, for a used one.
 
 | transform | what it does | place in the chain | read by |
 |---|---|---|---|
@@ -16,7 +23,8 @@ argument `key` of `update`, which `gdlab.algorithm` passes, so that each seed of
 | `noise_scale` | per-example gradients to their mean and noise scale | first | `noise_scale_estimate` |
 | `freeze_non_finite` | stops for good at the first gradient that is not finite | around it | `freeze_status` |
 
-What Optax has is used as it is:
+What Optax has is used as it is. What its line searches and L-BFGS evaluate by themselves is not among the gradient
+evaluations that a step counts; `gdlab.algorithm` says what to compare instead.
 
 | method | Optax |
 |---|---|

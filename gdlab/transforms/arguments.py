@@ -14,11 +14,6 @@ def number_or_schedule(name: str, value: Any) -> Any:
   return value if callable(value) else check_real(name, value, minimum=0)
 
 
-def whole(name: str, value: Any, *, minimum: int) -> Any:
-  """Returns `value` if it is a whole number >= minimum or a tracer; raises InputError if not."""
-  return value if isinstance(value, jax.core.Tracer) else check_count(name, value, minimum=minimum)
-
-
 def check_seed(seed: Any) -> Any:
   """Returns `seed` if it is a whole number >= 0, one key of `jax.random.key`, or a tracer of either."""
   if isinstance(seed, jax.Array):

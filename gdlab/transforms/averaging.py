@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import InputError, check_real, shown
-from gdlab.transforms.arguments import only_state, whole
-from gdlab.transforms.drawing import widened
+from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.floats import wide
+from gdlab.transforms.arguments import only_state
 from gdlab.types import Array, PyTree
 
 Weights: TypeAlias = Callable[[Array], Array]
@@ -44,7 +44,7 @@ def uniform_weights(start: Any = 0) -> Weights:
   Source: Polyak and Juditsky 1992, Acceleration of stochastic approximation by averaging; Rakhlin, Shamir and Sridharan
     2012, arXiv 1109.5647, for the tail.
   """
-  whole('start', start, minimum=0)
+  check_count('start', start, minimum=0, traced=True)
   # 1 / int32 would be float32 under x64 too.
   return lambda count: 1.0 / (jnp.maximum(count - start, 0) + 1.0)
 
@@ -59,13 +59,19 @@ def exponential_weights(decay: Any) -> Weights:
 
   Raises:
     InputError: `decay` out of range.
+
+  Source: Kingma and Ba 2015, Adam, arXiv 1412.6980, section 3, for the debiasing.
   """
   check_real('decay', decay, minimum=0, below=1)
 
+  # Before a float32 rounds beta: near 1 their difference would have few digits.
+  gap = 1.0 - decay
+
   def weight(count: Array) -> Array:
-    # 1 - beta^(t+1) by expm1: near beta = 1 the difference would lose its digits. 1 at count 0 whatever the rounding.
-    reached = -jnp.expm1((count + 1.0) * jnp.log1p(-(1.0 - jnp.asarray(decay, float))))
-    return jnp.where(count == 0, 1.0, (1.0 - decay) / reached)
+    # 1 - beta^(t+1) by expm1, for the same reason. 1 at count 0 whatever the rounding.
+    share = jnp.asarray(gap, float)
+    reached = -jnp.expm1((count + 1.0) * jnp.log1p(-share))
+    return jnp.where(count == 0, 1.0, share / reached)
 
   return weight
 
@@ -106,7 +112,10 @@ def average_iterates(weights: Weights | None = None) -> optax.GradientTransforma
     raise InputError(f'weights must be a function such as exponential_weights(0.99), got {shown(weights)}')
 
   def init(params: PyTree) -> AverageState:
-    return AverageState(jnp.zeros((), jnp.int32), widened(params))
+    # A copy: an array that is in a state and in the parameters cannot be donated.
+    return AverageState(
+      jnp.zeros((), jnp.int32), jax.tree.map(lambda leaf: jnp.array(leaf, wide(leaf)), params)
+    )
 
   def update(
     updates: PyTree, state: AverageState, params: PyTree = None, **extra_args: Any
@@ -136,10 +145,16 @@ def averaged_params(opt_state: PyTree, like: PyTree = None) -> PyTree:
   Args:
     opt_state: of an optimizer with exactly one `average_iterates` in it. Of `flax.nnx.Optimizer` take
       `nnx.as_pure(optimizer.opt_state)`.
-    like: parameters whose dtypes the average is given; None leaves it in float32 or wider.
+    like: parameters whose dtypes the average is given; None leaves it in float32 or wider. Where `optax.masked` or
+      `optax.partition` has kept parameters from being averaged, those of `like` stand for them.
 
   Raises:
     InputError: if there is none or more than one.
   """
   average = only_state(opt_state, AverageState, 'average_iterates').average
-  return average if like is None else optax.tree.cast_like(average, like)
+  if like is None:
+    return average
+  is_masked = lambda node: isinstance(node, optax.MaskedNode)
+  return jax.tree.map(
+    lambda mean, own: own if is_masked(mean) else mean.astype(own.dtype), average, like, is_leaf=is_masked
+  )

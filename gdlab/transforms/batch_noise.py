@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import optax
 from optax.experimental import aggregating
 
-from gdlab.errors import InputError, check_real
-from gdlab.transforms.arguments import only_state, whole
+from gdlab.errors import InputError, check_count
+from gdlab.floats import widened
+from gdlab.transforms.arguments import only_state
 from gdlab.transforms.averaging import exponential_weights
-from gdlab.transforms.drawing import widened
 from gdlab.types import Array, PyTree
 
 
@@ -50,7 +50,8 @@ def noise_scale(decay: Any = 0.99, *, examples_per_row: Any = 1) -> optax.Gradie
   `exponential_weights(decay)` and only then divided, since the ratio of two noisy numbers is biased.
   `noise_scale_estimate` reads them. Mean and variance of the rows are `optax.experimental.aggregating`'s.
 
-  First in a chain, for what follows has no rows any more. All rows weigh the same: leave padding out.
+  First in a chain, for what follows has no rows any more. All rows weigh the same: leave padding out. It is for loops
+  of one's own: `gdlab.algorithm` gives its optimizer one gradient, without rows.
 
   Example:
     >>> import jax.numpy as jnp, optax
@@ -72,14 +73,14 @@ def noise_scale(decay: Any = 0.99, *, examples_per_row: Any = 1) -> optax.Gradie
 
   Source: McCandlish et al. 2018, An empirical model of large-batch training, arXiv 1812.06162, appendix A.1.
   """
-  weights = exponential_weights(check_real('decay', decay, minimum=0, below=1))
-  whole('examples_per_row', examples_per_row, minimum=1)
+  weights = exponential_weights(decay)
+  check_count('examples_per_row', examples_per_row, traced=True)
   moments = aggregating.get_per_element_mean_and_sum_sq_diff_grads(per_elt_axis=0)
 
   def init(params: PyTree) -> NoiseScaleState:
-    leaves = jax.tree.leaves(params)
-    zero = jnp.zeros((), jnp.result_type(jnp.float32, *leaves))
-    return NoiseScaleState(jnp.zeros((), jnp.int32), zero, zero)
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves(params))
+    # Two arrays, not one: what is in a state twice cannot be donated.
+    return NoiseScaleState(jnp.zeros((), jnp.int32), jnp.zeros((), dtype), jnp.zeros((), dtype))
 
   def update(
     updates: PyTree, state: NoiseScaleState, params: PyTree = None, **extra_args: Any

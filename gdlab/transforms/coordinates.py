@@ -79,6 +79,8 @@ def coordinate_updates(blocks: PyTree = None) -> optax.GradientTransformationExt
 def _count_blocks(blocks: PyTree) -> int:
   found: set[int] = set()
   for leaf in jax.tree.leaves(blocks):
+    if isinstance(leaf, jax.core.Tracer):
+      raise InputError(f'blocks must be known whole numbers >= 0, got {shown(leaf)}')
     array = np.asarray(leaf)
     if array.dtype.kind not in 'iu' or (array < 0).any():
       raise InputError(f'blocks must be whole numbers >= 0 or integer arrays of them, got {shown(leaf)}')

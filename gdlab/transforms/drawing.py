@@ -1,19 +1,27 @@
 """Keys and draws of the transforms that add noise, and sums that keep the dtype of the updates."""
 
+import zlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.floats import wide
 from gdlab.types import Array, Key, PyTree
 
 
-def own_key(seed: Any, salt: int) -> Key:
-  """The key that a transform carries: `salt` keeps two kinds of noise with equal seeds apart."""
+def own_key(seed: Any, salt: int, params: PyTree) -> Key:
+  """The key that a transform carries: `salt` keeps two kinds of noise with equal seeds apart.
+
+  So do the paths of the parameters for two of a kind that are given different parts of them, as by `optax.partition`.
+  """
   # Not the default generator: draws of `rbg` depend on what else is under the same vmap.
   is_key = isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
-  return jax.random.fold_in(seed if is_key else jax.random.key(seed, impl='threefry2x32'), salt)
+  key = jax.random.fold_in(seed if is_key else jax.random.key(seed, impl='threefry2x32'), salt)
+  paths = ' '.join(jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params))
+  # Not Python's hash, which differs between processes.
+  return jax.random.fold_in(key, zlib.crc32(paths.encode()))
 
 
 def draw_key(carried: Key, count: Array, key: Key | None) -> Key:
@@ -25,23 +33,13 @@ def draw_key(carried: Key, count: Array, key: Key | None) -> Key:
   return own if key is None else jax.random.fold_in(key, jax.random.bits(own, dtype=jnp.uint32))
 
 
-def wide(leaf: Any) -> jnp.dtype:
-  """The dtype to compute in: that of the leaf, at least float32."""
-  return jnp.promote_types(jnp.result_type(leaf), jnp.float32)
-
-
-def widened(tree: PyTree) -> PyTree:
-  """Every leaf in at least float32."""
-  return jax.tree.map(lambda leaf: jnp.asarray(leaf).astype(wide(leaf)), tree)
-
-
 def standard_normals(key: Key, tree: PyTree) -> PyTree:
   """Independent N(0, 1) like `tree`, in at least float32: JAX's bfloat16 normals end at 2.9 deviations."""
   return optax.tree.random_like(key, tree, sampler=_normal)
 
 
 def _normal(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
-  return jax.random.normal(key, shape, jnp.promote_types(dtype, jnp.float32))
+  return jax.random.normal(key, shape, wide(dtype))
 
 
 def plus(updates: PyTree, change: PyTree) -> PyTree:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import InputError, shown
+from gdlab.errors import check_transformation
 from gdlab.transforms.arguments import only_state
 from gdlab.types import Array, PyTree
 
@@ -58,12 +58,10 @@ def freeze_non_finite(inner: optax.GradientTransformation) -> optax.GradientTran
 
   Raises:
     InputError: if `inner` is not one.
+
+  Source: `optax.apply_if_finite`, but for good.
   """
-  if not (callable(getattr(inner, 'init', None)) and callable(getattr(inner, 'update', None))):
-    raise InputError(
-      f'inner must be an Optax gradient transformation such as optax.adam(0.1), got {shown(inner)}'
-    )
-  transformation = optax.with_extra_args_support(inner)
+  transformation = optax.with_extra_args_support(check_transformation('inner', inner))
 
   def init(params: PyTree) -> FreezeState:
     return FreezeState(jnp.zeros((), bool), jnp.zeros((), jnp.int32), transformation.init(params))

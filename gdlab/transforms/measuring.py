@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.branching import cond_any
-from gdlab.transforms.arguments import only_state, whole
-from gdlab.transforms.drawing import widened
+from gdlab.errors import check_count
+from gdlab.floats import widened
+from gdlab.transforms.arguments import only_state
 from gdlab.types import Array, PyTree
 
 
@@ -76,8 +77,10 @@ def gradient_statistics(every: Any = 1) -> optax.GradientTransformationExtraArgs
 
   Raises:
     InputError: `every` out of range.
+
+  Source: Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance, for the whole from its leaves.
   """
-  whole('every', every, minimum=1)
+  check_count('every', every, traced=True)
 
   def init(params: PyTree) -> GradientStatisticsState:
     unknown = jax.tree.map(lambda number: jnp.full_like(number, jnp.nan), _measure(params))

@@ -47,7 +47,7 @@ def langevin_noise(
     preconditioner: P, factors >= 0: a pytree prefix of the parameters, of scalars or arrays of the leaf's shape (the
       diagonal of P). None for 1.
     seed: a whole number or a key, for plain loops; with the extra argument `key` of `update`, a fresh one each
-      time as `gdlab.algorithm` gives, each run has its own noise.
+      time as `gdlab.algorithm` gives, each run has its own noise. Two of a kind in one chain need different seeds.
 
   Returns:
     A GradientTransformationExtraArgs. Noise is drawn in float32 at least and the sum rounded to the dtype of the
@@ -68,7 +68,7 @@ def langevin_noise(
 
   def init(params: PyTree) -> NoiseState:
     spread_prefix('preconditioner', factors, params)
-    return NoiseState(own_key(seed, _LANGEVIN_SALT), jnp.zeros((), jnp.int32))
+    return NoiseState(own_key(seed, _LANGEVIN_SALT, params), jnp.zeros((), jnp.int32))
 
   def update(
     updates: PyTree, state: NoiseState, params: PyTree = None, *, key: Key | None = None, **extra_args: Any
@@ -94,7 +94,7 @@ def annealed_gradient_noise(eta: Any, gamma: Any, *, seed: Any = 0) -> optax.Gra
   Args:
     eta: variance of the first update's noise, >= 0; the paper takes 0.01, 0.3 or 1. 0 is no noise, exactly.
     gamma: exponent of the decay, >= 0; the paper takes 0.55.
-    seed: a whole number or a key, for plain loops without `key`.
+    seed: a whole number or a key, for plain loops without `key`. Two of a kind in one chain need different seeds.
 
   Returns:
     A GradientTransformationExtraArgs; dtypes and NaN as for `langevin_noise`.
@@ -109,8 +109,7 @@ def annealed_gradient_noise(eta: Any, gamma: Any, *, seed: Any = 0) -> optax.Gra
   check_seed(seed)
 
   def init(params: PyTree) -> NoiseState:
-    del params
-    return NoiseState(own_key(seed, _GRADIENT_SALT), jnp.zeros((), jnp.int32))
+    return NoiseState(own_key(seed, _GRADIENT_SALT, params), jnp.zeros((), jnp.int32))
 
   def update(
     updates: PyTree, state: NoiseState, params: PyTree = None, *, key: Key | None = None, **extra_args: Any

@@ -9,8 +9,9 @@ import optax
 
 from gdlab.branching import cond_any
 from gdlab.errors import InputError, check_count, check_real
+from gdlab.floats import widened
 from gdlab.transforms.arguments import check_seed, number_or_schedule
-from gdlab.transforms.drawing import draw_key, own_key, plus, standard_normals, widened
+from gdlab.transforms.drawing import draw_key, own_key, plus, standard_normals
 from gdlab.types import Array, Key, PyTree
 
 _SALT = 0x736164
@@ -57,7 +58,7 @@ def perturb_at_saddle(
     grad_threshold: g_thres >= 0, for the Euclidean norm over all parameters.
     min_interval: t_thres >= 0, updates from one perturbation to the next at least; any real number.
     seed: a whole number or a key, for plain loops; with the extra argument `key` of `update`, a fresh one each
-      time as `gdlab.algorithm` gives, each run has its own noise.
+      time as `gdlab.algorithm` gives, each run has its own noise. Two of a kind in one chain need different seeds.
 
   Returns:
     A GradientTransformationExtraArgs. A NaN gradient is not small: it passes through unperturbed.
@@ -73,9 +74,9 @@ def perturb_at_saddle(
   check_seed(seed)
 
   def init(params: PyTree) -> PerturbState:
-    del params
-    zero = jnp.zeros((), jnp.int32)
-    return PerturbState(own_key(seed, _SALT), zero, zero - 1, zero)
+    # Arrays of their own: what is in a state twice cannot be donated.
+    step, last, perturbations = (jnp.full((), number, jnp.int32) for number in (0, -1, 0))
+    return PerturbState(own_key(seed, _SALT, params), step, last, perturbations)
 
   def update(
     updates: PyTree,
@@ -124,7 +125,7 @@ def perturbed_gradient_descent(
     radius: as for `perturb_at_saddle`, as are the next two and `seed`; radius 0 is gradient descent exactly.
     grad_threshold: g_thres.
     min_interval: t_thres.
-    seed: a whole number or a key.
+    seed: a whole number or a key. Two of a kind in one chain need different seeds.
 
   Raises:
     InputError: an argument out of range.
@@ -150,23 +151,23 @@ def perturbed_gradient_descent(
 class PGDConstants(NamedTuple):
   """The constants of perturbed gradient descent; the first four are what `perturbed_gradient_descent` takes."""
 
-  learning_rate: float
-  radius: float
-  grad_threshold: float
-  min_interval: float
-  f_threshold: float
-  chi: float
+  learning_rate: Any
+  radius: Any
+  grad_threshold: Any
+  min_interval: Any
+  f_threshold: Any
+  chi: Any
 
 
 def pgd_constants(
-  smoothness: float,
-  hessian_lipschitz: float,
-  epsilon: float,
+  smoothness: Any,
+  hessian_lipschitz: Any,
+  epsilon: Any,
   *,
-  dimension: int,
-  gap: float,
-  failure: float = 0.1,
-  c: float = 0.5,
+  dimension: Any,
+  gap: Any,
+  failure: Any = 0.1,
+  c: Any = 0.5,
 ) -> PGDConstants:
   r"""The constants with which perturbed descent provably finds a second-order stationary point.
 
@@ -197,24 +198,29 @@ def pgd_constants(
 
   Source: Jin et al. 2017, arXiv 1703.00887, algorithm 2 and theorem 3.
   """
-  ell = float(check_real('smoothness', smoothness, above=0.0))
-  rho = float(check_real('hessian_lipschitz', hessian_lipschitz, above=0.0))
-  epsilon = float(check_real('epsilon', epsilon, above=0.0))
-  if epsilon > ell**2 / rho:
-    raise InputError(
-      f'epsilon must lie in (0, smoothness^2 / hessian_lipschitz = {ell**2 / rho}], got {epsilon}'
-    )
-  check_count('dimension', dimension)
-  check_real('gap', gap, above=0.0)
-  check_real('failure', failure, above=0.0, below=1.0)
-  if float(check_real('c', c, above=0.0)) > 1:
-    raise InputError(f'c must be a real number in (0, 1], got {c}')
-  chi = 3 * max(math.log(dimension * ell * gap / (c * epsilon**2 * failure)), 4)
+  given: tuple[Any, ...] = (
+    check_real('smoothness', smoothness, above=0.0),
+    check_real('hessian_lipschitz', hessian_lipschitz, above=0.0),
+    check_real('epsilon', epsilon, above=0.0),
+    check_count('dimension', dimension, traced=True),
+    check_real('gap', gap, above=0.0),
+    check_real('failure', failure, above=0.0, below=1.0),
+    check_real('c', c, above=0, maximum=1),
+  )
+  traced = any(isinstance(value, jax.core.Tracer) for value in given)
+  functions: Any = (jnp.log, jnp.sqrt, jnp.maximum) if traced else (math.log, math.sqrt, max)
+  log, root, larger = functions
+  given = given if traced else tuple(map(float, given))
+  ell, rho, eps, d, delta_f, delta, c = given
+  if not any(isinstance(value, jax.core.Tracer) for value in (ell, rho, eps)) and eps > ell**2 / rho:
+    raise InputError(f'epsilon must lie in (0, smoothness^2 / hessian_lipschitz = {ell**2 / rho}], got {eps}')
+  # A product of logarithms' arguments would overflow float32 where epsilon is small.
+  chi = 3 * larger(log(d) + log(ell) + log(delta_f) - log(c) - 2 * log(eps) - log(delta), 4)
   return PGDConstants(
     learning_rate=c / ell,
-    radius=math.sqrt(c) * epsilon / (chi**2 * ell),
-    grad_threshold=math.sqrt(c) * epsilon / chi**2,
-    min_interval=chi * ell / (c**2 * math.sqrt(rho * epsilon)),
-    f_threshold=c / chi**3 * math.sqrt(epsilon**3 / rho),
+    radius=root(c) * eps / (chi**2 * ell),
+    grad_threshold=root(c) * eps / chi**2,
+    min_interval=chi * ell / (c**2 * root(rho * eps)),
+    f_threshold=c / chi**3 * eps * root(eps / rho),
     chi=chi,
   )

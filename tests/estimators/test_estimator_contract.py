@@ -165,6 +165,22 @@ class ContractTest(parameterized.TestCase):
     closest(state.params, jax.tree.map(lambda leaf: leaf[0], final.params))
     closest(info.loss, infos.loss[0, -1])
 
+  def test_what_an_optimizer_evaluates_by_itself_is_told_by_its_state_and_not_counted(self):
+    rows = []
+    problem, steps = problem_of(lambda count: rows.append(int(count))), 3
+    search = optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(15))
+    composed = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=search)
+    step, state = jax.jit(composed.step), composed.init(jax.random.key(0), problem)
+    for _ in range(steps):
+      rows.clear()
+      with jax.debug_key_reuse(False):  # a search asks for one loss again and again, noise and all
+        state, info = jax.block_until_ready(step(state, problem))
+      jax.effects_barrier()
+      searched = int(optax.tree.get(state.optimizer, 'info').num_linesearch_steps)
+      self.assertEqual(info.gradient_evaluations, N)
+      self.assertGreater(searched, 0)
+      self.assertEqual(sum(rows), N * (1 + searched))
+
   @parameterized.parameters(*ESTIMATORS)
   def test_seeds_side_by_side_are_counted_and_differ(self, name):
     final, infos = together(name)

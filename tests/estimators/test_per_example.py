@@ -86,6 +86,25 @@ class GradientTest(Float64):
       )
 
 
+class RangeTest(parameterized.TestCase):
+  @parameterized.product(scale=(1e-30, 1e20), max_norm=(1e-3, np.inf))
+  def test_squares_neither_overflow_nor_vanish_in_float32(self, scale, max_norm):
+    truth = Truth()
+    truth.inputs, truth.start = truth.inputs.astype(np.float32), np.zeros(3, np.float32)
+    truth.targets = (truth.targets * scale).astype(np.float32)
+    gradient, _ = estimate(
+      per_example_clipped(max_norm), truth.problem(), jnp.asarray(truth.start), batch_of(*BATCH)
+    )
+    truth.inputs, truth.targets = truth.inputs.astype(float), truth.targets.astype(float)
+    size = min(max_norm, SIZE * scale)
+    np.testing.assert_allclose(
+      gradient,
+      clipped_by_hand(truth, np.zeros(3), max_norm),
+      rtol=0,
+      atol=20 * np.finfo(np.float32).eps * size,
+    )
+
+
 class ModelStateTest(Float64):
   def problem(self):
     """The state: the running mean of the inputs that were seen, and the number of calls."""

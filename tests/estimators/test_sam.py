@@ -95,6 +95,19 @@ class NetworkTest(Float64):
     self.assertGreater(apart(plain[1].model_state, self.network[2]), 1e-3)
 
 
+class RangeTest(parameterized.TestCase):
+  @parameterized.product(scale=(1e-22, 1e15, 1e20), adaptive=(False, True))
+  def test_squares_of_gradients_and_parameters_neither_overflow_nor_vanish_in_float32(self, scale, adaptive):
+    curvatures, w = np.array([1.0, 3.0]), np.array([2.0, -1.0]) * scale
+    bowl = gdlab.problems.quadratic(curvatures)
+    gradient, _ = estimate(sam(0.5, adaptive=adaptive), bowl, jnp.asarray(w, jnp.float32), batch_of([0]))
+    stretch = np.abs(w) if adaptive else np.ones(2)
+    perturbation = 0.5 * stretch**2 * curvatures * w / np.linalg.norm(stretch * curvatures * w)
+    # Some ten roundings of numbers that do not cancel.
+    expected = curvatures * (w + perturbation)
+    np.testing.assert_allclose(gradient, expected, rtol=20 * np.finfo(np.float32).eps)
+
+
 class EdgeTest(Float64):
   @parameterized.product(adaptive=(False, True), size=(None, 2))
   def test_finite_at_a_critical_point(self, adaptive, size):

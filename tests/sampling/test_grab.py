@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from absl.testing import parameterized
 from drawing import keys
 
@@ -142,11 +143,10 @@ class ContractTest(parameterized.TestCase):
         sampler=grab(3, like=params), optimizer=optax.sgd(0.1), estimator=gdlab.estimators.per_example()
       )
       state = descent.init(jax.random.key(1), problem)
-      step = jax.jit(descent.step)
+      step = jax.jit(descent.step, donate_argnums=0)
       orders, gradients = [], np.zeros((4, 7, 2))
       for number in range(12):
-        before = np.asarray(state.params)
-        drawn = np.asarray(state.sampler.order)
+        before, drawn = np.array(state.params), np.array(state.sampler.order)
         mine = drawn[number % 3 * 3 : number % 3 * 3 + 3]
         gradients[number // 3, mine] = (inputs[mine] @ before - targets[mine])[:, None] * inputs[mine]
         if number % 3 == 0:
@@ -155,6 +155,7 @@ class ContractTest(parameterized.TestCase):
     expected = paper(orders[0], lambda example, epoch: gradients[epoch, example], 3)
     np.testing.assert_array_equal(orders, expected)
 
+  @pytest.mark.slow
   def test_a_run_with_seeds_goes_through(self):
     rng = np.random.default_rng(4)
     problem = gdlab.problems.linear_regression(rng.normal(size=(7, 2)), rng.normal(size=7))
@@ -184,6 +185,7 @@ class RefusalTest(parameterized.TestCase):
       sampler.update(state, batch, feedback(jnp.zeros((2, 4))))
 
 
+@pytest.mark.slow
 def test_its_error_floor_is_lower_than_that_of_reshuffling(x64):
   rng = np.random.default_rng(0)
   inputs = rng.normal(size=(64, 5))

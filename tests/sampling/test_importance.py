@@ -123,6 +123,18 @@ class RefusalTest(parameterized.TestCase):
     with self.assertRaisesRegex(InputError, f'^probabilities must .*{message}'):
       importance(1, value)
 
+  @parameterized.parameters(1e-300, 1e-40)
+  def test_probabilities_that_the_float_type_cannot_hold(self, least):
+    """They would be drawn never, or never weigh a finite number, and the estimate would be biased."""
+    sampler = importance(1, [1.0, least])
+    with self.assertRaisesRegex(
+      InputError, f'^probabilities must be .* float32 .*, got {least:.3g} at index 1$'
+    ):
+      sampler.init(jax.random.key(0), 2)
+    with jax.enable_x64(True):
+      sampler.init(jax.random.key(0), 2)
+    importance(1, [1.0, 1e-37]).init(jax.random.key(0), 2)
+
   def test_probabilities_that_are_traced(self):
     with self.assertRaisesRegex(InputError, '^probabilities must be an array of known numbers, got '):
       jax.eval_shape(lambda p: importance(1, p).init(jax.random.key(0), 3), jnp.ones(3))

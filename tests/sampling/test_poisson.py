@@ -1,5 +1,8 @@
 """poisson: the law of its batches by enumeration, unbiased also where batches overflow, its variance."""
 
+import itertools
+from unittest import mock
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -84,6 +87,32 @@ class LawTest(parameterized.TestCase):
     # 1e5 examples at 2e-5: 2 expected; within 3 standard errors of a Poisson mean over 600 updates.
     _, weights = draw(poisson(2e-5, 20), keys(6), 100_000, 100)
     assert_mean(np.count_nonzero(weights, axis=-1).ravel(), 2.0)
+
+
+class EnumerationTest(parameterized.TestCase):
+  @parameterized.parameters((4, 2, 0.7), (5, 1, 0.5), (3, 3, 0.9))
+  def test_the_mean_over_all_coins_and_starts_is_the_full_gradient(self, num_examples, max_batch, rate):
+    """Also where batches overflow: the rate is traced, so that it is not refused."""
+    values = GRADIENTS[:num_examples]
+
+    def sample(rate, coins, start):
+      sampler = poisson(rate, max_batch)
+      with (
+        mock.patch.object(jax.random, 'bernoulli', return_value=coins),
+        mock.patch.object(jax.random, 'randint', return_value=start),
+      ):
+        return sampler.sample(sampler.init(jax.random.key(0), num_examples))[0]
+
+    coins = np.array(list(itertools.product([False, True], repeat=num_examples)))
+    with jax.enable_x64(True):
+      over_starts = jax.vmap(sample, (None, None, 0))
+      over_coins = jax.jit(jax.vmap(over_starts, (None, 0, None)))
+      batches = over_coins(rate, jnp.asarray(coins), jnp.arange(num_examples, dtype=jnp.int32))
+    found = estimates(batches.indices, batches.weights, values).mean(axis=1)
+    chances = np.prod(np.where(coins, rate, 1 - rate), axis=1)
+    # Below 200 terms of at most 10, each rounded a few times.
+    np.testing.assert_allclose(chances @ found, values.mean(axis=0), rtol=0, atol=1e-12)
+    self.assertGreater(found.std(axis=0).min(), 0.1)
 
 
 class TracedTest(parameterized.TestCase):

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +131,44 @@ class StratifiedTest(parameterized.TestCase):
       labels, gradients = np.repeat([0, 1, 2], [6, 3, 3]), rng.normal(size=(12, 2))
       with_replacement = np.trace(np.cov(gradients.T, bias=True)) / 4
       self.assertLessEqual(variance(gradients, labels, 4), with_replacement * (1 + 1e-12))
+
+
+class EnumerationTest(parameterized.TestCase):
+  @parameterized.parameters((5, 2, 2), (5, 3, 4), (4, 4, 4), (3, 1, 2))
+  def test_every_subset_comes_of_as_many_of_the_draws(self, population, size, slots):
+    draws = all_draws(population, size, slots)
+    one = lambda drawn: subset(drawn, jnp.int32(population), jnp.int32(size), slots)
+    with mock.patch.object(jax.random, 'randint', lambda drawn, *args: drawn):
+      found = np.asarray(jax.vmap(one)(draws))
+    _, counts = np.unique(np.sort(found[:, :size], axis=1), axis=0, return_counts=True)
+    self.assertLen(counts, math.comb(population, size))
+    self.assertLen(set(counts.tolist()), 1)
+
+  def test_the_mean_over_all_draws_is_the_full_gradient(self):
+    labels, values = np.array([1, 0, 1, 1, 0, 1, 1]), GRADIENTS[:7]  # 2 and 5, of which 1 and 3 are drawn
+    sampler = stratified(4, labels)
+    self.assertEqual(sizes(labels, 4), {0: 1, 1: 3})
+    pairs = itertools.product(all_draws(2, 1, 3), all_draws(5, 3, 3))
+    with jax.enable_x64(True):
+
+      def sample(drawn):
+        with (
+          mock.patch.object(jax.random, 'split', return_value=drawn),
+          mock.patch.object(jax.random, 'randint', lambda own, *args: own),
+        ):
+          return sampler.sample(sampler.init(jax.random.key(0), 7))[0]
+
+      batches = jax.jit(jax.vmap(sample))(jnp.asarray(list(pairs)))
+    found = estimates(batches.indices, batches.weights, values)
+    # Sums of some 100 terms below 10, each rounded a few times.
+    np.testing.assert_allclose(found.mean(axis=0), values.mean(axis=0), rtol=0, atol=1e-12)
+    self.assertGreater(found.std(axis=0).min(), 0.1)
+
+
+def all_draws(population, size, slots):
+  """Every outcome of the numbers that `subset` draws, int32[outcomes, slots]; one value where a slot is not used."""
+  ranges = [range(population - size + slot + 1 if slot < size else 1) for slot in range(slots)]
+  return np.array(list(itertools.product(*ranges)), np.int32)
 
 
 class RefusalTest(parameterized.TestCase):

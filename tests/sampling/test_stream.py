@@ -3,8 +3,10 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from absl.testing import parameterized
 from drawing import assert_independent, assert_uniform, draw, keys, numbered
 
@@ -71,6 +73,29 @@ def test_a_short_window_tracks_a_moving_optimum_and_a_long_one_does_not():
   # The optimum goes once around a circle of radius 1: their mean is its centre, at distance 1.
   assert error(stream(2, window=20)) < 0.3
   assert error(stream(2)) > 0.6
+
+
+def test_window_and_arrivals_may_be_traced():
+  pairs = jnp.array([[3, 1], [5, 2], [100, 4]])
+
+  @jax.jit
+  @jax.vmap
+  def swept(pair):
+    sampler = stream(3, window=pair[0], arrivals_per_step=pair[1])
+    step = lambda state, _: sampler.sample(state)[::-1]
+    return jax.lax.scan(step, sampler.init(jax.random.key(0), 7), length=9)[1]
+
+  found = swept(pairs)
+  for lane, (window, arrivals) in enumerate(pairs):
+    sampler = stream(3, window=window, arrivals_per_step=arrivals)
+    assert sampler.updates_per_epoch(7) == -(-7 // int(arrivals))
+    indices, weights = draw(sampler, jax.random.key(0), 7, 9)
+    np.testing.assert_array_equal(found.indices[lane], indices)
+    np.testing.assert_array_equal(found.weights[lane], weights)
+  with pytest.raises(
+    InputError, match=r'^arrivals_per_step must be a known number for updates_per_epoch, got '
+  ):
+    jax.eval_shape(lambda a: stream(3, arrivals_per_step=a).updates_per_epoch(7), 2)
 
 
 class RefusalTest(parameterized.TestCase):

@@ -57,6 +57,17 @@ class AverageTest(parameterized.TestCase):
     expected = [np.average(iterates[: t + 1], weights=decay ** np.arange(t, -1, -1.0)) for t in range(STEPS)]
     np.testing.assert_allclose(found, expected, rtol=1e-7 if decay > 0.999 else 1e-14)
 
+  @parameterized.parameters(0.99, 0.9999, 1 - 1e-6, 1 - 1e-8)
+  def test_exponential_weights_keep_their_digits_in_float32(self, decay):
+    with jax.enable_x64(False):
+      counts = jnp.array([0, 1, 9, 999, 100_000], jnp.int32)
+      found = exponential_weights(decay)(counts)
+    self.assertEqual(found.dtype, jnp.float32)
+    gap = 1 - decay
+    expected = gap / -np.expm1((np.asarray(counts) + 1.0) * np.log1p(-gap))
+    # Roundings of the gap, of log1p (2), of the product, of expm1 (2, not steeper than its argument), of the ratio.
+    np.testing.assert_allclose(found, expected, rtol=8 * np.finfo(np.float32).eps)
+
   def test_they_differ_from_one_another(self):
     kinds = (uniform_weights(), uniform_weights(3), exponential_weights(0.5))
     found = [float(averages(kind, draws())[1][-1]) for kind in kinds]
@@ -92,6 +103,14 @@ class AverageTest(parameterized.TestCase):
     for one, other in zip(plain(averaged_params(state)), plain(path), strict=True):
       # XLA may leave out the rounding of an iterate to bfloat16 on its way into the average.
       np.testing.assert_allclose(one, other[0], rtol=2**-8)
+
+  def test_parameters_that_are_not_averaged_are_those_of_like(self):
+    params = {'a': jnp.ones(3, 'float32'), 'b': {'c': jnp.full(2, 5.0, 'bfloat16')}}
+    state = optax.masked(average_iterates(), {'a': True, 'b': False}).init(params)
+    found = averaged_params(state, like=jax.tree.map(lambda leaf: 2 * leaf, params))
+    for one, other in zip(plain(found), ([1, 1, 1], [10, 10]), strict=True):
+      np.testing.assert_array_equal(one, other)
+    self.assertIsInstance(averaged_params(state)['b'], optax.MaskedNode)
 
   def test_a_nan_before_the_tail_is_forgotten_and_one_in_it_stays(self):
     transform = average_iterates(uniform_weights(1))

@@ -80,11 +80,11 @@ class ContractTest(parameterized.TestCase):
 
   @parameterized.product(name=[*CASES], dtype=['float32', 'bfloat16', 'float64'])
   def test_shapes_dtypes_and_state_are_kept(self, name, dtype):
-    """Also with numbers of JAX's default float type, which Python's own never widen."""
+    """Also with numbers of JAX's default types, which Python's own never widen."""
     with jax.enable_x64(dtype == 'float64'):
       case, params = CASES[name], tree(dtype)
       grads = jax.tree.map(lambda leaf: leaf[0], gradients(case, 1, dtype))
-      strong = {number: jnp.asarray(values[0], float) for number, values in case.numbers.items()}
+      strong = {number: jnp.asarray(values[0], type(values[0])) for number, values in case.numbers.items()}
 
       def update(numbers):
         transform = case.build(**numbers)
@@ -102,7 +102,8 @@ class ContractTest(parameterized.TestCase):
     transform, grads = case.build(), gradients(case, STEPS)
     path, updates, last = compiled(name)(values(case))
     chex.clear_trace_counter()
-    step = jax.jit(chex.assert_max_traces(transform.update, n=1))
+    # Its buffers given away: nothing may be in the state twice, or be the caller's.
+    step = jax.jit(chex.assert_max_traces(transform.update, n=1), donate_argnums=1)
     state = transform.init(params)
     for number in range(STEPS):
       found, state = step(jax.tree.map(lambda leaf, n=number: leaf[n], grads), state, params)
@@ -160,6 +161,39 @@ class ContractTest(parameterized.TestCase):
     made = (transforms.langevin_noise(0.5, 1.0), transforms.annealed_gradient_noise(1.0, 0.0))
     found = [t.update(params, t.init(params), key=key)[0] for t in made]
     self.assertFalse(np.allclose(*found))
+
+  @parameterized.parameters('perturb_at_saddle', 'langevin_noise', 'annealed_gradient_noise')
+  def test_two_of_a_kind_with_one_seed_on_different_parts_of_the_parameters_draw_apart(self, name):
+    params, key = {'x': jnp.zeros(4), 'y': jnp.zeros(4)}, jax.random.key(0)
+    two = optax.partition({'a': CASES[name].build(), 'b': CASES[name].build()}, {'x': 'a', 'y': 'b'})
+    state = two.init(params)
+    for extra in ({}, {'key': key}):
+      found, _ = two.update(params, state, params, **extra)
+      draws = np.stack([found['x'], found['y']])
+      self.assertLen(np.unique(draws), draws.size)
+      # Not even as long as one another, where the length is a draw of its own.
+      self.assertNotAlmostEqual(*np.linalg.norm(draws, axis=1), places=4)
+
+  def test_two_of_a_kind_in_one_chain_need_different_seeds(self):
+    params, make = jnp.zeros(4), CASES['langevin_noise'].build
+    alike, apart = (
+      [t.update(params, t.init(params))[0] for t in (make(seed=0), make(seed=seed))] for seed in (0, 1)
+    )
+    np.testing.assert_array_equal(*alike)
+    self.assertLen(np.unique(apart), 8)
+
+  @parameterized.parameters('gradient_statistics', 'noise_scale', 'langevin_noise')
+  def test_numbers_may_be_injected_hyperparameters(self, name):
+    """Optax holds them as arrays, whole numbers too."""
+    case = CASES[name]
+    numbers = {number: values[1] for number, values in case.numbers.items()}
+    transform, params = optax.inject_hyperparams(case.make)(**numbers), tree()
+    grads = jax.tree.map(lambda leaf: leaf[0], gradients(case, 1))
+    state = transform.init(params)
+    found, _ = transform.update(grads, state, params)
+    self.assertContainsSubset(numbers, state.hyperparams)
+    plainly = case.build(**numbers)
+    assert_close(found, plainly.update(grads, plainly.init(params), params)[0])
 
   @parameterized.parameters(*[name for name in CASES if name != 'noise_scale'])
   def test_a_pytree_without_leaves(self, name):
@@ -232,6 +266,14 @@ class ContractTest(parameterized.TestCase):
     (
       lambda: transforms.coordinate_updates(np.arange(4)).init(jnp.zeros(3)),
       r'blocks must be a scalar or have shape \(3,\), got \(4,\)',
+    ),
+    (
+      lambda: jax.eval_shape(lambda b: transforms.coordinate_updates(b).init(jnp.ones(2)), jnp.arange(2)),
+      'blocks must be known whole numbers >= 0, got ',
+    ),
+    (
+      lambda: jax.eval_shape(lambda k: transforms.gradient_statistics(k).init(jnp.ones(2)), 2.0),
+      'every must be a whole number >= 1, got ',
     ),
     (lambda: transforms.gradient_statistics(0), 'every must be a whole number >= 1, got 0'),
     (lambda: transforms.noise_scale(-0.1), r'decay must be a real number in \[0, 1\), got -0.1'),
