@@ -1,8 +1,8 @@
 """Training: composed algorithms, and runs of them over many seeds and hyperparameters."""
 
+from gdlab.evaluation import evaluate
 from gdlab.training.algorithm import algorithm, streams
 from gdlab.training.choose import remember_plans
-from gdlab.training.evaluate import evaluate
 from gdlab.training.halving import Halving
 from gdlab.training.lane import DIVERGED, RUNNING, STOPPED
 from gdlab.training.machine import use_all_cores, use_compilation_cache

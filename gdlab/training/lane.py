@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.errors import InputError
-from gdlab.training.evaluate import evaluate
+from gdlab.evaluation import evaluate
 from gdlab.types import Algorithm, Array, Info, Problem, PyTree, State, Streams
 
 RUNNING, DIVERGED, STOPPED = 0, 1, 2

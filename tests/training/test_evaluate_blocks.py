@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import parameterized
 
 import gdlab
-from gdlab.training.evaluate import block_size
+from gdlab.evaluation import block_size
 from gdlab.types import Problem
 
 BLOCK = 2048  # examples of a block: sizes below, at and above one and two of them

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from gdlab.analysis.blocks import BLOCK
 from gdlab.errors import InputError, check_count
+from gdlab.floats import widened
 from gdlab.types import Array, Problem, PyTree
 
 
@@ -73,11 +74,7 @@ def metric_values(
   whole = num_examples // block_size * block_size
 
   def measure(piece: PyTree) -> dict[str, Array]:
-    found = problem.metrics(params, model_state, piece)
-    return {
-      name: values.astype(jnp.promote_types(values.dtype, jnp.result_type(float)))
-      for name, values in found.items()
-    }
+    return widened(dict(problem.metrics(params, model_state, piece)), float)
 
   blocks = jax.tree.map(lambda leaf: leaf[:whole].reshape(-1, block_size, *leaf.shape[1:]), examples)
   found = {name: values.reshape(-1) for name, values in jax.lax.map(measure, blocks).items()}

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.errors import InputError, check_count
+from gdlab.evaluation import evaluate
 from gdlab.types import Array, Problem, PyTree
-
-BLOCK = 1024  # examples evaluated at once
 
 
 def combined(anchors: Sequence[PyTree], weights: Array) -> PyTree:
@@ -48,37 +47,9 @@ def metrics_at(
   """
 
   def at(row: tuple[Array, Array]) -> dict[str, Array]:
-    params, model_state = combined(anchors, row[0]), combined(states, row[1])
-    found: dict[str, Array] = {}
-    for split in ('train', 'test'):
-      examples = getattr(problem, split)
-      if examples is not None:
-        means = _means(problem, params, model_state, examples)
-        found |= {f'{split}_{name}': value for name, value in means.items()}
-    return found
+    return evaluate(problem, combined(anchors, row[0]), combined(states, row[1]))
 
   return jax.lax.map(at, (weights, state_weights), batch_size=points_at_once)
-
-
-def _means(problem: Problem, params: PyTree, model_state: PyTree, examples: PyTree) -> dict[str, Array]:
-  """The mean of every metric over `examples`, a block of them at a time."""
-  num_examples = jax.tree.leaves(examples)[0].shape[0]
-  block = min(BLOCK, num_examples)
-  whole = num_examples // block
-
-  def sums(piece: PyTree) -> dict[str, Array]:
-    values = problem.metrics(params, model_state, piece)
-    # At least JAX's default float: a sum in half precision stops growing early.
-    return {
-      k: jnp.sum(v.astype(jnp.promote_types(v.dtype, jnp.result_type(float)))) for k, v in values.items()
-    }
-
-  pieces = jax.tree.map(lambda leaf: leaf[: whole * block].reshape(whole, block, *leaf.shape[1:]), examples)
-  totals = jax.tree.map(jnp.sum, jax.lax.map(sums, pieces))
-  if whole * block < num_examples:
-    rest = sums(jax.tree.map(lambda leaf: leaf[whole * block :], examples))
-    totals = jax.tree.map(jnp.add, totals, rest)
-  return {name: total / num_examples for name, total in totals.items()}
 
 
 def host_metrics(

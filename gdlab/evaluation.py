@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from gdlab.floats import widened
 from gdlab.types import Array, Problem, PyTree
 
 BLOCK = 2048  # examples evaluated at once at most; larger buys no speed on the machines measured
@@ -43,7 +44,7 @@ def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples
     piece = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, block), examples)
     fresh = first + jnp.arange(block) >= number * block
     metrics = problem.metrics(params, model_state, piece)
-    return {name: jnp.sum(jnp.where(fresh, _widened(values), 0)) for name, values in metrics.items()}
+    return {name: jnp.sum(jnp.where(fresh, widened(values, float), 0)) for name, values in metrics.items()}
 
   if block == num_examples:
     totals = sums(0)
@@ -60,8 +61,3 @@ def block_size(examples: PyTree) -> int:
   num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(examples))
   num_examples = jax.tree.leaves(examples)[0].shape[0]
   return max(1, min(BLOCK, CPU_BYTES * num_examples // max(1, num_bytes)))
-
-
-def _widened(values: Array) -> Array:
-  """At least JAX's default float: a sum over a data set in half precision stops growing early."""
-  return values.astype(jnp.promote_types(values.dtype, jnp.result_type(float)))
