@@ -33,7 +33,7 @@ from gdlab.theory.nqm import (
   phased_loss,
   preconditioned,
 )
-from gdlab.theory.nqm_steps import Fastest, fastest, steps_to_target
+from gdlab.theory.nqm_steps import Fastest, fastest, phased_steps, steps_to_target
 from gdlab.theory.reshuffling import loss_floor, replacement_bound, reshuffled_bias, reshuffled_bound
 from gdlab.theory.saddles import (
   continuous_escape_time,
@@ -47,7 +47,9 @@ from gdlab.theory.scaling import (
   ScalingChange,
   largest_linear_batch,
   largest_linear_scaling,
+  largest_square_root_scaling,
   linear_scaling_change,
+  square_root_scaling_change,
 )
 from gdlab.theory.stability import (
   Tuning,
@@ -89,6 +91,7 @@ __all__ = [
   'kramers_rate_underdamped',
   'largest_linear_batch',
   'largest_linear_scaling',
+  'largest_square_root_scaling',
   'largest_stable_rate',
   'largest_useful_rate',
   'line_search_rate',
@@ -102,6 +105,7 @@ __all__ = [
   'noisy_quadratic',
   'octopus_gap_ratio',
   'phased_loss',
+  'phased_steps',
   'preconditioned',
   'replacement_bound',
   'reshuffled_bias',
@@ -110,6 +114,7 @@ __all__ = [
   'simple_noise_scale',
   'small_rate_covariance',
   'spectral_radius',
+  'square_root_scaling_change',
   'stationary_covariance',
   'stationary_moments',
   'steps_for_batch',

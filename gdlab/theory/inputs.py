@@ -48,6 +48,14 @@ def nonnegative_number(name: str, value: Any) -> float:
   return float(check_real(name, value, minimum=0))
 
 
+def finite_number(name: str, value: Any) -> float:
+  """Returns `value` as a float if it is a finite real number."""
+  try:
+    return float(check_real(name, value))
+  except InputError:
+    raise InputError(f'{name} must be a finite real number, got {shown(value)}') from None
+
+
 def momentum_factor(value: Any, name: str = 'momentum') -> float:
   """Returns `value` as a float if it lies in [0, 1)."""
   return float(check_real(name, value, minimum=0, below=1))
@@ -69,6 +77,15 @@ def per_direction(name: str, value: Any, size: int) -> np.ndarray:
   return np.broadcast_to(array, (size,))
 
 
+def together(**arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+  """Returns arrays broadcast against each other, in the order of their names."""
+  try:
+    return np.broadcast_arrays(*arrays.values())
+  except ValueError:
+    shapes = ', '.join(f'{name} of {array.shape}' for name, array in arrays.items())
+    raise InputError(f'shapes must broadcast against each other, got {shapes}') from None
+
+
 def symmetric(name: str, value: Any, size: int | None = None) -> np.ndarray:
   """Returns a symmetric matrix as float64[d, d]."""
   array = as_floats(name, value)
@@ -78,3 +95,13 @@ def symmetric(name: str, value: Any, size: int | None = None) -> np.ndarray:
   if np.abs(array - array.T).max(initial=0) > 1e-6 * scale:
     raise InputError(f'{name} must be symmetric, got entries that differ by {np.abs(array - array.T).max()}')
   return (array + array.T) / 2
+
+
+def semidefinite(name: str, value: Any, size: int | None = None) -> np.ndarray:
+  """Returns a covariance, a symmetric and positive semidefinite matrix, as float64[d, d]."""
+  array = symmetric(name, value, size)
+  least = float(np.linalg.eigvalsh(array)[0]) if array.size else 0.0
+  # As for symmetry, what comes from float32 may be off by its rounding.
+  if least < -1e-6 * np.abs(array).max(initial=0):
+    raise InputError(f'{name} must be positive semidefinite, got least eigenvalue {least}')
+  return array

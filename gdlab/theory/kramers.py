@@ -9,11 +9,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import scipy.integrate
 
-from gdlab.errors import InputError
-from gdlab.theory.inputs import nonnegative, positive, positive_number, symmetric
+from gdlab.errors import InputError, shown
+from gdlab.theory.inputs import (
+  finite_number,
+  nonnegative,
+  nonnegative_number,
+  positive,
+  positive_number,
+  symmetric,
+  together,
+)
 from gdlab.theory.linear import Floats
+from gdlab.theory.passage import integrated
 
 
 def effective_temperature(learning_rate: Any, noise: Any, batch_size: Any = 1) -> Floats:
@@ -31,11 +39,12 @@ def effective_temperature(learning_rate: Any, noise: Any, batch_size: Any = 1) -
 
   Source: Mandt, Hoffman and Blei 2017, arXiv 1704.04289; Jastrzebski et al. 2017, arXiv 1711.04623.
   """
-  return (
-    positive('learning_rate', learning_rate)
-    * positive('noise', noise)
-    / (2 * positive('batch_size', batch_size))
+  alpha, variance, size = together(
+    learning_rate=positive('learning_rate', learning_rate),
+    noise=positive('noise', noise),
+    batch_size=positive('batch_size', batch_size),
   )
+  return alpha * variance / (2 * size)
 
 
 def kramers_rate(well: Any, top: Any, barrier: Any, temperature: Any) -> Floats:
@@ -64,8 +73,10 @@ def kramers_rate(well: Any, top: Any, barrier: Any, temperature: Any) -> Floats:
 
   Source: Kramers 1940; Hanggi, Talkner and Borkovec 1990, Rev. Mod. Phys. 62, section IV.
   """
-  attempts = np.sqrt(positive('well', well) * positive('top', top)) / (2 * math.pi)
-  return attempts * np.exp(-_heights(barrier, temperature))
+  bottom, above, rise, heat = together(
+    well=positive('well', well), top=positive('top', top), **_heights(barrier, temperature)
+  )
+  return np.sqrt(bottom) * np.sqrt(above) / (2 * math.pi) * np.exp(-rise / heat)
 
 
 def kramers_rate_underdamped(well: Any, top: Any, barrier: Any, temperature: Any, friction: Any) -> Floats:
@@ -94,10 +105,16 @@ def kramers_rate_underdamped(well: Any, top: Any, barrier: Any, temperature: Any
 
   Source: Kramers 1940; Hanggi, Talkner and Borkovec 1990, section IV.
   """
-  half, fast = positive('friction', friction) / 2, np.sqrt(positive('top', top))
+  bottom, above, rise, heat, damping = together(
+    well=positive('well', well),
+    top=positive('top', top),
+    **_heights(barrier, temperature),
+    friction=positive('friction', friction),
+  )
+  half, fast = damping / 2, np.sqrt(above)
   # The difference of the roots, written so that it does not cancel at strong friction.
   slowed = fast / (np.sqrt(half**2 + fast**2) + half)
-  return slowed * np.sqrt(positive('well', well)) / (2 * math.pi) * np.exp(-_heights(barrier, temperature))
+  return slowed * np.sqrt(bottom) / (2 * math.pi) * np.exp(-rise / heat)
 
 
 def eyring_kramers_rate(well: Any, saddle: Any, barrier: float, temperature: float) -> float:
@@ -128,7 +145,8 @@ def eyring_kramers_rate(well: Any, saddle: Any, barrier: float, temperature: flo
   if (above < 0).sum() != 1 or (above == 0).any():
     raise InputError(f'saddle must have exactly one negative and no zero eigenvalue, got {above}')
   logs = (np.log(bottom).sum() - np.log(np.abs(above)).sum()) / 2
-  return float(-above[0] / (2 * math.pi) * np.exp(logs - _heights(barrier, temperature)))
+  scaled = nonnegative_number('barrier', barrier) / positive_number('temperature', temperature)
+  return float(-above[0] / (2 * math.pi) * np.exp(logs - scaled))
 
 
 def mean_first_passage_time(
@@ -136,58 +154,73 @@ def mean_first_passage_time(
 ) -> float:
   r"""The mean time overdamped Langevin dynamics takes from one point to another in one dimension, exactly.
 
-  $$\tau = \frac1T \int_{\text{start}}^{\text{end}} e^{U(y)/T} \int_{\text{wall}}^{y} e^{-U(z)/T}\,dz\,dy$$
+  $$\tau = \frac1T \int_{\text{start}}^{\text{end}} g(y)\,dy, \qquad
+    g(y) = \int_{\text{wall}}^{y} e^{(U(y) - U(z))/T}\,dz$$
 
   for a reflecting wall behind the start; put it where $e^{-U/T}$ is negligible for a potential that confines by itself.
-  So the error of Kramers' formula is `kramers_rate(...) * mean_first_passage_time(...) - 1`.
+  So the error of Kramers' formula is `kramers_rate(...) * mean_first_passage_time(...) - 1`. A host function: the
+  integrals are done cell by cell, uphill and downhill alike, with some tens of evaluations for every rise or fall of U
+  by a few T.
 
   Args:
-    potential: U, a function of one number; smooth.
+    potential: U, a function of one number; smooth. What is narrower than 1/1000 of the way may be missed.
     temperature: T > 0.
     start: where it starts.
     end: where the clock stops; on either side of the start.
-    wall: the reflecting wall, on the other side of the start than the end, or the start itself.
+    wall: the reflecting wall, finite, on the other side of the start than the end, or the start itself.
 
   Returns:
-    The mean time, to a relative error of about 1e-8.
+    The mean time, to a relative error of about 1e-9, or of the rounding of U/T where that is larger; inf beyond
+    float64.
 
   Raises:
-    InputError: T out of range, or a wall that is not behind the start.
+    InputError: an argument out of range, a wall in between, or a potential that is not finite somewhere between
+      wall and end or rises and falls by more than 3e5 T in all.
 
-  Source: Gardiner 2009, Stochastic Methods, chapter 5; Hanggi, Talkner and Borkovec 1990, section VII.
+  Source: Hanggi, Talkner and Borkovec 1990, section VII.
   """
   heat = positive_number('temperature', temperature)
-  if start == end:
+  begin, finish, reflecting = (
+    finite_number(name, value) for name, value in (('start', start), ('end', end), ('wall', wall))
+  )
+  if not callable(potential):
+    raise InputError(f'potential must be a function of one number, got {shown(potential)}')
+  if begin == finish:
     return 0.0
-  sign = 1.0 if end > start else -1.0
+  sign = 1.0 if finish > begin else -1.0
   # Mirrored, if need be, so that the end lies above.
-  low, first, last = sign * wall, sign * start, sign * end
+  low, first, last = sign * reflecting, sign * begin, sign * finish
   if not low <= first:
-    raise InputError(f'wall must not lie between start={start} and end={end}, got {wall}')
+    raise InputError(f'wall must not lie between start={begin} and end={finish}, got {reflecting}')
 
-  def scaled(point: float) -> float:
-    return float(potential(sign * point)) / heat
+  def scaled(points: Floats) -> Floats:
+    places = (sign * points).ravel().tolist()
+    heights = [potential(place) for place in places]
+    if not all(isinstance(height, float) and math.isfinite(height) for height in heights):
+      heights = [
+        finite_number(f'potential({place:.6g})', height)
+        for place, height in zip(places, heights, strict=True)
+      ]
+    with np.errstate(over='ignore'):
+      found = np.array(heights).reshape(points.shape) / heat
+    if not np.isfinite(found).all():
+      raise InputError(f'temperature must not be so small that potential / temperature overflows, got {heat}')
+    return found
 
-  points = np.linspace(low, last, 2001)
-  heights = np.array([scaled(float(point)) for point in points])
-  # Relative to these the exponentials neither over- nor underflow where they matter.
-  least, most = float(heights.min()), float(heights[points >= first].max())
-
-  def density(point: float) -> float:
-    return math.exp(least - scaled(point))
-
-  def grow(point: float, integrals: np.ndarray) -> list[float]:
-    return [density(point), math.exp(scaled(point) - most) * integrals[0]]
-
-  options = {'method': 'DOP853', 'rtol': 1e-10, 'atol': 1e-14 * (last - low), 'max_step': (last - low) / 200}
-  behind = 0.0
+  log_inner = -math.inf  # the logarithm of g: a barrier behind the start may lift it beyond float64
   if low < first:
-    before = scipy.integrate.solve_ivp(lambda point, _: [density(point)], (low, first), [0.0], **options)
-    behind = float(before.y[0, -1])
-  found = scipy.integrate.solve_ivp(grow, (first, last), [behind, 0.0], **options)
-  return float(found.y[1, -1]) * math.exp(most - least) / heat
+    for cell in integrated(scaled, low, first):
+      log_inner = np.logaddexp(log_inner + cell.rise, cell.log_inner)
+  log_time = -math.inf
+  for cell in integrated(scaled, first, last):
+    log_time = np.logaddexp(np.logaddexp(log_time, log_inner + cell.log_outer), cell.log_double)
+    log_inner = np.logaddexp(log_inner + cell.rise, cell.log_inner)
+  with np.errstate(over='ignore'):
+    return float(np.exp(log_time - math.log(heat)))
 
 
-def _heights(barrier: Any, temperature: Any) -> Floats:
-  """Delta U / T."""
-  return nonnegative('barrier', barrier) / positive('temperature', temperature)
+def _heights(barrier: Any, temperature: Any) -> dict[str, Floats]:
+  return {
+    'barrier': nonnegative('barrier', barrier),
+    'temperature': positive('temperature', temperature),
+  }

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdlab.theory.inputs import as_floats, momentum_factor
+from gdlab.theory.inputs import as_floats, momentum_factor, together
 
 Floats = np.ndarray
 
@@ -45,7 +45,9 @@ def momentum_system(
     momentum: beta in [0, 1).
     nesterov: whether it is Nesterov's momentum.
   """
-  h, alpha = np.broadcast_arrays(as_floats('curvature', curvature), as_floats('learning_rate', learning_rate))
+  h, alpha = together(
+    curvature=as_floats('curvature', curvature), learning_rate=as_floats('learning_rate', learning_rate)
+  )
   beta = momentum_factor(momentum)
   # The step is -alpha (of_gradient g + of_momentum m).
   of_gradient, of_momentum = (1 + beta, beta**2) if nesterov else (1.0, beta)
@@ -68,7 +70,9 @@ def average_system(curvature: Any, learning_rate: Any, decay: float) -> System:
     learning_rate: alpha, a number or an array that broadcasts against h.
     decay: rho in [0, 1).
   """
-  h, alpha = np.broadcast_arrays(as_floats('curvature', curvature), as_floats('learning_rate', learning_rate))
+  h, alpha = together(
+    curvature=as_floats('curvature', curvature), learning_rate=as_floats('learning_rate', learning_rate)
+  )
   rho = momentum_factor(decay, 'averaging')
   kept = 1 - alpha * h
   matrix = np.stack(
@@ -137,6 +141,7 @@ class Powers(NamedTuple):
 
   system: System
   det: Floats
+  smaller: Floats  # float[...], det over the larger modulus; 0 where both eigenvalues are
   log_modulus: Floats  # float[...], of the larger eigenvalue
   negative: Floats  # bool[...], whether that one is real and below 0
   log_ratio: Floats  # float[...], of the moduli of the smaller and the larger real eigenvalue
@@ -155,43 +160,60 @@ def powers(system: System) -> Powers:
   angle = np.where(is_complex, np.arctan2(root, half), 0.0)
   with np.errstate(divide='ignore', invalid='ignore'):
     log_modulus = np.log(modulus)
+    # For z1 near 1 the logarithm of the rounded number would lose 1 - z1 = det(I - A) / (1 - z2).
+    smaller = np.where(modulus == 0, 0.0, det / modulus)
+    away = np.where(is_complex | (half < 0), np.inf, system.gap / (1 - smaller))
+    near = (np.abs(away) < 0.5) & (smaller < 0.999)
+    log_modulus = np.where(near, np.log1p(-np.where(near, away, 0.0)), log_modulus)
     # z2/z1 = 1 - separation: its logarithm for a small separation must not be that of a rounded ratio.
     apart = np.where(modulus == 0, 0.0, 2 * root / modulus)
     log_ratio = np.where(apart < 1, np.log1p(-np.minimum(apart, 1.0)), np.log(np.abs(1 - apart)))
   separation = np.where(is_complex, np.sin(angle), apart)
-  return Powers(system, det, log_modulus, half < 0, log_ratio, apart > 1, angle, separation)
+  return Powers(system, det, smaller, log_modulus, half < 0, log_ratio, apart > 1, angle, separation)
 
 
 def power(found: Powers, exponent: int, row: int) -> tuple[Floats, Floats]:
-  r"""One row of $A^T$, two float[...], for T >= 0.
+  r"""One row of $A^T$, two float[...], for T >= 0; +-inf beyond float64.
 
   $A^T = u_T A - \delta u_{T-1} I$, $u_T = (z_1^T - z_2^T)/(z_1 - z_2)$ (Cayley and Hamilton).
   """
+  first, second, log_scale = scaled_power(found, exponent, row)
+  with np.errstate(over='ignore', invalid='ignore'):
+    scale = np.exp(log_scale)
+    # What is 0 exactly stays 0, however large the rest is.
+    return np.where(first == 0, 0.0, first * scale), np.where(second == 0, 0.0, second * scale)
+
+
+def scaled_power(found: Powers, exponent: int, row: int) -> tuple[Floats, Floats, Floats]:
+  """`power` without the growth of the larger eigenvalue, and the logarithm of that growth, three float[...]."""
   if exponent == 0:
     one, zero = np.ones(found.det.shape), np.zeros(found.det.shape)
-    return (one, zero) if row == 0 else (zero, one)
+    return (one, zero, zero) if row == 0 else (zero, one, zero)
   now = _quotient(found, exponent)
   before = np.zeros(found.det.shape)
   if exponent > 1 and found.det.any():
-    before = found.det * _quotient(found, exponent - 1)
+    before = found.smaller * _quotient(found, exponent - 1)
   matrix = found.system.matrix
   first, second = now * matrix[..., row, 0], now * matrix[..., row, 1]
-  return (first - before, second) if row == 0 else (first, second - before)
+  # An eigenvalue 0 has no growth: A itself, and then nothing.
+  log_scale = (exponent - 1) * found.log_modulus if exponent > 1 else np.zeros(found.det.shape)
+  return (first - before, second, log_scale) if row == 0 else (first, second - before, log_scale)
 
 
 def _quotient(found: Powers, exponent: int) -> Floats:
-  """u_T for T >= 1. Each kind of eigenvalues is computed only where a direction has it: this is where time goes."""
-  with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
-    together = np.ones(found.det.shape)
+  """u_T over |z_1|^(T-1), T >= 1.
+
+  Each kind of eigenvalues is computed only where a direction has it: this is where time goes.
+  """
+  with np.errstate(divide='ignore', invalid='ignore'):
+    mantissa = np.ones(found.det.shape)
     if found.det.any():  # else z2 = 0 everywhere, as for plain descent
-      together = -np.expm1(exponent * found.log_ratio)
+      mantissa = -np.expm1(exponent * found.log_ratio)
       if found.opposite.any() and exponent % 2:
-        together = np.where(found.opposite, 1 + np.exp(exponent * found.log_ratio), together)
+        mantissa = np.where(found.opposite, 1 + np.exp(exponent * found.log_ratio), mantissa)
       if found.angle.any():
-        together = np.where(found.angle > 0, np.sin(exponent * found.angle), together)
-    together = np.where(found.separation == 0, float(exponent), together / found.separation)
-    if exponent > 1:
-      together *= np.exp((exponent - 1) * found.log_modulus)
+        mantissa = np.where(found.angle > 0, np.sin(exponent * found.angle), mantissa)
+    mantissa = np.where(found.separation == 0, float(exponent), mantissa / found.separation)
   if exponent % 2 == 0 and found.negative.any():
-    together = np.where(found.negative & (found.angle == 0), -together, together)
-  return together
+    mantissa = np.where(found.negative & (found.angle == 0), -mantissa, mantissa)
+  return mantissa

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdlab.errors import InputError, check_count
+from gdlab.theory.inputs import nonnegative, together
 
 
 def mean_variance(variance: Any, batch_size: npt.ArrayLike, num_examples: int | None = None) -> Any:
@@ -20,18 +21,20 @@ def mean_variance(variance: Any, batch_size: npt.ArrayLike, num_examples: int | 
   own size for B. At B = N it is 0.
 
   Args:
-    variance: sigma^2, of the population: divided by N, not N - 1.
+    variance: sigma^2 >= 0, of the population: divided by N, not N - 1.
     batch_size: B >= 1, a whole number or an array of them.
     num_examples: N >= B for draws without replacement; None for draws with it.
 
   Raises:
-    InputError: if a batch size or N is out of range.
+    InputError: if an argument is out of range or their shapes do not broadcast.
 
   Source: Cochran 1977, Sampling Techniques, theorem 2.2.
   """
+  nonnegative('variance', variance)
   sizes = np.asarray(batch_size)
   if sizes.dtype.kind not in 'iu' or (sizes < 1).any():
     raise InputError(f'batch_size must be whole numbers >= 1, got {batch_size!r}')
+  together(variance=np.asarray(variance), batch_size=sizes)
   if num_examples is None:
     return variance / sizes
   check_count('num_examples', num_examples)

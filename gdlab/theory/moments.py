@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gdlab.errors import InputError, check_count
-from gdlab.theory.inputs import as_floats, per_direction, symmetric
+from gdlab.theory.inputs import as_floats, nonnegative_number, per_direction, semidefinite, symmetric
 from gdlab.theory.linear import Floats, System, momentum_system
+from gdlab.theory.minibatch import mean_variance
 
 
 class Moments(NamedTuple):
@@ -50,6 +51,7 @@ def second_moments(
   initial: Any = 1.0,
   num_examples: int | None = None,
   drop_remainder: bool = False,
+  subsets_of: int | None = None,
 ) -> Moments:
   r"""The second moments of plain descent, heavy ball or Nesterov after every step, exactly.
 
@@ -65,6 +67,9 @@ def second_moments(
   is the same at every step,
 
   $$E[s s^\top] = P - \frac{\sigma^2}{N-1} v v^\top.$$
+
+  At the ends of epochs the two nearly cancel for small rates: what is left is exact to some $10^{-16}$ of P. The
+  stationary moments at these ends are to be had without that loss, see `stationary_moments`.
 
   Example:
     >>> found = second_moments([1.0, 0.1], 0.5, learning_rate=0.1, num_steps=100, batch_size=4)
@@ -84,6 +89,8 @@ def second_moments(
     num_examples: N >= B, for batches that are reshuffled every epoch as by `gdlab.sampling.reshuffle`, the last
       batch of an epoch short where B does not divide N; None for independent draws.
     drop_remainder: leave the short batch out.
+    subsets_of: N >= B, for batches that are each a fresh subset, uniform among all of B of N examples: independent of
+      each other, of variance $\frac{\sigma^2}{B}\frac{N-B}{N-1}$ (`mean_variance`); not together with num_examples.
 
   Returns:
     Moments with arrays float[T + 1, d].
@@ -97,8 +104,8 @@ def second_moments(
   variance, squares = per_direction('noise', noise, h.size), per_direction('initial', initial, h.size)
   check_count('num_steps', num_steps, minimum=0)
   rates = _schedule(learning_rate, num_steps)
-  check_count('batch_size', batch_size)
-  sizes = [batch_size]
+  variance = fresh_variance(variance, batch_size, num_examples, subsets_of)
+  sizes = [1]
   if num_examples is not None:
     sizes = batch_sizes_of_epoch(num_examples, batch_size, drop_remainder)
   independent, shared = _noise_parts(variance, sizes, num_examples)
@@ -121,6 +128,18 @@ def second_moments(
   return Moments(path[..., 0, 0], path[..., 0, 1], path[..., 1, 1])
 
 
+def fresh_variance(
+  variance: Floats, batch_size: int, num_examples: int | None, subsets_of: int | None
+) -> Floats:
+  """The variance of a batch's mean where batches are independent; that of one example where they are reshuffled."""
+  check_count('batch_size', batch_size)
+  if num_examples is None:
+    return variance * mean_variance(1.0, batch_size, subsets_of)
+  if subsets_of is not None:
+    raise InputError(f'subsets_of must be None with num_examples={num_examples}, got {subsets_of}')
+  return variance
+
+
 def advance(system: System, moment: Floats, response: Floats, variance: Any) -> tuple[Floats, Floats]:
   """One step of a second moment float[..., 2, 2] under fresh noise, and of the response to constant noise."""
   matrix = system.matrix
@@ -137,7 +156,7 @@ def outer(vector: Floats) -> Floats:
 def _noise_parts(variance: Floats, sizes: list[int], num_examples: int | None) -> tuple[list[Floats], Floats]:
   """The variance of the independent part for every batch of an epoch, and that of the shared part."""
   if num_examples is None:
-    return [variance / sizes[0]], np.zeros_like(variance)
+    return [variance], np.zeros_like(variance)
   # One example alone has no noise: its mean is zero.
   shared = variance / (num_examples - 1) if num_examples > 1 else np.zeros_like(variance)
   return [shared * num_examples / size for size in sizes], shared
@@ -165,11 +184,11 @@ def covariance_path(
 
   Args:
     hessian: H, float[d, d], symmetric.
-    noise_covariance: Sigma, float[d, d], symmetric, of one example's gradient.
-    learning_rate: alpha.
+    noise_covariance: Sigma, float[d, d], symmetric, positive semidefinite, of one example's gradient.
+    learning_rate: alpha >= 0, constant.
     num_steps: T >= 0.
     batch_size: B >= 1.
-    initial: E[x_0 x_0^T], float[d, d]; the identity by default.
+    initial: E[x_0 x_0^T], float[d, d], positive semidefinite; the identity by default.
 
   Returns:
     float[T + 1, d, d].
@@ -179,11 +198,11 @@ def covariance_path(
   """
   hessian = symmetric('hessian', hessian)
   size = len(hessian)
-  sigma = symmetric('noise_covariance', noise_covariance, size)
-  alpha = float(as_floats('learning_rate', learning_rate))
+  sigma = semidefinite('noise_covariance', noise_covariance, size)
+  alpha = nonnegative_number('learning_rate', learning_rate)
   check_count('num_steps', num_steps, minimum=0)
   check_count('batch_size', batch_size)
-  found = [np.eye(size) if initial is None else symmetric('initial', initial, size)]
+  found = [np.eye(size) if initial is None else semidefinite('initial', initial, size)]
   kept = np.eye(size) - alpha * hessian
   for _ in range(num_steps):
     found.append(kept @ found[-1] @ kept + alpha**2 / batch_size * sigma)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gdlab.errors import InputError
-from gdlab.theory.inputs import as_floats, positive, positive_number, symmetric
+from gdlab.theory.inputs import as_floats, positive, positive_number, semidefinite, symmetric
 from gdlab.theory.linear import Floats
 
 
@@ -24,7 +24,7 @@ def simple_noise_scale(gradient: Any, covariance: Any) -> float:
 
   Args:
     gradient: G, float[d], not zero.
-    covariance: Sigma, float[d, d], symmetric.
+    covariance: Sigma, float[d, d], symmetric, positive semidefinite.
 
   Raises:
     InputError: an argument out of range or of the wrong shape.
@@ -42,7 +42,7 @@ def noise_scale(gradient: Any, covariance: Any, hessian: Any) -> float:
 
   Args:
     gradient: G, float[d].
-    covariance: Sigma, float[d, d], symmetric.
+    covariance: Sigma, float[d, d], symmetric, positive semidefinite.
     hessian: H, float[d, d], symmetric, with positive curvature along G.
 
   Raises:
@@ -162,7 +162,7 @@ def critical_batch_size(fewest_steps: float, fewest_examples: float) -> float:
 
 def _checked(gradient: Any, covariance: Any) -> tuple[Floats, Floats]:
   slope = _gradient(gradient)
-  sigma = symmetric('covariance', covariance, slope.size)
+  sigma = semidefinite('covariance', covariance, slope.size)
   return slope, sigma
 
 

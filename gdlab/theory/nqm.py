@@ -15,15 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdlab.errors import InputError, check_count
+from gdlab.errors import InputError, check_count, shown
 from gdlab.theory.descent import largest_stable_rate
 from gdlab.theory.inputs import (
   momentum_factor,
   nonnegative,
+  nonnegative_number,
   per_direction,
   positive,
   positive_number,
   spectrum,
+  together,
 )
 from gdlab.theory.linear import (
   Floats,
@@ -34,6 +36,9 @@ from gdlab.theory.linear import (
   powers,
   stationary,
 )
+
+# Of an eigenvalue's growth: its square, times model and noise, is then still a float64.
+_LARGEST_LOG = 340.0
 
 
 class NoisyQuadratic(NamedTuple):
@@ -50,7 +55,7 @@ class Phase(NamedTuple):
 
   learning_rate: float
   num_steps: int
-  batch_size: int
+  batch_size: float
 
 
 def noisy_quadratic(eigenvalues: Any, *, noise: Any = None, initial: Any = 1.0) -> NoisyQuadratic:
@@ -88,7 +93,7 @@ def preconditioned(model: NoisyQuadratic, power: float) -> NoisyQuadratic:
 
   Source: Zhang et al. 2019, section 3.
   """
-  scale = model.weights ** -float(nonnegative('power', power))
+  scale = model.weights ** -nonnegative_number('power', power)
   return model._replace(curvatures=model.curvatures * scale, noise=model.noise * scale**2)
 
 
@@ -109,6 +114,10 @@ class Method(NamedTuple):
   def start(self) -> Floats:
     """The state at the start for x = 1: momentum 0, or an average that is x itself."""
     return np.array([1.0, 1.0 if self.averaging > 0 else 0.0])
+
+  def moment(self, model: NoisyQuadratic) -> Floats:
+    """The second moments of the state at the start, float[d, 2, 2]."""
+    return model.initial[:, None, None] * np.outer(self.start, self.start)
 
   @property
   def output(self) -> int:
@@ -143,23 +152,31 @@ class Curve:
     self._bias = model.weights / 2 * model.initial
     self._noise = model.weights / 2 * model.noise
     self._steady = self._falls_steadily()
+    self._growth = np.where(np.isfinite(self._powers.log_modulus), self._powers.log_modulus, 0.0)
     self._known: dict[int, tuple[float, float, float]] = {}
 
   def __call__(self, steps: int) -> tuple[float, float, float]:
-    """(P, the part of P that never rises with T, V) after `steps` steps."""
+    """(P, the part of P that never rises with T, V) after `steps` steps; inf where an unstable one is past float64."""
     if steps not in self._known:
+      # From here on squares are beyond float64, and what is left of them would be differences of infinities.
+      blown = steps * self._growth > _LARGEST_LOG
       first, second = power(self._powers, steps, self._output)
+      first, second = np.where(blown, 0.0, first), np.where(blown, 0.0, second)
       moment, out = self._stationary, self._output
-      left = (first * self._start[0] + second * self._start[1]) ** 2 * self._bias
-      forgotten = (
-        first**2 * moment[:, 0, 0] + 2 * first * second * moment[:, 0, 1] + second**2 * moment[:, 1, 1]
-      )
-      added = self._noise * (moment[:, out, out] - forgotten)
-      self._known[steps] = (float(left.sum()), float(left @ self._steady), float(added.sum()))
+      with np.errstate(over='ignore'):
+        left = (first * self._start[0] + second * self._start[1]) ** 2 * self._bias
+        forgotten = (
+          first**2 * moment[:, 0, 0] + 2 * first * second * moment[:, 0, 1] + second**2 * moment[:, 1, 1]
+        )
+        added = self._noise * (moment[:, out, out] - forgotten)
+        if blown.any():
+          left[blown & (self._bias > 0)] = np.inf
+          added[blown & (self._noise > 0)] = np.inf
+        self._known[steps] = (float(left.sum()), float(left[self._steady].sum()), float(added.sum()))
     return self._known[steps]
 
   def _falls_steadily(self) -> Floats:
-    """Which directions fall at every step, float[d] of 0 and 1.
+    """Which directions fall at every step, bool[d].
 
     With real roots >= 0 the falls d_T of the output obey the same recursion; once d_1 >= z_2 d_0 >= 0 with z_2 the
     smaller root, d_{T+1}/d_T stays >= z_2.
@@ -169,10 +186,8 @@ class Curve:
       first, second = power(found, steps, self._output)
       weights.append(first * self._start[0] + second * self._start[1])
     falls = weights[0] - weights[1], weights[1] - weights[2]
-    larger = np.exp(found.log_modulus)
-    smaller = np.where(larger > 0, found.det / np.where(larger > 0, larger, 1), 0)
     real = (found.angle == 0) & ~found.negative & ~found.opposite
-    return (real & (falls[0] >= 0) & (falls[1] >= smaller * falls[0])).astype(float)
+    return real & (falls[0] >= 0) & (falls[1] >= found.smaller * falls[0])
 
 
 def expected_loss(
@@ -186,6 +201,10 @@ def expected_loss(
   averaging: float = 0.0,
 ) -> Floats:
   r"""The expected loss after T steps at a constant rate, in closed form.
+
+  An unstable rate gives inf where the loss is beyond float64. What the noise has put in is the difference of its
+  stationary value and what is forgotten of that: to a relative error of about $10^{-16}/(\alpha h T)$ of it, for plain
+  descent, where a direction has hardly moved.
 
   Args:
     model: see `noisy_quadratic`.
@@ -204,9 +223,10 @@ def expected_loss(
     InputError: an argument out of range.
   """
   curve = Curve(model, positive_number('learning_rate', learning_rate), method(momentum, nesterov, averaging))
-  counts, sizes = np.broadcast_arrays(np.asarray(steps), positive('batch_size', batch_size))
-  if counts.dtype.kind not in 'iu' or (counts < 0).any():
-    raise InputError(f'steps must be whole numbers >= 0, got {steps!r}')
+  nonnegative('steps', steps)
+  if np.asarray(steps).dtype.kind not in 'iu':
+    raise InputError(f'steps must be whole numbers >= 0, got {shown(steps)}')
+  counts, sizes = together(steps=np.asarray(steps), batch_size=positive('batch_size', batch_size))
   parts = np.array([curve(int(count)) for count in counts.ravel()]).reshape(*counts.shape, 3)
   return parts[..., 0] + parts[..., 2] / sizes
 
@@ -232,25 +252,80 @@ def phased_loss(
     averaging: as for `expected_loss`; carried over too.
 
   Returns:
-    float[len(phases)].
+    float[len(phases)]; inf from the phase on in which the loss has left float64.
 
   Raises:
     InputError: an argument out of range.
   """
   descent = method(momentum, nesterov, averaging)
-  moment = model.initial[:, None, None] * np.outer(descent.start, descent.start)
-  losses = []
-  for phase in phases:
-    rate = positive_number('learning_rate', phase.learning_rate)
-    check_count('num_steps', phase.num_steps, minimum=0)
-    size = positive_number('batch_size', phase.batch_size)
-    system = descent.system(model, rate)
-    limit = _stationary(system, rate) * (model.noise / size)[:, None, None]
-    found = powers(system)
-    matrix = np.stack([np.stack(power(found, phase.num_steps, row), axis=-1) for row in range(2)], axis=-2)
-    moment = limit + matrix @ (moment - limit) @ np.swapaxes(matrix, -1, -2)
-    losses.append(model.weights @ moment[:, descent.output, descent.output] / 2)
+  moment, losses = descent.moment(model), []
+  for phase in checked_phases(phases):
+    stretch = Stretch(model, phase, descent, moment)
+    moment = stretch.moment(phase.num_steps)
+    losses.append(sum(stretch.parts(phase.num_steps)))
   return np.array(losses)
+
+
+class Stretch:
+  """P(T) and V(T) of one phase from any second moments of the state, V with the phase's batch size in it."""
+
+  def __init__(self, model: NoisyQuadratic, phase: Phase, descent: Method, start: Floats):
+    """Prepares the closed forms; moments of `start` that are infinite have left float64 for good."""
+    system = descent.system(model, phase.learning_rate)
+    self._powers, self._output, self._weights = powers(system), descent.output, model.weights / 2
+    self._start, self._blown = np.where(np.isfinite(start), start, 0.0), ~np.isfinite(start).all(axis=(1, 2))
+    self._limit = _stationary(system, phase.learning_rate) * (model.noise / phase.batch_size)[:, None, None]
+    self._noisy = model.noise > 0
+    # One eigenvalue, of modulus at most 1: what is left of the start falls at every step.
+    self._steady = (self._powers.det == 0) & (self._powers.log_modulus <= 0) & (descent.averaging == 0)
+
+  def __call__(self, steps: int) -> tuple[float, float, float]:
+    """(P, a part of P that never rises with T, V) after `steps` steps of the phase."""
+    kept, added = self._moments(steps)
+    left = self._loss(kept)
+    return float(left.sum()), float(left[self._steady].sum()), float(self._loss(added).sum())
+
+  def parts(self, steps: int) -> tuple[float, float]:
+    """P and V."""
+    left, _, added = self(steps)
+    return left, added
+
+  def moment(self, steps: int) -> Floats:
+    """The second moments of the state, float[d, 2, 2]; inf where they have left float64."""
+    kept, added = self._moments(steps)
+    return kept + added
+
+  def _moments(self, steps: int) -> tuple[Floats, Floats]:
+    matrix = np.stack([np.stack(power(self._powers, steps, row), axis=-1) for row in range(2)], axis=-2)
+    across = np.swapaxes(matrix, -1, -2)
+    with np.errstate(over='ignore', invalid='ignore'):
+      kept, added = matrix @ self._start @ across, self._limit - matrix @ self._limit @ across
+    moves = np.asarray(self._start.any(axis=(1, 2)))
+    return _past(kept, moves, self._blown), _past(added, self._noisy, np.zeros_like(self._blown))
+
+  def _loss(self, moment: Floats) -> Floats:
+    return self._weights * moment[:, self._output, self._output]
+
+
+def _past(moment: Floats, moves: Floats, blown: Floats) -> Floats:
+  """Infinite moments for what has left float64, and 0 for what never moved."""
+  gone = blown | (moves & ~np.isfinite(moment).all(axis=(1, 2)))
+  return np.where(gone[:, None, None], np.inf, np.where((moves | blown)[:, None, None], moment, 0.0))
+
+
+def checked_phases(phases: Sequence[Phase]) -> list[Phase]:
+  """The phases with their numbers checked; a phase may be any triple."""
+  found = []
+  for phase in phases:
+    try:
+      rate, num_steps, size = phase
+    except (TypeError, ValueError):
+      raise InputError(
+        f'a phase must be (learning_rate, num_steps, batch_size), got {shown(phase)}'
+      ) from None
+    rate, size = positive_number('learning_rate', rate), positive_number('batch_size', size)
+    found.append(Phase(rate, check_count('num_steps', num_steps, minimum=0), size))
+  return found
 
 
 def _stationary(system: System, learning_rate: float) -> Floats:

@@ -6,6 +6,7 @@ and intervals are halved until the bound excludes a crossing or one step is left
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from gdlab.errors import InputError
 from gdlab.theory.inputs import positive, positive_number
 from gdlab.theory.linear import Floats
-from gdlab.theory.nqm import Curve, Method, NoisyQuadratic, method
+from gdlab.theory.nqm import Curve, Method, NoisyQuadratic, Phase, Stretch, checked_phases, method
 
 # Beyond this a rate counts as never: the fall from one step to the next drowns in rounding long before.
 _LONGEST = 2**48
@@ -105,6 +106,52 @@ def fastest(
   return Fastest(np.array(steps), np.array(chosen))
 
 
+def phased_steps(
+  model: NoisyQuadratic,
+  phases: Sequence[Phase],
+  *,
+  target: float = 0.01,
+  momentum: float = 0.0,
+  nesterov: bool = False,
+  averaging: float = 0.0,
+) -> float:
+  """`steps_to_target` for a schedule of rates and batch sizes: the first step at or below the target, exactly.
+
+  Plain descent skips through phases of any length; with momentum or averaging every step of a phase is looked at
+  whose noise alone is not above the target.
+
+  Example:
+    >>> model = NoisyQuadratic(*[np.array([1.0, 0.1])] * 3, np.ones(2))
+    >>> phased_steps(model, [Phase(1.0, 200, 16), Phase(0.1, 10_000, 16)])
+    207.0
+
+  Args:
+    model: see `noisy_quadratic`.
+    phases: one Phase after another.
+    target: of the expected loss, > 0.
+    momentum: as for `phased_loss`.
+    nesterov: as for `phased_loss`.
+    averaging: as for `phased_loss`.
+
+  Returns:
+    A whole number, counted from the start of the first phase; inf where no phase reaches the target.
+
+  Raises:
+    InputError: an argument out of range.
+  """
+  goal, descent = positive_number('target', target), method(momentum, nesterov, averaging)
+  moment, done = descent.moment(model), 0
+  if model.weights @ moment[:, descent.output, descent.output] / 2 <= goal:
+    return 0.0
+  for phase in checked_phases(phases):
+    stretch = Stretch(model, phase, descent, moment)
+    found = _crossing(stretch, 1.0, phase.num_steps, goal)
+    if found < math.inf:
+      return float(done + found)
+    moment, done = stretch.moment(phase.num_steps), done + phase.num_steps
+  return math.inf
+
+
 class _Search:
   """First crossings of one model by one method; curves are shared by all batch sizes."""
 
@@ -121,30 +168,33 @@ class _Search:
   def first(self, size: float, number: int, longest: int) -> float:
     """The first step at or below the target up to `longest`, inf if there is none."""
     curve = self._curves[number]
-    if curve is None:
-      return math.inf
-    if curve(0)[0] <= self._target:
-      return 0
-    low, high = 0, min(1, longest)
-    while low < high:
-      found = self._within(curve, size, low, high)
-      if found is not None:
-        return found
-      if curve(high)[2] / size > self._target:
-        return math.inf  # V never falls
-      low, high = high, min(2 * high, longest)
-    return math.inf
+    return math.inf if curve is None else _crossing(curve, size, longest, self._target)
 
-  def _within(self, curve: Curve, size: float, low: int, high: int) -> int | None:
-    """The first crossing in (low, high]."""
-    if curve(high)[1] + curve(low)[2] / size > self._target:
-      return None
-    if high - low == 1:
-      left, _, added = curve(high)
-      return high if left + added / size <= self._target else None
-    middle = (low + high) // 2
-    found = self._within(curve, size, low, middle)
-    return self._within(curve, size, middle, high) if found is None else found
+
+def _crossing(curve: Curve | Stretch, size: float, longest: int, target: float) -> float:
+  if curve(0)[0] <= target:
+    return 0
+  low, high = 0, min(1, longest)
+  while low < high:
+    found = _within(curve, size, low, high, target)
+    if found is not None:
+      return found
+    if curve(high)[2] / size > target:
+      return math.inf  # V never falls
+    low, high = high, min(2 * high, longest)
+  return math.inf
+
+
+def _within(curve: Curve | Stretch, size: float, low: int, high: int, target: float) -> int | None:
+  """The first crossing in (low, high]."""
+  if curve(high)[1] + curve(low)[2] / size > target:
+    return None
+  if high - low == 1:
+    left, _, added = curve(high)
+    return high if left + added / size <= target else None
+  middle = (low + high) // 2
+  found = _within(curve, size, low, middle, target)
+  return _within(curve, size, middle, high, target) if found is None else found
 
 
 def _row(name: str, value: Any) -> Floats:

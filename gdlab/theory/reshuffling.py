@@ -26,6 +26,7 @@ def loss_floor(
   nesterov: bool = False,
   num_examples: int | None = None,
   drop_remainder: bool = False,
+  subsets_of: int | None = None,
 ) -> float:
   r"""The loss $\frac12 \sum_i h_i E[x_i^2]$ that descent on a quadratic with additive noise ends up with, exactly.
 
@@ -43,6 +44,7 @@ def loss_floor(
     nesterov: Nesterov's momentum instead of heavy ball.
     num_examples: N, for batches reshuffled every epoch; None for independent draws.
     drop_remainder: as for `second_moments`.
+    subsets_of: N, for batches that are each a fresh subset, as for `second_moments`.
 
   Raises:
     InputError: an argument out of range.
@@ -56,6 +58,7 @@ def loss_floor(
     nesterov=nesterov,
     num_examples=num_examples,
     drop_remainder=drop_remainder,
+    subsets_of=subsets_of,
   )
   return float(as_floats('eigenvalues', eigenvalues) @ found.position / 2)
 

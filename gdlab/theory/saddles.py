@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from gdlab.errors import InputError, check_count
-from gdlab.theory.inputs import nonnegative, nonnegative_number, positive, positive_number
-from gdlab.theory.linear import Floats, Powers, momentum_system, power, powers, stationary
+from gdlab.errors import InputError, check_count, shown
+from gdlab.theory.inputs import nonnegative, nonnegative_number, positive, positive_number, together
+from gdlab.theory.linear import Floats, Powers, System, momentum_system, powers, scaled_power, stationary
 from gdlab.theory.stability import spectral_radius
 
 
@@ -29,8 +29,8 @@ def continuous_escape_time(distance: Any, start: Any, curvature: float) -> Float
   Raises:
     InputError: an argument out of range.
   """
-  ratio = positive('distance', distance) / positive('start', start)
-  return np.maximum(np.log(ratio), 0) / positive_number('curvature', curvature)
+  far, near = together(distance=positive('distance', distance), start=positive('start', start))
+  return np.maximum(np.log(far / near), 0) / positive_number('curvature', curvature)
 
 
 def escape_growth(
@@ -77,7 +77,8 @@ def escape_steps(
 
   so that $T = \lceil \tfrac12 \ln\frac{\Delta^2 + q}{\delta_0^2 + q} / \ln a \rceil$, finite
   even from $\delta_0 = 0$.
-  With momentum both roots of the recursion are used.
+  With momentum both roots of the recursion are used. Counts above some $10^{14}$ are exact to a relative error of a few
+  $10^{-16}$ only.
 
   Example:
     >>> escape_steps(1.0, [1e-2, 1e-4], curvature=1.0, learning_rate=0.1)
@@ -97,27 +98,19 @@ def escape_steps(
     int64[...].
 
   Raises:
-    InputError: an argument out of range.
+    InputError: an argument out of range, or more than 2^62 steps.
   """
-  outer, inner = np.broadcast_arrays(positive('distance', distance), nonnegative('start', start))
-  if nonnegative_number('noise', noise) == 0 and (inner == 0).any():
+  outer, inner = together(distance=positive('distance', distance), start=nonnegative('start', start))
+  variance = nonnegative_number('noise', noise)
+  if variance == 0 and (inner == 0).any():
     raise InputError('start must be > 0 without noise (from the saddle itself nothing moves), got 0')
-  check_count('batch_size', batch_size)
-  gamma, alpha = positive_number('curvature', curvature), positive_number('learning_rate', learning_rate)
-  system = momentum_system(-gamma, alpha, momentum=momentum, nesterov=nesterov)
-  found = powers(system)
-  if found.log_modulus <= 0:
-    raise InputError(f'learning_rate * curvature must be above the rounding of 1, got {alpha * gamma}')
-  limit = stationary(system) * (noise / batch_size)
+  spread = _Spread(curvature, learning_rate, momentum, nesterov, variance, batch_size)
 
   def escaped(steps: int, near: float, far: float) -> bool:
-    response, other = power(found, steps, 0)
-    with np.errstate(over='ignore', invalid='ignore'):
-      grown = (response * near) ** 2
-      if noise > 0:
-        row = np.stack([response, other])
-        grown = grown + limit[0, 0] - row @ limit @ row
-      return not grown < far**2  # what has overflowed is out
+    response, added, log_scale = spread(steps)
+    # In logarithms, which do not overflow.
+    with np.errstate(divide='ignore'):
+      return bool(np.log(np.hypot(response * near, math.sqrt(added))) + log_scale >= math.log(far))
 
   pairs = zip(inner.ravel(), outer.ravel(), strict=True)
   steps = [_first(functools.partial(escaped, near=near, far=far)) for near, far in pairs]
@@ -160,37 +153,48 @@ def escaped_probability(
     InputError: an argument out of range.
   """
   check_count('steps', steps, minimum=0)
-  check_count('batch_size', batch_size)
-  far, near = positive('distance', distance), nonnegative('start', start)
-  gamma, alpha = positive_number('curvature', curvature), positive_number('learning_rate', learning_rate)
-  system = momentum_system(-gamma, alpha, momentum=momentum, nesterov=nesterov)
-  row = np.stack(_row(powers(system), steps))
-  limit = stationary(system) * (positive_number('noise', noise) / batch_size)
-  # Rounding may take the variance at T = 0, an exact 0, below it.
-  spread = math.sqrt(max(float(limit[0, 0] - row @ limit @ row), 0.0))
-  with np.errstate(divide='ignore'):
-    above, below = (np.divide(side - near * row[0], spread) for side in (far, -far))
+  far, near = together(distance=positive('distance', distance), start=nonnegative('start', start))
+  variance = positive_number('noise', noise)
+  spread = _Spread(curvature, learning_rate, momentum, nesterov, variance, batch_size)
+  response, added, log_scale = spread(steps)
+  outside, mean = far if log_scale == 0 else np.exp(np.log(far) - log_scale), near * response
+  if added == 0:
+    return (mean >= outside).astype(float)
+  with np.errstate(over='ignore'):
+    above, below = (np.divide(side - mean, math.sqrt(added)) for side in (outside, -outside))
   return scipy.special.ndtr(-above) + scipy.special.ndtr(below)
 
 
 def mean_escape_steps(
-  distance: Any, *, curvature: float, learning_rate: float, noise: float, batch_size: int = 1
+  distance: Any,
+  *,
+  curvature: float,
+  learning_rate: float,
+  noise: float,
+  batch_size: int = 1,
+  momentum: float = 0.0,
+  nesterov: bool = False,
 ) -> Floats:
-  r"""The mean escape time of noisy plain descent from the saddle itself, for $\Delta^2 \gg q$.
+  r"""The mean escape time of noisy descent from the saddle itself, for $\Delta^2 \gg q$.
 
-  Far out $|x_T| \approx a^T |Z|$ with $Z \sim N(0, q)$ and q as in `escape_steps`, and
-  $E[\ln|Z|] = \frac12 (\ln q - \gamma_E - \ln 2)$; so, with time between the steps,
+  Far out $|x_T| \approx a^T |Z|$, a the factor of `escape_growth` and $Z \sim N(0, q)$, with q as in `escape_steps`
+  for plain descent and, with momentum, $q = \frac{(\ell^\top b)^2}{a^2 - 1}\frac{\sigma^2}{B}$ for the left
+  eigenvector $\ell$ of A to a, scaled to what of the state becomes x. As
+  $E[\ln|Z|] = \frac12 (\ln q - \gamma_E - \ln 2)$, with time between the steps,
 
   $$E[T] \approx \frac{\ln\Delta - \frac12(\ln q - \gamma_E - \ln 2)}{\ln a}.$$
 
-  The first whole step past it is half a step later on average.
+  The first whole step past it is half a step later on average. It leaves out about $\frac{q}{2\Delta^2 \ln a}$ steps:
+  what the noise of the last steps before the exit does.
 
   Args:
-    distance: Delta > 0, a number or an array.
+    distance: Delta, a number or an array, at least $\sqrt{10 q}$: there 3 % of the time are left out.
     curvature: gamma > 0, the modulus of the negative eigenvalue.
     learning_rate: alpha > 0.
     noise: sigma^2 > 0, the variance of one example's Gaussian gradient noise in this direction.
     batch_size: B >= 1, drawn with replacement.
+    momentum: beta in [0, 1); the momentum starts at 0.
+    nesterov: Nesterov's momentum instead of heavy ball.
 
   Returns:
     float[...].
@@ -199,11 +203,19 @@ def mean_escape_steps(
     InputError: an argument out of range.
   """
   check_count('batch_size', batch_size)
-  gamma, alpha = positive_number('curvature', curvature), positive_number('learning_rate', learning_rate)
-  sigma = positive_number('noise', noise)
-  spread = alpha * sigma / (batch_size * gamma * (2 + alpha * gamma))
+  sigma, far = positive_number('noise', noise), positive('distance', distance)
+  system, found = _unstable(curvature, learning_rate, momentum, nesterov)
+  growth, matrix = float(found.log_modulus), system.matrix
+  other = float(found.smaller)
+  weights = np.array([matrix[0, 0] - other, matrix[0, 1]]) / (math.exp(growth) - other)
+  spread = float(weights @ system.noise) ** 2 / math.expm1(2 * growth) * sigma / batch_size
+  if (far**2 < 10 * spread).any():
+    raise InputError(
+      f'distance must be at least {math.sqrt(10 * spread):.6g}, where noise hardly decides any more, '
+      f'got {shown(distance)}'
+    )
   typical = (math.log(spread) - np.euler_gamma - math.log(2)) / 2
-  return (np.log(positive('distance', distance)) - typical) / math.log1p(alpha * gamma)
+  return (np.log(far) - typical) / growth
 
 
 def octopus_gap_ratio(learning_rate: float, smoothness: float, curvature: float) -> float:
@@ -232,9 +244,65 @@ def octopus_gap_ratio(learning_rate: float, smoothness: float, curvature: float)
   return 1 - math.log(abs(1 - 2 * eta * steep)) / math.log1p(2 * eta * gamma)
 
 
-def _row(found: Powers, steps: int) -> tuple[float, float]:
-  first, second = power(found, steps, 0)
-  return float(first), float(second)
+class _Spread:
+  """The response to the start and the variance of the noise that has come in, over powers of the growth factor."""
+
+  def __init__(
+    self,
+    curvature: float,
+    learning_rate: float,
+    momentum: float,
+    nesterov: bool,
+    noise: float,
+    batch_size: int,
+  ):
+    check_count('batch_size', batch_size)
+    self._system, self._powers = _unstable(curvature, learning_rate, momentum, nesterov)
+    self._variance = noise / batch_size
+    self._limit = stationary(self._system)
+    self._drift = curvature * learning_rate * (1 + momentum if nesterov else 1)
+
+  def __call__(self, steps: int) -> tuple[float, float, float]:
+    """W and v for |z|^T = 1, and ln |z|^T to put them right."""
+    if steps * float(self._powers.log_modulus) < 1:
+      response, squares = self._doubled(steps)
+      return response, squares * self._variance, 0.0
+    first, second, log_scale = scaled_power(self._powers, steps, 0)
+    row = np.stack([first, second])
+    squares = self._limit[0, 0] * np.exp(-2 * log_scale) - row @ self._limit @ row
+    return float(first), float(squares) * self._variance, float(log_scale)
+
+  def _doubled(self, steps: int) -> tuple[float, float]:
+    """Early on, where the difference of stationary moments would cancel: sums of terms of one sign, by doubling."""
+    noise = np.outer(self._system.noise, self._system.noise)
+    change = self._system.matrix - np.eye(2)
+    # What is small in A - I, as it is before 1 is added to it.
+    change[0, 0] = self._drift
+    grown, squares = np.zeros((2, 2)), np.zeros((2, 2))  # A^t - I, and the sum of A^j b b^T A^jT for j < t
+    for digit in f'{steps:b}':
+      squares = squares + _moved(grown, squares)
+      grown = 2 * grown + grown @ grown
+      if digit == '1':
+        squares = noise + _moved(change, squares)
+        grown = grown + change + change @ grown
+    return 1 + float(grown[0, 0]), float(squares[0, 0])
+
+
+def _moved(change: Floats, moment: Floats) -> Floats:
+  """(I + D) S (I + D)^T."""
+  half = moment + change @ moment
+  return half + half @ change.T
+
+
+def _unstable(
+  curvature: float, learning_rate: float, momentum: float, nesterov: bool
+) -> tuple[System, Powers]:
+  gamma, alpha = positive_number('curvature', curvature), positive_number('learning_rate', learning_rate)
+  system = momentum_system(-gamma, alpha, momentum=momentum, nesterov=nesterov)
+  found = powers(system)
+  if not found.log_modulus > 1e-18:
+    raise InputError(f'learning_rate * curvature must be above 1e-18, got {alpha * gamma}')
+  return system, found
 
 
 def _first(reached: Callable[[int], bool]) -> int:
@@ -244,6 +312,8 @@ def _first(reached: Callable[[int], bool]) -> int:
   high = 1
   while not reached(high):
     high *= 2
+    if high > 2**62:
+      raise InputError('learning_rate * curvature must be larger: escape takes more than 2**62 steps')
   low = high // 2
   while high - low > 1:
     middle = (low + high) // 2

@@ -1,6 +1,8 @@
-r"""How far the linear scaling rule holds: a batch and a rate kappa times as large, on a noisy quadratic.
+r"""How far the scaling rules hold: a batch kappa times as large, on a noisy quadratic.
 
-Per example seen, plain descent with $(\kappa B, \kappa\alpha)$ has the stationary variance
+The linear rule takes a rate kappa times as large, the square-root rule for Adam one $\sqrt\kappa$ times as large.
+
+Linear: per example seen, plain descent with $(\kappa B, \kappa\alpha)$ has the stationary variance
 $\frac{\alpha\sigma^2}{B h (2 - \kappa\alpha h)}$ and the decay $-\frac1\kappa \ln|1 - \kappa\alpha h|$. Both keep
 their value for $\kappa\alpha h \ll 1$ and are given exactly here; at $\kappa\alpha h = 2$ descent is unstable.
 """
@@ -12,8 +14,8 @@ import scipy.optimize
 
 from gdlab.errors import InputError
 from gdlab.theory.descent import largest_stable_rate
-from gdlab.theory.inputs import positive_number, spectrum
-from gdlab.theory.linear import Floats
+from gdlab.theory.inputs import momentum_factor, nonnegative, positive_number, spectrum
+from gdlab.theory.linear import Floats, momentum_system, powers, stationary
 
 
 class ScalingChange(NamedTuple):
@@ -23,27 +25,111 @@ class ScalingChange(NamedTuple):
   decay: Floats  # float[d], of the decay of the mean per example
 
 
-def linear_scaling_change(kappa: float, eigenvalues: Any, *, learning_rate: float) -> ScalingChange:
+def linear_scaling_change(
+  kappa: float, eigenvalues: Any, *, learning_rate: float, momentum: float = 0.0, nesterov: bool = False
+) -> ScalingChange:
   r"""What linear scaling by kappa changes in the stationary variance and in the decay per example.
 
   $$\frac{2 - \alpha h}{2 - \kappa\alpha h} - 1, \qquad
-    \frac{\ln|1 - \kappa\alpha h|}{\kappa\ln(1 - \alpha h)} - 1.$$
+    \frac{\ln|1 - \kappa\alpha h|}{\kappa\ln(1 - \alpha h)} - 1$$
+
+  for plain descent. With momentum, kept as it is, they come from the stationary moments and the `spectral_radius`.
+  Once the scaled rate makes a direction swing, for heavy ball at $\kappa\alpha h = (1 - \sqrt\beta)^2$, its decay per
+  step is $\sqrt\beta$ whatever the rate is, and all that kappa is above that is lost.
 
   Args:
     kappa: > 0.
     eigenvalues: h, float[d] > 0.
-    learning_rate: alpha > 0 of the smaller batch, below 1/L: it falls without swinging.
+    learning_rate: alpha > 0 of the smaller batch: for plain descent below 1/L, where it falls without swinging, with
+      momentum below `largest_stable_rate`.
+    momentum: beta in [0, 1).
+    nesterov: Nesterov's momentum instead of heavy ball.
+
+  Returns:
+    ScalingChange; the decay changes by less than -1 where the scaled rate is not stable.
 
   Raises:
     InputError: an argument out of range.
   """
-  factor = positive_number('kappa', kappa)
-  slow = _scaled(eigenvalues, learning_rate)
-  fast = factor * slow
-  with np.errstate(divide='ignore'):
-    decay = np.log(np.abs(1 - fast)) / (factor * np.log1p(-slow)) - 1
-    variance = np.where(fast < 2, (2 - slow) / np.maximum(2 - fast, 0) - 1, np.inf)
-  return ScalingChange(variance, decay)
+  factor, beta = positive_number('kappa', kappa), momentum_factor(momentum)
+  if beta == 0:
+    slow = _scaled(eigenvalues, learning_rate)
+    fast = factor * slow
+    with np.errstate(divide='ignore'):
+      decay = np.log(np.abs(1 - fast)) / (factor * np.log1p(-slow)) - 1
+      variance = np.where(fast < 2, (2 - slow) / np.maximum(2 - fast, 0) - 1, np.inf)
+    return ScalingChange(variance, decay)
+
+  h = spectrum('eigenvalues', eigenvalues)
+  border = largest_stable_rate(float(h.max()), momentum=beta, nesterov=nesterov)
+  if positive_number('learning_rate', learning_rate) >= border:
+    raise InputError(f'learning_rate must lie in (0, {border}), got {learning_rate}')
+  before = momentum_system(h, learning_rate, momentum=beta, nesterov=nesterov)
+  after = momentum_system(h, factor * learning_rate, momentum=beta, nesterov=nesterov)
+  decay = powers(after).log_modulus / (factor * powers(before).log_modulus) - 1
+  ratio = stationary(after)[:, 0, 0] / (factor * stationary(before)[:, 0, 0])
+  stable = factor * learning_rate * h < largest_stable_rate(1.0, momentum=beta, nesterov=nesterov)
+  return ScalingChange(np.where(stable, ratio - 1, np.inf), decay)
+
+
+def square_root_scaling_change(kappa: float, signal: Any) -> Floats:
+  r"""What the square-root rule changes in the step per example of Adam: 0 where noise dominates the gradient.
+
+  $$\sqrt{\frac{1 + \rho}{1 + \kappa\rho}} - 1, \qquad \rho = \frac{B g^2}{\sigma^2}.$$
+
+  Adam divides by the root of $E[\bar g^2] = g^2 + \sigma^2/B$ (its memory long, epsilon small). With a batch of
+  $\kappa B$ and the rate $\sqrt\kappa\,\eta$ the mean step is
+  $\sqrt\kappa\,\eta g/\sqrt{g^2 + \sigma^2/(\kappa B)}$, where the rule wants $\kappa$ times the one before. So it
+  holds for $\kappa\rho \ll 1$; where the gradient dominates, the step is $\sqrt\kappa$ times as large at the price of
+  $\kappa$.
+
+  Args:
+    kappa: > 0.
+    signal: rho >= 0, of the smaller batch: the squared mean of its gradient over the variance, float[...]; B over
+      the noise scale of one parameter.
+
+  Returns:
+    float[...].
+
+  Raises:
+    InputError: an argument out of range.
+
+  Source: Malladi et al. 2022, arXiv 2205.10287, section 4 (noise dominates the gradient); the ratio is exact.
+  """
+  rho = nonnegative('signal', signal)
+  return np.sqrt((1 + rho) / (1 + positive_number('kappa', kappa) * rho)) - 1
+
+
+def largest_square_root_scaling(signal: Any, *, b1: float, b2: float, tolerance: float) -> float:
+  r"""The largest kappa to which the square-root rule for Adam stays within a relative tolerance.
+
+  The step per example allows $\kappa \le \left(\frac{1 + \rho}{(1 - \epsilon)^2} - 1\right)/\rho$. Each average with
+  $1 - \beta_i \to \kappa(1 - \beta_i)$ is a linear recursion whose decay per example and whose variance change as
+  those of descent with $\alpha h = 1 - \beta_i$: they allow `largest_linear_scaling` of it.
+
+  Args:
+    signal: rho >= 0, as for `square_root_scaling_change`; the largest of them counts.
+    b1: beta_1 in (0, 1) of the smaller batch.
+    b2: beta_2 in (0, 1).
+    tolerance: epsilon in (0, 1).
+
+  Returns:
+    kappa > 1.
+
+  Raises:
+    InputError: an argument out of range.
+
+  Source: Malladi et al. 2022, arXiv 2205.10287, definition 5.3, for the rule.
+  """
+  if positive_number('tolerance', tolerance) >= 1:
+    raise InputError(f'tolerance must lie in (0, 1), got {tolerance}')
+  rho = float(nonnegative('signal', signal).max())
+  memories = [1 - momentum_factor(b1, 'b1'), 1 - momentum_factor(b2, 'b2')]
+  if max(memories) >= 1:
+    raise InputError(f'b1 and b2 must lie in (0, 1), got {b1} and {b2}')
+  by_memory = largest_linear_scaling(memories, learning_rate=1.0, tolerance=tolerance)
+  by_step = ((1 + rho) / (1 - tolerance) ** 2 - 1) / rho if rho > 0 else np.inf
+  return float(min(by_memory, by_step))
 
 
 def largest_linear_scaling(eigenvalues: Any, *, learning_rate: float, tolerance: float) -> float:

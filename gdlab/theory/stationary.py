@@ -7,9 +7,17 @@ import scipy.linalg
 
 from gdlab.errors import InputError, check_count
 from gdlab.theory.descent import largest_stable_rate
-from gdlab.theory.inputs import momentum_factor, per_direction, positive_number, spectrum, symmetric
+from gdlab.theory.epochs import reshuffled_moment
+from gdlab.theory.inputs import (
+  momentum_factor,
+  per_direction,
+  positive_number,
+  semidefinite,
+  spectrum,
+  symmetric,
+)
 from gdlab.theory.linear import Floats, momentum_system, stationary
-from gdlab.theory.moments import Moments, advance, batch_sizes_of_epoch, outer
+from gdlab.theory.moments import Moments, batch_sizes_of_epoch, fresh_variance
 
 
 def stationary_moments(
@@ -22,6 +30,7 @@ def stationary_moments(
   nesterov: bool = False,
   num_examples: int | None = None,
   drop_remainder: bool = False,
+  subsets_of: int | None = None,
 ) -> Moments:
   r"""The stationary second moments of plain descent, heavy ball and Nesterov in closed form.
 
@@ -35,7 +44,7 @@ def stationary_moments(
 
   for plain descent, heavy ball and Nesterov, with $\tau = (1+\beta)(1-\alpha h)$ and
   $\delta = \beta(1 - \alpha h)$. Reshuffled, they are the moments at the ends of epochs, the fixed point of the map
-  over one epoch.
+  over one epoch; to a relative error of about $10^{-14}/(1 - \beta)$ however small $\alpha h$ is.
 
   Args:
     eigenvalues: h, float[d] > 0.
@@ -46,6 +55,7 @@ def stationary_moments(
     nesterov: Nesterov's momentum instead of heavy ball.
     num_examples: N, for batches reshuffled every epoch; None for independent draws.
     drop_remainder: as for `second_moments`.
+    subsets_of: N, for batches that are each a fresh subset, as for `second_moments`.
 
   Returns:
     Moments with arrays float[d].
@@ -56,24 +66,17 @@ def stationary_moments(
   h = spectrum('eigenvalues', eigenvalues)
   variance = per_direction('noise', noise, h.size)
   alpha = _stable('learning_rate', learning_rate, float(h.max()), momentum, nesterov)
-  check_count('batch_size', batch_size)
-  system = momentum_system(h, alpha, momentum=momentum, nesterov=nesterov)
+  variance = fresh_variance(variance, batch_size, num_examples, subsets_of)
   if num_examples is None:
-    moment = stationary(system) * (variance / batch_size)[:, None, None]
+    moment = stationary(momentum_system(h, alpha, momentum=momentum, nesterov=nesterov))
+    moment = moment * variance[:, None, None]
     return Moments(moment[:, 0, 0], moment[:, 0, 1], moment[:, 1, 1])
 
-  moment, response = np.zeros((h.size, 2, 2)), np.zeros((h.size, 2))
-  epoch = np.broadcast_to(np.eye(2), (h.size, 2, 2))
   sizes = batch_sizes_of_epoch(num_examples, batch_size, drop_remainder)
-  for size in sizes:
-    moment, response = advance(system, moment, response, np.full(h.size, num_examples / size))
-    epoch = system.matrix @ epoch
-  added = moment - outer(response)
-  # S = M S M^T + Q, as linear equations for the four entries of S.
-  kronecker = np.einsum('dij,dkl->dikjl', epoch, epoch).reshape(h.size, 4, 4)
-  solved = np.linalg.solve(np.eye(4) - kronecker, added.reshape(h.size, 4, 1))[..., 0]
-  solved = solved * (variance / max(num_examples - 1, 1))[:, None]
-  return Moments(solved[:, 0], solved[:, 1], solved[:, 3])
+  if num_examples == 1:
+    return Moments(*np.zeros((3, h.size)))  # one example is its own mean
+  moment = reshuffled_moment(alpha * h, sizes, num_examples, momentum, nesterov) * variance[:, None, None]
+  return Moments(alpha**2 * moment[:, 0, 0], alpha * moment[:, 0, 1], moment[:, 1, 1])
 
 
 def stationary_covariance(
@@ -84,20 +87,24 @@ def stationary_covariance(
   batch_size: int = 1,
   momentum: float = 0.0,
   nesterov: bool = False,
+  subsets_of: int | None = None,
 ) -> Floats:
   r"""The stationary covariance of x for a Hessian and a noise covariance that need not commute.
 
   It is the upper left block of the solution of the discrete Lyapunov equation
   $S = A S A^\top + \frac1B b \Sigma b^\top$ of the state (x, m); for plain descent
-  $S = (I - \alpha H) S (I - \alpha H) + \frac{\alpha^2}{B} \Sigma$.
+  $S = (I - \alpha H) S (I - \alpha H) + \frac{\alpha^2}{B} \Sigma$, in the eigenvectors of H
+  $S_{ij} = \frac{\alpha}{B} \Sigma_{ij} / (h_i + h_j - \alpha h_i h_j)$. With momentum the equation is
+  solved as a whole, with a relative error up to about $10^{-16}$ over the square of the least $\alpha h/(1 - \beta)$.
 
   Args:
     hessian: H, float[d, d], symmetric, positive definite.
-    noise_covariance: Sigma, float[d, d], symmetric, of one example's gradient.
+    noise_covariance: Sigma, float[d, d], symmetric, positive semidefinite, of one example's gradient.
     learning_rate: alpha > 0 and below `largest_stable_rate`.
     batch_size: B >= 1.
     momentum: beta in [0, 1).
     nesterov: Nesterov's momentum instead of heavy ball.
+    subsets_of: N, for batches that are each a fresh subset, as for `second_moments`.
 
   Returns:
     float[d, d].
@@ -109,10 +116,11 @@ def stationary_covariance(
   size = len(hessian)
   beta = momentum_factor(momentum)
   alpha = _stable('learning_rate', learning_rate, np.linalg.eigvalsh(hessian)[-1], beta, nesterov)
-  check_count('batch_size', batch_size)
+  sigma = fresh_variance(sigma, batch_size, None, subsets_of)
   if beta == 0:
-    kept = np.eye(size) - alpha * hessian
-    return _symmetrised(scipy.linalg.solve_discrete_lyapunov(kept, alpha**2 / batch_size * sigma))
+    h, vectors = np.linalg.eigh(hessian)
+    turned = alpha * (vectors.T @ sigma @ vectors) / (h[:, None] + h - alpha * h[:, None] * h)
+    return _symmetrised(vectors @ turned @ vectors.T)
   identity = np.eye(size)
   of_gradient, of_momentum = (1 + beta, beta**2) if nesterov else (1.0, beta)
   matrix = np.block(
@@ -122,7 +130,7 @@ def stationary_covariance(
     ]
   )
   noise = np.concatenate([-alpha * of_gradient * identity, identity])
-  solved = scipy.linalg.solve_discrete_lyapunov(matrix, noise @ (sigma / batch_size) @ noise.T)
+  solved = scipy.linalg.solve_discrete_lyapunov(matrix, noise @ sigma @ noise.T)
   return _symmetrised(solved[:size, :size])
 
 
@@ -136,7 +144,7 @@ def small_rate_covariance(
 
   Args:
     hessian: H, float[d, d], symmetric, positive definite.
-    noise_covariance: Sigma, float[d, d], symmetric, of one example's gradient.
+    noise_covariance: Sigma, float[d, d], symmetric, positive semidefinite, of one example's gradient.
     learning_rate: alpha > 0.
     batch_size: B >= 1.
     momentum: beta in [0, 1).
@@ -158,7 +166,7 @@ def _matrices(hessian: Any, noise_covariance: Any) -> tuple[Floats, Floats]:
     raise InputError(
       f'hessian must be positive definite, got least eigenvalue {np.linalg.eigvalsh(hessian)[0]}'
     )
-  return hessian, symmetric('noise_covariance', noise_covariance, len(hessian))
+  return hessian, semidefinite('noise_covariance', noise_covariance, len(hessian))
 
 
 def _stable(name: str, value: Any, smoothness: float, momentum: float, nesterov: bool) -> float:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 import scipy.integrate
 from absl.testing import parameterized
 
@@ -46,6 +47,31 @@ def crossings(key, temperature, time_step):
   return jax.lax.fori_loop(0, NUM_STEPS, step, start)[-1]
 
 
+@jax.jit
+def crossings_with_inertia(key, temperature, friction, time_step):
+  """As `crossings`, of unit mass: the scheme BAOAB of Leimkuhler and Matthews, exact to second order in the step."""
+  kept = jnp.exp(-friction * time_step)
+  force = lambda x: -4 * x * (x**2 - 1)
+
+  def step(number, carry):
+    x, v, side, count = carry
+    v = v + time_step / 2 * force(x)
+    x = x + time_step / 2 * v
+    noise = jax.random.normal(jax.random.fold_in(key, number), x.shape)
+    v = kept * v + jnp.sqrt(temperature * (1 - kept**2)) * noise
+    x = x + time_step / 2 * v
+    v = v + time_step / 2 * force(x)
+    arrived = side * x <= -1
+    return x, v, jnp.where(arrived, -side, side), count + arrived
+
+  ones = jnp.ones(INERTIAL_WALKERS)
+  start = (-ones, jnp.zeros_like(ones), -ones, jnp.zeros(INERTIAL_WALKERS, jnp.int32))
+  return jax.lax.fori_loop(0, NUM_STEPS, step, start)[-1]
+
+
+INERTIAL_WALKERS = 2048
+
+
 def passage_moments(temperature, beyond):
   """Mean and mean square of the time from -1 - beyond to 1 + beyond, by sums on a fine grid."""
   x = np.linspace(-3, 1 + beyond, 40_001)
@@ -84,6 +110,24 @@ class LangevinTest(parameterized.TestCase):
     self.assertLess(abs(kramers - 1), temperature)  # of the order T / Delta U
 
 
+class InertialLangevinTest(parameterized.TestCase):
+  @parameterized.parameters(1.0, 3.0)
+  @pytest.mark.slow
+  def test_rate(self, friction):
+    """Within the stated error, of the order T/Delta U = 1/8, and 3 standard errors; neither limit is that near."""
+    temperature, time_step = 0.125, 0.05
+    counts = np.asarray(crossings_with_inertia(jax.random.key(7), temperature, friction, time_step))
+    known = (WELL, TOP, 1.0, temperature)
+    kramers = float(theory.kramers_rate_underdamped(*known, friction))
+    ratio = counts / (kramers * NUM_STEPS * time_step)
+    error = ratio.std(ddof=1) / np.sqrt(INERTIAL_WALKERS)
+    self.assertLess(error, 0.03)
+    self.assertLess(abs(ratio.mean() - 1), temperature + 3 * error)
+    transition_state = np.sqrt(WELL) / (2 * np.pi) * np.exp(-1 / temperature)
+    for limit in (transition_state, float(theory.kramers_rate(*known)) / friction):
+      self.assertGreater(abs(ratio.mean() * kramers / limit - 1), 6 * error)
+
+
 class PassageTimeTest(parameterized.TestCase):
   @parameterized.parameters(0.1, 0.3, 2.0)
   def test_double_integral(self, temperature):
@@ -98,6 +142,45 @@ class PassageTimeTest(parameterized.TestCase):
     np.testing.assert_allclose(found, 4.0, rtol=1e-9)
     found = theory.mean_first_passage_time(flat, 0.5, start=-1.0, end=-2.0, wall=0.0)
     np.testing.assert_allclose(found, 3.0, rtol=1e-9)
+
+  @parameterized.parameters(500.0, 1e4, 3.0, -20.0)
+  def test_along_a_slope(self, slope):
+    """U = -s x from a wall at w: ((b - a) - (T/s)(e^{-s(a - w)/T} - e^{-s(b - w)/T}))/s, downhill for s > 0."""
+    heat, wall, end = 1.5, -3.0, 1.0
+    left = np.exp(-slope * (0 - wall) / heat) - np.exp(-slope * (end - wall) / heat)
+    exact = (end - heat / slope * left) / slope
+    found = theory.mean_first_passage_time(lambda x: -slope * x, heat, start=0, end=end, wall=wall)
+    # The rounding of U/T, up to 3e4 eps, in every exponent.
+    np.testing.assert_allclose(found, exact, rtol=1e-11)
+    mirrored = theory.mean_first_passage_time(lambda x: slope * x, heat, start=0, end=-end, wall=-wall)
+    np.testing.assert_allclose(mirrored, exact, rtol=1e-11)
+
+  def test_downhill_from_a_barrier(self):
+    """From the top of the double well the steep fall beyond x = 1 must be followed too; a plain sum on a grid."""
+    heat = 0.2
+    x = np.linspace(-3, 3, 600_001)
+    inner = scipy.integrate.cumulative_simpson(np.exp(-double_well(x) / heat), x=x, initial=0)
+    outer = np.exp(double_well(x) / heat) * inner
+    found = theory.mean_first_passage_time(double_well, heat, start=0.0, end=1.0, wall=-3.0)
+    exact = scipy.integrate.simpson(outer[300_000:400_001], x=x[300_000:400_001]) / heat
+    np.testing.assert_allclose(found, exact, rtol=1e-9)
+
+  def test_a_barrier_behind_the_start_beyond_float64(self):
+    """With U = 0 where it walks, tau = int (y - a + L) dy, L the integral of e^{-U} behind the start."""
+    peak = lambda x: 1000 * np.exp(-50 * (x + 2) ** 2)
+    x = np.linspace(-3, -1, 20_001)
+    behind = scipy.integrate.simpson(np.exp(-peak(x)), x=x)
+    found = theory.mean_first_passage_time(peak, 1.0, start=-1.0, end=1.0, wall=-3.0)
+    np.testing.assert_allclose(found, 2 + 2 * behind, rtol=1e-9)
+
+  def test_kinks_are_followed(self):
+    """U = |x| from a wall at 0, and from one at -1 across its kink, by hand."""
+    # Uphill g = e^y - 1; downhill from -1 it is 1 - e^{-(y + 1)}, and g(0) grows by e^y on the way up.
+    up, down, bottom = np.e - 2, np.exp(-1.0), 1 - np.exp(-1.0)
+    found = theory.mean_first_passage_time(abs, 1.0, start=0.0, end=1.0, wall=0.0)
+    np.testing.assert_allclose(found, up, rtol=1e-9)
+    found = theory.mean_first_passage_time(abs, 1.0, start=-1.0, end=1.0, wall=-1.0)
+    np.testing.assert_allclose(found, down + up + bottom * np.expm1(1.0), rtol=1e-9)
 
   def test_low_temperatures_do_not_overflow(self):
     found = passage_time(0.005) * float(theory.kramers_rate(WELL, TOP, 1.0, 0.005))
@@ -114,6 +197,22 @@ class PassageTimeTest(parameterized.TestCase):
       theory.mean_first_passage_time(double_well, 0.1, start=-1.0, end=1.0, wall=0.0)
     with self.assertRaisesRegex(InputError, 'temperature'):
       theory.mean_first_passage_time(double_well, 0.0, start=-1.0, end=1.0, wall=-3.0)
+
+  @parameterized.parameters(
+    ({'wall': -np.inf}, 'wall must be a finite real number, got -inf'),
+    ({'start': np.nan}, 'start must be a finite'),
+    ({'end': '1'}, 'end must be a finite'),
+    ({'start': 1.0, 'wall': np.nan}, 'wall must be a finite'),  # also where start is the end
+    ({'potential': lambda x: 1e308, 'temperature': 1e-9}, 'temperature must not be so small'),
+    ({'potential': 3.0}, 'potential must be a function'),
+    ({'potential': lambda x: np.nan}, r'potential\(.*\) must be a finite'),
+    ({'potential': lambda x: [x]}, r'potential\(.*\) must be a finite'),
+    ({'potential': lambda x: 1e12 * np.sin(1e9 * x)}, 'potential must rise and fall by less'),
+  )
+  def test_refuses_arguments(self, wrong, message):
+    right = {'potential': double_well, 'temperature': 0.1, 'start': -1.0, 'end': 1.0, 'wall': -3.0}
+    with self.assertRaisesRegex(InputError, message):
+      theory.mean_first_passage_time(**right | wrong)
 
 
 class RateTest(parameterized.TestCase):
@@ -162,6 +261,14 @@ class RateTest(parameterized.TestCase):
       theory.kramers_rate(1.0, 1.0, -1.0, 0.1)
     with self.assertRaisesRegex(InputError, 'temperature'):
       theory.kramers_rate(1.0, 1.0, 1.0, 0.0)
+    with self.assertRaisesRegex(InputError, 'broadcast'):
+      theory.kramers_rate([1.0, 2.0], [1.0, 2.0, 3.0], 1.0, 0.1)
+    with self.assertRaisesRegex(InputError, 'broadcast'):
+      theory.kramers_rate_underdamped(1.0, 1.0, 1.0, [0.1, 0.2], [1.0, 2.0, 3.0])
+    with self.assertRaisesRegex(InputError, 'broadcast'):
+      theory.effective_temperature([0.1, 0.2], [1.0, 2.0, 3.0])
+    with self.assertRaisesRegex(InputError, 'barrier must be'):
+      theory.eyring_kramers_rate(np.eye(2), np.diag([1.0, -1.0]), [1, 2], 0.1)
 
 
 class TemperatureTest(parameterized.TestCase):

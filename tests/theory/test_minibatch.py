@@ -49,6 +49,8 @@ class MeanVarianceTest(parameterized.TestCase):
     ((1.0, [1, -1]), 'batch_size'),
     ((1.0, 6, 5), 'at most num_examples=5'),
     ((1.0, 1, 0), 'num_examples'),
+    ((-1.0, 2), 'variance must be >= 0'),
+    (([1.0, 2.0], [1, 2, 3]), 'broadcast'),
   )
   def test_refuses(self, arguments, message):
     with self.assertRaisesRegex(InputError, message):

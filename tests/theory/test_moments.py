@@ -156,6 +156,49 @@ class WithReplacementTest(parameterized.TestCase):
     np.testing.assert_allclose(turned, each.position[:, :, None] * np.eye(3), rtol=1e-12, atol=1e-13)
 
 
+class FreshSubsetsTest(parameterized.TestCase):
+  @parameterized.parameters(*METHODS)
+  def test_every_pair_of_subsets(self, **method):
+    """Three steps, each with any of the 6 pairs out of 4 examples."""
+    values = np.array([-1.0, 0.25, 0.5, 0.25])
+    pairs = [np.mean(pair) for pair in itertools.combinations(values, 2)]
+    rates = [0.5, 0.1, 0.3]
+    paths = [descend(1.2, draws, rates, 0.9, **method) for draws in itertools.product(pairs, repeat=3)]
+    found = theory.second_moments(
+      [0.9],
+      np.mean(values**2),
+      learning_rate=rates,
+      num_steps=3,
+      batch_size=2,
+      initial=1.44,
+      subsets_of=4,
+      **method,
+    )
+    np.testing.assert_allclose(
+      found.position[:, 0], np.mean(np.array(paths)[..., 0] ** 2, axis=0), rtol=1e-13
+    )
+
+  @parameterized.parameters(*METHODS)
+  def test_stationary(self, **method):
+    """Where the recursion ends, in one direction and many; with all examples there is no noise."""
+    known = {'learning_rate': 0.3, 'batch_size': 3, 'subsets_of': 8, **method}
+    h = np.array([2.0, 0.3, 0.1])
+    path = theory.second_moments(h, SIGMA2, num_steps=1200, **known)
+    found = theory.stationary_moments(h, SIGMA2, **known)
+    np.testing.assert_allclose(found.position, path.position[-1], rtol=1e-10)
+    dense = theory.stationary_covariance(np.diag(h), np.diag(SIGMA2), **known)
+    np.testing.assert_allclose(np.diag(dense), found.position, rtol=1e-9)
+    floor = theory.loss_floor(h, SIGMA2, **known)
+    np.testing.assert_allclose(floor, h @ found.position / 2, rtol=1e-14)
+    self.assertEqual(theory.loss_floor(h, SIGMA2, **known | {'batch_size': 8}), 0)
+
+  def test_refuses(self):
+    with self.assertRaisesRegex(InputError, 'subsets_of must be None with num_examples'):
+      theory.stationary_moments([1.0], 1.0, learning_rate=0.1, num_examples=4, subsets_of=4)
+    with self.assertRaisesRegex(InputError, 'batch_size must be at most'):
+      theory.second_moments([1.0], 1.0, learning_rate=0.1, num_steps=1, batch_size=5, subsets_of=4)
+
+
 class StationaryTest(parameterized.TestCase):
   @parameterized.product(method=METHODS, num_examples=(None, 6, 7), batch_size=(1, 2))
   def test_is_where_the_recursion_ends(self, method, num_examples, batch_size):
@@ -254,3 +297,19 @@ class RefusalTest(parameterized.TestCase):
       theory.stationary_covariance([[1.0, 0.5], [0.0, 1.0]], np.eye(2), learning_rate=0.1)
     with self.assertRaisesRegex(InputError, 'noise_covariance must have shape'):
       theory.small_rate_covariance(np.eye(2), np.eye(3), learning_rate=0.1)
+
+  def test_covariances(self):
+    for call in (theory.stationary_covariance, theory.small_rate_covariance):
+      with self.assertRaisesRegex(InputError, 'noise_covariance must be positive semidefinite'):
+        call(np.eye(2), -np.eye(2), learning_rate=0.1)
+    for wrong in ({'noise_covariance': -np.eye(2)}, {'initial': np.diag([1.0, -1.0])}):
+      with self.assertRaisesRegex(InputError, 'must be positive semidefinite'):
+        theory.covariance_path(
+          **{'hessian': np.eye(2), 'noise_covariance': np.eye(2), 'learning_rate': 0.1, 'num_steps': 2}
+          | wrong
+        )
+    with self.assertRaisesRegex(InputError, 'learning_rate must be a real number >= 0'):
+      theory.covariance_path(np.eye(2), np.eye(2), learning_rate=[0.1, 0.2], num_steps=2)
+    # Rounding of a singular covariance is let pass.
+    vector = np.random.default_rng(0).normal(size=(5, 1)).astype(np.float32)
+    theory.small_rate_covariance(np.eye(5), vector @ vector.T, learning_rate=0.1)

@@ -1,9 +1,13 @@
 """Noise scales, trade-offs and linear scaling against direct minimisation and exact moments, in float64."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import scipy.optimize
 from absl.testing import parameterized
 
+import gdlab
 from gdlab import theory
 from gdlab.errors import InputError
 
@@ -56,6 +60,11 @@ class NoiseScaleTest(parameterized.TestCase):
     (lambda: theory.noise_scale([0.0, 0.0], np.eye(2), np.eye(2)), 'gradient'),
     (lambda: theory.noise_scale([1.0, 0.0], np.eye(3), np.eye(2)), 'covariance must have shape'),
     (lambda: theory.noise_scale([1.0, 0.0], np.eye(2), -np.eye(2)), 'positive curvature'),
+    (
+      lambda: theory.noise_scale([1.0, 0.0], -np.eye(2), np.eye(2)),
+      'covariance must be positive semidefinite',
+    ),
+    (lambda: theory.simple_noise_scale([1.0, 0.0], -np.eye(2)), 'covariance must be positive semidefinite'),
     (lambda: theory.best_rate([1, 0], 1.0, 1.0), 'batch_size'),
     (lambda: theory.examples_for_steps(300, 300.0, 1.0), 'above fewest_steps'),
   )
@@ -77,6 +86,40 @@ class LinearScalingTest(parameterized.TestCase):
     # The mean over 12 updates of the smaller batch and 12/kappa of the larger, which see the same examples.
     decays = np.log((1 - rate * h) ** 12), np.log((1 - kappa * rate * h) ** (12 / kappa))
     np.testing.assert_allclose(found.decay, decays[1] / decays[0] - 1, rtol=1e-12, atol=1e-14)
+
+  @parameterized.product(kappa=(0.5, 4.0, 40.0), nesterov=(False, True))
+  def test_changes_with_momentum(self, kappa, nesterov):
+    """Against a Lyapunov solver and the eigenvalues of the update as Optax writes it."""
+    h, rate, beta = np.array([1.0, 0.3]), 0.02, 0.8
+    method = {'momentum': beta, 'nesterov': nesterov}
+    found = theory.linear_scaling_change(kappa, h, learning_rate=rate, **method)
+
+    def decay(rate):
+      moduli = []
+      for curvature in h:
+        columns = []
+        for x, m in np.eye(2):
+          gradient = curvature * x
+          moved = beta * m + gradient
+          columns.append([x - rate * (gradient + beta * moved if nesterov else moved), moved])
+        moduli.append(np.abs(np.linalg.eigvals(np.array(columns).T)).max())
+      return -np.log(moduli)
+
+    def variance(rate):
+      return np.diag(theory.stationary_covariance(np.diag(h), np.eye(2), learning_rate=rate, **method))
+
+    # The eigenvalues' rounding over a decay of 0.006; kappa = 40 makes both directions swing.
+    np.testing.assert_allclose(
+      found.decay, decay(kappa * rate) / decay(rate) / kappa - 1, rtol=1e-9, atol=1e-12
+    )
+    expected = variance(kappa * rate) / variance(rate) / kappa - 1
+    np.testing.assert_allclose(found.variance, expected, rtol=1e-9, atol=1e-9)
+
+  def test_an_unstable_scaling_with_momentum(self):
+    found = theory.linear_scaling_change(200.0, [1.0, 0.01], learning_rate=0.02, momentum=0.8)
+    self.assertEqual(found.variance[0], np.inf)
+    self.assertTrue(np.isfinite(found.variance[1]))
+    self.assertLess(found.decay[0], -1)
 
   def test_an_unstable_scaling_has_no_variance(self):
     found = theory.linear_scaling_change(30.0, [1.0, 0.01], learning_rate=0.1)
@@ -112,3 +155,58 @@ class LinearScalingTest(parameterized.TestCase):
       theory.largest_linear_batch(1.0, 1.0)
     with self.assertRaisesRegex(InputError, 'kappa'):
       theory.linear_scaling_change(0.0, [1.0], learning_rate=0.1)
+
+
+class SquareRootScalingTest(parameterized.TestCase):
+  @parameterized.parameters(0.01, 0.3, 4.0)
+  def test_change_of_adam_on_a_constant_gradient(self, signal):
+    """Optax's Adam on g + noise, 4,000 coordinates: its mean step per example before and after the rule."""
+    kappa, size, batch = 8, 4000, 2
+    gradient, generator = np.sqrt(signal / batch), np.random.default_rng(0)
+
+    def step(factor):
+      scaled = gdlab.schedules.adam_scaling(1e-3, 0.99, 0.9999, 1e-12, 1, factor=factor)
+      tx = optax.scale_by_adam(scaled.b1, scaled.b2, scaled.eps)
+      params = jnp.zeros(size)
+      # As the second moment would be after long; then its own average over a few hundred noises keeps it there.
+      second = jnp.full(size, gradient**2 + 1 / (batch * factor))
+      state = tx.init(params)._replace(count=jnp.asarray(10**7), mu=jnp.full(size, gradient), nu=second)
+      noises = generator.normal(size=(40, size)) / np.sqrt(batch * factor)
+      moves = jax.lax.scan(
+        lambda state, noise: tx.update(gradient + noise, state)[::-1], state, jnp.asarray(noises)
+      )[1]
+      means = np.asarray(moves).mean(axis=0)
+      return scaled.learning_rate * means.mean() / factor, means.std() / means.mean() / np.sqrt(size)
+
+    (before, error), (after, other) = step(1), step(kappa)
+    found = float(theory.square_root_scaling_change(kappa, signal))
+    # Beside the standard errors, float32 and v's own fluctuation, of 40 kappa (1 - b2) at most.
+    self.assertAlmostEqual(after / before / (1 + found), 1, delta=3 * np.hypot(error, other) + 2e-3)
+    self.assertLess(found, -0.03)
+
+  @parameterized.product(signal=(0.0, 0.01, 1.0), tolerance=(0.02, 0.3))
+  def test_the_largest_kappa_is_just_within_the_tolerance(self, signal, tolerance):
+    kappa = theory.largest_square_root_scaling([signal, signal / 2], b1=0.9, b2=0.999, tolerance=tolerance)
+    self.assertGreater(kappa, 1)
+
+    def change(kappa):
+      steps = theory.square_root_scaling_change(kappa, [signal, signal / 2])
+      # By examples an average's decay is ln(beta)/kappa, its variance (1 - beta)/(1 + beta)/kappa.
+      betas = np.array([0.9, 0.999])
+      scaled = 1 - kappa * (1 - betas)
+      decay = np.log(scaled) / (kappa * np.log(betas)) - 1
+      variance = (1 - scaled) / (1 + scaled) * (1 + betas) / (1 - betas) / kappa - 1
+      return max(np.abs(part).max() for part in (steps, decay, variance))
+
+    self.assertLessEqual(change(kappa * (1 - 1e-6)), tolerance)
+    self.assertGreater(change(kappa * (1 + 1e-6)), tolerance)
+
+  @parameterized.parameters(
+    (lambda: theory.square_root_scaling_change(0.0, 1.0), 'kappa'),
+    (lambda: theory.square_root_scaling_change(2.0, -1.0), 'signal'),
+    (lambda: theory.largest_square_root_scaling(0.1, b1=0.0, b2=0.9, tolerance=0.1), 'b1 and b2'),
+    (lambda: theory.largest_square_root_scaling(0.1, b1=0.9, b2=0.9, tolerance=1.0), 'tolerance'),
+  )
+  def test_refuses(self, call, message):
+    with self.assertRaisesRegex(InputError, message):
+      call()

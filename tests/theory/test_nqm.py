@@ -93,7 +93,42 @@ class ExpectedLossTest(parameterized.TestCase):
     falling = [theory.Phase(rate, 50, 8) for rate in np.geomspace(1.5, 0.05, 8)]
     self.assertLess(theory.phased_loss(model, falling)[-1], 0.8 * constant)
 
+  @parameterized.parameters(*METHODS)
+  def test_what_is_not_stable_ends_at_inf(self, **method):
+    """Without a warning (they are errors), and to the last step that float64 holds by the recursion."""
+    model, rate = small_model(), 5.0
+    steps = np.array([50, 100, 3000, 10**9])
+    found = theory.expected_loss(model, steps, learning_rate=rate, batch_size=1, **method)
+    np.testing.assert_array_equal(found[2:], np.inf)
+    step, noise = one_step(model.curvatures, rate, **method)
+    moment = model.initial[:, None, None] * np.outer([1.0, 0.0, 1.0], [1.0, 0.0, 1.0])
+    for count in range(1, 101):
+      moment = (
+        step @ moment @ step.transpose(0, 2, 1)
+        + model.noise[:, None, None] * noise[:, :, None] * noise[:, None]
+      )
+      if count in (50, 100):
+        # Growth to e^430: the exponent's rounding, T ln z eps.
+        np.testing.assert_allclose(
+          found[list(steps).index(count)], model.weights @ moment[:, 2, 2] / 2, rtol=1e-11
+        )
+    stays = [theory.Phase(rate, 3000, 1), theory.Phase(0.1, 10, 1)]
+    np.testing.assert_array_equal(theory.phased_loss(model, stays, **method), np.inf)
+    split = [theory.Phase(rate, 60, 1), theory.Phase(rate, 40, 1), theory.Phase(rate, 2000, 1)]
+    np.testing.assert_allclose(theory.phased_loss(model, split, **method)[1:], [found[1], np.inf], rtol=1e-11)
+
+  def test_what_does_not_move_does_not_explode(self):
+    """At the minimum without noise an unstable direction stays, beside one that is stable."""
+    model = theory.noisy_quadratic([1.0, 0.5], noise=[0.0, 1.0], initial=[0.0, 1.0])
+    exact = 2.5**2 / 2 / (1 - (1 - 2.5 * 0.5) ** 2) * 0.5
+    for found in (
+      theory.expected_loss(model, 3000, learning_rate=2.5, batch_size=1),
+      theory.phased_loss(model, [(2.5, 3000, 1)])[0],
+    ):
+      np.testing.assert_allclose(found, exact, rtol=1e-12)
+
   @parameterized.parameters(
+    ({'steps': [1, 2], 'batch_size': [1, 2, 3]}, 'broadcast'),
     ({'steps': -1}, 'steps'),
     ({'steps': 1.5}, 'steps'),
     ({'batch_size': 0}, 'batch_size'),
@@ -106,6 +141,15 @@ class ExpectedLossTest(parameterized.TestCase):
     right = {'steps': 3, 'learning_rate': 0.1, 'batch_size': 2}
     with self.assertRaisesRegex(InputError, message):
       theory.expected_loss(theory.noisy_quadratic([1.0, 0.5]), **right | wrong)
+
+  def test_refuses_models_and_phases(self):
+    model = theory.noisy_quadratic([1.0, 0.5])
+    with self.assertRaisesRegex(InputError, 'power must be'):
+      theory.preconditioned(model, [0.1, 0.2])
+    with self.assertRaisesRegex(InputError, 'a phase must be'):
+      theory.phased_loss(model, [(0.1, 3)])
+    with self.assertRaisesRegex(InputError, 'num_steps'):
+      theory.phased_loss(model, [(0.1, -3, 1)])
 
 
 class StepsToTargetTest(parameterized.TestCase):
@@ -121,6 +165,28 @@ class StepsToTargetTest(parameterized.TestCase):
         # Below no unstable rate here does the loss dip under the target before it grows.
         exact = reached.argmax() if reached.any() else np.inf
         self.assertEqual(found[row, column], exact, (size, rate))
+
+  @parameterized.product(method=METHODS, target=(0.6, 0.2, 0.12, 1e-3))
+  def test_phases_cross_where_the_recursion_does(self, method, target):
+    """Crossings in each of the phases, after a phase that is too noisy, in one that explodes first, and none."""
+    model = small_model()
+    for phases in (
+      [(1.0, 7, 2), (0.3, 20, 2), (0.3, 1, 16), (0.02, 0, 1), (0.05, 400, 64)],
+      [(4.5, 5, 8), (1.9, 30, 100), (0.4, 60, 1000)],
+    ):
+      rates = np.concatenate([[rate] * count for rate, count, _ in phases])
+      sizes = np.concatenate([[size] * count for _, count, size in phases])
+      reached = loss_path(model, rates, sizes, **method) <= target
+      exact = reached.argmax() if reached.any() else np.inf
+      found = theory.phased_steps(model, [theory.Phase(*phase) for phase in phases], target=target, **method)
+      self.assertEqual(found, exact)
+
+  def test_one_phase_is_a_constant_rate(self):
+    model = theory.noisy_quadratic(1 / np.arange(1, 101))
+    constant = theory.steps_to_target(model, [64], [0.2], target=0.05).item()
+    self.assertEqual(theory.phased_steps(model, [(0.2, 10**12, 64)], target=0.05), constant)
+    self.assertEqual(theory.phased_steps(model, [], target=0.05), np.inf)
+    self.assertEqual(theory.phased_steps(model, [], target=5.0), 0)
 
   def test_a_dip_between_two_peaks_is_found(self):
     """One under-damped direction swings through 0 and back to far above the target."""

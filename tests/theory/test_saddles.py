@@ -146,13 +146,12 @@ class NoisyEscapeTest(parameterized.TestCase):
       self.assertLessEqual(abs(share - exact), 3 * np.sqrt(exact * (1 - exact) / count) + 1e-12)
       # Who is out stays out: the bound on the first exit is close, here within one walker in a thousand.
       self.assertAlmostEqual(np.mean((first > 0) & (first <= step)), share, delta=1e-3)
-    if method['momentum'] == 0:
-      escaped = first[first > 0]
-      self.assertGreater(len(escaped), count * 0.999)
-      exact = float(theory.mean_escape_steps(1.0, **arguments)) + 0.5
-      # The few that stay longer than 300 steps stay about 330: of 20,000 a handful.
-      error = 3 * escaped.std() / np.sqrt(count) + 50 * (1 - len(escaped) / count)
-      self.assertAlmostEqual(escaped.mean(), exact, delta=error)
+    escaped = first[first > 0]
+    self.assertGreater(len(escaped), count * 0.999)
+    exact = float(theory.mean_escape_steps(1.0, **arguments, **method)) + 0.5
+    # The few that stay longer than 300 steps stay about 330: of 20,000 a handful.
+    error = 3 * escaped.std() / np.sqrt(count) + 50 * (1 - len(escaped) / count)
+    self.assertAlmostEqual(escaped.mean(), exact, delta=error)
 
   def test_probability_with_a_start(self):
     """x_T ~ N(x_0 a^T, v_T), from the sums of the recursion."""
@@ -172,12 +171,23 @@ class NoisyEscapeTest(parameterized.TestCase):
     ({'distance': 0.0}, 'distance'),
     ({'noise': -1.0}, 'noise'),
     ({'batch_size': 0}, 'batch_size'),
-    ({'curvature': 1e-17}, 'rounding of 1'),
+    ({'curvature': 1e-17}, 'above 1e-18'),
   )
   def test_refuses(self, wrong, message):
     right = {'distance': 1.0, 'start': 0.1, 'curvature': 1.0, 'learning_rate': 0.1}
     with self.assertRaisesRegex(InputError, message):
       theory.escape_steps(**right | wrong)
+
+  def test_refuses_shapes(self):
+    wrong = {'distance': [1.0, 2.0], 'start': [0.1, 0.2, 0.3], 'curvature': 1.0}
+    for call in (
+      lambda: theory.escape_steps(**wrong, learning_rate=0.1),
+      lambda: theory.escaped_probability(3, **wrong, learning_rate=0.1, noise=1.0),
+      lambda: theory.continuous_escape_time(**wrong),
+      lambda: theory.escape_growth([1.0, 2.0], [0.1, 0.2, 0.3]),
+    ):
+      with self.assertRaisesRegex(InputError, 'broadcast'):
+        call()
 
 
 class OctopusTest(parameterized.TestCase):
