@@ -18,17 +18,12 @@ os.environ['MPLBACKEND'] = 'Agg'
 
 # Long simulations and compilations, for `make slow`: the suite has to end within 15 minutes on two cores.
 SLOW_FILES = {
-  'test_grab.py',
   'test_landscape_runs.py',
   'test_noise_draws.py',
-  'test_noisy_quadratic.py',
-  'test_perturbed_descent.py',
   'test_problem_language_models.py',
-  'test_problem_text.py',
   'test_random_landscapes.py',
   'test_simulated_moments.py',
   'test_throughput.py',
-  'test_variance_reduction.py',
 }
 
 

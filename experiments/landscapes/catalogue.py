@@ -13,10 +13,11 @@ from gdlab.types import Problem
 
 
 class Entry(NamedTuple):
-  """How a landscape is made, and what there is to see on it."""
+  """How a landscape is made, what there is to see on it, and whether its points stand for others by symmetry."""
 
   make: Callable[[], Problem]
   says: str
+  symmetric: bool = False
 
 
 def boxed(make: Callable[[], Problem], reach: float) -> Problem:
@@ -43,7 +44,7 @@ LANDSCAPES: dict[str, Entry] = {
   'rastrigin': Entry(landscapes.rastrigin, 'A bowl with a minimum near every whole number.'),
   'ackley': Entry(
     landscapes.ackley,
-    'Ripples around a cone, whose tip is the minimum: it has no gradient there, so it is not on the list.',
+    'Ripples around a cone, whose tip is the lowest point: it has no gradient there, so it is not on the list.',
   ),
   'griewank': Entry(landscapes.griewank, 'A wide bowl under a product of cosines.'),
   'six_hump_camel': Entry(landscapes.six_hump_camel, 'Six minima, of which two are lowest.'),
@@ -77,21 +78,34 @@ LANDSCAPES: dict[str, Entry] = {
   ),
   'octopus': Entry(
     functools.partial(problems.octopus, 2, start=[0.3, 0.2]),
-    'Two saddles one behind the other: descent waits at the second far longer than at the first.',
+    'Two saddles one behind the other: descent waits at the second longer than at the first.',
   ),
   'pca': Entry(
     lambda: boxed(
       functools.partial(matrices.low_rank_factorization, [2.0, 1.0], 1, start=[[0.01], [1.3]]), 2.0
     ),
     'The leading eigenvector of a 2 x 2 matrix: the other one is a saddle.',
+    symmetric=True,
+  ),
+  'tensor_decomposition': Entry(
+    lambda: boxed(
+      functools.partial(
+        matrices.orthogonal_tensor_decomposition, [2.0, 1.0], rotation=1, start=[-0.35, 0.09]
+      ),
+      1.8,
+    ),
+    'A component of a fourth-order tensor: each is a minimum with either sign, of which one is listed.',
+    symmetric=True,
   ),
   'deep_linear_network': Entry(
-    lambda: boxed(functools.partial(matrices.deep_linear_network, [1.0], initial_scale=0.5), 2.0),
-    'Two layers of one weight each: a saddle at 0, and a curve of minima of which some are listed.',
+    lambda: boxed(functools.partial(matrices.deep_linear_network, [1.0], start=([[1.2]], [[-0.6]])), 2.0),
+    'Two layers of one weight each: a saddle at 0, and a curve of minima of which one is listed.',
+    symmetric=True,
   ),
   'phase_retrieval': Entry(
     lambda: boxed(functools.partial(matrices.population_phase_retrieval, [1.0, 0.0], start=[0.01, 0.9]), 1.6),
-    'A signal from the squares of its projections: two minima up to sign, two saddles, a maximum.',
+    'A signal from squares of its projections: two minima of opposite sign, two saddles (one is listed), a maximum.',
+    symmetric=True,
   ),
   'two_parameter_network': Entry(
     problems.two_parameter_network, 'A network of one hidden unit on the records of 442 patients.'

@@ -1,5 +1,8 @@
 """The picture of one landscape: its contours, its stationary points, and five paths over it."""
 
+from typing import Any
+
+import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -10,12 +13,14 @@ from gdlab import plots
 KINDS = ('minimum', 'saddle', 'maximum', 'degenerate')
 MARKERS = {'minimum': 'o', 'saddle': 'X', 'maximum': '^', 'degenerate': 'D'}
 FEW = 40  # stationary points whose marks do not hide the contours
+DPI = 90  # of the contours' image
 FLAT = 1e-9  # eigenvalues this much smaller than the landscape's largest are zero
 
 
 def label(method: str) -> str:
   """What pictures and tables call a method."""
-  return str(method).replace('_', ' ')
+  names = {'nesterov': 'Nesterov', 'adam': 'Adam'}
+  return names.get(str(method), str(method).replace('_', ' '))
 
 
 def kinds(result: xr.Dataset) -> list[str]:
@@ -34,20 +39,38 @@ def kinds(result: xr.Dataset) -> list[str]:
 def landscape(result: xr.Dataset) -> Figure:
   """Left, the paths over the contours; right, the loss against updates."""
   with plots.panels(2, width=4.6, height=4.2) as (figure, (plane, curves)):
-    plots.contours(plane, result.x, result.y, result.surface)
+    _contours(plane, result)
     for number, name in enumerate(result.optimizer.values):
       path = result.params.sel(optimizer=name).values
       colour = plots.COLOURS[number % len(plots.COLOURS)]
-      plane.plot(*path.T, color=colour, linewidth=1.2, alpha=0.9, label=label(name))
-      curves.plot(result.step, result.train_loss.sel(optimizer=name), color=colour, label=label(name))
+      # What wanders goes below what does not.
+      layer = 2.1 if name == 'noisy_descent' else 2.2
+      look: dict[str, Any] = {'color': colour, 'label': label(name), 'zorder': layer}
+      plane.plot(*path.T, linewidth=1.2, alpha=0.9, **look)
+      curves.plot(result.step, result.train_loss.sel(optimizer=name), **look)
     start = result.params.values[0, 0]
-    plane.plot(*start, marker='*', color='black', markersize=11, linestyle='', label='start')
+    plane.plot(*start, marker='*', color='black', markersize=11, linestyle='', zorder=4, label='start')
     _mark(plane, result)
     plane.set(xlim=(float(result.x[0]), float(result.x[-1])), ylim=(float(result.y[0]), float(result.y[-1])))
     plane.set(xlabel='first parameter', ylabel='second parameter')
     _scale(curves, result)
     figure.legend(*plane.get_legend_handles_labels(), loc='outside lower center', ncols=5, fontsize=8)
   return figure
+
+
+def drawn(result: xr.Dataset) -> str:
+  """The picture for the page."""
+  with matplotlib.rc_context({'savefig.dpi': DPI}):
+    return plots.to_svg(landscape(result))
+
+
+def _contours(axes: Axes, result: xr.Dataset) -> None:
+  """As one image below everything else: as paths, those of rippled functions would make a page of 20 MB."""
+  with matplotlib.rc_context({'contour.negative_linestyle': 'solid'}):
+    plots.contours(axes, result.x, result.y, result.surface)
+  for layer in axes.collections:
+    layer.set_zorder(layer.get_zorder() - 10)
+  axes.set_rasterization_zorder(0)
 
 
 def _mark(axes: Axes, result: xr.Dataset) -> None:

@@ -7,18 +7,17 @@ import xarray as xr
 
 import gdlab
 from experiments.landscapes import catalogue, figures
-from gdlab import plots
 from gdlab.report import Section, Table, number, page
 
 NEAR = 0.01  # of the box's width: an end closer than this to a stationary point is said to be there
-MOST_ROWS = 16  # of a table of stationary points
+MOST_ROWS = 17  # of a table of stationary points
 
 
 def render(config, results: Mapping[str, xr.Dataset], command: str) -> str:
   """The page with every landscape."""
   lead = (
-    f'{len(results)} functions of two parameters whose stationary points are known, and where five methods go on them: '
-    'plain descent, heavy ball, Nesterov, Adam, and plain descent on noisy gradients.',
+    f'{len(results)} functions of two parameters, their stationary points where they are known, and where five methods '
+    'go on them: plain descent, heavy ball, Nesterov, Adam, and plain descent on noisy gradients.',
     f'How: every method tries {config.num_rates} rates from one start for {config.num_updates:,} updates, and the path '
     'with the lowest mean loss over the last tenth is drawn: the same budget for each. Rates are in units of 1 / '
     'curvature, the median over the box of the largest eigenvalue of the Hessian, for Adam in widths of the box. '
@@ -44,18 +43,22 @@ def _section(name: str, result: xr.Dataset) -> Section:
     counts = [
       f'{kinds.count(kind)} {_several(kind, kinds.count(kind))}' for kind in figures.KINDS if kind in kinds
     ]
-    complete = (
-      'all there are in the box, up to symmetry' if bool(result.complete) else 'not claimed to be all'
-    )
-    text.append(f'Known: {", ".join(counts)}; {complete}.')
+    complete = 'all there are in the box' if bool(result.complete) else 'not claimed to be all'
+    symmetry = ', up to symmetry' if catalogue.LANDSCAPES[name].symmetric else ''
+    text.append(f'Known: {", ".join(counts)}; {complete}{symmetry}.')
   text += [_where(result, kinds)]
   return Section(
-    name.replace('_', ' '),
+    _title(name),
     text,
-    plots.to_svg(figures.landscape(result)),
+    figures.drawn(result),
     '',
     _points(result, kinds) if kinds else None,
   )
+
+
+def _title(name: str) -> str:
+  proper = {'pca': 'PCA', 'styblinski_tang': 'Styblinski–Tang', 'mueller_brown': 'Müller–Brown'}
+  return proper.get(name, name[0].upper() + name[1:].replace('_', ' '))
 
 
 def _several(kind: str, count: int) -> str:
@@ -91,7 +94,8 @@ def _points(result: xr.Dataset, kinds: list[str]) -> Table:
     [
       str(place + 1),
       kinds[place],
-      ', '.join(f'{x:.5g}' for x in result.point.values[place]),
+      # + 0.0: no minus before a zero.
+      ', '.join(f'{x + 0.0:.5g}' for x in result.point.values[place]),
       f'{float(result.value[place]):.6g}',
       ', '.join(f'{x:.4g}' for x in result.eigenvalues.values[place]),
     ]

@@ -56,8 +56,9 @@ def finish(config, results: Mapping[str, xr.Dataset], workdir: pathlib.Path) -> 
     f'Expected loss of {config.dimension:,} directions of curvature 1/i with gradient noise of covariance H/B: how '
     f'many steps until it is {config.target:g}, at the best of {config.num_rates} constant rates for every batch size. '
     f'No simulation: closed forms of the second moments. Source: {SOURCE}.',
-    'Steps fall as 1/B while noise decides and stay where curvature does. Momentum helps at large batches only, a '
-    'preconditioner moves the bend to larger batches, an average of the iterates helps at small ones.',
+    'Steps fall as 1/B while noise decides and stay where curvature does. Momentum helps at large batches only; a '
+    'preconditioner helps at all, and moves the bend to larger ones; an average of the iterates helps as far as '
+    'the bend.',
   )
   section = Section('Steps to the target', (), plots.to_svg(figure(results)), '', table(results))
   command = shlex.join(['python', '-m', 'experiments.noisy_quadratic', *sys.argv[1:]])

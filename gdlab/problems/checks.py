@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.errors import InputError, check_real, shown
-from gdlab.types import Array, Examples, PyTree
+from gdlab.types import Array, Examples, Problem, PyTree
+
+_SMALLEST, _LARGEST = 1e-6, 1e6
 
 
 def default_float() -> np.dtype:
@@ -45,6 +47,34 @@ def as_array(name: str, value: Any) -> Array:
       raise InputError(f'{name} must be finite, got {array[index]} at index {index}')
   # Not asarray, which on a CPU may share memory that the caller goes on writing to.
   return jnp.array(array)
+
+
+def real_array(name: str, value: Any) -> np.ndarray:
+  """Returns finite real numbers of any shape as float64, not rounded to JAX's default float as by `as_array`.
+
+  Raises:
+    InputError: not a rectangular array of real numbers, or not all finite in JAX's default float.
+  """
+  try:
+    array = np.asarray(value)
+  except ValueError:
+    array = np.empty(0, object)
+  if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
+    raise InputError(f'{name} must be a rectangular array of real numbers, got {shown(value)}')
+  with np.errstate(over='ignore'):
+    stored = array.astype(default_float())
+  if not (finite := np.isfinite(stored)).all():
+    index = tuple(int(i) for i in np.argwhere(~finite)[0])
+    raise InputError(f'{name} must be finite, got {stored[index]} at index {index}')
+  return array.astype(np.float64)
+
+
+def real_vector(name: str, value: Any) -> np.ndarray:
+  """Returns one or more finite real numbers as float64[d]; raises InputError if they are not such."""
+  vector = real_array(name, value)
+  if vector.ndim != 1 or not vector.size:
+    raise InputError(f'{name} must be one or more numbers in one dimension, got {shown(value)}')
+  return vector
 
 
 def as_pair(name: str, data: Any) -> Examples:
@@ -109,6 +139,22 @@ def as_rows(data: tuple[Any, Any], inputs_name: str, targets_name: str) -> Examp
 def nonnegative(name: str, value: Any) -> float:
   """Returns `value` as a float if it is a finite real number >= 0; raises InputError if not."""
   return float(check_real(name, value, minimum=0))
+
+
+def moderate(name: str, value: Any) -> float:
+  """Returns a constant of a landscape in [1e-6, 1e6], where no power of it that is needed leaves float32's range."""
+  return float(check_real(name, value, minimum=_SMALLEST, maximum=_LARGEST))
+
+
+def moderate_or_zero(name: str, value: Any) -> float:
+  """The same, or 0."""
+  return 0.0 if nonnegative(name, value) == 0 else moderate(name, value)
+
+
+def check_problem(value: Any) -> None:
+  """Raises InputError unless `value` is a Problem."""
+  if not isinstance(value, Problem):
+    raise InputError(f'problem must be a gdlab Problem, got {shown(value)}')
 
 
 def hashable(name: str, value: PyTree) -> None:

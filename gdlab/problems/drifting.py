@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.errors import InputError, check_count, check_real, shown
-from gdlab.problems.checks import as_array, as_rows, nonnegative
+from gdlab.problems.checks import as_array, nonnegative, real_array
 from gdlab.problems.regression import linear_regression
 from gdlab.types import Array, Problem, State
 
@@ -57,11 +57,11 @@ def drifting_regression(
   rng = np.random.default_rng(check_count('seed', seed, minimum=0))
   if not callable(path):
     raise InputError(f'path must be a function such as random_walk(0.1), got {shown(path)}')
-  # With targets that are not used, for the checks alone.
-  as_rows((features, np.zeros(len(np.atleast_1d(features)))), 'features', 'targets')
-  inputs = np.asarray(features, np.float64)
+  inputs = real_array('features', features)
+  if inputs.ndim != 2 or not inputs.size:
+    raise InputError(f'features must have shape [N, d] with N, d >= 1, got {inputs.shape}')
   inputs = inputs[rng.permutation(len(inputs))]
-  optima = np.asarray(path(rng, *inputs.shape))
+  optima = real_array('what path returns', path(rng, *inputs.shape))
   if optima.shape != inputs.shape:
     raise InputError(f'path must return weights of shape {inputs.shape}, got {optima.shape}')
   targets = np.sum(inputs * optima, axis=1) + noise_std * rng.standard_normal(len(inputs))
@@ -78,17 +78,16 @@ def random_walk(step: float, *, start: Any = None) -> Path:
     start: $w^*_{-1}$, float[d] or one number for all; drawn from N(0, I) by default.
 
   Raises:
-    InputError: a negative step; when the stream is built, a start of another shape.
+    InputError: a negative step, a start that is not finite; when the stream is built, a start of another shape.
   """
   step = nonnegative('step', step)
+  first = None if start is None else real_array('start', start)
 
   def path(rng: np.random.Generator, num_examples: int, size: int) -> np.ndarray:
     steps = step * rng.standard_normal((num_examples, size))
-    if np.shape(start) not in ((), (size,)):
-      raise InputError(f'start must have shape ({size},), one number per feature, got {np.shape(start)}')
-    return (rng.standard_normal(size) if start is None else np.asarray(start, float)) + np.cumsum(
-      steps, axis=0
-    )
+    if first is not None and first.shape not in ((), (size,)):
+      raise InputError(f'start must have shape ({size},), one number per feature, got {first.shape}')
+    return (rng.standard_normal(size) if first is None else first) + np.cumsum(steps, axis=0)
 
   return path
 

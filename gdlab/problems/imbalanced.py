@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax import nnx
 
 from gdlab.errors import InputError, check_count, shown
-from gdlab.problems.checks import nonnegative
+from gdlab.problems.checks import nonnegative, real_array
 from gdlab.problems.images import digits
 from gdlab.types import Array, Problem, State
 
@@ -45,14 +45,16 @@ def imbalanced_digits(
   """
   exponent = nonnegative('exponent', exponent)
   rng = np.random.default_rng(check_count('seed', seed, minimum=0))
-  if sorted(order) != list(range(NUM_CLASSES)):
+  places = real_array('order', order)
+  if places.shape != (NUM_CLASSES,) or sorted(places) != list(range(NUM_CLASSES)):
     raise InputError(f'order must hold each of 0, ..., 9 once, got {shown(order)}')
   problem = digits(model)
   labels = np.asarray(problem.train.targets)
   largest = np.bincount(labels, minlength=NUM_CLASSES).min()
   kept = []
   for rank, digit in enumerate(order, 1):
-    count = max(1, round(largest / rank**exponent))
+    with np.errstate(over='ignore'):
+      count = max(1, round(largest / np.float64(rank) ** exponent))
     kept.append(rng.choice(np.flatnonzero(labels == digit), size=count, replace=False))
   indices = np.sort(np.concatenate(kept))
   return dataclasses.replace(

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from gdlab.errors import InputError, check_count, check_real, shown
-from gdlab.problems.checks import as_array, check_labels
+from gdlab.problems.checks import as_array, check_labels, check_problem
 from gdlab.types import Examples, Known, Problem
 
 
@@ -36,10 +36,10 @@ def with_label_noise(problem: Problem, fraction: float, *, num_classes: int, see
   Source: C. Zhang, S. Bengio, M. Hardt, B. Recht and O. Vinyals, "Understanding deep learning requires rethinking
   generalization", ICLR 2017 (partially corrupted labels; there a label may be drawn again as it was).
   """
+  check_problem(problem)
   if not isinstance(problem.train, Examples):
     raise InputError(f'problem must have Examples to train on, got {type(problem.train).__name__}')
-  if not 0 <= float(check_real('fraction', fraction)) <= 1:
-    raise InputError(f'fraction must be a real number in [0, 1], got {shown(fraction)}')
+  fraction = float(check_real('fraction', fraction, minimum=0, maximum=1))
   num_classes = check_count('num_classes', num_classes, minimum=2)
   rng = np.random.default_rng(check_count('seed', seed, minimum=0))
   labels = problem.train.targets

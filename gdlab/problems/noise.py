@@ -10,7 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gdlab.errors import InputError, check_count, check_real, shown
-from gdlab.problems.checks import hashable, nonnegative
+from gdlab.problems.checks import check_problem, hashable, nonnegative, real_array
 from gdlab.types import Array, Key, LossFn, Problem, PyTree
 
 # Apart from the numbers of slices and examples, by which estimators fold keys.
@@ -54,6 +54,7 @@ def with_noise(problem: Problem, noise: Noise, *, num_examples: int = 1024) -> P
   Raises:
     InputError: an argument out of range, or noise that does not fit the problem's parameters.
   """
+  check_problem(problem)
   num_examples = check_count('num_examples', num_examples)
   if not callable(noise):
     raise InputError(f'noise must be a law such as isotropic(0.1), got {shown(noise)}')
@@ -216,9 +217,9 @@ def gaussian(covariance: Any) -> Noise:
   Raises:
     InputError: if it is not such a matrix; from `with_noise`, if d is not the number of parameters.
   """
-  matrix = np.asarray(covariance, np.float64)
-  if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not np.isfinite(matrix).all():
-    raise InputError(f'covariance must be a square matrix of finite numbers, got {shown(covariance)}')
+  matrix = real_array('covariance', covariance)
+  if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
+    raise InputError(f'covariance must be a square matrix, got {shown(covariance)}')
   eigenvalues, vectors = np.linalg.eigh(matrix)
   # float32's epsilon: a covariance that was computed in it is welcome.
   rounding = len(matrix) * np.finfo(np.float32).eps * np.abs(matrix).max()

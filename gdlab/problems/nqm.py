@@ -8,7 +8,8 @@ import numpy as np
 
 from gdlab.errors import InputError, check_count, check_real
 from gdlab.problems.analytic import FixedInit, NormalInit, PointwiseLoss, PointwiseMetrics
-from gdlab.problems.checks import as_array, default_float
+from gdlab.problems.checks import default_float, real_array
+from gdlab.problems.landscapes.base import SameForAll
 from gdlab.problems.noise import state_dependent, with_noise
 from gdlab.types import Array, Known, Problem, StationaryPoints
 
@@ -26,14 +27,13 @@ class CurvatureDeviation:
 
 @dataclasses.dataclass(frozen=True)
 class PowerBowl:
-  """Half the sum of h_i x_i^2, the same for every example."""
+  """Half the sum of h_i x_i^2."""
 
   exponent: float
 
-  def __call__(self, params: Array, examples: Array) -> Array:
-    """Returns float[B], equal numbers."""
-    value = jnp.sum(_curvatures(params, self.exponent) * params**2) / 2
-    return jnp.broadcast_to(value, examples.shape)
+  def __call__(self, params: Array) -> Array:
+    """Returns float[]."""
+    return jnp.sum(_curvatures(params, self.exponent) * params**2) / 2
 
 
 def noisy_quadratic_model(
@@ -60,7 +60,7 @@ def noisy_quadratic_model(
 
   Args:
     dimension: d >= 1.
-    exponent: q >= 0; the condition is d^q.
+    exponent: q >= 0; the condition is d^q, which must not exceed the largest float (1e38 in float32).
     num_examples: N >= 1, all equal; batches drawn without replacement are of at most N.
     start: initial point, float[d]; None draws it from N(0, initial_scale^2) with the run's init stream.
     initial_scale: > 0.
@@ -73,19 +73,20 @@ def noisy_quadratic_model(
   dimension = check_count('dimension', dimension)
   num_examples = check_count('num_examples', num_examples)
   initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
-  if float(check_real('exponent', exponent)) < 0:
-    raise InputError(f'exponent must be a real number >= 0, got {exponent!r}')
+  # A curvature that underflows would be no curvature.
+  most = None if dimension == 1 else -np.log(np.finfo(default_float()).tiny) / np.log(dimension)
+  exponent = float(check_real('exponent', exponent, minimum=0, maximum=most))
   if start is not None:
-    start = np.asarray(as_array('start', start))
+    start = real_array('start', start)
     if start.shape != (dimension,):
       raise InputError(f'start must have shape ({dimension},), one number per dimension, got {start.shape}')
-  bowl = PowerBowl(float(exponent))
+  bowl = PowerBowl(exponent)
   curvatures = np.arange(1.0, dimension + 1) ** -bowl.exponent
   origin = np.zeros(dimension)
   problem = Problem(
     init=NormalInit((dimension,), initial_scale) if start is None else FixedInit(tuple(start.tolist())),
-    loss=PointwiseLoss(bowl),
-    metrics=PointwiseMetrics((('loss', bowl),)),
+    loss=PointwiseLoss(SameForAll(bowl)),
+    metrics=PointwiseMetrics((('loss', SameForAll(bowl)),)),
     name='noisy quadratic model',
     train=jnp.zeros(1, default_float()),
     known=Known(

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.errors import InputError, check_count, check_real
-from gdlab.problems.analytic import FixedInit, PointwiseMetrics
-from gdlab.problems.checks import as_array, default_float
+from gdlab.problems.analytic import FixedInit, PointwiseLoss, PointwiseMetrics
+from gdlab.problems.checks import default_float, moderate, real_array
+from gdlab.problems.landscapes.base import SameForAll
 from gdlab.types import Array, Key, Known, Problem, PyTree, StationaryPoints
 
 _ALL_SIGNS = 10  # dimensions up to which all 2^(d+1) - 1 stationary points are listed
@@ -29,25 +30,15 @@ class UniformInit:
 
 
 @dataclasses.dataclass(frozen=True)
-class OctopusLoss:
-  """The function of `octopus`, the same for every example."""
+class Octopus:
+  """The function of `octopus`."""
 
   smoothness: float
   gamma: float
   tau: float
 
-  def __call__(
-    self, params: Array, model_state: PyTree, examples: Array, mask: Array, key: Key
-  ) -> tuple[Array, PyTree]:
-    """Returns the losses, float[B], and the state as it came."""
-    return self.losses(params, examples), model_state
-
-  def losses(self, params: Array, examples: Array) -> Array:
-    """Returns float[B], equal numbers."""
-    return jnp.broadcast_to(self.value(params), examples.shape)
-
-  def value(self, params: Array) -> Array:
-    """The function itself: float[d] -> float[]."""
+  def __call__(self, params: Array) -> Array:
+    """Returns f, float[]."""
     smoothness, gamma, tau = self.smoothness, self.gamma, self.tau
     distance = jnp.abs(params)
     # Squares of params, not of distance: the derivative of |x| at 0 is 0, and with it the Hessian would be.
@@ -116,9 +107,9 @@ def octopus(
 
   Args:
     dimension: d >= 1.
-    smoothness: L > 0; half the curvature of the bowls. Gradient descent with rate 1/(4L) is the paper's.
-    gamma: > 0; a waiting coordinate leaves a saddle by the factor 1 + 2 rate gamma per step.
-    tau: > 0, the half width of a tube.
+    smoothness: L in [1e-6, 1e6]; half the curvature of the bowls. Gradient descent with rate 1/(4L) is the paper's.
+    gamma: in [1e-6, 1e6]; a waiting coordinate leaves a saddle by the factor 1 + 2 rate gamma per step.
+    tau: in [1e-6, 1e6], the half width of a tube.
     start: initial point, float[d]; None draws it uniformly from [0, initial_scale)^d with the run's init
       stream.
     initial_scale: > 0.
@@ -132,23 +123,23 @@ def octopus(
   dimension = check_count('dimension', dimension)
   initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
   constants = {'smoothness': smoothness, 'gamma': gamma, 'tau': tau}
-  loss = OctopusLoss(**{name: float(check_real(name, value, above=0.0)) for name, value in constants.items()})
+  function = Octopus(**{name: moderate(name, value) for name, value in constants.items()})
   if start is not None:
-    start = np.asarray(as_array('start', start))
+    start = real_array('start', start)
     if start.shape != (dimension,):
       raise InputError(f'start must have shape ({dimension},), one number per dimension, got {start.shape}')
-  points = _stationary_points(dimension, loss)
+  points, losses = _stationary_points(dimension, function), SameForAll(function)
   return Problem(
     init=UniformInit((dimension,), initial_scale) if start is None else FixedInit(tuple(start.tolist())),
-    loss=loss,
-    metrics=PointwiseMetrics((('loss', loss.losses),)),
+    loss=PointwiseLoss(losses),
+    metrics=PointwiseMetrics((('loss', losses),)),
     name='octopus',
     train=jnp.zeros(1, default_float()),
     known=Known(
       params=points.params[-1],
       value=points.values[-1],
       stationary_points=points,
-      box=np.tile([-6 * loss.tau, 6 * loss.tau], (dimension, 1)),
+      box=np.tile([-6 * function.tau, 6 * function.tau], (dimension, 1)),
     ),
   )
 
@@ -158,7 +149,7 @@ def _drop(smoothness: float, gamma: float, tau: float) -> float:
   return 4 * smoothness * tau**2 + 13 / 6 * (smoothness + gamma) * tau**2
 
 
-def _stationary_points(dimension: int, loss: OctopusLoss) -> StationaryPoints:
+def _stationary_points(dimension: int, function: Octopus) -> StationaryPoints:
   signs = (-1.0, 1.0) if dimension <= _ALL_SIGNS else (1.0,)
   passed = np.array(
     [
@@ -169,15 +160,15 @@ def _stationary_points(dimension: int, loss: OctopusLoss) -> StationaryPoints:
   )
   count = np.abs(passed).sum(axis=1).astype(int)
   index = (count < dimension).astype(int)
-  eigenvalues = np.full(passed.shape, 2 * loss.smoothness)
-  eigenvalues[index == 1, 0] = -2 * loss.gamma
+  eigenvalues = np.full(passed.shape, 2 * function.smoothness)
+  eigenvalues[index == 1, 0] = -2 * function.gamma
   # At a saddle the coordinates not yet passed are 0; each one passed has won nu.
-  values = -count * _drop(loss.smoothness, loss.gamma, loss.tau)
+  values = -count * _drop(function.smoothness, function.gamma, function.tau)
   return StationaryPoints(
-    params=4 * loss.tau * passed,
+    params=4 * function.tau * passed,
     values=values,
     eigenvalues=eigenvalues,
     index=index,
-    basin=np.where(index == 0, 4 * loss.tau, 0.0),
+    basin=np.where(index == 0, 4 * function.tau, 0.0),
     complete=np.bool_(True),
   )

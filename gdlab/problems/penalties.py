@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.errors import InputError, shown
-from gdlab.problems.checks import hashable, nonnegative
+from gdlab.problems.checks import check_problem, hashable, nonnegative
 from gdlab.types import Array, Key, Known, LossFn, MetricsFn, Problem, PyTree
 
 Where: TypeAlias = Callable[[str, Array], bool]  # (path, parameter array) -> whether it is penalised
@@ -92,8 +92,7 @@ def with_penalty(
   Raises:
     InputError: a negative or infinite weight; `where` is no hashable function.
   """
-  if not isinstance(problem, Problem):
-    raise InputError(f'problem must be a gdlab Problem, got {shown(problem)}')
+  check_problem(problem)
   if where is not None:
     if not callable(where):
       raise InputError(f'where must be a function (path, array) -> bool, got {shown(where)}')

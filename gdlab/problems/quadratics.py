@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.errors import InputError, check_count, check_real, shown
 from gdlab.problems.analytic import FixedInit, NormalInit, PointwiseLoss, PointwiseMetrics
-from gdlab.problems.checks import as_array, default_float
+from gdlab.problems.checks import default_float, real_array, real_vector
 from gdlab.types import Array, Known, Problem, StationaryPoints
 
 _DEFAULT_EXAMPLES = 1024
@@ -64,7 +64,7 @@ def quadratic(
   num_examples = check_count('num_examples', num_examples, minimum=size + 1 if noisy else 1)
   initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
   if start is not None:
-    start = np.asarray(as_array('start', start))
+    start = real_array('start', start)
     if start.shape != (size,):
       raise InputError(f'start must have shape ({size},), one number per eigenvalue, got {start.shape}')
 
@@ -108,7 +108,8 @@ def _centred_orthonormal(rows: int, columns: int) -> np.ndarray:
 
 
 def _nonnegative_vector(name: str, value: Any) -> np.ndarray:
-  vector = np.asarray(as_array(name, value), np.float64)
-  if vector.ndim != 1 or (vector < 0).any():
-    raise InputError(f'{name} must be finite numbers >= 0 in one dimension, got {value!r}')
+  # Rounded as they will be stored, so that the truth is that of the stored data.
+  vector = real_vector(name, value).astype(default_float()).astype(np.float64)
+  if (vector < 0).any():
+    raise InputError(f'{name} must be numbers >= 0, got {shown(value)}')
   return vector

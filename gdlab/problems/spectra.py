@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from gdlab.errors import InputError, check_count, check_real, shown
-from gdlab.problems.checks import nonnegative
+from gdlab.problems.checks import nonnegative, real_vector
 from gdlab.problems.logistic import logistic_regression
 from gdlab.problems.regression import linear_regression
 from gdlab.types import Problem
@@ -121,14 +121,9 @@ def _features(
 
 
 def _spectrum(eigenvalues: Any) -> np.ndarray:
-  try:
-    values = np.asarray(eigenvalues, np.float64)
-  except (TypeError, ValueError):
-    values = np.empty(0)
-  if values.ndim != 1 or not (np.isfinite(values).all() and (values >= 0).all() and (values > 0).any()):
-    raise InputError(
-      f'eigenvalues must be finite numbers >= 0, float[d], not all 0, got {shown(eigenvalues)}'
-    )
+  values = real_vector('eigenvalues', eigenvalues)
+  if not ((values >= 0).all() and (values > 0).any()):
+    raise InputError(f'eigenvalues must be numbers >= 0, not all 0, got {shown(eigenvalues)}')
   return values
 
 

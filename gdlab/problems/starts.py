@@ -5,11 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from gdlab.errors import InputError, check_real
+from gdlab.errors import InputError, check_real, shown
 from gdlab.problems.analytic import NormalInit
-from gdlab.problems.checks import as_array, default_float
+from gdlab.problems.checks import default_float, real_array
 from gdlab.types import Array, Key, PyTree
 
 
@@ -55,13 +54,13 @@ def arrays_start(
   if start is None:
     return NormalArrays(shapes, initial_scale)
   if not isinstance(start, (tuple, list)) or len(start) != len(shapes):
-    raise InputError(f'start must be a tuple of {len(shapes)} arrays of shapes {shapes}')
+    raise InputError(f'start must be a tuple of {len(shapes)} arrays of shapes {shapes}, got {shown(start)}')
   arrays = (_as_tuples(f'start[{i}]', array, shape) for i, (array, shape) in enumerate(zip(start, shapes)))
   return FixedArrays(tuple(arrays), several=True)
 
 
 def _as_tuples(name: str, value: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
-  array = np.asarray(as_array(name, value))
+  array = real_array(name, value).astype(default_float())
   if array.shape != shape:
     raise InputError(f'{name} must have shape {shape}, got {array.shape}')
   return _nested(array.tolist())

@@ -87,6 +87,8 @@ def shakespeare(
       'Tiny Shakespeare: give the folder of its input.txt as data_dir, or put it into a folder tinyshakespeare and '
       'set GDLAB_DATA to the folder that holds it'
     )
+  if not isinstance(data_dir, (str, os.PathLike, type(None))):
+    raise InputError(f'data_dir must be the path of a folder, or None, got {shown(data_dir)}')
   path = Path(data or '', 'tinyshakespeare', 'input.txt') if data_dir is None else Path(data_dir, 'input.txt')
   text = read_text(path)
   if (found := hashlib.sha256(text.encode()).hexdigest()) != SHAKESPEARE_SHA256:
@@ -98,10 +100,12 @@ def read_text(path: str | os.PathLike[str] | None = None) -> str:
   """The text of a UTF-8 file, line ends as they are; of None, the excerpt that comes with gdlab.
 
   Raises:
-    InputError: the file cannot be read or is not UTF-8.
+    InputError: `path` is none; the file cannot be read or is not UTF-8.
   """
   if path is None:
     return resources.files('gdlab.problems').joinpath('data', 'descent.txt').read_text(encoding='utf-8')
+  if not isinstance(path, (str, os.PathLike)):
+    raise InputError(f'path must be that of a text file, or None, got {shown(path)}')
   try:
     return Path(path).read_bytes().decode('utf-8')
   except OSError as error:
@@ -128,8 +132,18 @@ def encode(text: str, characters: str) -> np.ndarray:
 
 
 def decode(ids: Array | np.ndarray, characters: str) -> str:
-  """The text of ids int[T]."""
-  return ''.join(characters[i] for i in np.asarray(ids).tolist())
+  """The text of ids int[T].
+
+  Raises:
+    InputError: ids that are no whole numbers in one dimension, or not places in `characters`.
+  """
+  places = np.asarray(ids)
+  if places.ndim != 1 or (places.size and not np.issubdtype(places.dtype, np.integer)):
+    raise InputError(f'ids must be whole numbers in one dimension, got {shown(ids)}')
+  wrong = places[(places < 0) | (places >= len(characters))]
+  if wrong.size:
+    raise InputError(f'ids must be in [0, {len(characters) - 1}], places in characters, got {wrong[0]}')
+  return ''.join(characters[i] for i in places.tolist())
 
 
 def windows(ids: np.ndarray, context: int, stride: int) -> Examples:
@@ -148,8 +162,7 @@ def _problem(
 ) -> Problem:
   context = check_count('context', context)
   stride = context if stride is None else check_count('stride', stride)
-  if not float(check_real('test_fraction', test_fraction, below=1.0)) >= 0:
-    raise InputError(f'test_fraction must be a real number in [0, 1), got {shown(test_fraction)}')
+  test_fraction = float(check_real('test_fraction', test_fraction, minimum=0, below=1.0))
   if isinstance(model, nn.Module) or not callable(model):
     raise InputError(f'model must be a function (vocabulary_size) -> flax.linen.Module, got {shown(model)}')
   characters = vocabulary(text)

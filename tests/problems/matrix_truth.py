@@ -17,6 +17,7 @@ class Dense(NamedTuple):
 
   problem: Problem
   size: int
+  unravel: Callable  # to params, NumPy arrays
   value: Callable
   gradient: Callable
   hessian: Callable
@@ -29,7 +30,12 @@ def dense(problem):
   def loss(flat):
     return problem.loss(unravel(flat), (), problem.train, mask, jax.random.key(1))[0].mean()
 
-  return Dense(problem, flat.size, *(jax.jit(jax.vmap(f)) for f in (loss, jax.grad(loss), jax.hessian(loss))))
+  def host(flat):
+    return jax.tree.map(np.asarray, unravel(jnp.asarray(flat)))
+
+  return Dense(
+    problem, flat.size, host, *(jax.jit(jax.vmap(f)) for f in (loss, jax.grad(loss), jax.hessian(loss)))
+  )
 
 
 def check_derivatives(functions, *, scale=1.0, points=4, seed=0):
@@ -99,11 +105,18 @@ def search(functions, *, starts, scale, seed=0):
   return np.array(found)
 
 
-def check_complete(functions, *, starts, scale, atol=1e-7):
-  """A search finds no value that is not listed, and finds most of those listed."""
+def check_complete(functions, invariant, *, starts, scale, atol=1e-7):
+  """A search finds no place that is not listed up to symmetry, and finds most of those listed.
+
+  `invariant` takes params to float64[m], the same for all points that one listed point stands for, and for no others.
+  """
   points = functions.problem.known.stationary_points
   assert points.complete
-  values = np.asarray(functions.value(search(functions, starts=starts, scale=scale)))
-  distances = np.abs(values[:, None] - points.values)
+  found = search(functions, starts=starts, scale=scale)
+  of_found = np.array([invariant(functions.unravel(x)) for x in found])
+  listed = np.array([invariant(functions.unravel(x)) for x in raveled_points(points)])
+  distances = np.abs(of_found[:, None] - listed).max(axis=2)
   np.testing.assert_allclose(distances.min(axis=1), 0, atol=atol)
   assert (distances < atol).any(axis=0).mean() > 0.5
+  values = np.asarray(functions.value(found))
+  np.testing.assert_allclose(values, points.values[distances.argmin(axis=1)], atol=atol)

@@ -71,7 +71,7 @@ class MatrixArgumentsTest(parameterized.TestCase):
     self.assertLen(traces, 1)
 
   @parameterized.parameters(
-    (lambda: low_rank_factorization([], 1), 'eigenvalues must be one or more finite'),
+    (lambda: low_rank_factorization([], 1), 'eigenvalues must be one or more numbers'),
     (lambda: low_rank_factorization([1.0, np.nan], 1), 'eigenvalues.*nan'),
     (lambda: low_rank_factorization([1.0, 2.0], 3), r'rank must be a whole number in \[1, 2\], got 3'),
     (lambda: low_rank_factorization([1.0], 1, rotation=-1), 'rotation.*-1'),
@@ -83,10 +83,26 @@ class MatrixArgumentsTest(parameterized.TestCase):
     (lambda: matrix_sensing([1.0], dimension=2, num_measurements=3, rank=3), r'rank.*\[1, 2\], got 3'),
     (lambda: matrix_sensing([1.0], dimension=2, num_measurements=3, seed=-1), 'seed.*-1'),
     (lambda: orthogonal_tensor_decomposition([1.0, -1.0]), 'weights must be > 0'),
-    (lambda: orthogonal_tensor_decomposition([1.0, 2.0], penalty=2.0), r'penalty.*\(2.0, inf\), got 2.0'),
+    (lambda: orthogonal_tensor_decomposition([1.0, 2.0], penalty=2.0), 'penalty.*>= 2.00[12].*, got 2.0'),
+    (lambda: orthogonal_tensor_decomposition([1.0], penalty=1 + 1e-7), 'penalty.*>= 1.00.*, got 1.0000001'),
     (lambda: phase_retrieval([0.0, 0.0], num_measurements=3), 'signal.*not all 0'),
     (lambda: phase_retrieval([1.0], num_measurements=0), 'num_measurements.*0'),
-    (lambda: population_phase_retrieval([[1.0]]), 'signal must be finite numbers in one dimension'),
+    (lambda: population_phase_retrieval([[1.0]]), 'signal must be one or more numbers in one dimension'),
+    *(
+      (lambda make=make, value=value: make(value), f'{name} must be a rectangular array of real numbers')
+      for value in ('ab', [[1.0], [1.0, 2.0]], [1j])
+      for name, make in (
+        ('eigenvalues', lambda value: low_rank_factorization(value, 1)),
+        ('eigenvalues', lambda value: matrix_sensing(value, dimension=2, num_measurements=3)),
+        ('weights', orthogonal_tensor_decomposition),
+        ('signal', lambda value: phase_retrieval(value, num_measurements=3)),
+        ('signal', population_phase_retrieval),
+        ('singular_values', deep_linear_network),
+      )
+    ),
+    (lambda: population_phase_retrieval([1e-100]), 'the norm of signal.*got 1e-100'),
+    (lambda: deep_linear_network([1.0], start=3), r'start must be a tuple of 2 arrays.*, got 3'),
+    (lambda: low_rank_factorization([1.0], 1, start='a'), "start must be a rectangular array.*got 'a'"),
     (lambda: deep_linear_network([1.0, -1.0]), 'singular_values must be >= 0'),
     (lambda: deep_linear_network([1.0], depth=1), 'depth.*>= 2, got 1'),
     (lambda: deep_linear_network([1.0], width=0), 'width.*0'),

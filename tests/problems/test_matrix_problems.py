@@ -5,6 +5,7 @@ import functools
 import jax
 import matrix_truth
 import numpy as np
+import pytest
 from absl.testing import parameterized
 
 from gdlab.problems.matrices import (
@@ -44,6 +45,31 @@ def case(name):
   return matrix_truth.dense(CASES[name]())
 
 
+def gram(u):
+  return (u @ u.T).ravel()
+
+
+def gram_of_a_pair(u):
+  """Of eigenvalues 2, 2, 1 along the axes: ranks and entries of U U^T that turning the first two axes leaves."""
+  outer = u @ u.T
+  return np.r_[np.linalg.eigvalsh(outer), np.trace(outer[:2, :2]), outer[2, 2], np.linalg.norm(outer[2, :2])]
+
+
+def tensor_components(name):
+  return np.asarray(case(name).problem.train.components[0])
+
+
+def along_and_across(x):
+  signal = np.array([1.0, -2.0, 0.5, 0.1])
+  along = abs(x @ signal) / np.linalg.norm(signal)
+  return np.array([along, np.sqrt(max(0, x @ x - along**2))])
+
+
+def product_and_ranks(layers):
+  ranks = [np.sum(np.linalg.svd(layer, compute_uv=False) > 1e-4) for layer in layers]
+  return np.r_[(layers[1] @ layers[0]).ravel(), ranks]
+
+
 class MatrixProblemsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
@@ -59,16 +85,37 @@ class MatrixProblemsTest(parameterized.TestCase):
     matrix_truth.check_known(case(name))
 
   @parameterized.parameters(
-    ('rank_1', 60, 1.0),
-    ('rank_2', 100, 1.0),
-    ('equal_eigenvalues', 60, 1.0),
-    ('tensor', 150, 1.0),
-    ('tensor_with_penalty', 60, 1.0),
-    ('population_phase', 60, 1.0),
-    ('two_layers', 100, 0.5),
+    ('rank_1', gram, 60, 1.0),
+    ('rank_2', gram, 100, 1.0),
+    # Eigenvectors of the twofold eigenvalue 2 stand for each other, so that of U U^T its trace there is left.
+    ('equal_eigenvalues', gram_of_a_pair, 60, 1.0),
+    ('tensor', lambda u: np.abs(u @ tensor_components('tensor')), 150, 1.0),
+    ('tensor_with_penalty', np.abs, 60, 1.0),
+    ('population_phase', along_and_across, 60, 1.0),
+    ('population_phase_1d', np.abs, 20, 1.0),
+    # At rank W_2 W_1 the layers are told by it: no direction is in one layer alone.
+    ('two_layers', product_and_ranks, 100, 0.5),
   )
-  def test_a_search_finds_no_others(self, name, starts, scale):
-    matrix_truth.check_complete(case(name), starts=starts, scale=scale)
+  def test_a_search_finds_no_others(self, name, invariant, starts, scale):
+    matrix_truth.check_complete(case(name), invariant, starts=starts, scale=scale)
+
+  @pytest.mark.slow
+  def test_a_slow_search_finds_no_others(self):
+    # Where M's eigenvalue is 0, f rises as the fourth power, so that the search is slow, and a gradient of 1e-10
+    # leaves (1e-10 / 2)^(2/3) in U U^T.
+    matrix_truth.check_complete(case('rank_3_of_indefinite'), gram, starts=60, scale=1.0, atol=1e-6)
+
+  @parameterized.parameters(
+    (lambda: low_rank_factorization([1e6, 1.0], 1, rotation=0),),
+    (lambda: orthogonal_tensor_decomposition([1.0, 0.5], penalty=1.0011, rotation=0),),
+  )
+  def test_extreme_spectra_keep_the_promise_to_scale(self, build):
+    functions = matrix_truth.dense(build())
+    points = matrix_truth.raveled_points(functions.problem.known.stationary_points)
+    slopes = np.linalg.norm(functions.gradient(points), axis=1)
+    curvatures = np.abs(functions.problem.known.stationary_points.eigenvalues).max(axis=1)
+    lengths = np.maximum(1, np.linalg.norm(points, axis=1))
+    np.testing.assert_array_less(slopes, 1e-10 * np.maximum(1, curvatures * lengths))
 
   def test_completeness_is_claimed_where_it_holds(self):
     claims = {name: bool(case(name).problem.known.stationary_points.complete) for name in CASES}

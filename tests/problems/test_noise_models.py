@@ -142,6 +142,13 @@ class NoiseModelsTest(parameterized.TestCase):
     (lambda: gaussian([1.0]), 'covariance must be a square matrix'),
     (lambda: gaussian([[1.0, 0.5], [0.0, 1.0]]), 'covariance must be symmetric'),
     (lambda: gaussian([[1.0, 2.0], [2.0, 1.0]]), 'covariance must be symmetric and positive semidefinite'),
+    *(
+      (lambda value=value: gaussian(value), 'covariance must be a rectangular array of real numbers')
+      for value in ('abc', [[1.0], [1.0, 2.0]], [[1j]])
+    ),
+    (lambda: gaussian(np.zeros((0, 0))), 'covariance must be a square matrix'),
+    (lambda: gaussian([[np.inf]]), 'covariance must be finite, got inf'),
+    (lambda: with_noise(3, isotropic(1.0)), 'problem must be a gdlab Problem, got 3'),
     (lambda: hessian_noise(np.nan), 'scale.*nan'),
     (lambda: heavy_tailed(0.0, 1.0), 'alpha.*0.0'),
     (lambda: heavy_tailed(2.5, 1.0), r'alpha must be a real number in \(0, 2\], got 2.5'),

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import matrix_truth
 import numpy as np
 import optax
+import pytest
 from absl.testing import parameterized
 
 import gdlab
@@ -46,6 +47,7 @@ class NoisyQuadraticModelTest(parameterized.TestCase):
       errors = np.sqrt((np.outer(curvatures, curvatures) / 16 + covariance**2) / count)
       np.testing.assert_array_less(np.abs(centred.T @ centred / count - covariance), 3 * errors)
 
+  @pytest.mark.slow
   def test_runs_follow_the_exact_loss(self):
     size, rate, batch_size, seeds, num_steps = 100, 0.5, 4, 512, 60
     method = gdlab.algorithm(sampler=gdlab.sampling.with_replacement(batch_size), optimizer=optax.sgd(rate))
@@ -83,7 +85,10 @@ class NoisyQuadraticModelTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (lambda: noisy_quadratic_model(0), 'dimension.*>= 1, got 0'),
-    (lambda: noisy_quadratic_model(2, exponent=-1.0), 'exponent must be a real number >= 0, got -1.0'),
+    (lambda: noisy_quadratic_model(2, exponent=-1.0), 'exponent must be a real number in .0, .*, got -1.0'),
+    (lambda: noisy_quadratic_model(2, exponent='a'), r"exponent must be a real number in \[0, .*, got 'a'"),
+    (lambda: noisy_quadratic_model(1, exponent=-1.0), 'exponent must be a real number >= 0, got -1.0'),
+    (lambda: noisy_quadratic_model(10, exponent=400.0), 'exponent.*got 400.0'),
     (lambda: noisy_quadratic_model(2, num_examples=0), 'num_examples.*0'),
     (lambda: noisy_quadratic_model(2, initial_scale=0.0), 'initial_scale.*0.0'),
     (lambda: noisy_quadratic_model(2, start=[1.0]), r'start must have shape \(2,\)'),

@@ -117,6 +117,12 @@ class TrackingTest(parameterized.TestCase):
       lambda: drifting_regression(np.ones((3, 1)), random_walk(1, start=[1, 2])),
       r'start.*\(1,\).*got \(2,\)',
     ),
+    (lambda: drifting_regression([[1.0], [1.0, 2.0]], random_walk(0.1)), 'features must be a rectangular'),
+    (
+      lambda: drifting_regression(np.ones((3, 1)), lambda *_: np.full((3, 1), np.nan)),
+      'what path returns must be finite, got nan',
+    ),
+    (lambda: random_walk(1.0, start='a'), "start must be a rectangular array of real numbers, got 'a'"),
     (lambda: random_walk(-0.1), 'step.*-0.1'),
     (lambda: rotation(0), 'period.*0'),
     (lambda: rotation(5, radius=-1), 'radius.*-1'),

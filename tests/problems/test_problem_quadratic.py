@@ -105,17 +105,18 @@ class QuadraticTest(parameterized.TestCase):
     self.assertLen(traces, 1)
 
   @parameterized.parameters(
-    (lambda: quadratic([]), 'eigenvalues must hold at least one'),
+    (lambda: quadratic([]), 'eigenvalues must be one or more numbers'),
     (
       lambda: quadratic([[1.0]]),
-      r'eigenvalues must be finite numbers >= 0 in one dimension, got \[\[1.0\]\]',
+      r'eigenvalues must be one or more numbers in one dimension, got \[\[1.0\]\]',
     ),
-    (lambda: quadratic([1.0, -2.0]), r'eigenvalues must be finite numbers >= 0.*-2.0'),
+    (lambda: quadratic([1.0, -2.0]), r'eigenvalues must be numbers >= 0.*-2.0'),
     (lambda: quadratic([1.0, np.inf]), 'eigenvalues must be finite, got inf'),
-    (lambda: quadratic([1.0], noise=-0.1), 'noise must be finite numbers >= 0.*-0.1'),
-    (lambda: quadratic([1.0], noise=None), 'noise.*dtype, got object'),
+    (lambda: quadratic([1.0], noise=-0.1), 'noise must be numbers >= 0.*-0.1'),
+    (lambda: quadratic([1.0], noise=None), 'noise must be a rectangular array of real numbers'),
     (lambda: quadratic([1.0], noise=[1.0, 2.0]), r'noise.*\(1,\), got \(2,\)'),
     (lambda: quadratic([1.0, 1.0], noise=0.1, num_examples=2), 'num_examples.*>= 3, got 2'),
+    (lambda: quadratic([1.0], start=3), r'start must have shape \(1,\).*got \(\)'),
     (lambda: quadratic([1.0], num_examples=0), 'num_examples.*>= 1, got 0'),
     (lambda: quadratic([1.0], start=[1.0, 2.0]), r'start must have shape \(1,\).*\(2,\)'),
     (lambda: quadratic([1.0], initial_scale=-1.0), 'initial_scale.*-1.0'),

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from absl.testing import parameterized
 from scipy import special
 
@@ -65,6 +66,7 @@ class CharactersTest(parameterized.TestCase):
     losses, _ = problem.loss(params, state, examples, jnp.ones(3, bool), jax.random.key(1))
     np.testing.assert_allclose(losses, found['loss'], rtol=1e-6)
 
+  @pytest.mark.slow
   def test_one_step_is_that_of_a_plain_loop(self):
     problem = character_lm(SMALL_GRU, context=8)
     algorithm = gdlab.algorithm(sampler=sampling.sequential(4), optimizer=optax.adam(1e-2))
@@ -97,6 +99,7 @@ class CharactersTest(parameterized.TestCase):
     (functools.partial(Transformer, width=32, num_layers=1, num_heads=2, max_context=32), 0.2),
     (functools.partial(GRU, width=32), 0.4),
   )
+  @pytest.mark.slow
   def test_training_finds_more_than_letter_frequencies(self, model, gain):
     problem = character_lm(model, context=32)
     method = gdlab.algorithm(sampler=sampling.reshuffle(16), optimizer=optax.adam(1e-2))
@@ -122,8 +125,9 @@ class CharactersTest(parameterized.TestCase):
     ({'context': 30_000}, r'context must be less than the length.*got 30000'),
     ({'context': 1000, 'test_fraction': 0.01}, r'context must be less than the length.*207\], got 1000'),
     ({'stride': 0}, 'stride.*>= 1, got 0'),
-    ({'test_fraction': 1.0}, 'test_fraction.*1.0'),
-    ({'test_fraction': -0.1}, r'test_fraction.*\[0, 1\), got -0.1'),
+    ({'test_fraction': 1.0}, r'test_fraction must be a real number in \[0, 1.0\), got 1.0'),
+    ({'path': 3.5}, 'path must be that of a text file, or None, got 3.5'),
+    ({'test_fraction': -0.1}, r'test_fraction.*\[0, 1.0\), got -0.1'),
     ({'model': SMALL(70)}, r'model must be a function \(vocabulary_size\)'),
     ({'model': lambda size: None}, 'module must be an instance of flax.linen.Module, got None'),
     ({'model': lambda size: SMALL_GRU(size - 1), 'context': 8}, r'labels in \[0, \d+\]'),
@@ -136,6 +140,10 @@ class CharactersTest(parameterized.TestCase):
   def test_strange_characters_and_bytes_are_refused(self):
     with self.assertRaisesRegex(InputError, "given characters, got 'c'"):
       encode('abcd', 'abde')
+    for wrong in ([-1], [2], [1.5], 3, [[0]]):
+      with self.assertRaisesRegex(InputError, 'ids must be'):
+        decode(wrong, 'ab')
+    self.assertEqual(decode([], 'ab'), '')
     with self.assertRaisesRegex(InputError, 'input.txt: expected a text in UTF-8, found .*0xff'):
       read_text(self.file(b'a\xff'))
 
@@ -145,6 +153,8 @@ class ShakespeareTest(parameterized.TestCase):
     folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
     with self.assertRaisesRegex(InputError, 'input.txt: expected a readable text file'):
       shakespeare(SMALL, folder)
+    with self.assertRaisesRegex(InputError, 'data_dir must be the path of a folder, or None, got 3'):
+      shakespeare(SMALL, 3)
     (folder / 'input.txt').write_text('First Citizen:\n')
     with self.assertRaisesRegex(
       InputError, f'expected a text with SHA-256 {module.SHAKESPEARE_SHA256}, found'

@@ -49,7 +49,8 @@ class ImbalancedDigitsTest(parameterized.TestCase):
     # Rounded to whole images.
     self.assertLessEqual(np.abs(sizes - largest * np.arange(1, 11) ** -1.5).max(), 0.5)
     np.testing.assert_array_equal(np.bincount(imbalanced_digits(exponent=0).train.targets), [largest] * 10)
-    self.assertEqual(np.bincount(imbalanced_digits(exponent=9.0).train.targets).tolist()[4:], [1] * 6)
+    for exponent in (9.0, 1e5):
+      self.assertEqual(np.bincount(imbalanced_digits(exponent=exponent).train.targets).tolist()[4:], [1] * 6)
 
   def test_images_are_of_the_digits_each_once_and_the_test_set_is_whole(self):
     full, few = digits(), imbalanced_digits(exponent=1.0, seed=1)
@@ -80,6 +81,8 @@ class ImbalancedDigitsTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ({'exponent': -1.0}, 'exponent.*>= 0, got -1.0'),
+    ({'order': 3}, r'order must hold each of 0, ..., 9 once, got 3'),
+    ({'order': 'abc'}, 'order must be a rectangular array of real numbers'),
     ({'order': range(9)}, r'order must hold each of 0, ..., 9 once'),
     ({'seed': 0.5}, 'seed.*0.5'),
   )
@@ -135,6 +138,7 @@ class LabelNoiseTest(parameterized.TestCase):
     ({'num_classes': 1}, 'num_classes.*>= 2, got 1'),
     ({'num_classes': 4}, r'problem.train.targets must be labels in \[0, 3\].*got 4'),
     ({'seed': -1}, 'seed.*-1'),
+    ({'problem': 3}, 'problem must be a gdlab Problem, got 3'),
     ({'problem': quadratic([1.0])}, 'problem must have Examples.*QuadraticExamples'),
     ({'problem': linear_regression([[1.0]], [1.0])}, 'problem must have one array of integer labels'),
   )

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_real
+from gdlab.errors import InputError, check_real, shown
 from gdlab.problems.analytic import FixedInit, PointwiseLoss, PointwiseMetrics
-from gdlab.problems.checks import as_array, default_float
+from gdlab.problems.checks import check_problem, default_float, real_array
 from gdlab.types import Array, Key, Known, Problem, PyTree
 
 Value = Callable[[Array], Array]  # f: float[d] -> float[]
@@ -57,9 +57,9 @@ def landscape(
     InputError: `start` or `initial_scale` out of range or of the wrong shape.
   """
   size = len(known.box)
-  given = np.asarray(as_array('start', start))
-  if given.shape != (size,) or given.dtype.kind == 'b':
-    raise InputError(f'start must be {size} numbers, one per parameter, got {start!r}')
+  given = real_array('start', start)
+  if given.shape != (size,):
+    raise InputError(f'start must be {size} numbers, one per parameter, got {shown(start)}')
   point = tuple(given.astype(default_float()).tolist())
   if initial_scale is not None:
     initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
@@ -97,7 +97,11 @@ def value_fn(problem: Problem) -> Callable[[PyTree], Array]:
 
   Returns:
     `(params) -> float[]`.
+
+  Raises:
+    InputError: it is no Problem.
   """
+  check_problem(problem)
   return functools.partial(_mean_loss, problem)
 
 

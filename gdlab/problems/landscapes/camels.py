@@ -55,7 +55,8 @@ def six_hump_camel(*, start: Any = (0.5, 1.0), initial_scale: float | None = Non
 
   $$f(x, y) = \left(4 - 2.1 x^2 + \tfrac13 x^4\right) x^2 + xy + (4y^2 - 4) y^2.$$
 
-  Two minima are global, of value -1.0316, at ±(0.0898, -0.7127). The fifteen points are all there are anywhere.
+  Two minima are global, of value -1.0316, at ±(0.0898, -0.7127). The fifteen points are all
+  there are anywhere: by Bezout's theorem a quintic and a cubic have fifteen common roots at most.
 
   Args:
     start: initial point, float[2].

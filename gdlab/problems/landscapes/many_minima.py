@@ -8,7 +8,7 @@ import numpy as np
 from gdlab.errors import check_count
 from gdlab.problems.landscapes.base import cube, landscape
 from gdlab.problems.landscapes.points import Profile, listed, polished, product, profile, tabled
-from gdlab.types import Array, Known, Problem
+from gdlab.types import Array, Known, Problem, StationaryPoints
 
 _STYBLINSKI_SLOPE = np.array([2.0, 0.0, -16.0, 2.5])
 _RASTRIGIN = 10.0
@@ -20,7 +20,8 @@ def styblinski_tang(dim: int = 2, *, start: Any = None, initial_scale: float | N
   $$f(x) = \frac12 \sum_j (x_j^4 - 16 x_j^2 + 5 x_j).$$
 
   Its stationary points are the 3^d combinations of the roots of $2x^3 - 16x + 5/2$ (2 minima, 1 maximum), all
-  listed up to d = 7; above that only the global minimum $\approx -39.166\,d$ at $x_j \approx -2.9035$. The
+  listed up to d = 7; above that one of each index. The global minimum is $\approx -39.166\,d$ at
+  $x_j \approx -2.9035$. The
   Hessian's smallest eigenvalue is -16, its largest unbounded.
 
   Args:
@@ -59,7 +60,8 @@ def rastrigin(dim: int = 2, *, start: Any = None, initial_scale: float | None = 
   $$f(x) = 10 d + \sum_j \left(x_j^2 - 10 \cos 2\pi x_j\right).$$
 
   Its 21^d stationary points in the box $[-5.12, 5.12]^d$ combine the 11 minima and 10 maxima of one coordinate,
-  near the whole and half numbers; all are listed for d <= 2, above that only the global minimum 0 at 0.
+  near the whole and half numbers; all are listed for d <= 2, above that one of each index. The
+  global minimum is 0 at 0.
   $L = 2 + 40\pi^2$, and the Hessian's smallest eigenvalue is $2 - 40\pi^2$.
 
   Args:
@@ -100,44 +102,6 @@ def _rastrigin(params: Array) -> Array:
   return jnp.sum(params**2 + 2 * _RASTRIGIN * jnp.sin(jnp.pi * params) ** 2)
 
 
-def ackley(dim: int = 2, *, start: Any = None, initial_scale: float | None = None) -> Problem:
-  r"""The Ackley function: a funnel with ripples, whose minimum is the tip of a cone.
-
-  $$f(x) = 20 + e - 20 \exp\!\left(-\tfrac15 \sqrt{\tfrac1d \textstyle\sum_j x_j^2}\right)
-    - \exp\!\left(\tfrac1d \textstyle\sum_j \cos 2\pi x_j\right).$$
-
-  The global minimum 0 at 0 is not differentiable, $f \approx 4 |x| / \sqrt d$ there, so that it is no stationary
-  point and has no Hessian: `known.params` names it, while the list of stationary points is empty and not
-  complete. At 0 itself the gradient is given as 0, which is a subgradient. Descent of constant rate does not
-  settle there.
-
-  Args:
-    dim: d >= 1.
-    start: initial point, float[d]; all 2.5 by default.
-    initial_scale: > 0: starts from N(start, initial_scale^2) instead, drawn with the run's init stream.
-
-  Raises:
-    InputError: an argument out of range or of the wrong shape.
-
-  Source: Ackley, A Connectionist Machine for Genetic Hillclimbing, 1987.
-  """
-  dim = check_count('dim', dim)
-  none = listed(np.zeros((0, dim)), np.zeros(0), np.zeros((0, dim)), np.zeros(0), complete=False)
-  known = Known(np.zeros(dim), np.float64(0), stationary_points=none, box=cube(dim, -5, 5))
-  start = np.full(dim, 2.5) if start is None else start
-  return landscape('Ackley', _ackley, known, start=start, initial_scale=initial_scale)
-
-
-def _ackley(params: Array) -> Array:
-  square = jnp.mean(params**2)
-  apart = square > 0
-  # The inner where keeps sqrt'(0) = inf out of the gradient, where 0 * inf would be NaN.
-  radius = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
-  # Both differences from their values at 0 as expm1, which is exact near the minimum.
-  ripple = jnp.mean(-2 * jnp.sin(jnp.pi * params) ** 2)
-  return -20 * jnp.expm1(-radius / 5) - jnp.e * jnp.expm1(ripple)
-
-
 # Two dimensions: x, y, value, eigenvalues of the Hessian, basin. Each stands for its mirror images in both axes too.
 _GRIEWANK = (
   (0.0, 0.0, 0.0, 0.5005, 1.0005, 2.4),
@@ -163,9 +127,9 @@ def griewank(dim: int = 2, *, start: Any = None, initial_scale: float | None = N
 
   $$f(x) = 1 + \frac1{4000} \sum_j x_j^2 - \prod_j \cos\frac{x_j}{\sqrt j}.$$
 
-  The global minimum is 0 at 0, with the Hessian's eigenvalues $1/j + 1/2000$. In two dimensions all 17 stationary
-  points in the box are listed. In others it is the global minimum alone, and no basin is claimed. The box is
-  [-5, 5]^d, where the ripple is seen; searches customarily start in [-600, 600]^d.
+  The global minimum is 0 at 0, with the Hessian's eigenvalues $1/j + 1/2000$. The box is [-5, 5]^d,
+  where the ripple is seen; searches customarily start in [-600, 600]^d. In one dimension its 3 stationary points are
+  listed, in two all 17; in more those 17, followed by zeros, which is not all, and no basins.
 
   Args:
     dim: d >= 1.
@@ -178,16 +142,31 @@ def griewank(dim: int = 2, *, start: Any = None, initial_scale: float | None = N
   Source: Griewank, "Generalized descent for global optimization", JOTA 34, 1981.
   """
   dim = check_count('dim', dim)
-  if dim == 2:
-    # A dict drops the images that coincide because a coordinate is 0.
-    images = {(s * x, t * y): rest for x, y, *rest in _GRIEWANK for s in (1, -1) for t in (1, -1)}
-    points = tabled([(*place, *rest) for place, rest in images.items()])
-  else:
-    curvatures = 1 / np.arange(1, dim + 1) + 1 / 2000
-    points = listed(np.zeros((1, dim)), [0.0], curvatures[None], [0.0], complete=False)
-  known = Known(np.zeros(dim), np.float64(0), stationary_points=points, box=cube(dim, -5, 5))
+  known = Known(np.zeros(dim), np.float64(0), stationary_points=_griewank_points(dim), box=cube(dim, -5, 5))
   start = np.full(dim, 4.0) if start is None else start
   return landscape('Griewank', _griewank, known, start=start, initial_scale=initial_scale)
+
+
+def _griewank_points(dim: int) -> StationaryPoints:
+  if dim == 1:
+    roots = polished([-np.pi, 0, np.pi], lambda x: x / 2000 + np.sin(x), lambda x: 1 / 2000 + np.cos(x))
+    # The minima beyond the maxima are outside the box; between these all flows to 0.
+    return product([profile(roots, roots**2 / 4000 + 1 - np.cos(roots), 1 / 2000 + np.cos(roots))])
+  # A dict drops the images that coincide because a coordinate is 0.
+  images = {(s * x, t * y): rest for x, y, *rest in _GRIEWANK for s in (1, -1) for t in (1, -1)}
+  plane = tabled([(*place, *rest) for place, rest in images.items()])
+  if dim == 2:
+    return plane
+  # Along another coordinate j the slope vanishes at 0; the curvature is 1/2000 + (the product of cosines) / j.
+  waves = np.prod(np.cos(plane.params / np.sqrt([1, 2])), axis=1)
+  more = 1 / 2000 + waves[:, None] / np.arange(3, dim + 1)
+  return listed(
+    np.pad(plane.params, ((0, 0), (0, dim - 2))),
+    plane.values,
+    np.concatenate([plane.eigenvalues, more], axis=1),
+    np.zeros(len(more)),
+    complete=False,
+  )
 
 
 def _griewank(params: Array) -> Array:

@@ -37,7 +37,8 @@ def himmelblau(*, start: Any = (0.0, 0.0), initial_scale: float | None = None) -
 
   $$f(x, y) = (x^2 + y - 11)^2 + (x + y^2 - 7)^2.$$
 
-  The minima, of value 0, are (3, 2) and three without a short form. The nine points are all there are anywhere.
+  The minima, of value 0, are (3, 2) and three without a short form. The nine points are all there are anywhere:
+  by Bezout's theorem the two cubics of its gradient have nine common roots at most.
 
   Args:
     start: initial point, float[2].

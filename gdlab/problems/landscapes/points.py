@@ -63,12 +63,19 @@ def tabled(rows: Sequence[Sequence[float]], *, complete: bool = True) -> Station
 def product(profiles: Sequence[Profile]) -> StationaryPoints:
   """The stationary points of a sum of functions of one coordinate each: all combinations of theirs.
 
-  If these are more than MOST_POINTS, the lowest point alone is listed.
+  If these are more than MOST_POINTS, one point of each index is listed: the lowest, and those with the first of its
+  coordinates moved to the lowest maximum of theirs.
   """
   complete = math.prod(len(one.locations) for one in profiles) <= MOST_POINTS
-  if not complete:
-    profiles = [Profile(*(part[[one.values.argmin()]] for part in one)) for one in profiles]
-  grid = np.indices([len(one.locations) for one in profiles]).reshape(len(profiles), -1)
+  if complete:
+    grid = np.indices([len(one.locations) for one in profiles]).reshape(len(profiles), -1)
+  else:
+    bottoms = np.array([one.values.argmin() for one in profiles])
+    tops = np.array([np.where(one.curvatures < 0, one.values, np.inf).argmin() for one in profiles])
+    falling = np.flatnonzero([(one.curvatures < 0).any() for one in profiles])
+    moved = np.zeros((len(profiles), len(falling) + 1), bool)
+    moved[falling] = np.triu(np.ones((len(falling), len(falling) + 1)), 1)
+    grid = np.where(moved, tops[:, None], bottoms[:, None])
 
   def combined(field: str) -> np.ndarray:
     return np.stack([getattr(one, field)[rows] for one, rows in zip(profiles, grid)], axis=-1)

@@ -6,8 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError
-from gdlab.problems.checks import as_array, nonnegative
+from gdlab.errors import InputError, shown
+from gdlab.problems.checks import default_float, moderate_or_zero, real_vector
 from gdlab.problems.landscapes.base import cube, landscape
 from gdlab.problems.landscapes.points import listed, product, profile
 from gdlab.types import Array, Known, Problem
@@ -38,8 +38,8 @@ def strict_saddle(
   descent at rate $\alpha$ moves away by the factor $1 + \alpha|\lambda_j|$ per step. With c > 0 each of the k
   negative directions ends in two wells $x_j = \pm\sqrt{|\lambda_j|/c}$ of curvature $2|\lambda_j|$ and depth
   $\lambda_j^2/4c$: $3^k$ stationary points, of which $2^k$ are minima, all of one value; all are listed up to
-  k = 7, above that one minimum. The Hessian's smallest eigenvalue is $\min_j \lambda_j$, its largest
-  $\max_j \lambda_j$ for c = 0 and else unbounded.
+  k = 7, above that one of each index, among them 0. The Hessian's smallest eigenvalue is
+  $\min_j \lambda_j$, its largest $\max_j \lambda_j$ for c = 0 and else unbounded.
 
   Example:
     >>> points = strict_saddle([1.0, -0.25], confinement=1.0).known.stationary_points
@@ -48,19 +48,19 @@ def strict_saddle(
 
   Args:
     eigenvalues: lambda, float[d], none of them 0 and at least one negative.
-    confinement: c >= 0.
+    confinement: c, 0 or in [1e-6, 1e6].
     start: initial point, float[d]; by default 1 along positive directions and 0.01 along negative ones.
     initial_scale: > 0: starts from N(start, initial_scale^2) instead, drawn with the run's init stream.
 
   Raises:
     InputError: an argument out of range or of the wrong shape.
   """
-  curvatures = np.asarray(as_array('eigenvalues', eigenvalues), np.float64)
-  if curvatures.ndim != 1 or (curvatures == 0).any() or not (curvatures < 0).any():
+  curvatures = real_vector('eigenvalues', eigenvalues).astype(default_float()).astype(np.float64)
+  if (curvatures == 0).any() or not (curvatures < 0).any():
     raise InputError(
-      f'eigenvalues must be numbers in one dimension, none of them 0 and at least one negative, got {eigenvalues!r}'
+      f'eigenvalues must be numbers, none of them 0 and at least one negative, got {shown(eigenvalues)}'
     )
-  c = nonnegative('confinement', confinement)
+  c = moderate_or_zero('confinement', confinement)
 
   def along(curvature: float) -> Any:
     if curvature > 0 or c == 0:
@@ -108,14 +108,14 @@ def monkey_saddle(
   of value $-27/4c^3$ with eigenvalues $9/c$ and $27/c$; the basin of each is a sector of 120 degrees.
 
   Args:
-    confinement: c >= 0.
+    confinement: c, 0 or in [1e-6, 1e6].
     start: initial point, float[2]; by default it first moves towards the saddle.
     initial_scale: > 0: starts from N(start, initial_scale^2) instead, drawn with the run's init stream.
 
   Raises:
     InputError: an argument out of range or of the wrong shape.
   """
-  c = nonnegative('confinement', confinement)
+  c = moderate_or_zero('confinement', confinement)
   params, values, eigenvalues, basin = [[0.0, 0.0]], [0.0], [[0.0, 0.0]], [0.0]
   if c:
     radius = 3 / c
@@ -160,14 +160,14 @@ def degenerate_saddle(
   $-1/12c^2$ with eigenvalues 1 and $2/c$.
 
   Args:
-    confinement: c >= 0.
+    confinement: c, 0 or in [1e-6, 1e6].
     start: initial point, float[2].
     initial_scale: > 0: starts from N(start, initial_scale^2) instead, drawn with the run's init stream.
 
   Raises:
     InputError: an argument out of range or of the wrong shape.
   """
-  c = nonnegative('confinement', confinement)
+  c = moderate_or_zero('confinement', confinement)
   reach = 1 / np.sqrt(c) if c else 1.0
   down = profile([0.0], [0.0], [0.0])
   if c:

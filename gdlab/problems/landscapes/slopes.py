@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, special
 
-from gdlab.errors import check_count, check_real
+from gdlab.errors import check_count
+from gdlab.problems.checks import moderate
 from gdlab.problems.landscapes.base import cube, landscape
 from gdlab.problems.landscapes.points import listed
 from gdlab.types import Array, Known, Problem
@@ -39,7 +40,7 @@ def plateau(
 
   Args:
     dim: d >= 1.
-    width: w > 0.
+    width: w in [1e-6, 1e6].
     start: initial point, float[d]; all 3w by default.
     initial_scale: > 0: starts from N(start, initial_scale^2) instead, drawn with the run's init stream.
 
@@ -49,7 +50,7 @@ def plateau(
   Source: the loss is Geman, McClure, "Statistical methods for tomographic image reconstruction", 1987.
   """
   dim = check_count('dim', dim)
-  width = float(check_real('width', width, above=0.0))
+  width = moderate('width', width)
   steepest = 1 / width**2
   known = Known(
     np.zeros(dim),
@@ -99,10 +100,10 @@ def cliff(
 
   Args:
     dim: d >= 1, the coordinate x across the step and d - 1 coordinates y along it.
-    height: h > 0, of the step.
-    width: w > 0, of the step.
-    position: p > 0, of the step; the minimum lies below it, to the left.
-    curvature: k > 0, of the bowl.
+    height: h in [1e-6, 1e6], of the step.
+    width: w, likewise, of the step.
+    position: p, likewise, of the step; the minimum lies below it, to the left.
+    curvature: k, likewise, of the bowl.
     start: initial point, float[d]; by default x = 2p, above the step, and y = 1.
     initial_scale: > 0: starts from N(start, initial_scale^2) instead, drawn with the run's init stream.
 
@@ -113,7 +114,7 @@ def cliff(
   """
   dim = check_count('dim', dim)
   h, w, p, k = (
-    float(check_real(name, number, above=0.0))
+    moderate(name, number)
     for name, number in (
       ('height', height),
       ('width', width),

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import optimize
 
 from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.problems.checks import moderate
 from gdlab.problems.landscapes.base import landscape
 from gdlab.problems.landscapes.points import polished, product, profile
 from gdlab.types import Array, Known, Problem
@@ -51,9 +52,9 @@ def double_well(
 
   Args:
     dim: d >= 1, the coordinate x and d - 1 coordinates y.
-    depth: D > 0.
+    depth: D in [1e-6, 1e6].
     tilt: t in the open interval above; > 0 makes the left well the deeper one.
-    stiffness: k > 0.
+    stiffness: k in [1e-6, 1e6].
     start: initial point, float[d]; by default x = -1.5 and y = 1.
     initial_scale: > 0: starts from N(start, initial_scale^2) instead, drawn with the run's init stream.
 
@@ -61,10 +62,10 @@ def double_well(
     InputError: an argument out of range or of the wrong shape.
   """
   dim = check_count('dim', dim)
-  depth = float(check_real('depth', depth, above=0.0))
+  depth = moderate('depth', depth)
   steepest = 8 * depth / np.sqrt(27)
   tilt = float(check_real('tilt', tilt, above=-steepest, below=steepest))
-  stiffness = float(check_real('stiffness', stiffness, above=0.0))
+  stiffness = moderate('stiffness', stiffness)
   slope, curvature = np.poly1d([4 * depth, 0, -4 * depth, tilt]), np.poly1d([12 * depth, 0, -4 * depth])
   # Viète's three real roots of x^3 - x + t/4D.
   angles = (np.arccos(-tilt / steepest) - 2 * np.pi * np.arange(3)) / 3
@@ -136,9 +137,11 @@ def two_valleys(
 
   Args:
     dim: d >= 1, the coordinate x across the valleys and d - 1 coordinates y along them.
-    curvatures: two numbers > 0, at the left and at the right minimum.
-    depths: two numbers > 0, the ridge's height above the left and above the right minimum.
-    stiffness: k > 0, the curvature along y.
+    curvatures: two numbers in [1e-6, 1e6], at the left and at the right minimum, at most a factor of
+      1e6 apart.
+    depths: two numbers in [1e-6, 1e6], the ridge's height above the left and above the right minimum, at most
+      a factor of 1e3 apart.
+    stiffness: k in [1e-6, 1e6], the curvature along y.
     start: initial point, float[d]; by default half way from the ridge to the left minimum, and y = 1.
     initial_scale: > 0: starts from N(start, initial_scale^2) instead, drawn with the run's init stream.
 
@@ -146,8 +149,8 @@ def two_valleys(
     InputError: an argument out of range or of the wrong shape.
   """
   dim = check_count('dim', dim)
-  sharpness, heights = _pair('curvatures', curvatures), _pair('depths', depths)
-  stiffness = float(check_real('stiffness', stiffness, above=0.0))
+  sharpness, heights = _pair('curvatures', curvatures, 1e6), _pair('depths', depths, 1e3)
+  stiffness = moderate('stiffness', stiffness)
   value = _solved(sharpness, heights, stiffness)
   left, right = value.place(-1.0), value.place(1.0)
   floor = min(-heights)
@@ -193,9 +196,10 @@ def _ridge_curvature(value: TwoValleys) -> float:
   return 4 * value.height * (r**2 - 1) / stretched**2
 
 
-def _pair(name: str, values: Any) -> np.ndarray:
+def _pair(name: str, values: Any, most: float) -> np.ndarray:
   if not (isinstance(values, (tuple, list, np.ndarray)) and len(values) == 2):
-    raise InputError(
-      f'{name} must be two numbers > 0, for the left and the right valley, got {shown(values)}'
-    )
-  return np.array([float(check_real(name, value, above=0.0)) for value in values])
+    raise InputError(f'{name} must be two numbers, for the left and the right valley, got {shown(values)}')
+  pair = np.array([moderate(name, value) for value in values])
+  if pair.max() > most * pair.min():
+    raise InputError(f'{name} must be at most a factor of {most:g} apart, got {shown(values)}')
+  return pair

@@ -1,4 +1,8 @@
-"""Strict-saddle problems on vectors and matrices whose stationary points are known from a spectrum."""
+"""Strict-saddle problems on vectors and matrices whose stationary points are known from a spectrum.
+
+At a listed point x the gradient is 0 to 1e-10 in float64 for spectra of order one, and else to 1e-10 times
+max(1, L max(1, |x|)), L the largest eigenvalue of the Hessian listed there in absolute value.
+"""
 
 from gdlab.problems.matrices.deep_linear import deep_linear_network
 from gdlab.problems.matrices.factorization import low_rank_factorization

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count
+from gdlab.errors import InputError, check_count, shown
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import default_float
 from gdlab.problems.matrices import spectra
@@ -72,7 +72,7 @@ def deep_linear_network(
   """
   numbers = spectra.spectrum('singular_values', singular_values)
   if numbers[-1] < 0:
-    raise InputError(f'singular_values must be >= 0, got {singular_values!r}')
+    raise InputError(f'singular_values must be >= 0, got {shown(singular_values)}')
   size = len(numbers)
   depth = check_count('depth', depth, minimum=2)
   width = check_count('width', size if width is None else width)

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count
+from gdlab.errors import InputError, check_count, shown
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
-from gdlab.problems.checks import default_float
+from gdlab.problems.checks import default_float, moderate, real_vector
 from gdlab.problems.matrices import spectra
 from gdlab.problems.starts import array_start
 from gdlab.types import Array, Examples, Known, Problem, StationaryPoints
@@ -145,8 +145,8 @@ def _population_points(truth: np.ndarray) -> StationaryPoints:
 
 
 def _signal(signal: Any) -> np.ndarray:
-  # Not as_array, which rounds to JAX's default float.
-  vector = np.asarray(signal, np.float64)
-  if vector.ndim != 1 or not np.isfinite(vector).all() or not vector.any():
-    raise InputError(f'signal must be finite numbers in one dimension, not all 0, got {signal!r}')
+  vector = real_vector('signal', signal)
+  if not vector.any():
+    raise InputError(f'signal must be numbers that are not all 0, got {shown(signal)}')
+  moderate('the norm of signal', float(np.linalg.norm(vector)))
   return vector

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gdlab.errors import InputError, check_count
+from gdlab.errors import InputError, check_count, shown
+from gdlab.problems.checks import real_vector
 from gdlab.types import StationaryPoints
 
 MOST_POINTS = 4096  # stationary points listed at most
@@ -15,12 +16,9 @@ MOST_POINTS = 4096  # stationary points listed at most
 
 def spectrum(name: str, value: Any, *, positive: bool = False) -> np.ndarray:
   """Returns finite numbers, float64[d], in descending order; raises InputError if they are not such."""
-  # Not as_array, which rounds to JAX's default float.
-  numbers = np.asarray(value, np.float64)
-  if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
-    raise InputError(f'{name} must be one or more finite numbers in one dimension, got {value!r}')
+  numbers = real_vector(name, value)
   if positive and (numbers <= 0).any():
-    raise InputError(f'{name} must be > 0, got {value!r}')
+    raise InputError(f'{name} must be > 0, got {shown(value)}')
   return np.sort(numbers)[::-1]
 
 

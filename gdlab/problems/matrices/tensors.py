@@ -52,7 +52,7 @@ def orthogonal_tensor_decomposition(
 
   Args:
     weights: lambda, float[d] > 0, in any order.
-    penalty: beta > max lambda; 2 max lambda by default.
+    penalty: beta >= 1.001 max lambda; 2 max lambda by default.
     rotation: seed of the random orthonormal components; None for the unit vectors, largest weight first.
     start: initial u, float[d]; None draws it from N(0, initial_scale^2) with the run's init stream.
     initial_scale: > 0.
@@ -65,7 +65,8 @@ def orthogonal_tensor_decomposition(
   """
   numbers = spectra.spectrum('weights', weights, positive=True)
   penalty = 2 * numbers[0] if penalty is None else penalty
-  penalty = float(check_real('penalty', penalty, above=numbers[0]))
+  # Nearer to the weight, rounding would decide whether f is bounded below.
+  penalty = float(check_real('penalty', penalty, minimum=1.001 * numbers[0]))
   components = spectra.basis(rotation, len(numbers))
   points = _stationary_points(numbers, components, penalty)
   leaves = (numbers[None], components[None], np.array([penalty]))

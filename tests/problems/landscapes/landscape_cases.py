@@ -205,8 +205,10 @@ CASES = (
   Case('rastrigin', rastrigin, values=[((0, 0), 0, 0), ((1, 2), 5, 1e-14)], extremes=[(0, 0), (0.5, 0.5)]),
   Case('rastrigin', rastrigin, {'dim': 3}, [((0.5, 0, 1), 21.25, 1e-13)], [(0,) * 3, (0.5,) * 3]),
   Case('ackley', ackley, values=[((0, 0), 0, 0), ((1, 1), 3.6253849, 5e-8), ((0.5, 0.5), 4.2536540, 5e-8)]),
+  Case('ackley', ackley, {'dim': 1}, [((0,), 0, 0), ((1,), 3.6253849, 5e-8)]),
   Case('ackley', ackley, {'dim': 4}, [((0, 0, 0, 0), 0, 0), ((1,) * 4, 3.6253849, 5e-8)]),
   Case('griewank', griewank, values=[((0, 0), 0, 0), ((-3.140022, 4.438444), 0.00739604, 5e-9)]),
+  Case('griewank', griewank, {'dim': 1}, [((0,), 0, 0), ((np.pi,), 2 + np.pi**2 / 4000, 1e-15)]),
   Case('griewank', griewank, {'dim': 3}, [((0, 0, 0), 0, 0), ((np.pi, 0, 0), 2 + np.pi**2 / 4000, 1e-15)]),
   Case(
     'six_hump_camel',
