@@ -6,7 +6,19 @@
 hyperparameters side by side and return an `xarray.Dataset`.
 """
 
-from gdlab import analysis, claims, estimators, problems, sampling, schedules, statistics, theory, transforms
+from gdlab import (
+  analysis,
+  claims,
+  diagnosis,
+  estimators,
+  problems,
+  sampling,
+  schedules,
+  statistics,
+  theory,
+  transforms,
+)
+from gdlab.diagnosis import check_gradients, diagnose, overfit_small
 from gdlab.errors import InputError
 from gdlab.training import (
   DIVERGED,
@@ -66,11 +78,15 @@ __all__ = [
   'Streams',
   'algorithm',
   'analysis',
+  'check_gradients',
   'claims',
+  'diagnose',
+  'diagnosis',
   'estimators',
   'evaluate',
   'load',
   'merge',
+  'overfit_small',
   'problems',
   'progress_bar',
   'provenance',

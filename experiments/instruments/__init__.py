@@ -1,0 +1,1 @@
+"""The instruments of gdlab on a Flax model that knows nothing of gdlab."""

@@ -1,0 +1,81 @@
+"""python -m experiments.instruments --config=configs/instruments.py --workdir=DIR."""
+
+import pathlib
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+import gdlab
+from experiments import app
+from experiments.instruments import figures, measure, page
+from gdlab import plots
+
+
+def study(config, workdir: pathlib.Path) -> None:
+  """Trains, measures, draws. Nothing is resumed: a second start replaces what is there."""
+  measure.check(config)
+  problem = measure.make_problem(config)
+  found: dict[str, Any] = {'seconds': {}}
+
+  def part(name: str, make: Callable[[], Any]) -> None:
+    started = time.perf_counter()
+    found[name] = make()
+    found['seconds'][name] = time.perf_counter() - started
+    print(f'{name}: {found["seconds"][name]:.1f} s', file=sys.stderr, flush=True)
+
+  part('gradients', lambda: gdlab.check_gradients(problem, key=jax.random.key(0)))
+  part('overfit', lambda: gdlab.overfit_small(problem))
+  with gdlab.progress_bar('training') as progress:
+    part('run', lambda: measure.run(config, problem, progress))
+  with gdlab.progress_bar('faulty run') as progress:
+    part('faulty', lambda: measure.faulty(config, problem, progress))
+  part('diagnosis', lambda: gdlab.diagnose(found['run'], problem))
+  part('faulty_diagnosis', lambda: gdlab.diagnose(found['faulty'], problem))
+  part('subject', lambda: measure.subject(config, problem, found['run']))
+  part('spectrum', lambda: measure.spectrum(found['subject']))
+  part('generalisation', lambda: measure.generalisation(config, found['subject']))
+  part('plane', lambda: measure.trajectory(config, found['subject'], found['run']))
+  part('lines', lambda: measure.interpolation(config, found['subject']))
+  _write(config, found, workdir)
+
+
+def _write(config, found: dict[str, Any], workdir: pathlib.Path) -> None:
+  for folder in ('results', 'figures'):
+    (workdir / folder).mkdir(exist_ok=True)
+  for name in ('run', 'faulty', 'spectrum', 'generalisation', 'plane'):
+    with app.replacing(workdir / 'results' / f'{name}.nc') as path:
+      gdlab.save(found[name], path)
+  spectrum = found['spectrum']
+  pictures = {
+    'losses': figures.losses(found['run']),
+    'eigenvalues': figures.eigenvalues(config, found['run']),
+    'spectrum': plots.spectrum(
+      spectrum.points,
+      spectrum.density,
+      lower=spectrum.lower,
+      upper=spectrum.upper,
+      eigenvalues=spectrum.found,
+    ),
+    'histogram': plots.eigenvalue_histogram(spectrum.eigenvalues, rounding=spectrum.attrs['rounding']),
+    'noise': figures.noise(config, found['run']),
+    'sharpness': figures.sharpness(config, found['run']),
+    'margins': figures.margins(found['generalisation']),
+    'plane': plots.plane(found['plane']),
+    'interpolation': plots.interpolation(found['lines']),
+  }
+  drawn = {name: plots.to_svg(figure) for name, figure in pictures.items()}
+  for name, svg in drawn.items():
+    with app.replacing(workdir / 'figures' / f'{name}.svg') as path:
+      path.write_text(svg, encoding='utf-8')
+  command = shlex.join(['python', '-m', 'experiments.instruments', *sys.argv[1:]])
+  with app.replacing(workdir / 'report.html') as path:
+    path.write_text(page.render(config, found, drawn, command), encoding='utf-8')
+  print(f'Page: {workdir / "report.html"}')
+
+
+if __name__ == '__main__':
+  app.start(study, 'configs/instruments.py')

@@ -1,0 +1,136 @@
+"""What is wrong with a run, in plain words."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from gdlab.diagnosis import learning, stability
+from gdlab.diagnosis.data import Data, look_at_data
+from gdlab.diagnosis.findings import Cause, Diagnosis, Finding, RunDiagnosis
+from gdlab.diagnosis.nonfinite import NonFinite, Replay, replayer
+from gdlab.diagnosis.probes import layer_names
+from gdlab.diagnosis.traces import Trace, traces
+from gdlab.errors import InputError, check_real, shown
+from gdlab.training.seeds import stream_keys
+from gdlab.types import Algorithm, Problem, Streams
+
+
+def diagnose(
+  result: xr.Dataset,
+  problem: Problem | None = None,
+  *,
+  algorithm: Algorithm | Callable[..., Algorithm] | None = None,
+  rate: float | Callable[[int], Any] | xr.DataArray | None = None,
+  momentum: float = 0.0,
+) -> Diagnosis:
+  r"""Says of every run of a result what is wrong with it, on what evidence, and what to try.
+
+  Causes are looked for in the order in which one brings about the next: bad data, exploding gradients, numbers that are
+  not finite, a rate beyond $(2 + 2\beta) / \lambda_\max$, dead layers, vanishing gradients; and if there is none of
+  these, oscillation (at the edge of stability or from gradient noise), labels learned by heart, overfitting, a schedule
+  that decayed too soon, a rate that is too small, a plateau. Each has its numbers in `gdlab.diagnosis.thresholds`. The
+  first finding of a run is the likeliest cause.
+
+  All of it needs a run recorded with `probes=gdlab.diagnosis.probes()`. Of a plain result layers and curvature are
+  unknown: what rests on them is left out or told from the course of the losses.
+
+  A host function. It computes next to nothing, unless runs stopped being finite and `algorithm` is given: then these
+  are made again up to the update that failed.
+
+  Example:
+    >>> import optax, gdlab
+    >>> problem = gdlab.problems.quadratic([1.0, 0.1])
+    >>> descent = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(1e-6))
+    >>> result = gdlab.run(problem, descent, num_steps=100, seeds=1, probes=gdlab.diagnosis.probes())
+    >>> print(gdlab.diagnose(result, problem))
+    1 run looked at:
+      1 x learning rate too small
+    ...
+
+  Args:
+    result: of `gdlab.run` or `gdlab.sweep`.
+    problem: that was run; its data are looked at, and its layers named. None leaves that out.
+    algorithm: that was run, or what made it of the grid's point, as given to `sweep`.
+    rate: the learning rate: a number, an Optax schedule, or one number per run as an array with dims of the result
+      (`result.learning_rate` where it was swept). None infers it from the length of the updates: exactly for plain
+      descent; for adaptive methods it is the rate on average over the parameters.
+    momentum: beta in [0, 1) of heavy ball.
+
+  Returns:
+    A Diagnosis; print it, or read `causes` and `runs`.
+
+  Raises:
+    InputError: if an argument is not of its kind.
+
+  Source: J. M. Cohen et al., "Gradient descent on neural networks typically occurs at the edge of stability", ICLR 2021
+  (the border); C. Zhang et al., "Understanding deep learning requires rethinking generalization", ICLR 2017.
+  """
+  if problem is not None and not isinstance(problem, Problem):
+    raise InputError(f'problem must be a gdlab Problem or None, got {shown(problem)}')
+  check_real('momentum', momentum, minimum=0, below=1)
+  if not (rate is None or callable(rate) or isinstance(rate, xr.DataArray)):
+    check_real('rate', rate, minimum=0)
+  if algorithm is not None and problem is None:
+    raise InputError('problem must be given with algorithm: runs that failed are made again')
+  data = Data() if problem is None else look_at_data(problem)
+  names = () if problem is None else layer_names(jax.eval_shape(problem.init, jax.random.key(0))[0])
+  replays: dict[Any, Replay] = {}
+  runs = []
+  for trace in traces(result, rate, momentum):
+    replayed = None
+    if algorithm is not None and problem is not None and trace.diverged:
+      replayed = _replay(trace, result, problem, algorithm, replays)
+    found = _findings(trace, data, names, momentum, replayed)
+    runs.append(RunDiagnosis(trace.where, tuple(found)))
+  return Diagnosis(tuple(runs))
+
+
+def _findings(
+  trace: Trace, data: Data, names: Sequence[str], momentum: float, replayed: NonFinite | None
+) -> list[Finding]:
+  found = list(data.findings)
+
+  def add(finding: Finding | None) -> None:
+    if finding is not None:
+      found.append(finding)
+
+  if not found:  # inputs that are not scaled make everything explode
+    add(learning.exploding(trace, data, names))
+  add(stability.blown_up(trace, momentum, replayed))
+  if not (found or trace.diverged):
+    add(stability.too_large(trace, momentum))
+  if trace.diverged or not np.isfinite(trace.train).all():
+    return found
+  add(learning.dead(trace, names))
+  add(learning.vanishing(trace, names))
+  # What follows is said of runs for which nothing else explains where they are; where a loss swings, so does the gap.
+  if not found:
+    add(stability.swinging(trace, momentum))
+  if not found:
+    add(learning.generalisation(trace, data))
+  for rule in (stability.decayed_too_soon, stability.too_small, stability.standing_still):
+    if all(finding.cause is Cause.OVERFITTING for finding in found):
+      add(rule(trace, momentum))
+  return found
+
+
+def _replay(
+  trace: Trace,
+  result: xr.Dataset,
+  problem: Problem,
+  algorithm: Algorithm | Callable[..., Algorithm],
+  replays: dict[Any, Replay],
+) -> NonFinite | None:
+  """Makes a run again whose seeds and grid point the result holds."""
+  point = {name: value for name, value in trace.where.items() if name != 'seed'}
+  key = tuple(point.values())
+  if key not in replays:
+    made = algorithm if isinstance(algorithm, Algorithm) else algorithm(**point)
+    replays[key] = replayer(problem, made, max_steps=max(trace.failed_at, 1))
+  seeds = result.sel(seed=trace.where['seed'])
+  ids = np.asarray([seeds[f'{stream}_seed'].item() for stream in Streams._fields], np.int32)
+  return replays[key](stream_keys(jnp.asarray(ids)))

@@ -1,0 +1,106 @@
+"""What a diagnosis says: findings with their evidence, by run, and how they print."""
+
+import enum
+import textwrap
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+WIDTH = 100  # of a printed diagnosis
+
+
+class Cause(enum.Enum):
+  """What can be wrong with a run. The value is what prints."""
+
+  BAD_DATA = 'bad data'
+  NOT_FINITE = 'not finite'
+  EXPLODING_GRADIENTS = 'exploding gradients'
+  RATE_TOO_LARGE = 'learning rate too large'
+  DEAD_LAYER = 'dead layer'
+  VANISHING_GRADIENTS = 'vanishing gradients'
+  MEMORISING = 'memorising labels that inputs do not tell'
+  OVERFITTING = 'overfitting'
+  SCHEDULE_TOO_SHORT = 'schedule decayed too soon'
+  RATE_TOO_SMALL = 'learning rate too small'
+  EDGE_OF_STABILITY = 'oscillating at the edge of stability'
+  GRADIENT_NOISE = 'oscillating from gradient noise'
+  PLATEAU = 'plateau'
+
+
+class Severity(enum.IntEnum):
+  """How much a finding costs."""
+
+  MILD = 1  # the run learned, and could have learned more or faster
+  SERIOUS = 2  # most of what could be learned was not
+  FATAL = 3  # the run is of no use
+
+
+class Finding(NamedTuple):
+  """One thing that is wrong.
+
+  Attributes:
+    cause: what.
+    severity: how much it costs.
+    evidence: the numbers it rests on, by name.
+    words: what was seen, in one or two sentences.
+    advice: what to try, the first thing first.
+  """
+
+  cause: Cause
+  severity: Severity
+  evidence: Mapping[str, float]
+  words: str
+  advice: str
+
+  def __str__(self) -> str:
+    numbers = ', '.join(f'{name} = {value:.3g}' for name, value in self.evidence.items())
+    parts = (f'  {self.words}', f'  Evidence: {numbers}.', f'  Try: {self.advice}')
+    body = [textwrap.fill(part, WIDTH, initial_indent='', subsequent_indent='    ') for part in parts]
+    return '\n'.join([f'{self.cause.value.upper()} ({self.severity.name.lower()})', *body])
+
+
+class RunDiagnosis(NamedTuple):
+  """What is wrong with one run.
+
+  Attributes:
+    where: the run's coordinates in the result: seed and hyperparameters.
+    findings: the likeliest cause first, what follows from it behind; empty for a sound run.
+  """
+
+  where: Mapping[str, Any]
+  findings: tuple[Finding, ...]
+
+  @property
+  def cause(self) -> Cause | None:
+    """The likeliest cause of what is wrong; None for a sound run."""
+    return self.findings[0].cause if self.findings else None
+
+  def __str__(self) -> str:
+    label = ', '.join(f'{name}={value}' for name, value in self.where.items()) or 'the run'
+    found = '\n'.join(map(str, self.findings)) or 'Nothing found.'
+    return f'{label}\n{textwrap.indent(found, "  ")}'
+
+
+class Diagnosis(NamedTuple):
+  """What is wrong with the runs of a result; prints as plain words.
+
+  Attributes:
+    runs: one diagnosis for every run, in the order of the result's dims.
+  """
+
+  runs: tuple[RunDiagnosis, ...]
+
+  @property
+  def causes(self) -> tuple[Cause | None, ...]:
+    """The likeliest cause of every run; None for a sound one."""
+    return tuple(run.cause for run in self.runs)
+
+  def __str__(self) -> str:
+    counts = {cause: self.causes.count(cause) for cause in (*Cause, None) if self.causes.count(cause)}
+    lines = [f'{len(self.runs)} run{"s" if len(self.runs) > 1 else ""} looked at:']
+    lines += [f'  {count} x {cause.value if cause else "nothing found"}' for cause, count in counts.items()]
+    shown = [next(run for run in self.runs if run.cause is cause) for cause in counts if cause]
+    for run in shown:
+      also = counts[run.cause] - 1
+      others = f'(and {also} more like it)\n' if also else ''
+      lines.append(f'\n{others}{run}')
+    return '\n'.join(lines)

@@ -1,0 +1,107 @@
+"""Whether a model can fit a handful of its examples: if not, the model or the data is broken, not the training."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import optax
+
+from gdlab.diagnosis.probes import subset
+from gdlab.errors import check_count, check_real
+from gdlab.objective import take
+from gdlab.sampling import full_batch
+from gdlab.training import algorithm, sweep
+from gdlab.types import Algorithm, Known, Problem
+
+RATES = (1e-3, 1e-2)  # Adam's; a decade apart, the better one counts
+FITTED_LOSS = 0.01  # of the loss at the start: what counts as fitted where there is no accuracy
+
+
+class OverfitSmall(NamedTuple):
+  """Whether a model fits a few examples perfectly.
+
+  Attributes:
+    fits: whether it does: every example right, or the loss down to 1 % where there is no accuracy.
+    num_examples: how many.
+    first_loss: their mean loss at the start.
+    loss: the lowest reached.
+    accuracy: the highest reached; NaN where the problem has none.
+    steps: after which it fitted; -1 if it did not.
+    words: the verdict.
+  """
+
+  fits: bool
+  num_examples: int
+  first_loss: float
+  loss: float
+  accuracy: float
+  steps: int
+  words: str
+
+  def __str__(self) -> str:
+    return self.words
+
+
+def overfit_small(
+  problem: Problem,
+  *,
+  num_examples: int = 100,
+  num_steps: int = 1000,
+  seed: int = 0,
+  tolerance: float = FITTED_LOSS,
+) -> OverfitSmall:
+  """Trains on a few examples with Adam over all of them, until they are known by heart or the steps are spent.
+
+  Any sound model with more parameters than examples can do it, with random labels too. One that cannot has a layer that
+  passes nothing, inputs that do not reach it, equal inputs with different labels, or a loss that is not of its outputs.
+
+  A host function: two runs of `num_steps` updates, one for each of Adam's rates 0.001 and 0.01.
+
+  Example:
+    >>> import gdlab
+    >>> verdict = gdlab.overfit_small(gdlab.problems.quadratic([1.0, 0.5]), num_steps=1000)
+    >>> verdict.fits, verdict.num_examples
+    (True, 1)
+
+  Args:
+    problem: the model and the data.
+    num_examples: of them, evenly spread over the training set; all, if it has fewer.
+    num_steps: updates, >= 10.
+    seed: of the start.
+    tolerance: in (0, 1): the share of the first loss that counts as fitted where the problem has no metric 'accuracy'.
+
+  Raises:
+    InputError: if an argument is out of range.
+  """
+  num_examples = check_count('num_examples', num_examples)
+  check_count('num_steps', num_steps, minimum=10)
+  check_real('tolerance', tolerance, above=0, below=1)
+  seed = check_count('seed', seed, minimum=0)
+  chosen = subset(problem.num_examples, num_examples).indices
+  small = dataclasses.replace(problem, train=take(problem.train, chosen), test=None, known=Known())
+  found = sweep(small, _adam, {'rate': RATES}, num_steps=num_steps, seeds=[seed], progress=False).isel(seed=0)
+  loss = found.train_loss.values
+  first = float(loss[0, 0])
+  if 'train_accuracy' in found:
+    reached, best = found.train_accuracy.values >= 1, float(found.train_accuracy.max())
+  else:
+    reached, best = loss <= tolerance * first, float('nan')
+  fits = bool(reached.any())
+  steps = int(found.step.values[reached.any(0).argmax()]) if fits else -1
+  lowest = float(np.nanmin(loss)) if np.isfinite(loss).any() else float('nan')
+  count = small.num_examples
+  right = '' if np.isnan(best) else f', with {best:.0%} of them right'
+  if fits:
+    words = f'The model fits {count} examples perfectly, after {steps} updates: '
+    words += f'the loss went from {first:.3g} to {lowest:.3g}.'
+  else:
+    words = (
+      f'The model CANNOT fit {count} examples in {num_steps} updates of Adam: the loss went from {first:.3g} to '
+      f'{lowest:.3g}{right}. Look for a layer that passes nothing, equal inputs with different labels, '
+      'or a loss that is not of the outputs; check_gradients tells whether the gradient is right.'
+    )
+  return OverfitSmall(fits, count, first, lowest, best, steps, words)
+
+
+def _adam(rate: float) -> Algorithm:
+  return algorithm(sampler=full_batch(), optimizer=optax.adam(rate))
