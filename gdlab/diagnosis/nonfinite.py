@@ -50,7 +50,7 @@ def first_nonfinite(
   Example:
     >>> import jax, optax, gdlab
     >>> problem = gdlab.problems.quadratic([1.0, 0.1])
-    >>> descent = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(1e30))
+    >>> descent = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(1e15))
     >>> gdlab.diagnosis.first_nonfinite(problem, descent, jax.random.key(0), max_steps=10).step
     2
 
@@ -61,7 +61,8 @@ def first_nonfinite(
     max_steps: updates to look at, >= 1.
 
   Returns:
-    The first update whose loss, gradient or parameters are not finite; None if there is none.
+    The first update whose loss is not finite, or the norm of its gradient, its change or its parameters, which is how
+    `gdlab.run` judges; None if there is none.
 
   Raises:
     InputError: if `max_steps` is no count.

@@ -39,7 +39,7 @@ def probes(
   Example:
     >>> import optax, gdlab
     >>> problem = gdlab.problems.quadratic([1.0, 0.1])
-    >>> descent = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(3.5))
+    >>> descent = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(2.1))
     >>> result = gdlab.run(problem, descent, num_steps=90, seeds=1, probes=gdlab.diagnosis.probes())
     >>> gdlab.diagnose(result, problem).causes[0].value
     'learning rate too large'

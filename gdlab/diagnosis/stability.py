@@ -78,6 +78,7 @@ def too_large(trace: Trace, momentum: float) -> Finding | None:
   # Batches alone may raise a loss: without a rate beyond the border a rise says nothing, unless nothing was measured.
   if not (
     (unstable and (left > at.UNLEARNED or grew > at.GREW))
+    or (start > 1 and left > at.GREW)  # just beyond the border a run takes long to blow up
     or (unknown and left > at.UNLEARNED and grew > at.GREW)
   ):
     return None

@@ -123,7 +123,7 @@ def test_probes_equal_closed_forms(x64):
 def test_runs_on_quadratics_are_told_apart_by_the_border_of_each_method():
   """Below (2 + 2 beta) / L nothing is found, above it the rate is: L = 1, borders 2 and 3.8."""
   problem = gdlab.problems.quadratic([1.0, 0.3])
-  for momentum, rates in ((None, [0.5, 2.5]), (0.9, [0.5, 4.5])):
+  for momentum, rates in ((None, [0.5, 2.1]), (0.9, [0.5, 4.5])):
     make = lambda rate, momentum=momentum: gdlab.algorithm(
       sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(rate, momentum)
     )

@@ -64,6 +64,7 @@ EDGE = 1 + (SWING - 1) / 1e3
     ({}, []),
     # The rate as a share of 2 / curvature, 1 / rate: 10 and 1.
     ({'train': FLAT * 1.01, 'curvature': 200.0}, [Cause.RATE_TOO_LARGE]),
+    ({'train': 2 * 1.2**STEPS, 'curvature': 21.0}, [Cause.RATE_TOO_LARGE]),  # 1.05 times the border, blowing up
     ({'train': FLAT * 1.01, 'curvature': 20.0}, [Cause.PLATEAU]),
     # Large at the start only, and recovered: a catapult is no fault.
     ({'curvature': 200.0}, []),
