@@ -35,7 +35,8 @@ def fit_bend(
   r"""Fits $S = S_\text{min} (1 + B_\text{crit} / B)$ to the median steps, by least squares in logarithms.
 
   The intervals are percentiles over resampled seeds, all batch sizes of a seed together. Data that does not bend within
-  the batch sizes given leaves B_crit (or S_min) undetermined: its interval is then wide, or ends at 0 or infinity.
+  the batch sizes given leaves B_crit (or S_min) undetermined: its interval is then wide, or ends at 0 or infinity. A
+  resample with fewer than three finite medians is left out; where all are, the interval is unbounded.
 
   Example:
     >>> sizes = [1, 4, 16, 64]
@@ -70,7 +71,7 @@ def fit_bend(
   resampled = resampled[[_enough(sizes, row) for row in resampled]]
   best = _fit(sizes, medians[None])[:, 0]
   ends = np.array([[-np.inf] * 2, [np.inf] * 2])
-  if len(steps) > 1:
+  if len(steps) > 1 and len(resampled):
     tails = (1 - confidence) / 2, (1 + confidence) / 2
     ends = np.quantile(_fit(sizes, resampled), tails, axis=1, method='inverted_cdf')
   least, critical = (

@@ -92,8 +92,8 @@ def median_time(crossing: Crossing, *, confidence: float = 0.95) -> Interval:
   Where no run was censored before the last one crossed, as when all have the same budget, the interval is that of
   order statistics, which covers at least at its level whatever the law of the times: [t_(k), t_(n+1-k)] with the
   largest k for which $P(\mathrm{Bin}(n, 1/2) < k) \le (1 - c) / 2$; unbounded for n < 6 at 95 %. Otherwise it holds
-  the times at which the band of `kaplan_meier` holds 1/2 (Brookmeyer and Crowley). An end that the runs did not live
-  to see is infinite.
+  the times at which the band of `kaplan_meier` holds 1/2 (Brookmeyer and Crowley). An estimate or an upper end that
+  the runs did not live to see is infinite; the lower end is then the time up to which they were followed.
 
   Example:
     >>> found = median_time(Crossing([3, 4, 5, 6, 7, 8, 9, 9], [False] * 6 + [True] * 2))
@@ -116,10 +116,12 @@ def median_time(crossing: Crossing, *, confidence: float = 0.95) -> Interval:
     place = int(scipy.stats.binom.ppf((1 - confidence) / 2, time.size, 0.5))
     # ppf is the least k with P(Bin <= k) at or above the tail, so P(Bin < k) is below it, or they are equal.
     place += scipy.stats.binom.cdf(place, time.size, 0.5) <= (1 - confidence) / 2
-    ordered = np.sort(np.where(censored, np.inf, time))
-    low, high = (ordered[place - 1], ordered[-place]) if place else (-np.inf, np.inf)
+    # A run that was censored crosses no sooner than that: as the lower end its time holds, as the upper one none does.
+    low = np.sort(time)[place - 1] if place else -np.inf
+    high = np.sort(np.where(censored, np.inf, time))[-place] if place else np.inf
   else:
-    low, high = _first(curve.time, curve.low <= 0.5), _first(curve.time, curve.high <= 0.5)
+    low = min(_first(curve.time, curve.low <= 0.5), time.max())
+    high = _first(curve.time, curve.high <= 0.5)
   return Interval(estimate, float(low), float(high), confidence, time.size, 0)
 
 
@@ -192,8 +194,14 @@ def log_rank_test(
   both = _checked('a', a), _checked('b', b)
   if all(censored.all() for _, censored in both):
     raise InputError('a and b must have a run that reached the target, got none in either')
-  found = scipy.stats.logrank(*(_sample(*arm) for arm in both))
-  p_value, exact = float(found.pvalue), False
+  with warnings.catch_warnings(), np.errstate(all='ignore'):
+    warnings.simplefilter('ignore', RuntimeWarning)  # 0 / 0 where all cross at once, which is handled here
+    found = scipy.stats.logrank(*(_sample(*arm) for arm in both))
+  # All crossings at one time, of all runs: nothing tells the arms apart.
+  alike = bool(np.isnan(found.statistic))
+  p_value, statistic, exact = (
+    (1.0, 0.0, False) if alike else (float(found.pvalue), float(found.statistic), False)
+  )
   if num_permutations is not None:
     check_count('num_permutations', num_permutations)
     scores = _scores(*(np.concatenate(pieces) for pieces in zip(*both, strict=True)))
@@ -216,7 +224,7 @@ def log_rank_test(
     nums.append(time.size)
   effect = _welch(means, variances, nums, confidence)
   ratio = means[0] / means[1] if means[1] else np.nan
-  return Comparison(p_value, float(found.statistic), effect, ratio, exact)
+  return Comparison(p_value, statistic, effect, ratio, exact)
 
 
 def _checked(name: str, crossing: Crossing) -> tuple[np.ndarray, np.ndarray]:

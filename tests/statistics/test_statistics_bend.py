@@ -44,6 +44,18 @@ def test_batch_sizes_that_most_runs_fail_at_are_left_out():
   np.testing.assert_allclose(found.critical_batch_size.estimate, 8, rtol=1e-6)
 
 
+def test_resamples_that_are_all_without_a_fit_leave_it_unbounded():
+  # Of three runs one is censored at every batch size but two: a median is finite unless that run is drawn twice.
+  steps = np.array([[100, 30, 10.0], [110, np.inf, 11], [90, 30, np.inf]])
+  found = [
+    statistics.fit_bend([1, 4, 16], steps, num_resamples=1, seed=seed).least_steps for seed in range(20)
+  ]
+  assert len({interval.estimate for interval in found}) == 1
+  unbounded = [(low, high) == (-np.inf, np.inf) for _, low, high, *_ in found]
+  assert any(unbounded)
+  assert not all(unbounded)
+
+
 def test_intervals_cover():
   # Medians of 9 seeds with 20 % noise; a percentile bootstrap of so few is a few percent too narrow or too wide.
   # Four standard errors of 100 trials are 0.09 at 0.95.

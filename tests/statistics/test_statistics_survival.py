@@ -136,7 +136,22 @@ def test_the_median_under_random_censoring_covers():
 
 def test_nobody_got_there():
   found = statistics.median_time(Crossing(np.full(8, 9.0), np.ones(8, bool)))
-  assert found[:3] == (np.inf, np.inf, np.inf)
+  assert found[:3] == (np.inf, 9.0, np.inf)
+
+
+def test_a_median_beyond_the_budget_is_covered():
+  # Ten runs of median 10 log 2 = 6.9, followed to 2: 18 % cross by then, nine of ten never.
+  rng = np.random.default_rng(5)
+  for _ in range(50):
+    times = rng.exponential(10, 10)
+    found = statistics.median_time(Crossing(np.minimum(times, 2.0), times > 2.0))
+    assert found.low <= 2.0
+    assert found.high == np.inf
+
+
+def test_arms_that_all_cross_at_one_time_are_alike():
+  found = statistics.log_rank_test(all_crossed([5.0] * 3), all_crossed([5.0] * 3))
+  assert (found.p_value, found.statistic) == (1.0, 0.0)
 
 
 def test_the_restricted_mean_without_censoring_is_the_mean_with_its_t_interval():
