@@ -12,9 +12,10 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from gdlab.errors import check_count
+from gdlab.errors import InputError, check_count, shown
 from gdlab.floats import widened
 from gdlab.objective import batch_losses, real_indices, take
 from gdlab.types import Array, Batch, Key, Problem, PyTree
@@ -100,7 +101,7 @@ def full_loss(
     `(params) -> float[]`, in float32 or wider.
 
   Raises:
-    InputError: from that function, if `block_size` is no count.
+    InputError: if `losses` is no function; from what is returned, if `block_size` is no count.
   """
   block = _block_loss(problem, model_state, losses)
 
@@ -135,7 +136,7 @@ def full_gradient(
     `(params) -> pytree like params`, in float32 or wider.
 
   Raises:
-    InputError: from that function, if `block_size` is no count.
+    InputError: if `losses` is no function; from what is returned, if `block_size` is no count.
   """
   gradient = jax.grad(_block_loss(problem, model_state, losses))
 
@@ -145,6 +146,41 @@ def full_gradient(
     )
 
   return mean_gradient
+
+
+def sampled_gradient(
+  problem: Problem,
+  model_state: PyTree,
+  key: Key,
+  *,
+  block_size: int = BLOCK,
+  losses: Losses = evaluation_losses,
+) -> Callable[[PyTree], PyTree]:
+  """The gradient of the mean loss over one block of evenly spaced training examples: over all, if they are 512 at most.
+
+  Args:
+    problem: as for `full_loss`, like all others.
+    model_state: as for `full_loss`.
+    key: as for `full_loss`.
+    block_size: as for `full_loss`.
+    losses: as for `full_loss`.
+
+  Returns:
+    `(params) -> pytree like params`, in float32 or wider.
+
+  Raises:
+    InputError: if `losses` is no function; from what is returned, if `block_size` is no count.
+  """
+  gradient = jax.grad(_block_loss(problem, model_state, losses))
+  return lambda params: widened(gradient(params, spaced_batch(problem.num_examples, block_size), key))
+
+
+def spaced_batch(num_examples: int, block_size: int) -> Batch:
+  """At most `block_size` and at most 512 evenly spaced examples, of equal weight."""
+  size = min(check_count('block_size', block_size), BLOCK, num_examples)
+  # On the host, where the product does not overflow.
+  indices = np.arange(size, dtype=np.int64) * num_examples // size
+  return Batch(jnp.asarray(indices, jnp.int32), jnp.full(size, 1 / size))
 
 
 def full_loss_and_gradient(
@@ -168,7 +204,7 @@ def full_loss_and_gradient(
     `(params) -> (float[], pytree like params)`, in float32 or wider.
 
   Raises:
-    InputError: from that function, if `block_size` is no count.
+    InputError: if `losses` is no function; from what is returned, if `block_size` is no count.
   """
   block = jax.value_and_grad(_block_loss(problem, model_state, losses))
 
@@ -183,6 +219,11 @@ def full_loss_and_gradient(
 def _block_loss(
   problem: Problem, model_state: PyTree, losses: Losses
 ) -> Callable[[PyTree, Batch, Key], Array]:
+  if not callable(losses):
+    raise InputError(
+      f'losses must be a function such as training_losses or evaluation_losses, got {shown(losses)}'
+    )
+
   def loss(params: PyTree, batch: Batch, key: Key) -> Array:
     return jnp.sum(batch.weights * losses(problem, params, model_state, batch, key))
 

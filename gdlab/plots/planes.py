@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib import patheffects
 from matplotlib.figure import Figure
 
+from gdlab.analysis.surfaces.paths import above_chord
 from gdlab.errors import InputError
 from gdlab.plots.inputs import arms, numbers, variable
 from gdlab.plots.pieces import contours
@@ -72,8 +73,9 @@ def interpolation(lines: Mapping[str, xr.Dataset], name: str = 'train_loss') -> 
       values = variable(f'lines[{label!r}]', line, name, ({'t'},))
       heights, t = numbers(f'lines[{label!r}].{name}', values.values, (1,)), line.t.values
       colour = COLOURS[number % len(COLOURS)]
-      above = heights - (heights[0] + (heights[-1] - heights[0]) * (t - t[0]) / (t[-1] - t[0]))
-      barrier = np.nanmax(above) if np.isfinite(heights).all() else np.inf
+      is_finite = bool(np.isfinite(heights).all())
+      above = above_chord(heights, t) if is_finite else heights
+      barrier = np.max(above) if is_finite else np.inf
       axes.plot(
         t,
         heights,
@@ -82,7 +84,7 @@ def interpolation(lines: Mapping[str, xr.Dataset], name: str = 'train_loss') -> 
         label=f'{label}: barrier {barrier:.2g}',
       )
       axes.plot(t[[0, -1]], heights[[0, -1]], 'o', color=colour, markersize=5)
-      if np.isfinite(barrier) and barrier > 0.03 * np.ptp(heights):
+      if is_finite and barrier > 0.03 * np.ptp(heights):
         top = int(np.argmax(above))
         ends = (t[top], heights[top] - above[top]), (t[top], heights[top])
         axes.annotate('', ends[1], ends[0], arrowprops={'arrowstyle': '<->', 'color': colour, 'linewidth': 1})

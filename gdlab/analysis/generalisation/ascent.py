@@ -8,6 +8,7 @@ import optax
 
 from gdlab.analysis.blocks import BLOCK, Losses, evaluation_losses, full_loss, full_loss_and_gradient
 from gdlab.errors import check_count, check_real
+from gdlab.floats import widened
 from gdlab.types import Array, Key, Problem, PyTree
 
 
@@ -17,7 +18,8 @@ class BallSharpness(NamedTuple):
   Attributes:
     sharpness: float[], the largest loss found less that at the centre; 0 where none is higher.
     loss: float[], at the centre.
-    perturbation: pytree like the parameters, where the largest loss was found, less the parameters.
+    perturbation: pytree like the parameters, in float32 or wider, where the largest loss was found, less the
+      parameters.
   """
 
   sharpness: Array
@@ -50,7 +52,7 @@ def sam_sharpness(
 
   Args:
     problem: whose training examples are used.
-    params: the parameters theta.
+    params: the parameters theta; in half precision they are widened first, or a small perturbation would round to none.
     model_state: the model's other state, `()` if it has none; it is not advanced.
     key: the random direction, and the randomness of the forward pass, for `training_losses`.
     radius: rho > 0.
@@ -63,6 +65,7 @@ def sam_sharpness(
 
   Source: Foret, Kleiner, Mobahi and Neyshabur 2021, Sharpness-aware minimization, arXiv 2010.01412.
   """
+  params = widened(params)
   ones = optax.tree.ones_like(params)
   return _climb(problem, params, model_state, key, ones, radius, num_steps, block_size, losses)
 
@@ -101,6 +104,7 @@ def adaptive_sharpness(
 
   Source: Kwon, Kim, Park and Choi 2021, ASAM: adaptive sharpness-aware minimization, arXiv 2102.11600.
   """
+  params = widened(params)
   sizes = jax.tree.map(jnp.abs, params)
   return _climb(problem, params, model_state, key, sizes, radius, num_steps, block_size, losses)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import InputError, shown
+from gdlab.analysis.surfaces.evaluation import check_alike
 from gdlab.floats import widened
 from gdlab.types import Array, PyTree
 
@@ -50,12 +50,7 @@ def distance_from_init(params: PyTree, initial: PyTree) -> Distance:
   Source: Nagarajan and Kolter 2019, Generalization in deep networks: the role of distance from initialization,
   arXiv 1901.01672.
   """
-  shapes, expected = (
-    {jax.tree_util.keystr(path): jnp.shape(leaf) for path, leaf in jax.tree.leaves_with_path(tree)}
-    for tree in (initial, params)
-  )
-  if shapes != expected:
-    raise InputError(f'initial must have the shapes of params, {shown(expected)}, got {shown(shapes)}')
+  check_alike('initial', initial, 'params', params)
   moved = optax.tree.sub(widened(params), widened(initial))
   squares: dict[str, Array] = {}
   for path, leaf in jax.tree.leaves_with_path(moved):

@@ -8,6 +8,7 @@ import optax
 
 from gdlab.analysis.blocks import BLOCK, Losses, evaluation_losses, full_loss
 from gdlab.errors import check_count, check_real
+from gdlab.floats import widened
 from gdlab.types import Array, Key, Problem, PyTree
 
 
@@ -47,7 +48,7 @@ def flatness(
 
   Args:
     problem: whose training examples are used.
-    params: the parameters theta.
+    params: the parameters theta; in half precision they are widened first, or a small perturbation would round to none.
     model_state: the model's other state, `()` if it has none; it is not advanced.
     key: the perturbations, and the randomness of the forward pass, for `training_losses`.
     sigma: > 0, the standard deviation of the perturbation.
@@ -65,6 +66,7 @@ def flatness(
   """
   check_real('sigma', sigma, above=0)
   num_pairs = check_count('num_pairs', num_pairs, minimum=2)
+  params = widened(params)
   draw_key, loss_key = jax.random.split(key)
   loss_at = full_loss(problem, model_state, loss_key, block_size=block_size, losses=losses)
   loss = loss_at(params)

@@ -11,7 +11,8 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.blocks import BLOCK, Losses, evaluation_losses, full_loss_and_gradient
-from gdlab.errors import check_count, check_real
+from gdlab.errors import InputError, check_count, check_real
+from gdlab.floats import widened
 from gdlab.types import Array, Key, Problem, PyTree
 
 _START = (
@@ -68,7 +69,7 @@ def keskar_sharpness(
 
   Args:
     problem: whose training examples are used.
-    params: the parameters theta.
+    params: the parameters theta; in half precision they are widened first, or a small perturbation would round to none.
     model_state: the model's other state, `()` if it has none; it is not advanced.
     key: the subspace and the starts, and the randomness of the forward pass, for `training_losses`.
     epsilon: > 0; the paper has 1e-3 and 5e-4.
@@ -79,7 +80,7 @@ def keskar_sharpness(
     losses: which loss, see `gdlab.analysis.blocks`.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: an argument out of range, or a loss f <= -1 at the parameters.
 
   Source: Keskar, Mudigere, Nocedal, Smelyanskiy and Tang 2017, On large-batch training for deep learning,
   arXiv 1609.04836, metric 2.1; Byrd, Lu, Nocedal and Zhu 1995, SIAM Journal on Scientific Computing 16 (the solver).
@@ -88,6 +89,7 @@ def keskar_sharpness(
   check_count('num_iterations', num_iterations)
   check_count('num_starts', num_starts)
   check_count('block_size', block_size)
+  params = widened(params)
   point = ravel_pytree(params)[0]
   if subspace is not None:
     check_count('subspace', subspace, maximum=point.size)
@@ -103,6 +105,10 @@ def keskar_sharpness(
     return float(value), np.asarray(slope, np.float64) * bounds
 
   loss = look(np.zeros(bounds.size))[0]
+  if loss <= -1:
+    raise InputError(
+      f'problem must have a loss above -1 at params, for the sharpness is relative to 1 + f, got {loss}'
+    )
   seed = jax.random.bits(start_key, (4,)).tolist()
   starts = _START * np.random.default_rng(seed).uniform(-1, 1, (num_starts, bounds.size))
   climbs = [_climb(look, start, num_iterations) for start in starts]

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from gdlab.errors import InputError
+from gdlab.errors import InputError, shown
 from gdlab.floats import widened
 from gdlab.types import Array, PyTree
 
@@ -83,12 +84,14 @@ def margins(
   Source: Bartlett, Foster and Telgarsky 2017, Spectrally-normalized margin bounds for neural networks,
   arXiv 1706.08498; Jiang, Krishnan, Mobahi and Bengio 2019, arXiv 1810.00113 (quantiles).
   """
-  if not quantiles or not all(0 <= quantile <= 1 for quantile in quantiles):
-    raise InputError(f'quantiles must be numbers in [0, 1], at least one, got {quantiles!r}')
+  levels = np.asarray(quantiles)
+  is_real = levels.ndim == 1 and levels.size > 0 and levels.dtype.kind in 'iuf'
+  if not is_real or not ((levels >= 0) & (levels <= 1)).all():
+    raise InputError(f'quantiles must be numbers in [0, 1], at least one, got {shown(quantiles)}')
   matrices = [leaf.reshape(-1, leaf.shape[-1]) for leaf in jax.tree.leaves(widened(params)) if leaf.ndim >= 2]
   if not matrices:
     raise InputError('params must hold at least one array with two axes or more, got none')
-  found = jnp.quantile(output_margins(outputs, labels), jnp.array(quantiles, jnp.result_type(float)))
+  found = jnp.quantile(output_margins(outputs, labels), jnp.array(levels, jnp.result_type(float)))
 
   def per_norm(order: int | str) -> Array:
     # Sums of logarithms: the product over many layers could overflow where the quotient is an ordinary number.

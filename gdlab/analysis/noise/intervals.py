@@ -30,17 +30,18 @@ def ratio_interval(
   keeps its level when D is not far from 0: it is then open above.
 
   Args:
-    numerator: float[], S, of a quantity >= 0.
+    numerator: float[], S, of a quantity >= 0; an estimate below 0 is taken as 0, which adds to the interval and takes
+      nothing from it: no r is then left only if both were, and the interval would be empty.
     denominator: float[], D, of a quantity >= 0; an estimate below 0 is taken as 0.
     covariance: float[2, 2], of the estimates (S, D).
     quantile: q > 0.
 
   Returns:
-    `(low, high)`, high infinite where D is not told from 0.
+    `(low, high)`, 0 <= low <= high; it holds S / D, and high is infinite where D is not told from 0.
 
   Source: Fieller 1954, Some problems in interval estimation, Journal of the Royal Statistical Society B 16.
   """
-  denominator = jnp.maximum(denominator, 0)
+  numerator, denominator = jnp.maximum(numerator, 0), jnp.maximum(denominator, 0)
   square = quantile**2 * covariance
   a = denominator**2 - square[1, 1]
   b = numerator * denominator - square[0, 1]

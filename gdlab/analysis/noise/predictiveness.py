@@ -8,6 +8,7 @@ import optax
 
 from gdlab.analysis.blocks import BLOCK, Losses, full_loss_and_gradient, training_losses
 from gdlab.errors import InputError
+from gdlab.floats import widened
 from gdlab.types import Array, Key, Problem, PyTree
 
 
@@ -53,7 +54,7 @@ def gradient_predictiveness(
 
   Args:
     problem: whose training examples are used.
-    params: the parameters theta.
+    params: the parameters theta; in half precision they are widened first, or a small step would round to none.
     model_state: the model's other state, `()` if it has none; it is not advanced.
     key: randomness of the forward pass; the same at every step.
     steps: float[S], the $\eta_s$, lengths in units of the gradient as a learning rate is; not 0.
@@ -70,6 +71,7 @@ def gradient_predictiveness(
   if steps.ndim != 1 or not steps.size:
     raise InputError(f'steps must have the shape [S], S >= 1, got {steps.shape}')
 
+  params = widened(params)
   loss_and_gradient = full_loss_and_gradient(problem, model_state, key, block_size=block_size, losses=losses)
   loss, gradient = loss_and_gradient(params)
   norm = optax.tree.norm(gradient)

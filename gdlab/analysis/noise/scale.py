@@ -22,8 +22,8 @@ class SampledNoiseScale(NamedTuple):
     covariance_trace_error: its standard error.
     gradient_square: float[], |G|^2, unbiased, so that it can fall below 0 where noise rules.
     gradient_square_error: its standard error.
-    scale: float[], their ratio, in examples; infinite where |G|^2 is not estimated above 0. Biased, as the ratio of
-      two noisy numbers is.
+    scale: float[], their ratio, in examples; infinite where |G|^2 is not estimated above 0, and below 0 where tr Sigma
+      is. Biased, as the ratio of two noisy numbers is.
     low: lower end of the ratio's interval.
     high: upper end, infinite where |G|^2 is not told from 0.
   """
@@ -163,6 +163,10 @@ def two_batch_noise_scale(
   are unbiased for batches drawn with replacement; each is averaged over the K pairs and only then divided. The large
   batch of a pair may contain the small one (in data-parallel training: the mean over devices, and one of them). Pairs
   are taken as independent of one another. Costs nothing: in a training loop the norms are there already.
+
+  The interval is Fieller's with Student's quantile, and so takes the means over pairs for Gaussian. With few pairs and
+  heavy-tailed gradients they are not, and it covers too rarely: at 95 %, 0.915 of the time for noise of Student's
+  distribution with 4 degrees of freedom. More pairs mend it.
 
   Example:
     >>> import jax.numpy as jnp

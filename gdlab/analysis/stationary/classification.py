@@ -16,7 +16,7 @@ from gdlab.analysis.stationary.local import (
   newton_step,
   rounding,
 )
-from gdlab.errors import InputError, check_real
+from gdlab.errors import InputError, check_real, shown
 from gdlab.types import Array, Key, Problem, PyTree
 
 STATIONARY, DEGENERATE, GRADIENT_FLAT, UNCERTIFIED, UNCONVERGED, AT_INFINITY, NOT_FINITE = range(7)
@@ -84,8 +84,13 @@ def count_signs(eigenvalues: Any, bounds: Any) -> SignCount:
   Args:
     eigenvalues: float[..., k].
     bounds: float[..., k] or float[], >= 0: how far each may be from the true eigenvalue.
+
+  Raises:
+    InputError: if a bound is below 0. Inside jit they are unknown and not checked.
   """
   values, within = jnp.asarray(eigenvalues), jnp.asarray(bounds)
+  if not isinstance(within, jax.core.Tracer) and (within < 0).any():
+    raise InputError(f'bounds must be numbers >= 0, got {shown(bounds)}')
   within = jnp.broadcast_to(within, values.shape)
   negative, positive = (jnp.sum(sign, axis=-1) for sign in (values < -within, values > within))
   return SignCount(negative, positive, values.shape[-1] - negative - positive)
@@ -114,15 +119,17 @@ def classify_stationary(
   2. Three Newton steps which each solve for the gradient at least by half, halve it, and shrink by a factor <= 0.9: the
      point is then degenerate, a root of higher order.
   3. Kantorovich's condition where H has an inverse, and a gradient that Newton's step accounts for by half, or that is
-     no more than the rounding of x times |H|: on a continuum of stationary points. (A slope below that rounding, along
-     a direction without curvature, cannot be told from none.)
+     no more than the rounding of x times |H|: on a continuum of stationary points. What is left of the gradient in the
+     kernel must then be no slope: three Newton steps along it, by the curvature that a product measures there, which
+     each halve it and do not get shorter, lead downhill to nowhere. (A slope below that rounding, along a direction
+     without any curvature, cannot be told from none.)
 
   An eigenvalue counts for the index only where it exceeds its bound: the residual of its eigenvector, the Hessian's
   rounding, and twice the Hessian's change from here to the stationary point.
 
   Jittable and vmappable over params and keys; as a probe `lambda problem, state: classify_stationary(problem,
-  state.params, state.model_state, key).index`. Cost: 6 Hessians, about 12 d gradient-equivalents for d
-  parameters.
+  state.params, state.model_state, key).index`. Cost: 6 Hessians and 4 products, about 12 (d + 1)
+  gradient-equivalents for d parameters.
 
   Example:
     >>> from gdlab.problems import landscapes
@@ -137,7 +144,8 @@ def classify_stationary(
     params: the point, of d <= 2000 numbers; in float64 for certificates that mean something.
     model_state: the model's other state, `()` if it has none.
     key: randomness of the forward pass, for `training_losses`.
-    tol: > 0, the largest gradient norm.
+    tol: > 0, the largest gradient norm, in units of the loss per unit of the parameters: for a loss 1000 times as large
+      a thousandfold. About 1e-6 times the gradients that the loss has elsewhere is meant.
     flat_tol: in (0, 1), the largest `flatness` of a gradient-flat point.
     block_size: examples at once, >= 1, static under jit.
     losses: which loss, see `gdlab.analysis.blocks`.
@@ -180,6 +188,10 @@ def judged(gradient: Gradient, x: Array, tol: Any, flat_tol: Any, scale: Array) 
   shrinks = lengths[1:] <= _SLOWEST * lengths[:-1]
   contracts = ((lowers & shrinks) | (norms[:-1] == 0)).all()
   runs_off = lowers.all() & ~shrinks.any()
+  slopes, strides = _kernel_way(gradient, x, here)
+  falls = (slopes[1:] <= slopes[:-1] / 2).all()
+  ends = (strides[1:] <= _SLOWEST * strides[:-1]).all()
+  descends = falls & ~ends
 
   # The distance at which the stationary point lies: 2|delta| by Kantorovich; else the sum of a geometric series.
   reach = 1 / (1 - jnp.clip(ratio, 0.5, _SLOWEST)).astype(x.dtype)
@@ -192,7 +204,7 @@ def judged(gradient: Gradient, x: Array, tol: Any, flat_tol: Any, scale: Array) 
   regular = jnp.all(jnp.abs(here.values) > rounding(here.values))
   at_rounding = grad_norm <= 4 * jnp.sqrt(x.size) * eps * size * jnp.linalg.norm(x)
   certified = regular & little.all() & way.finite[1]
-  degenerate = contracts | (little.all() & ~regular & (solves[0] | at_rounding))
+  degenerate = contracts | (little.all() & ~regular & (solves[0] | at_rounding) & ~descends)
 
   residuals = jnp.linalg.norm(here.matrix @ here.vectors - here.vectors * here.values[None], axis=0)
   rounded = here.asymmetry + (x.size + 16) * eps * jnp.linalg.norm(here.matrix)
@@ -205,13 +217,15 @@ def judged(gradient: Gradient, x: Array, tol: Any, flat_tol: Any, scale: Array) 
     (~here.finite, NOT_FINITE),
     (small & certified, STATIONARY),
     (small & degenerate, DEGENERATE),
-    (small & runs_off, AT_INFINITY),
+    (small & (runs_off | descends), AT_INFINITY),
     ((grad_norm > 0) & (flatness <= flat_tol), GRADIENT_FLAT),
     (small, UNCERTIFIED),
   )
   conditions, codes = zip(*verdicts)
   status = jnp.select(list(conditions), [jnp.int32(code) for code in codes], jnp.int32(UNCONVERGED))
-  radius = jnp.where(certified, 2.0, reach) * lengths[0]
+  # Where the curvature is below the Hessian's rounding, and yet measured.
+  beside = jnp.where(falls & ends, 2 * strides[0], 0)
+  radius = jnp.where(certified, 2.0, reach) * lengths[0] + beside
   return StationaryPoint(
     status, grad_norm, radius, here.values, bounds, signs.negative, signs.undecided, flatness
   )
@@ -224,5 +238,25 @@ def _newton_way(gradient: Gradient, x: Array) -> tuple[Local, Array]:
     local = look(gradient, point)
     step = newton_step(local.values, local.vectors, local.gradient)
     return point - step, (local, step)
+
+  return jax.lax.scan(advance, x, None, length=_CHECKS + 1)[1]
+
+
+def _kernel_way(gradient: Gradient, x: Array, here: Local) -> tuple[Array, Array]:
+  """The slope along the gradient's part in the kernel of the Hessian at x, at Newton steps on that line; their lengths.
+
+  The curvature is that of a product: as an eigenvalue it is lost in the rounding of the largest. Leading axis
+  _CHECKS + 1; zeros where there is no such part.
+  """
+  inside = jnp.abs(here.values) <= rounding(here.values)
+  part = here.vectors @ jnp.where(inside, here.vectors.T @ here.gradient, 0)
+  size = jnp.linalg.norm(part)
+  along = part / jnp.where(size > 0, size, 1)
+
+  def advance(point: Array, _: None) -> tuple[Array, tuple[Array, Array]]:
+    g, product = jax.jvp(gradient, (point,), (along,))
+    slope, bend = along @ g, along @ product
+    stride = slope / jnp.where(bend == 0, jnp.inf, bend)
+    return point - stride * along, (jnp.abs(slope), jnp.abs(stride))
 
   return jax.lax.scan(advance, x, None, length=_CHECKS + 1)[1]

@@ -44,11 +44,13 @@ def saddle_visits(series: Array, *, enter: Any, leave: Any) -> Visits:
     leave: float, > `enter`, its outer edge.
 
   Raises:
-    InputError: if the thresholds are not of that form.
+    InputError: if the series has no axis, or the thresholds are not of that form.
   """
   check_real('enter', enter)
   check_real('leave', leave, above=-np.inf if isinstance(enter, jax.core.Tracer) else float(enter))
   values = jnp.asarray(series)
+  if not values.ndim:
+    raise InputError(f'series must have the shape [..., T], got the one number {shown(series)}')
   none = jnp.full(values.shape[:-1], -1, jnp.int32)
   nothing = jnp.zeros(values.shape[:-1], jnp.int32)
 
@@ -91,8 +93,8 @@ def escape_times(records: xr.DataArray, *, enter: float, leave: float, saddle: A
 
   Returns:
     A Dataset with the dims of the records but `step`: `entered` and `escaped`, in steps, NaN where that did not happen;
-    `dwell`, the time between, and where the run had not left by its last record the time until then, with `censored`
-    True; NaN where it never came; `visits`, how many.
+    `dwell`, the time between, and where the run had not left by its last record that is not NaN the time until then,
+    with `censored` True; NaN where it never came; `visits`, how many.
 
   Raises:
     InputError: if the records have no dim `step` with a coordinate, or `saddle` does not fit them.
@@ -111,6 +113,8 @@ def escape_times(records: xr.DataArray, *, enter: float, leave: float, saddle: A
   ordered = records.transpose(..., 'step')
   found = jax.tree.map(np.asarray, saddle_visits(jnp.asarray(ordered.values), enter=enter, leave=leave))
   steps = np.asarray(ordered['step'].values, np.float64)
+  numbers = ~np.isnan(ordered.values)
+  last_number = numbers.shape[-1] - 1 - np.argmax(numbers[..., ::-1], axis=-1)
   came, left = found.entered >= 0, found.escaped >= 0
   entered = np.where(came, steps[found.entered], np.nan)
   escaped = np.where(left, steps[found.escaped], np.nan)
@@ -118,7 +122,7 @@ def escape_times(records: xr.DataArray, *, enter: float, leave: float, saddle: A
   columns = {
     'entered': entered,
     'escaped': escaped,
-    'dwell': np.where(left, escaped, steps[-1]) - entered,
+    'dwell': np.where(left, escaped, steps[last_number]) - entered,
     'censored': came & ~left,
     'visits': found.visits,
   }

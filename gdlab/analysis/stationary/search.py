@@ -53,15 +53,17 @@ def box_starts(box: Any, count: int, *, seed: int = 0) -> np.ndarray:
   Args:
     box: float[d, 2], lowest and highest value of each parameter, as in `Known.box`.
     count: how many, >= 1.
-    seed: of the scrambling.
+    seed: of the scrambling, >= 0.
 
   Raises:
-    InputError: if the box is not of that form or `count` no count.
+    InputError: if the box is not of that form or not finite, or an argument out of range.
   """
   edges = np.asarray(box, np.float64)
-  if edges.ndim != 2 or edges.shape[1:] != (2,) or not (edges[:, 0] < edges[:, 1]).all():
-    raise InputError(f'box must be float[d, 2], the lowest value before the highest, got {shown(box)}')
-  points = qmc.Halton(len(edges), rng=np.random.default_rng(seed)).random(check_count('count', count))
+  is_box = edges.ndim == 2 and edges.shape[1] == 2 and np.isfinite(edges).all()
+  if not is_box or not (edges[:, 0] < edges[:, 1]).all():
+    raise InputError(f'box must be finite float[d, 2], the lowest value before the highest, got {shown(box)}')
+  rng = np.random.default_rng(check_count('seed', seed, minimum=0))
+  points = qmc.Halton(len(edges), rng=rng).random(check_count('count', count))
   return qmc.scale(points, edges[:, 0], edges[:, 1])
 
 
@@ -87,15 +89,19 @@ def seek_stationary(
   of the gradient's norm where the gradient is not 0 is labelled gradient-flat, one that runs off is labelled at
   infinity, and neither is taken.
 
-  Cost, per step: d + 1 gradient-equivalents and the eigenvectors of [d, d] up to 64 parameters, about 200 above; then
-  `classify_stationary`.
+  Cost, per step: d + 1 gradient-equivalents and the eigenvectors of [d, d] up to 64 parameters. Above that at most 100
+  Hessian-vector products for a damped step and 200 for one of Newton's, about 200 and 400 gradient-equivalents; over
+  starts side by side every step costs both, 600. Then `classify_stationary`.
 
   Args:
     problem: whose training loss it is.
     params: the start.
     model_state: the model's other state, `()` if it has none.
     key: randomness of the forward pass, for `training_losses`.
-    tol: > 0, the largest gradient norm of a stationary point.
+    tol: > 0, the largest gradient norm of a stationary point, in units of the loss per unit of the parameters. It is
+      not adapted to the problem: for a loss a million times as large give a million times the default, or rounding
+      alone keeps the gradient above it and points are missed; for one as much smaller, as much less, or the search
+      ends far from the points.
     flat_tol: in (0, 1): the end is gradient-flat if |Hg| is at most this times |g| times the largest curvature met.
     reach: > 0, how far from the start the search may go.
     max_steps: >= 1, of the first part.

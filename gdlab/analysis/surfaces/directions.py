@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError
+from gdlab.errors import InputError, shown
 from gdlab.types import Array, Key, PyTree
 
 
@@ -34,12 +34,16 @@ def filter_direction(key: Key, params: PyTree, *, biases: bool = False) -> PyTre
     A pytree like `params`.
 
   Raises:
-    InputError: if nothing would move: no leaf has two dimensions, and `biases` is False.
+    InputError: if a leaf is not of floats, or nothing would move: no leaf has two dimensions, and `biases` is False.
 
   Source: Li, Xu, Taylor, Studer, Goldstein, "Visualizing the loss landscape of neural nets", 2018, arXiv
   1712.09913. There one-dimensional leaves, where they move, move by themselves and not at random.
   """
   leaves, structure = jax.tree.flatten(params)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+      name = f'params{jax.tree_util.keystr(path)}'
+      raise InputError(f'{name} must be an array of real floats, got {jnp.result_type(leaf)} {shown(leaf)}')
   if not biases and all(np.ndim(leaf) <= 1 for leaf in leaves):
     raise InputError('biases must be True for parameters of which no leaf has two dimensions, got False')
   keys = jax.random.split(key, len(leaves))

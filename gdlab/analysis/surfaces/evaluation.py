@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count
+from gdlab.errors import InputError, check_count, shown
 from gdlab.evaluation import evaluate
 from gdlab.types import Array, Problem, PyTree
 
@@ -76,7 +76,7 @@ def check_alike(name: str, tree: PyTree, like_name: str, like: PyTree) -> None:
   ]
   if shapes[0] != shapes[1]:
     raise InputError(
-      f'{name} must have the structure and shapes of {like_name}, {shapes[1]}, got {shapes[0]}'
+      f'{name} must have the structure and shapes of {like_name}, {shown(shapes[1])}, got {shown(shapes[0])}'
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from gdlab.analysis.surfaces.evaluation import check_alike, host_metrics
-from gdlab.errors import InputError, check_count
+from gdlab.errors import InputError, check_count, shown
 from gdlab.types import Problem, PyTree
 
 
@@ -22,7 +22,7 @@ def barrier(values: Any, positions: Any = None) -> float:
     3.5
 
   Args:
-    values: float[M], M >= 2, along the line; no NaN.
+    values: float[M], M >= 2, along the line; no NaN, and finite at the ends.
     positions: float[M], ascending; equally spaced by default.
 
   Raises:
@@ -32,13 +32,26 @@ def barrier(values: Any, positions: Any = None) -> float:
   1912.05671; above the line rather than the mean of the ends, after Entezari et al., arXiv 2110.06296.
   """
   heights = np.asarray(values, np.float64)
-  if heights.ndim != 1 or len(heights) < 2 or np.isnan(heights).any():
-    raise InputError(f'values must be at least two numbers in one dimension, got shape {list(heights.shape)}')
+  if (
+    heights.ndim != 1
+    or len(heights) < 2
+    or np.isnan(heights).any()
+    or not np.isfinite(heights[[0, -1]]).all()
+  ):
+    raise InputError(
+      'values must be at least two numbers in one dimension, the first and the last finite, '
+      f'got {shown(values)} of shape {list(heights.shape)}'
+    )
   t = np.linspace(0, 1, len(heights)) if positions is None else np.asarray(positions, np.float64)
   if t.shape != heights.shape or not (np.diff(t) > 0).all():
     raise InputError(f'positions must be {len(heights)} ascending numbers, got {positions!r:.60}')
-  t = (t - t[0]) / (t[-1] - t[0])
-  return float(np.max(heights - ((1 - t) * heights[0] + t * heights[-1])))
+  return float(np.max(above_chord(heights, t)))
+
+
+def above_chord(heights: np.ndarray, positions: np.ndarray) -> np.ndarray:
+  """How far a curve is above the straight line between its ends, float[M]."""
+  t = (positions - positions[0]) / (positions[-1] - positions[0])
+  return heights - ((1 - t) * heights[0] + t * heights[-1])
 
 
 def interpolate(

@@ -133,7 +133,10 @@ class MarginTest(parameterized.TestCase):
 
   def test_refuses_quantiles_and_params(self):
     good = (np.ones((3, 2)), np.zeros(3, int))
-    with self.assertRaisesRegex(InputError, 'quantiles'):
-      analysis.margins(*good, self.params, quantiles=(1.5,))
+    for bad in ((1.5,), (), np.array([0.1, -0.1]), 'all'):
+      with self.assertRaisesRegex(InputError, 'quantiles'):
+        analysis.margins(*good, self.params, quantiles=bad)
+    found = [analysis.margins(*good, self.params, quantiles=given) for given in (np.array([0.5]), [0.5])]
+    np.testing.assert_array_equal(*found)
     with self.assertRaisesRegex(InputError, 'params'):
       analysis.margins(*good, {'bias': np.ones(3)})

@@ -66,6 +66,21 @@ class BallTest(parameterized.TestCase):
     found = sam(problem, jnp.ones(1), (), jax.random.key(0), radius=2.0, num_steps=3)
     self.assertTrue(np.isnan(found.sharpness))
 
+  def test_half_precision_parameters_move(self):
+    # At a radius far below their spacing; POINT itself they hold exactly. In float32: losses of about 4.
+    point, gradient = jnp.asarray(POINT, jnp.bfloat16), CURVATURES * POINT
+    for measure, rise in (
+      (sam, 1e-3 * np.linalg.norm(gradient)),
+      (adaptive, 1e-3 * np.linalg.norm(POINT * gradient)),
+    ):
+      found = measure(self.problem, point, (), jax.random.key(0), radius=1e-3)
+      self.assertEqual(found.perturbation.dtype, jnp.float32)
+      # To first order; the second is at most 1e-6 max h s^2 / 2.
+      np.testing.assert_allclose(found.sharpness, rise, atol=3e-6 + 8 * np.finfo(np.float32).eps)
+    find = jax.jit(analysis.flatness, static_argnames='num_pairs')
+    flat = find(self.problem, point, (), jax.random.key(0), sigma=1e-3, num_pairs=2)
+    self.assertGreater(flat.standard_error, 0)
+
   def test_flatness_of_a_quadratic(self):
     # Each pair's rise is σ²/2 Σ h s² ξ², of mean σ²/2 Σ h s² and variance σ⁴/2 Σ (h s²)², at any point.
     find = jax.jit(analysis.flatness, static_argnames=('relative', 'num_pairs'))
@@ -86,6 +101,7 @@ class BallTest(parameterized.TestCase):
     (analysis.flatness, {'sigma': -1.0}, 'sigma'),
     (analysis.flatness, {'num_pairs': 1}, 'num_pairs'),
     (analysis.flatness, {'block_size': 0}, 'block_size'),
+    (analysis.flatness, {'losses': 'training'}, 'losses'),
   )
   def test_refusals(self, measure, options, message):
     with self.assertRaisesRegex(InputError, message):

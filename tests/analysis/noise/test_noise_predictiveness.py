@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest
 from noise_cases import LeastSquares
 
-from gdlab import analysis
+from gdlab import analysis, problems
 from gdlab.errors import InputError
 
 predictiveness = jax.jit(analysis.gradient_predictiveness, static_argnames='block_size')
@@ -41,6 +41,14 @@ class PredictivenessTest(absltest.TestCase):
     found = predictiveness(problem, case.params, (), jax.random.key(0), np.ones(3), block_size=70)
     self.assertEqual((found.grad_norm, found.gradient_changes.max()), (0, 0))
     self.assertTrue(np.isnan(found.cosines).all() and np.isnan(found.smoothness).all())
+
+  def test_half_precision_parameters_move(self):
+    problem, point = problems.quadratic([4.0, 1.0]), jnp.array([0.5, -2.0], jnp.bfloat16)
+    found = predictiveness(problem, point, (), jax.random.key(0), np.array([1e-4]), block_size=1)
+    # The gradient (2, -2) changes by 1e-4 (8, -2); float32 rounds it by eps.
+    np.testing.assert_allclose(
+      found.gradient_changes, 1e-4 * np.hypot(8, 2), atol=8 * np.finfo(np.float32).eps
+    )
 
   def test_refusals(self):
     case = LeastSquares(3)

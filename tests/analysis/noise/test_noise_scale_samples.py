@@ -107,6 +107,25 @@ class SampledNoiseScaleTest(parameterized.TestCase):
     self.assertEqual(low, 0)
     np.testing.assert_allclose(10 * high - 1, 2 * (1 - 0.4 * high + 4 * high**2) ** 0.5, rtol=1e-12)
 
+  def test_no_interval_is_empty(self):
+    # Estimates of either sign with covariances of all correlations: the interval holds the ratio of what is >= 0.
+    rng = np.random.default_rng(6)
+    estimates, factors = rng.normal(size=(2, 2000)), 10.0 ** rng.uniform(-2, 0, (2000, 1, 1))
+    roots = factors * rng.normal(size=(2000, 2, 2))
+    find = jax.jit(jax.vmap(ratio_interval, (0, 0, 0, None)))
+    low, high = map(np.asarray, find(*estimates, roots @ roots.swapaxes(1, 2), 2.0))
+    top, bottom = np.maximum(estimates, 0)
+    self.assertTrue(((low >= 0) & (low <= high)).all())
+    # Roots of a quadratic whose discriminant is rounded by eps: sqrt(eps) at worst.
+    self.assertTrue((low * bottom <= top * (1 + 1e-7)).all())
+    divided = bottom > 0
+    self.assertTrue((top[divided] <= high[divided] * bottom[divided] * (1 + 1e-7)).all())
+    self.assertTrue((high[~divided] == np.inf).all())
+    negative = analysis.two_batch_noise_scale(np.array([1, 1.01, 0.99]), np.array([3, 3, 3.01]), 1, 4)
+    self.assertLess(negative.covariance_trace, 0)
+    self.assertEqual(negative.low, 0)
+    self.assertBetween(negative.high, 0, 0.1)
+
   @parameterized.parameters(
     ({'num_examples': 2}, 'num_examples.*>= 3, got 2'),
     ({'block_size': 0}, 'block_size'),

@@ -34,6 +34,9 @@ WITHOUT: dict[str, Callable] = {
   'ramp': lambda p: SLOPE * p[0] + p[1] ** 2,
   'to infinity, exponentially': lambda p: jnp.exp(-p[0]) + p[1] ** 2,
   'to infinity, as a power': lambda p: jnp.sqrt(1 + p[0] ** 2) - p[0] + p[1] ** 2 / 2,
+  # Before the gradient is below the tolerance, the slope's curvature is below the rounding of the other one.
+  'to infinity, stiff': lambda p: jnp.exp(-p[0]) + 1e6 * (p[1] - 1) ** 2 / 2,
+  'to infinity, stiff and turned': lambda p: jnp.exp(-p[0] - p[1]) + 1e3 * (p[1] - p[0] - 1) ** 2 / 2,
 }
 
 

@@ -129,6 +129,8 @@ class ClassificationTest(parameterized.TestCase):
       ('inflection', origin.at[0].set(1e-3), 'uncertified'),
       ('ramp', origin.at[0].set(5.0), 'gradient_flat'),
       ('to infinity, exponentially', origin.at[0].set(9.0), 'at_infinity'),
+      # The slope and its curvature are below the rounding of the other direction's curvature.
+      ('to infinity, exponentially', jnp.array([40.0, 1e-17]), 'at_infinity'),
     ):
       found = classify_at(alone(name), point, (), KEY, tol=2 * SLOPE, flat_tol=1e-3)
       self.assertTrue(named(found, expected), (name, found))
@@ -153,5 +155,7 @@ class ClassificationTest(parameterized.TestCase):
     for name, value in (('tol', 0.0), ('flat_tol', 0.0), ('flat_tol', 1.0)):
       with pytest.raises(InputError, match=name):
         analysis.classify_stationary(numbered(0), jnp.zeros(2), (), KEY, **{name: value})
+    with pytest.raises(InputError, match='bounds'):
+      analysis.count_signs(np.ones(2), -0.1)
     with pytest.raises(InputError, match='count_signs'):
       analysis.classify_stationary(numbered(0), jnp.zeros(2001), (), KEY)

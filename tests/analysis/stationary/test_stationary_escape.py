@@ -90,6 +90,17 @@ def test_times_are_in_steps_and_censored():
   np.testing.assert_array_equal(times.visits, [1, 1, 0])
 
 
+def test_a_run_that_diverged_dwelt_until_its_last_number():
+  series = xr.DataArray(
+    [[0.1, 0.1, np.nan, np.nan], [np.nan] * 4, [9.0, np.nan, 0.1, 0.1]],
+    dims=('seed', 'step'),
+    coords={'step': [0, 10, 20, 30]},
+  )
+  times = analysis.escape_times(series, enter=1.0, leave=2.0)
+  np.testing.assert_array_equal(times.dwell, [10, np.nan, 10])
+  np.testing.assert_array_equal(times.censored, [True, False, True])
+
+
 def test_refusals():
   records = xr.DataArray(np.ones((2, 3)), dims=('step', 'p'), coords={'step': [0, 1]})
   for bad in (np.ones(3), records.drop_vars('step'), records.rename(step='time')):
@@ -98,6 +109,8 @@ def test_refusals():
   for saddle, given in ((np.zeros(2), records), (np.zeros(2), records.transpose())):
     with pytest.raises(InputError, match='saddle'):
       analysis.escape_times(given, enter=1.0, leave=2.0, saddle=saddle)
+  with pytest.raises(InputError, match='series'):
+    analysis.saddle_visits(1.0, enter=1.0, leave=2.0)
   for leave in (1.0, 0.5, np.nan):
     with pytest.raises(InputError, match='leave'):
       analysis.saddle_visits(jnp.ones(3), enter=1.0, leave=leave)

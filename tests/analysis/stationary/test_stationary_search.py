@@ -100,6 +100,8 @@ class SearchTest(parameterized.TestCase):
       analysis.find_stationary_points(problem, {'a': np.zeros((4, 2)), 'b': np.zeros((3, 2))}, (), KEY)
     with self.assertRaisesRegex(InputError, '2000'):
       analysis.seek_stationary(problem, jnp.zeros(2001), (), KEY)
-    for box in ([[1.0, 0.0]], [0.0, 1.0], [[0.0, 1.0, 2.0]]):
+    for box in ([[1.0, 0.0]], [0.0, 1.0], [[0.0, 1.0, 2.0]], [[0.0, np.inf]]):
       with self.assertRaisesRegex(InputError, 'box'):
         analysis.box_starts(box, 3)
+    with self.assertRaisesRegex(InputError, 'seed'):
+      analysis.box_starts([[0.0, 1.0]], 3, seed=-1)

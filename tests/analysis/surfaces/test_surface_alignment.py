@@ -264,11 +264,13 @@ class BarrierTest(parameterized.TestCase):
     self.assertEqual(analysis.barrier([0.0, 0.0, 0.0]), 0.0)
     self.assertEqual(analysis.barrier([4.0, 1.0, 0.0]), 0.0)  # convex
     self.assertEqual(analysis.barrier([1.0, 3.0, 3.0]), 1.0)  # below the higher end, above the line
+    self.assertEqual(analysis.barrier([1.0, np.inf, 1.0]), np.inf)
     self.assertEqual(analysis.barrier([0.0, 4.0, 8.0], [0.0, 1.0, 4.0]), 2.0)
     for values, positions in (
       ([1.0], None),
       ([[1.0, 2.0]], None),
       ([1.0, np.nan], None),
+      ([np.inf, 1.0, 1.0], None),
       ([1.0, 2.0], [1.0, 0.0]),
     ):
       with self.assertRaises(InputError):

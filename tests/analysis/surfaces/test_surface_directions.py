@@ -63,3 +63,5 @@ def test_directions_are_spread_evenly_and_independent():
 def test_refuses_what_would_not_move():
   with pytest.raises(InputError, match='biases'):
     analysis.filter_direction(jax.random.key(0), np.ones(3, np.float32))
+  with pytest.raises(InputError, match=r"params\['count'\].*int32"):
+    analysis.filter_direction(jax.random.key(0), {'kernel': np.ones((2, 2)), 'count': np.int32(3)})
