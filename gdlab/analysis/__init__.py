@@ -32,9 +32,9 @@ Stationary points (d parameters, S starts) and landscapes (an evaluation of all 
 
 | function | what it measures | cost in gradient-equivalents |
 |---|---|---|
-| `classify_stationary` | whether a point is stationary, and its index, certified; dense | 12 d |
+| `classify_stationary` | whether a point is stationary, and its index, certified; dense | 12 (d + 1) |
 | `count_signs` | certain signs among eigenvalues with residuals | 0 |
-| `seek_stationary` | the stationary point of any index that one start leads to | (d + 1) per step; 200 for d > 64 |
+| `seek_stationary` | the stationary point that one start leads to | (d + 1) per step; 400 to 600 for d > 64 |
 | `find_stationary_points` | the different ones of many starts; on the host | S times that |
 | `box_starts` | evenly spread starts; on the host | 0 |
 | `saddle_visits`, `escape_times` | when a run comes near a saddle and leaves it, from records | 0 |
@@ -47,7 +47,8 @@ Stationary points (d parameters, S starts) and landscapes (an evaluation of all 
 | `match_weights`, `match_activations` | which hidden unit of one network is which of another's | 0 |
 | `align` | a network with its hidden units in another's order | 32 / 3N |
 
-Curvature over the whole training set (a Hessian product P costs 2 to 3; d parameters):
+Curvature over the whole training set (a Hessian product P costs 2 to 3; d parameters; a residual's allowance for
+rounding R costs 8 P min(512, N) / N):
 
 | function | what it measures | cost in gradient-equivalents |
 |---|---|---|
@@ -57,8 +58,8 @@ Curvature over the whole training set (a Hessian product P costs 2 to 3; d param
 | `gauss_newton` | the Gauss-Newton matrix as an operator; one product | 1.5 to 2 |
 | `layers` | an operator's diagonal blocks, one per layer | 0 |
 | `dense` | an operator's matrix, for small d | d P |
-| `sharpness` | largest Hessian eigenvalue, with residual | 10 to 20 P |
-| `eigenpairs` | largest and smallest eigenpairs, with residuals and certain signs | 100 P at most |
+| `sharpness` | largest Hessian eigenvalue, with residual | 10 to 20 P + R |
+| `eigenpairs` | extreme eigenpairs, with residuals and certain signs | at most 100 P or, for d <= 256, d P; + R |
 | `trace` | trace with standard error | 32 P |
 | `diagonal` | diagonal with standard errors | 32 P |
 | `spectral_density` | smoothed density of the eigenvalues, with interval | 384 P |

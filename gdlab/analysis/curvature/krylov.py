@@ -64,17 +64,20 @@ def ritz(basis: Basis) -> tuple[Array, Array]:
   """
   size = basis.projected.shape[0]
   unused = jnp.arange(size) >= basis.used
+  # Of size 1, so that what marks the unused does not swallow the others, and nothing underflows.
+  unit = _size(basis.projected)
+  scaled = basis.projected / unit
   # Frobenius' norm bounds every Ritz value; the unused rows and columns are 0.
-  beyond = 2 * jnp.linalg.norm(basis.projected) + 1
-  symmetric = (basis.projected + basis.projected.T) / 2
-  return jnp.linalg.eigh(symmetric + jnp.diag(jnp.where(unused, beyond, 0)))
+  beyond = 2 * jnp.linalg.norm(scaled) + 1
+  values, vectors = jnp.linalg.eigh((scaled + scaled.T) / 2 + jnp.diag(jnp.where(unused, beyond, 0)))
+  return unit * values, vectors
 
 
 def residuals(basis: Basis, values: Array, coefficients: Array) -> Array:
   r"""$\|A v - \theta v\| / \|v\|$ for the vectors with the given coefficients, float[k]."""
   vectors, images = times(coefficients.T, basis.vectors), times(coefficients.T, basis.images)
   lengths = jnp.maximum(jnp.linalg.norm(vectors, axis=1), jnp.finfo(vectors.dtype).tiny)
-  return jnp.linalg.norm(images - values[:, None] * vectors, axis=1) / lengths
+  return norms(images - values[:, None] * vectors) / lengths
 
 
 def combined(basis: Basis, coefficients: Array) -> Array:
@@ -87,7 +90,18 @@ def rounding(basis: Basis) -> Array:
   """What the products' rounding may amount to, float[]: their asymmetry, and some units in the last place."""
   asymmetry = basis.projected - basis.projected.T
   eps = jnp.finfo(basis.projected.dtype).eps
-  return jnp.linalg.norm(asymmetry) + 8 * eps * jnp.linalg.norm(basis.projected)
+  return _norm(asymmetry) + 8 * eps * _norm(basis.projected) + underflow(basis)
+
+
+def underflow(basis: Basis) -> Array:
+  """What is lost of an image where entries below the smallest normal number become 0, float[]."""
+  return jnp.sqrt(basis.vectors.shape[1]) * jnp.finfo(basis.vectors.dtype).tiny
+
+
+def norms(rows: Array) -> Array:
+  """The Euclidean norm of each row, float[k], also where its square underflows or overflows."""
+  units = jax.vmap(_size)(rows)
+  return units * jnp.linalg.norm(rows / units[:, None], axis=1)
 
 
 def compressed(basis: Basis, coefficients: Array) -> Basis:
@@ -109,8 +123,10 @@ def orthogonal_to(rows: Array, vector: Array) -> Array:
 
 
 def _new_direction(flat: Flat, basis: Basis, candidate: Array, key: Key) -> Array:
+  unit = jnp.maximum(_size(basis.projected), _size(candidate))
+  candidate = candidate / unit
   left = orthogonal_to(basis.vectors, candidate)
-  scale = jnp.maximum(jnp.linalg.norm(basis.projected), jnp.linalg.norm(candidate))
+  scale = jnp.maximum(jnp.linalg.norm(basis.projected / unit), jnp.linalg.norm(candidate))
   lost = jnp.linalg.norm(left) <= _LOST * jnp.finfo(flat.dtype).eps * scale
   # As data: the checker of key reuse takes the select that vmap makes of a cond for a second use of the key.
   data, kind = jax.random.key_data(key), jax.random.key_impl(key)
@@ -122,6 +138,16 @@ def _new_direction(flat: Flat, basis: Basis, candidate: Array, key: Key) -> Arra
   for _ in range(2):  # Once is not enough where little is left (Kahan and Parlett).
     left = orthogonal_to(basis.vectors, left / jnp.linalg.norm(left))
   return left / jnp.linalg.norm(left)
+
+
+def _norm(matrix: Array) -> Array:
+  return norms(matrix.reshape(1, -1))[0]
+
+
+def _size(array: Array) -> Array:
+  """The largest absolute entry, or 1 if there is none but 0."""
+  largest = jnp.max(jnp.abs(array))
+  return jnp.where(largest > 0, largest, 1)
 
 
 def times(left: Array, right: Array) -> Array:

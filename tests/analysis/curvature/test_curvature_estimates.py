@@ -66,7 +66,7 @@ class EstimatesTest(parameterized.TestCase):
     for name, exact in (('indefinite', False), ('low rank', True)):
       number = cases.NAMES.index(name)
       many = np.broadcast_to(self.matrices[number], (400, SIZE, SIZE))
-      total, entries = estimates(many, self.keys(400), num_probes=6, rank=6)
+      total, entries = estimates(many, self.keys(400), num_probes=8, rank=6)
       truth = self.eigenvalues[number].sum()
       if exact:
         self.assertLess(np.abs(total.value - truth).max(), 1e-9)
@@ -114,6 +114,7 @@ class EstimatesTest(parameterized.TestCase):
   ('function', 'arguments', 'message'),
   [
     (trace, {'num_probes': 1}, 'num_probes must be a whole number >= 2'),
+    (diagonal, {'num_probes': 7}, 'num_probes must be a whole number >= 8'),
     (diagonal, {'rank': -1}, 'rank must be a whole number >= 0'),
     (spectral_density, {'depth': 1}, 'depth must be a whole number >= 2'),
     (spectral_density, {'width': 0.0}, 'width must be a real number'),
