@@ -2,21 +2,13 @@
 
 import functools
 import pathlib
-import shlex
-import sys
 
 import ml_collections
-import rich
-import rich.box
-import rich.console
-import rich.table
 
-from experiments import app
+from experiments import app, graded
 from experiments.variants import arms, claims, exact, report, special
 from experiments.variants import clock as clocks
 from experiments.variants.study import Results, Study
-from gdlab.claims import Finding, write_claims
-from gdlab.report import Table
 
 SPECIAL = {
   'identities': exact.identities,
@@ -51,28 +43,15 @@ def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
 def finish(config: ml_collections.ConfigDict, results: Results, workdir: pathlib.Path) -> None:
   """Grades the claims and writes the report."""
   stored = Study(config, results)
-  findings = claims.grade_all(stored)
-  with app.replacing(workdir / 'claims.json') as path:
-    write_claims(path, findings)
-  command = shlex.join(['python', '-m', 'experiments.variants', *sys.argv[1:]])
-  with app.replacing(workdir / 'report.html') as path:
-    path.write_text(report.render(stored, findings, command), encoding='utf-8')
-  _show(report.summary(stored), findings)
-  print(f'\nReport: {workdir / "report.html"}')
-
-
-def _show(summary: Table, findings: list[Finding]) -> None:
-  """Prints the table and the verdicts."""
-  console = rich.console.Console(width=max(120, rich.get_console().width))
-  table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
-  for head in summary.heads:
-    table.add_column(head.replace(' ', '\n'), no_wrap=True)
-  for row in summary.rows:
-    table.add_row(*row)
-  verdicts = rich.table.Table('claim', 'verdict', 'value', 'effect', box=rich.box.SIMPLE_HEAD)
-  for finding in findings:
-    verdicts.add_row(finding.id, str(finding.verdict), report.number(finding.effect), finding.effect_name)
-  console.print(table, verdicts)
+  findings = graded.grade_all(claims.CLAIMS, stored)
+  graded.conclude(
+    workdir,
+    report.tell(stored, findings),
+    findings,
+    results,
+    module='experiments.variants',
+    tables=(report.summary(stored),),
+  )
 
 
 if __name__ == '__main__':

@@ -15,134 +15,135 @@ their mean; failed runs as infinite loss or time in V6, V7, V12 and V13 (accurac
 over whole epochs; budgets that end on a record.
 """
 
-from collections.abc import Callable
-
+from experiments.graded import Asked, Effect
 from experiments.variants import effects
-from experiments.variants.study import Study
-from gdlab import claims
-from gdlab.claims import Claim, Finding, Rule, exact, greater_than, less_than, within
-from gdlab.statistics import Interval
+from gdlab.claims import exact, greater_than, less_than, within
 
-Effect = tuple[str, Rule, Callable[[Study], Interval]]
 ROUNDING = 1e-10
 
-CLAIMS: dict[str, tuple[str, tuple[Effect, ...]]] = {
-  'V1': (
+CLAIMS: dict[str, Asked] = {
+  'V1': Asked(
     'The three variants are one update rule; only how many examples feed it differs.',
     (
-      (
+      Effect(
         'distance of N examples in order from full batch',
         exact(0),
         lambda s: effects.identity(s, 'one_rule_in_order'),
       ),
-      (
+      Effect(
         'relative distance of N shuffled examples from full batch',
         exact(ROUNDING),
         lambda s: effects.identity(s, 'one_rule_shuffled'),
       ),
     ),
   ),
-  'V2': (
+  'V2': Asked(
     'The variance of the gradient estimate falls as 1/B with replacement, and as (1-B/N)*N/(N-1)/B without; '
     'full batch has none.',
     (
-      (
+      Effect(
         'variance over law at every B, with replacement',
         within(0.95, 1.05),
         lambda s: effects.variance_ratio(s, 'with'),
       ),
-      (
+      Effect(
         'variance over law at every B, without',
         within(0.95, 1.05),
         lambda s: effects.variance_ratio(s, 'without'),
       ),
-      ('variance of full batch over that of one example', exact(1e-6), effects.full_batch_variance),
+      Effect('variance of full batch over that of one example', exact(1e-6), effects.full_batch_variance),
     ),
   ),
-  'V3': (
+  'V3': Asked(
     'A batch gradient equals the mean of its per-example gradients, and the reduction, mean or sum, rescales '
     'the learning rate.',
     (
-      (
+      Effect(
         'relative distance of mean per-example gradient from batch gradient',
         exact(ROUNDING),
         lambda s: effects.identity(s, 'mean_of_gradients'),
       ),
-      (
+      Effect(
         'relative distance of gradient of the summed loss over B from batch gradient',
         exact(ROUNDING),
         lambda s: effects.identity(s, 'sum_of_losses'),
       ),
     ),
   ),
-  'V4': (
+  'V4': Asked(
     'One epoch takes ceil(N/B) updates: 1 for full batch, N for single-example, 79 for N=10,000 B=128, 1,000 '
     'for N=32,000 B=32.',
-    (('miscounted epochs', exact(0), effects.miscounted),),
+    (Effect('miscounted epochs', exact(0), effects.miscounted),),
   ),
-  'V5': (
+  'V5': Asked(
     'Per update, full batch is the slowest and smoothest, single-example the fastest and noisiest; mini-batch '
     'lies between on both.',
     (
-      ('time per update, full over mini', greater_than(1), lambda s: effects.time_ratio(s, s.full, s.mini)),
-      ('time per update, mini over single', greater_than(1), lambda s: effects.time_ratio(s, s.mini, 1)),
-      (
+      Effect(
+        'time per update, full over mini', greater_than(1), lambda s: effects.time_ratio(s, s.full, s.mini)
+      ),
+      Effect(
+        'time per update, mini over single', greater_than(1), lambda s: effects.time_ratio(s, s.mini, 1)
+      ),
+      Effect(
         'roughness of the loss curve, mini over full',
         greater_than(1.1),
         lambda s: effects.roughness_ratio(s, s.mini, s.full),
       ),
-      (
+      Effect(
         'roughness of the loss curve, single over mini',
         greater_than(1.1),
         lambda s: effects.roughness_ratio(s, 1, s.mini),
       ),
     ),
   ),
-  'V6': (
+  'V6': Asked(
     'Per example seen, small batches reach a given loss sooner than full batch; many small steps beat few large ones.',
     (
-      ('examples to target, full over mini', greater_than(1), lambda s: effects.examples_ratio(s, s.mini)),
-      ('examples to target, full over single', greater_than(1), lambda s: effects.examples_ratio(s, 1)),
+      Effect(
+        'examples to target, full over mini', greater_than(1), lambda s: effects.examples_ratio(s, s.mini)
+      ),
+      Effect('examples to target, full over single', greater_than(1), lambda s: effects.examples_ratio(s, 1)),
     ),
   ),
-  'V7': (
+  'V7': Asked(
     'Full batch with a much larger learning rate makes up for its fewer updates.',
     (
-      (
+      Effect(
         'training loss after equal examples, full over mini, each at its best rate',
         less_than(1.1),
         lambda s: effects.loss_ratio(s, 'examples'),
       ),
     ),
   ),
-  'V8': (
+  'V8': Asked(
     'Single-example descent hardly ever converges smoothly at a fixed learning rate: its loss floor grows with '
     'the learning rate.',
     (
-      ('log-log slope of the loss floor in the rate', greater_than(0.25), effects.floor_slope),
-      ('share of late evaluations at which the loss had risen', greater_than(0.1), effects.late_rises),
+      Effect('log-log slope of the loss floor in the rate', greater_than(0.25), effects.floor_slope),
+      Effect('share of late evaluations at which the loss had risen', greater_than(0.1), effects.late_rises),
     ),
   ),
-  'V9': (
+  'V9': Asked(
     'Batches of 32-256 are the best trade of wall-clock time against final quality.',
     (
-      (
+      Effect(
         'test accuracy at equal time, best in 32-256 minus best outside',
         greater_than(0.005),
         effects.middle_gain,
       ),
     ),
   ),
-  'V10': (
+  'V10': Asked(
     'Batch sizes that are powers of two run faster than their neighbours (64 against 60).',
-    (('time per example, neighbours over powers', greater_than(1.02), effects.power_gain),),
+    (Effect('time per example, neighbours over powers', greater_than(1.02), effects.power_gain),),
   ),
-  'V11': (
+  'V11': Asked(
     'On a convex problem full batch always converges to the global minimum for lr < 2/L, at rate no worse than '
     '(1-mu/L) per step with lr 1/L.',
     (
       *(
-        (
+        Effect(
           f'{kind} regression: worst factor per step over 1-mu/L, at lr 1/L',
           less_than(1 + 1e-6),
           lambda s, kind=kind: effects.worst_contraction(s, kind),
@@ -150,28 +151,28 @@ CLAIMS: dict[str, tuple[str, tuple[Effect, ...]]] = {
         for kind in ('linear', 'logistic')
       ),
       *(
-        (
+        Effect(
           f'{kind} regression: gap left at lr 1.9/L',
           less_than(1e-6),
           lambda s, kind=kind: effects.remaining_gap(s, kind, 1.9),
         )
         for kind in ('linear', 'logistic')
       ),
-      (
+      Effect(
         'linear regression: gap left at lr 2.1/L',
         greater_than(1),
         lambda s: effects.remaining_gap(s, 'linear', 2.1),
       ),
     ),
   ),
-  'V12': (
+  'V12': Asked(
     'A whole MNIST fits one device, so full batch is feasible there; it is still slower to a given accuracy.',
-    (('seconds to target accuracy, full over mini', greater_than(1), effects.accuracy_time_ratio),),
+    (Effect('seconds to target accuracy, full over mini', greater_than(1), effects.accuracy_time_ratio),),
   ),
-  'V13': (
+  'V13': Asked(
     "Single-example updates suit data that arrives as a stream; full batch can't follow a drifting source.",
     (
-      (
+      Effect(
         'squared error on a drifting stream, full over single',
         greater_than(1),
         effects.tracking_ratio,
@@ -179,16 +180,3 @@ CLAIMS: dict[str, tuple[str, tuple[Effect, ...]]] = {
     ),
   ),
 }
-
-
-def grade_all(study: Study) -> list[Finding]:
-  """Applies every claim's rule to the stored results."""
-  return [
-    claims.grade(
-      Claim(name, statement, {effect: rule for effect, rule, _ in parts}),
-      {effect: measure(study) for effect, _, measure in parts},
-      num_seeds=study.num_seeds(name),
-      conditions=study.conditions(name),
-    )
-    for name, (statement, parts) in CLAIMS.items()
-  ]

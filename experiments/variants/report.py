@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-import gdlab
+from experiments.graded import Story
 from experiments.variants import figures
 from experiments.variants.study import Study
 from gdlab import plots
 from gdlab.claims import Finding, Verdict
-from gdlab.report import Section, Table, number, page
+from gdlab.report import Section, Table, number
 from gdlab.theory import mean_variance, updates_per_epoch
 
 
@@ -40,8 +40,8 @@ def _row(study: Study, size: int) -> list[str]:
   return cells
 
 
-def render(study: Study, findings: Sequence[Finding], command: str) -> str:
-  """The page."""
+def tell(study: Study, findings: Sequence[Finding]) -> Story:
+  """What the page tells before the verdicts."""
   config = study.config
   count = {verdict: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict}
   problem = study.clock.attrs['problem']
@@ -138,24 +138,4 @@ def render(study: Study, findings: Sequence[Finding], command: str) -> str:
       ),
     ),
   )
-  return page(
-    f'Full batch, single example, mini-batch: {problem}',
-    lead=lead, sections=sections, findings=findings, facts=_facts(study), command=command,
-  )  # fmt: skip
-
-
-def _facts(study: Study) -> Table:
-  attributes = study.results['arm_b1'].attrs
-  names = ('git_revision', 'device', 'plan_num_devices', 'plan_lanes_at_once')
-  names += tuple(sorted(name for name in attributes if name.startswith('version_')))
-  wall = sum(result.attrs['cell_wall_time_s'] for result in study.results.values())
-  rows = [[name.replace('_', ' '), str(attributes[name])] for name in names]
-  diverged = sum(
-    int((result.status.isel(step=-1) == gdlab.DIVERGED).sum())
-    for result in study.results.values()
-    if 'status' in result
-  )
-  return Table(
-    ('fact', 'value'),
-    [*rows, ['runs that diverged, tuning included', str(diverged)], ['seconds of all cells', f'{wall:.0f}']],
-  )
+  return Story(f'Full batch, single example, mini-batch: {problem}', lead, sections)

@@ -158,18 +158,7 @@ def sampled_gradient(
 ) -> Callable[[PyTree], PyTree]:
   """The gradient of the mean loss over one block of evenly spaced training examples: over all, if they are 512 at most.
 
-  Args:
-    problem: as for `full_loss`, like all others.
-    model_state: as for `full_loss`.
-    key: as for `full_loss`.
-    block_size: as for `full_loss`.
-    losses: as for `full_loss`.
-
-  Returns:
-    `(params) -> pytree like params`, in float32 or wider.
-
-  Raises:
-    InputError: if `losses` is no function; from what is returned, if `block_size` is no count.
+  Arguments, shapes and errors are those of `full_gradient`.
   """
   gradient = jax.grad(_block_loss(problem, model_state, losses))
   return lambda params: widened(gradient(params, spaced_batch(problem.num_examples, block_size), key))
@@ -193,18 +182,7 @@ def full_loss_and_gradient(
 ) -> Callable[[PyTree], tuple[Array, PyTree]]:
   """What `full_loss` and `full_gradient` return, for the price of the second.
 
-  Args:
-    problem: as for `full_loss`, like all others.
-    model_state: as for `full_loss`.
-    key: as for `full_loss`.
-    block_size: as for `full_loss`.
-    losses: as for `full_loss`.
-
-  Returns:
-    `(params) -> (float[], pytree like params)`, in float32 or wider.
-
-  Raises:
-    InputError: if `losses` is no function; from what is returned, if `block_size` is no count.
+  Arguments and errors are those of `full_loss`; returns `(params) -> (float[], pytree like params)`.
   """
   block = jax.value_and_grad(_block_loss(problem, model_state, losses))
 

@@ -41,6 +41,7 @@ def page(
   findings: Sequence[Finding],
   facts: Table,
   command: str,
+  again: Sequence[Finding] = (),
 ) -> str:
   """Renders a report.
 
@@ -51,10 +52,12 @@ def page(
     findings: the graded claims.
     facts: where the results come from (versions, machine, plan).
     command: what reproduces it.
+    again: the same claims graded again with other seeds, shown beside the first; none if empty.
 
   Returns:
     The HTML of a page that needs no other file.
   """
+  others = {finding.id: finding for finding in again}
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('gdlab.report', '.'),
     autoescape=True,
@@ -64,7 +67,7 @@ def page(
   )
   environment.filters['number'] = number
   return environment.get_template('page.html.jinja').render(
-    title=title, lead=lead, sections=sections, findings=findings, facts=facts, command=command
+    title=title, lead=lead, sections=sections, findings=findings, facts=facts, command=command, others=others
   )
 
 

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from configs import variants
+from experiments import graded
 from experiments.variants import claims
 from experiments.variants.study import Study
 from gdlab import load
@@ -78,7 +79,7 @@ def test_verdicts_follow_from_the_stored_results(finished):
   config = variants.get_config()
   with config.unlocked():
     config.update(json.loads(results['timing'].attrs['config']))
-  recomputed = claims.grade_all(Study(config, results))
+  recomputed = graded.grade_all(claims.CLAIMS, Study(config, results))
   for ours, stored in zip(recomputed, read_claims(workdir / 'claims.json'), strict=True):
     # NaN differs from itself, so the numbers are compared as text.
     assert repr(ours) == repr(stored)

@@ -109,13 +109,18 @@ class WithoutReplacementTest(parameterized.TestCase):
       np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
 
 
-class WithReplacementTest(parameterized.TestCase):
-  @parameterized.parameters(*METHODS)
-  def test_every_draw_of_three_steps(self, **method):
-    values = np.array([-1.0, 0.25, 0.75])
-    pairs = [np.mean(pair) for pair in itertools.product(values, repeat=2)]
+class IndependentBatchesTest(parameterized.TestCase):
+  """Three steps, each with any batch of two: a draw with replacement, or a fresh subset."""
+
+  @parameterized.product(method=METHODS, subsets=(False, True))
+  def test_every_batch_of_three_steps(self, method, subsets):
+    values = np.array([-1.0, 0.25, 0.5, 0.25])
+    batches = itertools.combinations(values, 2) if subsets else itertools.product(values, repeat=2)
+    means = [np.mean(batch) for batch in batches]
     rates = [0.5, 0.1, 0.3]
-    paths = [descend(1.2, draws, rates, 0.9, **method) for draws in itertools.product(pairs, repeat=3)]
+    paths = np.array(
+      [descend(1.2, noises, rates, 0.9, **method) for noises in itertools.product(means, repeat=3)]
+    )
     found = theory.second_moments(
       [0.9],
       np.mean(values**2),
@@ -123,12 +128,15 @@ class WithReplacementTest(parameterized.TestCase):
       num_steps=3,
       batch_size=2,
       initial=1.44,
+      subsets_of=4 if subsets else None,
       **method,
     )
-    exact = np.mean(np.array(paths) ** 2, axis=0)
+    exact = np.mean(paths**2, axis=0)
     np.testing.assert_allclose(found.position[:, 0], exact[:, 0], rtol=1e-13)
     np.testing.assert_allclose(found.momentum[:, 0], exact[:, 1], rtol=1e-13)
 
+
+class WithReplacementTest(parameterized.TestCase):
   def test_plain_descent_is_a_geometric_sum(self):
     found = theory.second_moments(H, SIGMA2, learning_rate=0.4, num_steps=30, batch_size=3, initial=2.0)
     kept = (1 - 0.4 * H) ** 2
@@ -157,27 +165,6 @@ class WithReplacementTest(parameterized.TestCase):
 
 
 class FreshSubsetsTest(parameterized.TestCase):
-  @parameterized.parameters(*METHODS)
-  def test_every_pair_of_subsets(self, **method):
-    """Three steps, each with any of the 6 pairs out of 4 examples."""
-    values = np.array([-1.0, 0.25, 0.5, 0.25])
-    pairs = [np.mean(pair) for pair in itertools.combinations(values, 2)]
-    rates = [0.5, 0.1, 0.3]
-    paths = [descend(1.2, draws, rates, 0.9, **method) for draws in itertools.product(pairs, repeat=3)]
-    found = theory.second_moments(
-      [0.9],
-      np.mean(values**2),
-      learning_rate=rates,
-      num_steps=3,
-      batch_size=2,
-      initial=1.44,
-      subsets_of=4,
-      **method,
-    )
-    np.testing.assert_allclose(
-      found.position[:, 0], np.mean(np.array(paths)[..., 0] ** 2, axis=0), rtol=1e-13
-    )
-
   @parameterized.parameters(*METHODS)
   def test_stationary(self, **method):
     """Where the recursion ends, in one direction and many; with all examples there is no noise."""
