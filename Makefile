@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 CORE = $(VENV)/.core-$(PYVERSION)
 DEV = $(VENV)/.dev-$(PYVERSION)
 
-.PHONY: help demo test docs-test slow lint format lock clean
+.PHONY: help demo studies test docs-test slow lint format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -22,6 +22,11 @@ help:  ## list the targets
 
 demo: $(CORE)  ## run the first study, batch, stochastic and mini-batch descent on the digits, into WORKDIR
 	$(BIN)/python -m experiments.variants --config=configs/variants.py --workdir=$(WORKDIR)
+
+studies: $(CORE)  ## run the studies of saddles, minima and batch size, into runs/, in some half an hour
+	for study in saddles minima batch_size; do \
+	  $(BIN)/python -m experiments.$$study --config=configs/$$study.py --workdir=runs/$$study || exit 1; \
+	done
 
 test: $(DEV)  ## run the tests, with every docstring's and the README's examples
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -1,9 +1,12 @@
 """How every test runs: on four CPU devices, with JAX's strict switches on, and without a display."""
 
 import os
+import pathlib
 
 import jax
 import pytest
+
+import gdlab
 
 # Before any backend starts. Four devices, also on fewer cores, so that sharding over devices is exercised.
 jax.config.update('jax_num_cpu_devices', 4)
@@ -12,8 +15,14 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 # A key consumed twice is a bug in a sampler. Known false alarm: grad of jax.checkpoint outside jit.
 jax.config.update('jax_debug_key_reuse', True)
 
-# By environment, so that scripts started by a test inherit it.
+# By environment, so that scripts started by a test inherit them.
 os.environ['MPLBACKEND'] = 'Agg'
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'programs')
+
+# Most of the suite's time is XLA's. Many tests make the same program anew, workers have it from one another, and a
+# second run from the first.
+gdlab.use_compilation_cache()
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 
 # Long simulations and compilations, for `make slow`: the suite has to end within 15 minutes on two cores.

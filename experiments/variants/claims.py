@@ -15,6 +15,8 @@ their mean; failed runs as infinite loss or time in V6, V7, V12 and V13 (accurac
 over whole epochs; budgets that end on a record.
 """
 
+import functools
+
 from experiments.graded import Asked, Effect
 from experiments.variants import effects
 from gdlab.claims import exact, greater_than, less_than, within
@@ -146,7 +148,7 @@ CLAIMS: dict[str, Asked] = {
         Effect(
           f'{kind} regression: worst factor per step over 1-mu/L, at lr 1/L',
           less_than(1 + 1e-6),
-          lambda s, kind=kind: effects.worst_contraction(s, kind),
+          functools.partial(effects.worst_contraction, problem=kind),
         )
         for kind in ('linear', 'logistic')
       ),
@@ -154,7 +156,7 @@ CLAIMS: dict[str, Asked] = {
         Effect(
           f'{kind} regression: gap left at lr 1.9/L',
           less_than(1e-6),
-          lambda s, kind=kind: effects.remaining_gap(s, kind, 1.9),
+          functools.partial(effects.remaining_gap, problem=kind, rate=1.9),
         )
         for kind in ('linear', 'logistic')
       ),

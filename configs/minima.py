@@ -1,0 +1,79 @@
+"""Local minima: escape by noise, Kramers' law, added noise, width, barriers, ensembles (claims N1-N7).
+
+    python -m experiments.minima --config=configs/minima.py --workdir=runs/minima
+
+Time on 2 CPU cores: measured at the final run.
+RESULT: filled in after the final run.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The study's configuration."""
+  config = ml_collections.ConfigDict()
+  config.dataset = 'digits'
+  config.first_seeds = (1000, 2000)  # of the two sets; pilots had lower ones
+  config.num_seeds = 64  # networks in each set; see experiments/minima/claims.py for the power
+  config.hidden_of_trap = 16  # width of the network of N2
+  config.members = 4  # networks in an ensemble
+  config.ensemble_width = 32
+
+  # N1 and N2: two valleys with a known ridge.
+  config.valleys = ml_collections.ConfigDict()
+  config.valleys.num_seeds = 100
+  config.valleys.num_examples = 512
+  config.valleys.batch_sizes = (1, 4, 32)  # and full batch
+  config.valleys.mini_batch = 4
+  config.valleys.learning_rates = (0.01, 0.02, 0.04, 0.08)
+  config.valleys.learning_rate = 0.02  # of the verdicts
+  config.valleys.temperature = 0.25  # of the mini-batch at that rate, in units of U
+  config.valleys.start_scale = 0.05
+  config.valleys.updates = 4000
+  config.valleys.return_updates = 2000  # the time in which what was thrown in may come back
+  config.valleys.records = 20
+
+  # N3: the symmetric double well. T is proportional to rate / B, so a batch of 4 has 4 times the rate.
+  config.escape = ml_collections.ConfigDict()
+  config.escape.num_seeds = 200
+  config.escape.num_examples = 1024
+  config.escape.batch_sizes = (1, 4)
+  config.escape.barriers = (3.0, 4.0, 5.0, 6.0)  # the ridge's height over the temperature
+  config.escape.learning_rate = 0.012  # of a single example at the highest temperature
+  config.escape.horizon = 2.0  # times the mean passage time
+
+  # N4: noise added to full batch, on a landscape and on a network.
+  config.dose = ml_collections.ConfigDict()
+  config.dose.dim = 2
+  config.dose.num_seeds = 64
+  config.dose.num_tuning_seeds = 32
+  config.dose.updates = 4000
+  config.dose.learning_rates = (0.0005, 0.001, 0.002, 0.003, 0.004)  # 2/L is 0.005
+  config.dose.levels = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0, 16.0, 32.0)  # temperatures
+  config.dose_network = ml_collections.ConfigDict()
+  config.dose_network.hidden = 16
+  config.dose_network.num_examples = 128
+  config.dose_network.num_seeds = 40
+  config.dose_network.num_tuning_seeds = 6
+  config.dose_network.updates = 500
+  config.dose_network.learning_rates = (0.1, 0.3, 1.0)
+  config.dose_network.levels = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)  # temperatures
+
+  # N2: the network, single examples against mini-batches at one rate.
+  config.trap = ml_collections.ConfigDict()
+  config.trap.batch_size = 32
+  config.trap.learning_rates = (0.03, 0.1, 0.3, 1.0)
+  config.trap.num_tuning_seeds = 4
+  config.trap.epochs = 5
+  config.trap.return_epochs = 20
+
+  # N5, N6, N7: networks of one hidden layer.
+  config.widths = ml_collections.ConfigDict()
+  config.widths.hidden = (4, 8, 16, 32, 64, 128)
+  config.widths.learning_rates = (0.01, 0.03, 0.1, 0.3, 1.0)
+  config.widths.num_tuning_seeds = 6
+  config.widths.batch_size = 64
+  config.widths.epochs = 60
+  config.widths.pairs = 20  # of networks, in each set of seeds
+  config.widths.points = 25  # on the line between two networks
+  return config
