@@ -98,7 +98,7 @@ def _valleys(study: Study, options, trap, rate: float) -> tuple[Section, ...]:
     Section(
       'A network thrown into a poor place',
       (
-        f'{config.dataset}, one hidden layer of {config.hidden_of_trap} units, rate {rate:g}, the best for '
+        f'On {config.dataset}: one hidden layer of {config.hidden_of_trap} units, rate {rate:g}, the best for '
         f'batches of {trap.batch_size}; single examples use the same. Poor is a training loss above half of '
         'that of guessing. Is it a valley that holds the network, or noise that keeps it up? Other runs '
         f'changed from single examples to batches of {trap.batch_size} at the same rate: '
