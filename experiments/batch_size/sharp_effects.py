@@ -1,0 +1,65 @@
+"""Effects of sharpness: large against small batches, and sharpness against the gap."""
+
+import numpy as np
+import scipy.stats
+
+from experiments.batch_size import arms
+from experiments.batch_size.study import Study
+from gdlab import statistics
+from gdlab.statistics import Interval
+
+
+def sharpness_ratio(study: Study, bench: str, measure: str) -> Interval:
+  """A measure at the end points of full batch over that of the mini-batch, each at its best setting there.
+
+  The best by validation accuracy at the same training loss. A run that never came to that loss counts with its last
+  point; one whose measure has no logarithm is excluded, and the claim then inconclusive.
+  """
+  on = study.benches[bench]
+  values = []
+  for arm in (max(on.arms, key=lambda arm: arm.batch_size), on.arm(f'b{study.config.mini_batch}')):
+    found = study.sharpness(on, arm)[measure].sel(setting=study.setting(on, arm, 'matched')).values
+    values.append(np.where(found > 0, found, np.nan))
+  return statistics.paired_log_ratio(*values)
+
+
+def runs_of(study: Study, bench: str, measure: str) -> tuple[np.ndarray, np.ndarray]:
+  """A measure and the gap (test minus training loss) at every end point, float[seed, B, setting] each."""
+  on = study.benches[bench]
+  numbers = arms.sharpness_settings(study.config, on)
+  cells = [study.sharpness(on, arm).sel(setting=numbers) for arm in on.arms]
+  pick = lambda name: np.stack([cell[name].transpose('seed', 'setting').values for cell in cells], axis=1)
+  return pick(measure), pick('loss_gap')
+
+
+def rank_correlation(study: Study, bench: str, measure: str) -> Interval:
+  """Spearman's correlation of a measure and the gap over all runs; seeds are resampled, all runs of one together."""
+  sharp, gap = runs_of(study, bench, measure)
+  return _clustered(sharp, gap, _spearman)
+
+
+def rank_correlation_within(study: Study, bench: str, measure: str) -> Interval:
+  """The same within each batch size, mean over them."""
+  sharp, gap = runs_of(study, bench, measure)
+  within = lambda a, b: np.mean([_spearman(a[:, size], b[:, size]) for size in range(a.shape[1])])
+  return _clustered(sharp, gap, within)
+
+
+def _clustered(sharp: np.ndarray, gap: np.ndarray, statistic) -> Interval:
+  lost = int((~np.isfinite(sharp) | ~np.isfinite(gap)).any(axis=(1, 2)).sum())
+  if lost:  # a run that diverged has no end point, and silence about it is no evidence
+    return Interval(np.nan, -np.inf, np.inf, 0.95, len(sharp) - lost, lost)
+  found = statistics.bootstrap(
+    np.arange(len(sharp)),
+    lambda seeds: statistic(sharp[seeds.astype(int)], gap[seeds.astype(int)]),
+    num_resamples=999,
+  )
+  return found
+
+
+def _spearman(sharp: np.ndarray, gap: np.ndarray) -> float:
+  """NaN where either is constant: nothing is told from ranks then."""
+  a, b = (scipy.stats.rankdata(values.ravel()) for values in (sharp, gap))
+  if np.ptp(a) == 0 or np.ptp(b) == 0:
+    return np.nan
+  return float(np.corrcoef(a, b)[0, 1])

@@ -1,0 +1,221 @@
+"""The study's table and page, from the stored results alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.graded import Story
+from experiments.saddles import effects, figures, race
+from experiments.saddles.study import Study
+from gdlab import plots
+from gdlab.claims import Finding, Verdict
+from gdlab.report import Section, Table
+from gdlab.statistics import median_time
+
+PLACES = {
+  'made': 'strict saddle with noise',
+  'pca': 'PCA, second component',
+  'network': 'network, saddles found',
+  'origin': 'PCA, origin (symmetry)',
+  'twins': 'network, two units alike (symmetry)',
+}
+
+
+def races(study: Study) -> Table:
+  """Every method at every saddle: its tuned rate, whether it left, and what that took."""
+  heads = ('start', 'method', 'best rate', 'left', 'median updates', 'median examples', 'median seconds')
+  return Table(heads, [_row(study, start, arm) for start in race.starts(study.config) for arm in start.arms])
+
+
+def _row(study: Study, start: race.Start, arm: str) -> list[str]:
+  runs, cell = study.raced(start.name, arm), study.results[start.name]
+  middle = median_time(study.crossing(start.name, arm)).estimate
+  size = int(cell.batch_size.sel(arm=arm))
+  timed = start.name == 'near_network'
+  return [
+    f'{"next to" if start.displaced else "at"}: {PLACES[start.place]}',
+    f'SGD, B={size}' if arm in ('B=1', 'mini-batch', 'large batch') else arm,
+    f'{float(runs.learning_rate):.3g}' + (' (end)' if study.at_end(start.name, arm) else ''),
+    f'{100 * float(runs.escaped.mean()):.0f} %',
+    _count(middle),
+    _count(middle * size),
+    f'{middle * study.seconds(arm):.2g}' if timed and np.isfinite(middle) else '',
+  ]
+
+
+def _count(value: float) -> str:
+  return f'{value:,.0f}' if np.isfinite(value) else 'stayed'
+
+
+def tell(study: Study, findings: Sequence[Finding]) -> Story:
+  """What the page tells before the verdicts."""
+  config = study.config
+  count = {verdict: sum(finding.verdict is verdict for finding in findings) for verdict in Verdict}
+  lead = (
+    'A saddle is a point without slope that goes down in some directions and up in others. Teachers say that networks '
+    'are full of them, that plain descent gets stuck at them, and that noise and momentum get it out. Six such '
+    f'statements were tested with two sets of {config.num_seeds} seeds: {count[Verdict.SUPPORTED]} are supported, '
+    f'{count[Verdict.CONTRADICTED]} contradicted, {count[Verdict.INCONCLUSIVE]} inconclusive.',
+    'How: stationary points are searched for in float64 and certified, with the signs of their eigenvalues. Runs start '
+    'exactly at a saddle, or a tiny way off it. A run has left when its loss is down by '
+    f'{config.race.drop:.0%} of the way to where descent ends; one that has not by the horizon is counted as censored, '
+    f'not dropped. Every method tries equally many learning rates on {config.num_tuning_seeds} seeds of its own and is '
+    'judged at its best one with the others. Lines and points are medians, bars and bands the middle 80 % of seeds.',
+    _in_short(study),
+  )
+  return Story('Saddle escape: what leaves a saddle, and how long it takes', lead, _sections(study))
+
+
+def _in_short(study: Study) -> str:
+  """What came out, in numbers."""
+  race = study.config.race
+  free, kept = (effects.leaves(study, 'mini-batch', kind).estimate for kind in ('generic', 'symmetric'))
+  momentum, adam = (effects.sooner(study, arm).estimate for arm in ('momentum', 'Adam'))
+  sgd = effects.time_near(study, 'SGD').estimate
+  return (
+    f'In short: of the SGD runs with mini-batches {free:.0%} left the saddles that no symmetry keeps (the least over '
+    f'{len(race.generic)} problems), and {kept:.0%} those that a symmetry keeps. Momentum took {momentum:.2g} times '
+    f'and Adam {adam:.2g} times the updates of plain descent, each at its best rate, where that was most. Trained '
+    f'from the usual start, SGD spent {sgd:.1%} of its updates until the fit near a saddle.'
+  )
+
+
+def _sections(study: Study) -> tuple[Section, ...]:
+  config = study.config
+  training = config.training
+  counts = study.results['saddles'].attrs
+  small = float(study.time_near('SGD, small start', training.near_gradient, training.near_curvature).mean())
+  return (
+    Section(
+      'How many stationary points are saddles',
+      (
+        'Random smooth functions of more and more variables, and small networks on real images with more and more '
+        'hidden units. All points found by a search from many places count, each once (S1).',
+      ),
+      plots.to_svg(figures.saddle_shares(study)),
+      'Upwards, the share of saddles, the rest being minima and maxima. Dotted: what it would be if every direction '
+      'went up or down by the toss of a coin. One dot is the median over fields or networks.',
+    ),
+    Section(
+      'The higher, the more ways down',
+      (f'Every stationary point found on the networks with {max(config.search.widths)} hidden units (S1).',),
+      plots.to_svg(figures.index_and_loss(study)),
+      'A blue dot is one point, an orange bar the median of its column. Minima are at index 0; to the right are '
+      'saddles with more and more ways down.',
+    ),
+    Section(
+      'Exactly at a saddle of a network',
+      (
+        'Six methods start at the same certified saddles of a small network on the digits. Full batch has no slope and '
+        'no noise; SGD sees batches whose gradients differ (S2).',
+      ),
+      plots.to_svg(figures.departures(study, 'network', displaced=False)),
+      'The share of runs still at the saddle, against updates. A curve that falls to 0 means that all have left. '
+      f'SGD with B=1 makes {config.race.mini_batch} times as many updates at rates as many times as small: as many '
+      'examples as the mini-batch. Shaded: 95 % bands.',
+    ),
+    Section(
+      'A saddle that noise does not see',
+      (
+        'The same network where two hidden units are alike. Every batch gives both the same gradient, so they stay '
+        'alike, and SGD follows full batch to the saddle and stays. Noise that is not made of batches tells them apart '
+        '(S2). Such saddles are no exception: of the '
+        f'{counts["num_generic"]} saddles with a clear way down that the search found, single examples pull along the '
+        f'steepest way down at {counts["num_steepest_heard"]}, and along none at all at {counts["num_silent"]}. SGD '
+        'was started at saddles of the first kind in the picture before.',
+      ),
+      plots.to_svg(figures.departures(study, 'twins', displaced=False)),
+      'As above. Langevin adds independent normal noise to every parameter.',
+    ),
+    Section(
+      'Momentum and Adam next to a saddle',
+      (
+        f'Full batch from a displacement of {config.race.displacement:g} per parameter, each method at its best rate '
+        '(S3).',
+      ),
+      plots.to_svg(figures.departures(study, 'network', displaced=True)),
+      'The share of runs still near the saddle, against updates. The table below has the times too.',
+    ),
+    Section(
+      'How much the learning rate matters',
+      ('The same three methods at every rate that they tried.',),
+      plots.to_svg(figures.rates(study, 'network')),
+      'Lower is sooner. Dotted: the horizon; a point there means that half of the runs had not left by then.',
+    ),
+    Section(
+      'All methods at all saddles',
+      (
+        'Each at its best rate. Examples are updates times batch size; seconds are those of a compiled loop, for '
+        'the methods next to a saddle of the network. "(end)": the best rate is the least or largest of those tried.',
+      ),
+      table=races(study),
+    ),
+    Section(
+      'When momentum helps by 1 - beta',
+      (
+        'Exits from a quadratic saddle. For tiny rates momentum divides the time by 1/(1 - beta); for larger ones the '
+        'momentum has no time to build up (S3).',
+      ),
+      plots.to_svg(figures.momentum_law(study)),
+      'Points: measured, at 1 where the saying holds; shaded, within 0.8 and 1.25. Lines: ratio of the exact growth '
+      'factors, nothing fitted. Above the band momentum leaves sooner by less '
+      'than is said; up to 1/(1 - beta) still sooner than without.',
+    ),
+    Section(
+      'Adam and the scale of the loss',
+      ('The same saddle with the loss multiplied by a number (S3).',),
+      plots.to_svg(figures.scales(study)),
+      'Flat: does not depend on the scale. Both axes are logarithmic.',
+    ),
+    Section(
+      'A chain of saddles',
+      (
+        'The octopus: to get to the bottom one has to pass saddle after saddle. While plain descent waits at one, it '
+        'creeps closer to the ridge of the next (S4).',
+      ),
+      plots.to_svg(figures.chain(study)),
+      'Updates until so many saddles are behind. On this axis a straight line is exponential. Dotted: how plain '
+      'descent goes on, by the limit of theory; float64 cannot follow it, as waiting coordinates underflow.',
+    ),
+    Section(
+      'The formula of the escape time',
+      ('log(Δ/δ₀) / log(1 + lr·|λ|), with nothing fitted, against what was measured (S5).',),
+      plots.to_svg(figures.closed_form(study)),
+      'Every point is one run at one rate. On the line the formula is right.',
+    ),
+    Section(
+      'The gradient along training',
+      (
+        f'{training.dataset}, a network from the usual start, tuned SGD and Adam, until the training loss is '
+        f'{training.target_loss}; and, for contrast, SGD from a start {1 / training.small_scale:g} times as small, '
+        'which is next to the saddle at the origin (S6).',
+      ),
+      plots.to_svg(figures.along_training(study, 'gradient')),
+      'Dotted: below it the gradient counts as small.',
+    ),
+    Section(
+      'The curvature along training',
+      ('The same runs.',),
+      plots.to_svg(figures.along_training(study, 'curvature')),
+      'Below the dotted line there is a way down of some curvature. Near a saddle means both: below the dotted line '
+      'here and in the picture before.',
+    ),
+    Section(
+      'How much the definition matters',
+      ('The share of training near a saddle under other definitions, SGD from the usual start.',),
+      plots.to_svg(figures.definitions(study, 'SGD')),
+      f'The rule uses gradient {training.near_gradient} and curvature {training.near_curvature}. Upwards: the gradient '
+      "norm, at most this share of the start's. To the right: the modulus of the lowest eigenvalue, at least this "
+      f'share of the largest. By the rule the small start is near a saddle for {small:.0%} of the time '
+      'until it fits. (The frame only marks the smallest number.)',
+    ),
+    Section(
+      'What would change our mind',
+      (
+        'S1 counts points that a search finds, not all there are; a search that favours another kind would change the '
+        'shares. S2 and S3 hold for these saddles; in much wider networks there are more ways down. S6 looks at '
+        'about twenty moments of a run: a visit shorter than that goes unseen, but is short. Deep networks, small '
+        'starts and recurrent networks can have plateaus that this one has not.',
+      ),
+    ),
+  )
