@@ -17,7 +17,9 @@ jax.config.update('jax_debug_key_reuse', True)
 
 # By environment, so that scripts started by a test inherit them.
 os.environ['MPLBACKEND'] = 'Agg'
-os.environ['JAX_COMPILATION_CACHE_DIR'] = str(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'programs')
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(
+  pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'programs'
+)
 
 # Most of the suite's time is XLA's. Many tests make the same program anew, workers have it from one another, and a
 # second run from the first.

@@ -88,14 +88,14 @@ CLAIMS: dict[str, Asked] = {
       ),
       *(
         Effect(
-          f'share of SGD runs that left, {arm}, least over the saddles without symmetry',
+          f'share of SGD runs that left, {arm}, least over saddles chosen for noise along the way down',
           greater_than(0.75),
           functools.partial(effects.leaves, arm=arm, kind='generic'),
         )
         for arm in ('B=1', 'mini-batch', 'large batch')
       ),
       Effect(
-        'share of SGD runs that left, mini-batch, least over the saddles that symmetry keeps',
+        'share of SGD runs that left, mini-batch, least over saddles whose symmetry leaves no such noise',
         greater_than(0.75),
         lambda s: effects.leaves(s, 'mini-batch', 'symmetric'),
       ),
