@@ -141,7 +141,7 @@ def _slug(heading: str) -> str:
 
 
 def _show(tables: Sequence[Table], findings: Sequence[Finding], again: Sequence[Finding]) -> None:
-  console = rich.console.Console(width=max(120, rich.get_console().width))
+  console = rich.console.Console(width=max(160, rich.get_console().width))  # tables are wide
   for content in tables:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for head in content.heads:

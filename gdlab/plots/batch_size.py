@@ -58,7 +58,8 @@ def _arm(
   """One arm's points, its 1/B line and its fit."""
   colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
   steps = np.where(censored, np.inf, times)
-  low, middle, high = np.quantile(steps, (0.1, 0.5, 0.9), axis=0, method='inverted_cdf')
+  low, high = np.quantile(steps, (0.1, 0.9), axis=0, method='inverted_cdf')
+  middle = np.median(steps, axis=0)  # as `fit_bend` has it: infinite where half never got there
   seen = np.isfinite(middle)
   top = np.where(np.isfinite(high), high, times.max(axis=0))
   dense = np.geomspace(sizes.min(), sizes.max(), 200)

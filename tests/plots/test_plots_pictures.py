@@ -122,6 +122,16 @@ def test_steps_by_batch_size_show_medians_censoring_and_laws():
   assert (axes.get_xscale(), axes.get_yscale()) == ('log', 'log')
 
 
+def test_half_of_an_even_number_of_runs_is_not_there_in_the_picture_as_in_the_fit():
+  times = np.array([[80.0, 40, 20, 16], [90.0, 45, 22, 17]])
+  censored = np.array([[False] * 4, [True, False, False, False]])
+  (axes,) = plots.steps_by_batch_size([1, 2, 4, 8], {'plain': Crossing(times, censored)}).axes
+  np.testing.assert_allclose(line(axes, 'plain').lines[0].get_xdata(), [2, 4, 8])
+  (fit,) = [name for name in labels(axes) if name.startswith('fit')]
+  found = statistics.fit_bend([1, 2, 4, 8], np.where(censored, np.inf, times), num_resamples=1)
+  assert fit.endswith(f'B crit {found.critical_batch_size.estimate:.3g}')
+
+
 def test_an_arm_that_never_got_there_has_triangles_alone():
   (axes,) = plots.steps_by_batch_size([1, 2], {'a': Crossing([[9.0, 9.0]], np.ones((1, 2), bool))}).axes
   assert labels(axes) == ['a: not reached by then']

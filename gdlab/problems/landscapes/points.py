@@ -66,9 +66,13 @@ def product(profiles: Sequence[Profile]) -> StationaryPoints:
   If these are more than MOST_POINTS, one point of each index is listed: the lowest, and those with the first of its
   coordinates moved to the lowest maximum of theirs.
   """
-  complete = math.prod(len(one.locations) for one in profiles) <= MOST_POINTS
+  counts = np.array([len(one.locations) for one in profiles])
+  num_points = math.prod(counts.tolist())
+  complete = num_points <= MOST_POINTS
   if complete:
-    grid = np.indices([len(one.locations) for one in profiles]).reshape(len(profiles), -1)
+    grid = np.zeros((len(profiles), num_points), int)
+    # Only of those with a choice: NumPy's arrays have at most 64 axes.
+    grid[counts > 1] = np.indices(counts[counts > 1]).reshape(-1, num_points)
   else:
     bottoms = np.array([one.values.argmin() for one in profiles])
     tops = np.array([np.where(one.curvatures < 0, one.values, np.inf).argmin() for one in profiles])

@@ -159,6 +159,15 @@ class StationaryPointsTest(parameterized.TestCase):
     self.assertEqual(landscapes.rastrigin(3).known.stationary_points.index.tolist(), [0, 1, 2, 3])
     self.assertEqual(landscapes.styblinski_tang(8).known.stationary_points.index.tolist(), list(range(9)))
 
+  def test_a_hundred_dimensions_with_one_way_down(self):
+    curvatures = np.r_[-1.0, np.linspace(0.5, 2, 99)]
+    points = landscapes.strict_saddle(curvatures, confinement=1.0).known.stationary_points
+    np.testing.assert_array_equal(points.index, [0, 0, 1])
+    # Along the way down -x^2 / 2 + x^4 / 4.
+    np.testing.assert_allclose(points.params[:, 0], [-1, 1, 0])
+    np.testing.assert_array_equal(points.params[:, 1:], 0)
+    np.testing.assert_allclose(points.eigenvalues[0], np.r_[curvatures[1:], 2])  # 3 x^2 - 1 at x = 1
+
   def test_ackley_has_a_point_for_every_crest_and_trough(self):
     for dim, indices in ((1, [10, 10]), (2, [120, 220, 100])):
       points = landscapes.ackley(dim).known.stationary_points
