@@ -1,5 +1,7 @@
 """The study's pictures: one function each, from the stored results to a Matplotlib figure of one panel."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -210,4 +212,10 @@ def definitions(study: Study, arm: str) -> Figure:
     np.array(table, float), dims=('gradient_at_most', 'curvature_at_least'),
     coords={'gradient_at_most': list(GRADIENTS), 'curvature_at_least': list(CURVATURES)},
   )  # fmt: skip
-  return plots.heat_map(values, log=False, label='share of updates until the fit')
+  options = study.config.training
+  rule = (_nearest(GRADIENTS, options.near_gradient), _nearest(CURVATURES, options.near_curvature))
+  return plots.heat_map(values, log=False, label='share of updates until the fit', framed=rule)
+
+
+def _nearest(values: Sequence[float], value: float) -> int:
+  return int(np.argmin(np.abs(np.asarray(values) - value)))

@@ -186,7 +186,7 @@ def _sections(study: Study) -> tuple[Section, ...]:
     Section(
       'The gradient along training',
       (
-        f'{training.dataset}, a network from the usual start, tuned SGD and Adam, until the training loss is '
+        f'On {training.dataset}: a network from the usual start, tuned SGD and Adam, until the training loss is '
         f'{training.target_loss}; and, for contrast, SGD from a start {1 / training.small_scale:g} times as small, '
         'which is next to the saddle at the origin (S6).',
       ),
@@ -204,10 +204,10 @@ def _sections(study: Study) -> tuple[Section, ...]:
       'How much the definition matters',
       ('The share of training near a saddle under other definitions, SGD from the usual start.',),
       plots.to_svg(figures.definitions(study, 'SGD')),
-      f'The rule uses gradient {training.near_gradient} and curvature {training.near_curvature}. Upwards: the gradient '
-      "norm, at most this share of the start's. To the right: the modulus of the lowest eigenvalue, at least this "
+      f'The rule (framed) uses gradient {training.near_gradient} and curvature {training.near_curvature}. Upwards: '
+      "the gradient norm, at most this share of the start's. To the right: the modulus of the lowest eigenvalue, at least this "
       f'share of the largest. By the rule the small start is near a saddle for {small:.0%} of the time '
-      'until it fits. (The frame only marks the smallest number.)',
+      'until it fits.',
     ),
     Section(
       'What would change our mind',

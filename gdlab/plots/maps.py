@@ -14,12 +14,17 @@ MOST_NUMBERS = 81  # cells in which a number can still be read
 
 
 def heat_map(
-  values: xr.DataArray, *, failed: xr.DataArray | None = None, log: bool = True, label: str | None = None
+  values: xr.DataArray,
+  *,
+  failed: xr.DataArray | None = None,
+  log: bool = True,
+  label: str | None = None,
+  framed: tuple[int, int] | None = None,
 ) -> Figure:
   """The median over seeds at every point of a grid of two hyperparameters, with the cells that failed marked.
 
   Cells are of equal size whatever the values of the hyperparameters. One whose runs all failed is grey and crossed; one
-  where some did says how many (`2✗`). The best cell, the lowest, is framed. Dark is low.
+  where some did says how many (`2✗`). One cell is framed: the best, which is the lowest, or `framed`. Dark is low.
 
   Args:
     values: dims of two hyperparameters, the first drawn upwards and the second to the right, and `seed` if there are
@@ -27,9 +32,10 @@ def heat_map(
     failed: bool of the same dims, runs that failed whatever their value (`result.status == gdlab.DIVERGED`).
     log: whether colours follow the logarithm; all values must then be positive.
     label: of the values; their name by default.
+    framed: row and column of the cell to frame, from 0, where the lowest is not what matters.
 
   Raises:
-    InputError: if the dims are not such, every run failed, or a value has no logarithm.
+    InputError: if the dims are not such, every run failed, a value has no logarithm, or there is no such cell to frame.
   """
   if not isinstance(values, xr.DataArray) or len(set(values.dims) - {'seed'}) != 2:
     raise InputError(
@@ -49,6 +55,12 @@ def heat_map(
     raise InputError('values must have a run that did not fail, got none')
   if log and float(table.min()) <= 0:
     raise InputError(f'values must be positive for log=True, got a minimum of {float(table.min())}')
+  if framed is not None and not all(
+    0 <= place < size for place, size in zip(framed, table.shape, strict=True)
+  ):
+    raise InputError(
+      f'framed must be a cell of {table.shape[0]} rows and {table.shape[1]} columns, got {framed}'
+    )
   norm = (LogNorm if log else Normalize)(float(table.min()), float(table.max()))
   colours = colormaps['cividis'].with_extremes(bad='0.85')
   ratio = table.sizes[rows] / table.sizes[columns]
@@ -62,8 +74,8 @@ def heat_map(
       axes.text(column, row, text, ha='center', va='center', fontsize=7, color='white' if dark else 'black')
       if count == runs:
         axes.plot(column, row, marker='x', color='0.35', markersize=9, markeredgewidth=1.6)
-    best = np.unravel_index(int(np.nanargmin(table.values)), table.shape)
-    frame = Rectangle((best[1] - 0.5, best[0] - 0.5), 1, 1, fill=False, edgecolor='#D55E00', linewidth=2.4)
+    row, column = framed or np.unravel_index(int(np.nanargmin(table.values)), table.shape)
+    frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor='#D55E00', linewidth=2.4)
     axes.add_patch(frame)
     for axis, dim in ((axes.yaxis, rows), (axes.xaxis, columns)):
       names = [shown_number(value) for value in table[dim].values] if dim in table.coords else None

@@ -96,6 +96,11 @@ def test_a_heat_map_marks_failures_and_the_best_cell():
   )
 
 
+def test_a_heat_map_frames_the_cell_that_it_is_told_to():
+  figure = plots.heat_map(grid(np.arange(1.0, 7).reshape(2, 3)), framed=(1, 2))
+  assert figure.axes[0].patches[0].get_xy() == (1.5, 0.5)
+
+
 def test_numbers_on_a_heat_map_stand_out_from_their_cells():
   figure = plots.heat_map(grid(np.geomspace(1e-3, 1, 12).reshape(3, 4)))
   image = figure.axes[0].images[0]

@@ -34,6 +34,7 @@ CASES = [
   (lambda: plots.heat_map(MAP[0]), 'must be a DataArray with dims'),
   (lambda: plots.heat_map(MAP * np.nan), 'a run that did not fail'),
   (lambda: plots.heat_map(MAP - 1), 'positive for log=True, got a minimum of 0.0'),
+  (lambda: plots.heat_map(MAP, framed=(0, 9)), 'framed must be a cell of'),
   (lambda: plots.heat_map(MAP, failed=xr.DataArray([True], dims='c')), 'failed must have dims among'),
   (
     lambda: plots.steps_by_batch_size([1, 0], {'a': Crossing([1.0, 2.0], [False, False])}),
