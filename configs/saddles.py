@@ -2,8 +2,9 @@
 
     python -m experiments.saddles --config=configs/saddles.py --workdir=runs/saddles
 
-Time on 2 CPU cores: measured at the final run.
-RESULT: filled in after the final run.
+Time on 2 CPU cores: 5 min 20 s. Result, the same with both sets of seeds: S1, S4, S5 and S6 supported. S2 contradicted:
+batches have no noise along the way down where a symmetry forbids it. S3 contradicted: momentum leaves sooner, but by
+1 - beta only where rate times curvature is far below (1 - beta)^2; the rest of S3 holds.
 """
 
 import ml_collections

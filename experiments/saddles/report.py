@@ -73,10 +73,11 @@ def _in_short(study: Study) -> str:
   momentum, adam = (effects.sooner(study, arm).estimate for arm in ('momentum', 'Adam'))
   sgd = effects.time_near(study, 'SGD').estimate
   return (
-    f'In short: of the SGD runs with mini-batches {free:.0%} left the saddles that no symmetry keeps (the least over '
-    f'{len(race.generic)} problems), and {kept:.0%} those that a symmetry keeps. Momentum took {momentum:.2g} times '
-    f'and Adam {adam:.2g} times the updates of plain descent, each at its best rate, where that was most. Trained '
-    f'from the usual start, SGD spent {sgd:.1%} of its updates until the fit near a saddle.'
+    f'In short: of the SGD runs with mini-batches {free:.0%} left saddles where examples differ along the way down '
+    f'(the least over {len(race.generic)} problems), and {kept:.0%} those where a symmetry forbids it. Momentum '
+    f'took {momentum:.2g} times and Adam {adam:.2g} times the updates of plain descent, each at its best rate, '
+    f'where that was most. Trained from the usual start, SGD spent {sgd:.1%} of its updates until the fit near a '
+    'saddle.'
   )
 
 
@@ -205,8 +206,8 @@ def _sections(study: Study) -> tuple[Section, ...]:
       ('The share of training near a saddle under other definitions, SGD from the usual start.',),
       plots.to_svg(figures.definitions(study, 'SGD')),
       f'The rule (framed) uses gradient {training.near_gradient} and curvature {training.near_curvature}. Upwards: '
-      "the gradient norm, at most this share of the start's. To the right: the modulus of the lowest eigenvalue, at least this "
-      f'share of the largest. By the rule the small start is near a saddle for {small:.0%} of the time '
+      "the gradient norm, at most this share of the start's. To the right: the modulus of the lowest eigenvalue, at "
+      f'least this share of the largest. By the rule the small start is near a saddle for {small:.0%} of the time '
       'until it fits.',
     ),
     Section(
