@@ -4,8 +4,9 @@
 
 Time on 2 CPU cores: 2 min 30 s. Result, the same with both sets of seeds: N1, N3, N5, N6 and N7 supported. N2
 contradicted: single-example noise throws runs into poor valleys, but carries them out again; only a network, at the
-rate that is best for mini-batches, stayed at the loss of guessing. N4 contradicted: on a rugged landscape there is a best level and annealing beats it, on a network with few
-images annealed noise is not better than the best constant level.
+rate that is best for mini-batches, stayed at the loss of guessing. N4 contradicted: on a rugged landscape there is a
+best level and annealing beats it, on a network with few images annealed noise is not better than the best constant
+level.
 """
 
 import ml_collections
