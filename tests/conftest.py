@@ -15,15 +15,12 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 # A key consumed twice is a bug in a sampler. Known false alarm: grad of jax.checkpoint outside jit.
 jax.config.update('jax_debug_key_reuse', True)
 
-# By environment, so that scripts started by a test inherit them.
+# By environment, so that scripts started by a test inherit it.
 os.environ['MPLBACKEND'] = 'Agg'
-os.environ['JAX_COMPILATION_CACHE_DIR'] = str(
-  pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'programs'
-)
 
 # Most of the suite's time is XLA's. Many tests make the same program anew, workers have it from one another, and a
 # second run from the first.
-gdlab.use_compilation_cache()
+gdlab.use_compilation_cache(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'programs')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
 

@@ -9,7 +9,7 @@ from gdlab.errors import InputError
 
 CACHE_BYTES = (
   2**31
-)  # of compiled programs kept; the least recently used go first, with the help of 'filelock'
+)  # of compiled programs in gdlab's own folder; the least recently used go first, by 'filelock'
 
 
 def use_all_cores() -> int:
@@ -34,7 +34,8 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Pa
 
   Args:
     folder: where; by default the folder that JAX_COMPILATION_CACHE_DIR names, else `gdlab` in the user's cache
-      folder (XDG_CACHE_HOME, else `~/.cache`).
+      folder (XDG_CACHE_HOME, else `~/.cache`). All but the first is kept below 2 GiB, so only processes that do
+      likewise should share it.
 
   Returns:
     The folder.
@@ -42,14 +43,16 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Pa
   Raises:
     InputError: if it cannot be written.
   """
+  shared = None if folder else os.environ.get('JAX_COMPILATION_CACHE_DIR')
   home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-  chosen = folder or os.environ.get('JAX_COMPILATION_CACHE_DIR') or pathlib.Path(home, 'gdlab', 'compiled')
-  path = pathlib.Path(chosen).expanduser()
+  path = pathlib.Path(folder or shared or pathlib.Path(home, 'gdlab', 'compiled')).expanduser()
   try:
     path.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise InputError(f'folder must be one that can be written, got {path}: {error.strerror}') from error
   jax.config.update('jax_compilation_cache_dir', str(path))
-  jax.config.update('jax_compilation_cache_max_size', CACHE_BYTES)
+  if not shared:
+    # With a bound every program needs a time of use: JAX cannot add to a folder in which others, unbounded, wrote none.
+    jax.config.update('jax_compilation_cache_max_size', CACHE_BYTES)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)  # a read costs about a tenth of it
   return path

@@ -139,6 +139,20 @@ print(folder, len(hits), float(result.train_loss.sum()).hex())
   assert first[2] == second[2]
 
 
+def test_a_cache_that_plain_programs_filled_is_added_to(tmp_path):
+  """JAX's own setting has no bound, and writes no times of use, without which a bounded cache fails."""
+  plain = 'import jax, jax.numpy as jnp; jax.jit(lambda x: jnp.sin(x) + {0})(1.0)'
+  ours = 'import gdlab; assert str(gdlab.use_compilation_cache()) == {1!r}; import jax; '
+  ours += "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); " + plain
+  settings = {'JAX_COMPILATION_CACHE_DIR': str(tmp_path), 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+  counts = []
+  for number, code in enumerate((plain, ours)):
+    command = [sys.executable, '-W', 'error', '-c', code.format(number, str(tmp_path))]
+    subprocess.run(command, env=os.environ | settings, check=True)
+    counts.append(len(list(tmp_path.glob('*-cache'))))
+  assert 0 < counts[0] < counts[1]
+
+
 def test_the_cache_refuses_a_folder_that_cannot_be_made(tmp_path):
   (tmp_path / 'file').write_text('')
   with pytest.raises(gdlab.InputError, match=r'^folder must be one that can be written, got '):
