@@ -110,7 +110,7 @@ def within(low: float, high: float) -> Rule:
     lambda interval: _decide(
       low <= interval.low and interval.high <= high, interval.high < low or interval.low > high
     ),
-    lambda: f'supported if the interval is inside [{low:g}, {high:g}], contradicted if wholly outside',
+    lambda: f'supported if the interval is inside [{low}, {high}], contradicted if wholly outside',
   )
 
 

@@ -122,7 +122,7 @@ def test_who_leaves_a_saddle(full, sgd, twins, expected):
   parts = (
     'share of full-batch',
     'share of SGD runs that left, B=1',
-    'share of SGD runs that left, mini-batch, least over the saddles that',
+    'share of SGD runs that left, mini-batch, least over saddles whose symmetry',
   )
   assert [verdict('S2', part, made) for part in parts] == expected
 
