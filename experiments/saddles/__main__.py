@@ -7,7 +7,7 @@ import ml_collections
 
 from experiments import app, graded
 from experiments.saddles import chain, claims, critical, growth, race, report, training
-from experiments.saddles.seeds import check
+from experiments.saddles.checks import check
 from experiments.saddles.study import Results, Study
 
 

@@ -113,7 +113,10 @@ def table(rows: list[dict], ids: list[int]) -> xr.Dataset:
 
 
 def saddles(config, progress) -> xr.Dataset:
-  """Saddles of one network that runs can start at: generic ones, and one at which two hidden units are alike.
+  """Saddles of one network that runs can start at: three kinds.
+
+  'generic' and 'silent' come from one search, told apart by whether single examples differ along the steepest way down;
+  at 'twins' two hidden units were alike from the start of the search, and no way down is heard.
 
   Kept are those certified, with a curvature downhill of at least a share of the largest, from which descent falls on
   either side. No seed of the study is used: the saddles are part of the problem.
@@ -121,12 +124,12 @@ def saddles(config, progress) -> xr.Dataset:
   options = config.network
   with jax.enable_x64(True):
     problem = places.network(options, options.hidden, options.num_examples, seed=0)
-    rows, counts = [], dict.fromkeys(('generic', 'steepest_heard', 'silent'), 0)
-    for place, kind in enumerate(('generic', 'twins')):
+    rows, counts = [], dict.fromkeys(('found', 'steepest_heard', 'silent'), 0)
+    for place, kinds in enumerate((('generic', 'silent'), ('twins',))):
       starts = scattered(problem, options.num_starts, seed=place)
-      starts = starts if kind == 'generic' else alike(starts, options)
+      starts = alike(starts, options) if 'twins' in kinds else starts
       found = analysis.find_stationary_points(problem, starts, (), jax.random.key(0), at_once=64, **LIMITS)
-      rows += _usable(problem, found, kind, options, counts)
+      rows += _usable(problem, found, kinds, options, counts)
       progress(place + 1, 2)
   columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
   return xr.Dataset(
@@ -147,9 +150,9 @@ def alike(starts: np.ndarray, options) -> np.ndarray:
   return np.concatenate([into.reshape(len(starts), -1), out], axis=1)
 
 
-def _usable(problem: Problem, points: FoundPoints, kind: str, options, counts: dict[str, int]) -> list[dict]:
-  """The saddles of a search that are fit to start at, lowest first."""
-  rows = []
+def _usable(problem: Problem, points: FoundPoints, kinds, options, counts: dict[str, int]) -> list[dict]:
+  """The saddles of a search that are fit to start at, of the kinds asked for, each kind lowest first."""
+  rows: dict[str, list[dict]] = {kind: [] for kind in kinds}
   hessian = jax.jit(jax.hessian(functools.partial(_mean, problem)))
   keep = different(points) & (points.certificates.index > 0) & (points.certificates.undecided == 0)
   for number in np.flatnonzero(keep)[np.argsort(points.values[keep])]:
@@ -161,11 +164,14 @@ def _usable(problem: Problem, points: FoundPoints, kind: str, options, counts: d
     negative = vectors.T[: points.certificates.index[number]]
     # How single examples differ along each way down: where they do not, by symmetry, batches have no noise.
     noise = np.sqrt(np.mean((np.asarray(_each(problem, params)) @ negative.T) ** 2, axis=0))
-    if kind == 'generic':
-      counts['generic'] += 1
+    if 'twins' in kinds:
+      kind = 'twins' if (noise <= SILENT).all() else None
+    else:
+      kind = 'generic' if noise[0] > SILENT else 'silent'
+      counts['found'] += 1
       counts['steepest_heard'] += int(noise[0] > SILENT)
       counts['silent'] += int((noise <= SILENT).all())
-    if (kind == 'twins' and (noise > SILENT).any()) or (kind == 'generic' and noise[0] <= SILENT):
+    if kind is None:
       continue
     falls = [
       points.values[number] - float(_descended(problem, params + sign * 1e-3 * negative[0], 1 / highest))
@@ -173,7 +179,7 @@ def _usable(problem: Problem, points: FoundPoints, kind: str, options, counts: d
     ]
     if min(falls) < options.least_fall * points.values[number]:
       continue
-    rows.append(
+    rows[kind].append(
       {
         'params': params,
         'value': points.values[number],
@@ -185,7 +191,7 @@ def _usable(problem: Problem, points: FoundPoints, kind: str, options, counts: d
         'kind': kind,
       }
     )
-  return _alike_in_speed(rows)[: options.num_saddles]
+  return [row for found in rows.values() for row in _alike_in_speed(found)[: options.num_saddles]]
 
 
 def _alike_in_speed(rows: list[dict]) -> list[dict]:

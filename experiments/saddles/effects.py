@@ -6,9 +6,13 @@ import numpy as np
 import scipy.stats
 import xarray as xr
 
+from experiments.saddles import places
 from experiments.saddles.study import Study, extrema, shares
 from gdlab import statistics, theory
 from gdlab.statistics import Interval
+
+LITTLE = 0.1  # of the training time
+CONTROL_FOUND = 0.5  # of the control's stay at its saddle, at least
 
 
 def share_rise(study: Study, kind: str, first: int, last: int) -> Interval:
@@ -60,13 +64,14 @@ def stays(study: Study) -> Interval:
   """The share of full-batch runs that left a saddle at any rate: the saddle where it is largest."""
   found = [
     share(study.cell(f'at_{name}').sel(arm='full batch').escaped.any('rate').values)
-    for name in (*study.config.race.generic, *study.config.race.symmetric)
+    for kind in places.KINDS
+    for name in study.config.race[kind]
   ]
   return max(found, key=lambda interval: interval.estimate)
 
 
 def leaves(study: Study, arm: str, kind: str) -> Interval:
-  """The share of an arm's runs that left at its tuned rate: the 'generic' or 'symmetric' saddle where it is least."""
+  """The share of an arm's runs that left at its tuned rate: the saddle of that kind where it is least."""
   found = [share(study.raced(f'at_{name}', arm).escaped.values) for name in study.config.race[kind]]
   return min(found, key=lambda interval: interval.estimate)
 
@@ -122,6 +127,22 @@ def closed_form(study: Study, momentum: bool) -> Interval:
         law = np.log(distance / start[lane]) / np.log1p(rate * gamma)
       found.append(_geometric(_taken(runs, int(lane)) / law))
   return _farthest(found)
+
+
+def rounded_up(study: Study) -> float:
+  """The share of plain exits from quadratic saddles that took the formula's time rounded up to whole updates.
+
+  Growth is exact there, so that all should; rounding up is then all that the ratio of S5 differs from 1 by.
+  """
+  found = []
+  for runs in _quadratics(study):
+    plain = runs.isel(lane=np.flatnonzero(runs.momentum.values == 0))
+    law = np.log(study.config.growth.distance / plain.start) / np.log1p(
+      plain.learning_rate * runs.attrs['curvature']
+    )
+    whole = np.ceil(law - 1e-9 * law)  # a formula that is whole but for rounding in float64
+    found.append((plain.escaped & (plain.updates == whole)).values.ravel())
+  return float(np.concatenate(found).mean())
 
 
 def curved_law(study: Study, name: str) -> Interval:
@@ -184,19 +205,17 @@ def chain_slope(study: Study) -> Interval:
   return statistics.loglog_slope(passed.saddle.values, passed.values)[1]
 
 
-def time_near(study: Study, arm: str) -> Interval:
-  """The share of the updates until the fit that an arm spent near a saddle; runs that never fit are among them.
+def lingers(study: Study, arm: str) -> Interval:
+  """The share of an arm's runs that spent more than a tenth of their updates until the fit near a saddle.
 
-  The interval is that over seeds, but reaches at least as high as if all records were drawn independently: where none
-  was near a saddle, the seeds alone would give it no width.
+  The unit is the run: records of one run follow from one another, and say no more about other runs than their share
+  does. A share of runs has an exact interval where all runs have the same answer, which a mean over runs has not; a run
+  that never fits is among them. Where the definition of near does not certainly find more than half of the control's
+  stay next to its saddle, a run that it finds nowhere near one shows nothing, and there is no interval.
   """
-  options = study.config.training
-  shares_near = study.time_near(arm, options.near_gradient, options.near_curvature)
-  records = np.isfinite(study.cell(f'training_{arm.lower()}').full_grad_norm).sum('step')
-  interval = statistics.bootstrap(shares_near.values)
-  total, count = int(records.sum()), round(float((shares_near * records).sum()))
-  drawn = scipy.stats.binomtest(count, total).proportion_ci(0.95)
-  return interval._replace(high=max(interval.high, float(drawn.high)))
+  if not statistics.bootstrap(study.control_found().values).low > CONTROL_FOUND:
+    return Interval(np.nan, -np.inf, np.inf, 0.95, 0, 0)
+  return share(study.time_near(arm).values > LITTLE)
 
 
 def _quadratics(study: Study) -> list[xr.Dataset]:

@@ -67,7 +67,10 @@ def departures(study: Study, place: str, displaced: bool) -> Figure:
   """Survival curves of the methods that start at, or next to, one kind of saddle."""
   start = race.Start(place, displaced)
   crossings = {_label(study, start.name, arm): study.crossing(start.name, arm) for arm in start.arms}
-  return plots.survival(crossings, log=True)
+  figure = plots.survival(crossings, log=True)
+  (axes,) = figure.axes
+  axes.legend(fontsize=8, ncols=2, loc='lower center', bbox_to_anchor=(0.5, 1.0))  # no curve runs there
+  return figure
 
 
 def _label(study: Study, start: str, arm: str) -> str:
@@ -188,11 +191,17 @@ def along_training(study: Study, what: str) -> Figure:
   with plots.panels(1, width=WIDTH, height=HEIGHT) as (figure, (axes,)):
     for number, arm in enumerate(training.ARMS):
       runs = study.cell(training.cell_name(arm))
+      if what == 'curvature':  # not those records that were looked at because their gradient is small
+        runs = runs.isel(step=training.evenly(runs.sizes['step'], options.num_curvatures))
       values = runs.full_grad_norm if what == 'gradient' else runs.lowest / runs.highest
       plots.band(axes, runs.step.values, values.transpose('seed', 'step').values, arm, number)
     if what == 'gradient':
-      usual = float(study.cell('training_sgd').full_grad_norm.isel(step=0).mean())
-      axes.axhline(options.near_gradient * usual, color='black', linewidth=0.9, linestyle=':')
+      axes.axhline(
+        options.near_gradient * study.results['training_sgd'].attrs['usual_gradient'],
+        color='black',
+        linewidth=0.9,
+        linestyle=':',
+      )
       axes.set(yscale='log', ylabel='gradient norm, all examples')
     else:
       axes.axhline(-options.near_curvature, color='black', linewidth=0.9, linestyle=':')
@@ -202,7 +211,7 @@ def along_training(study: Study, what: str) -> Figure:
   return figure
 
 
-GRADIENTS, CURVATURES = (0.03, 0.1, 0.3, 1.0), (0.0, 0.003, 0.01, 0.03, 0.1)
+GRADIENTS, CURVATURES = (0.05, 0.1, 0.25, training.WIDEST), (0.0, 0.003, 0.01, 0.03, 0.1)
 
 
 def definitions(study: Study, arm: str) -> Figure:

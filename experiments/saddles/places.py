@@ -165,7 +165,7 @@ def network(options, hidden: int, num_examples: int, seed: int) -> Problem:
 
 
 def found(config, saddles: xr.Dataset, kind: str) -> Place:
-  """The network with saddles that the search found; kind 'generic' or 'twins'."""
+  """The network with saddles that the search found; kind 'generic', 'silent' or 'twins'."""
   problem = network(config.network, config.network.hidden, config.network.num_examples, seed=0)
   if kind not in saddles.kind.values:
     raise InputError(f'network.num_starts must be larger: no saddle of kind {kind} was found')
@@ -188,6 +188,7 @@ def place(config, name: str, saddles: xr.Dataset) -> Place:
     'pca': lambda: pca(at_origin=False),
     'origin': lambda: pca(at_origin=True),
     'network': lambda: found(config, saddles, 'generic'),
+    'silent': lambda: found(config, saddles, 'silent'),
     'twins': lambda: found(config, saddles, 'twins'),
   }
   return makers[name]()
@@ -195,5 +196,6 @@ def place(config, name: str, saddles: xr.Dataset) -> Place:
 
 KINDS = {
   'generic': ('made', 'pca', 'network'),  # where examples disagree on the way down
+  'silent': ('silent',),  # where they agree on the steepest, as found; on others they may not
   'symmetric': ('origin', 'twins'),  # where every single example's gradient vanishes along it
 }

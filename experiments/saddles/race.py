@@ -17,8 +17,13 @@ from gdlab import sampling, transforms
 from gdlab.types import Algorithm
 
 AT = ('full batch', 'B=1', 'mini-batch', 'large batch', 'perturbed', 'Langevin')
-KEPT = ('full batch', 'mini-batch', 'Langevin')  # where symmetry keeps every batch's gradient
+KEPT = (
+  'full batch',
+  'mini-batch',
+  'Langevin',
+)  # where batches have no noise along the steepest way down, or none
 NEAR = ('full batch', 'momentum', 'Adam')
+BETA = 0.9
 
 
 class Start(NamedTuple):
@@ -34,15 +39,15 @@ class Start(NamedTuple):
 
   @property
   def arms(self) -> tuple[str, ...]:
-    """The methods compared; at a saddle that symmetry keeps, those whose noise is not that of batches too."""
+    """The methods compared; fewer at saddles where batches are silent along the steepest way down."""
     if self.displaced:
       return NEAR
-    return KEPT if self.place in places.KINDS['symmetric'] else AT
+    return AT if self.place in places.KINDS['generic'] else KEPT
 
 
 def starts(config) -> list[Start]:
-  """All that are compared: at every saddle, and next to those that no symmetry keeps."""
-  at = [Start(name, False) for name in (*config.race.generic, *config.race.symmetric)]
+  """All that are compared: at every saddle, and next to the generic ones."""
+  at = [Start(name, False) for kind in places.KINDS for name in config.race[kind]]
   return at + [Start(name, True) for name in config.race.generic]
 
 
@@ -57,7 +62,7 @@ def maker(arm: str, batch_size: int, radius: float, temperature: float) -> Calla
   """The arm as a function of its learning rate."""
   sampler = sampling.reshuffle(batch_size) if batch_size else sampling.full_batch()
   optimizers = {
-    'momentum': lambda rate: optax.sgd(rate, momentum=0.9),
+    'momentum': lambda rate: optax.sgd(rate, momentum=BETA),
     'Adam': optax.adam,
     # The gradient of a step of the radius, at most: what is smaller may be a saddle.
     'perturbed': lambda rate: transforms.perturbed_gradient_descent(rate, radius, radius, 20),
@@ -158,13 +163,18 @@ def summarised(runs: xr.Dataset, place: places.Place, drop: float) -> xr.Dataset
 
 
 def timing(config, saddles: xr.Dataset, *, progress) -> xr.Dataset:
-  """Seconds of one update on the network, for the arms that start next to a saddle, in turn within each repeat."""
+  """Seconds of one update on the network, for all arms, in turn within each repeat."""
   repeats, updates = config.race.timing_repeats, config.race.timing_updates
   with jax.enable_x64(True):
     place = places.place(config, 'network', saddles)
     problem = places.starting(place, config.race.displacement)
+    sizes = batch_sizes(config, problem.num_examples)
     loops = {
-      arm: _loop(maker(arm, 0, config.race.radius, config.race.temperature)(0.01), updates) for arm in NEAR
+      arm: _loop(
+        maker(arm, sizes.get(arm, 0), config.race.radius, config.race.temperature)(0.01 / finer(config, arm)),
+        updates,
+      )
+      for arm in dict.fromkeys((*AT, *NEAR))
     }
     seconds = np.empty((repeats, len(loops)))
     for repeat in range(-1, repeats):  # the first compiles

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 import xarray as xr
 
-from experiments.saddles import training
+from experiments.saddles import conditions, training
 from experiments.saddles.seeds import TUNING_IDS
 from gdlab.statistics import Crossing
 
@@ -49,67 +49,64 @@ class Study:
 
   def passages(self, cell: str, arm: str) -> xr.DataArray:
     """Passages of a chain, [seed, saddle], at the rate of least mean total time with the tuning seeds; NaN if none."""
-    return self._passed(self.cell(cell), arm).sel(learning_rate=self.chain_rate(cell, arm))
+    return self.all_passages(cell, arm).sel(learning_rate=self.chain_rate(cell, arm))
+
+  def all_passages(self, cell: str, arm: str) -> xr.DataArray:
+    """The same at every rate, [learning_rate, seed, saddle]."""
+    return self._passed(self.cell(cell), arm)
 
   def chain_rate(self, cell: str, arm: str) -> float:
-    """That rate; who never passed the last saddle has the limit."""
+    """That rate, of those up to `chain.largest_rate`; who never passed the last saddle has the limit."""
     last = self._passed(self.tuning(cell), arm).isel(saddle=-1)
+    last = last.sel(learning_rate=last.learning_rate <= self.config.chain.largest_rate)
     return float(last.fillna(self.results[cell].attrs['limit']).mean('seed').idxmin('learning_rate'))
+
+  def chain_rate_named(self, cell: str, arm: str) -> str:
+    """That rate in words: '(end)' where it is an end of those it could be."""
+    rate = self.chain_rate(cell, arm)
+    tried = [number for number in self.config.chain.rates if number <= self.config.chain.largest_rate]
+    return f'{rate:g} (end)' if rate in (min(tried), max(tried)) else f'{rate:g}'
 
   def _passed(self, cell: xr.Dataset, arm: str) -> xr.DataArray:
     passed = cell.passed.sel(arm=arm)
     return passed.where(passed >= 0).transpose('learning_rate', 'seed', 'saddle')
 
-  def time_near(self, arm: str, gradient: float, curvature: float) -> xr.DataArray:
-    """The share of training until the fit that was near a saddle, by seed.
+  def time_near(
+    self, arm: str, gradient: float | None = None, curvature: float | None = None
+  ) -> xr.DataArray:
+    """The share of the updates until the fit that an arm of the training spent near a saddle, by seed; see `near`."""
+    runs = self.cell(training.cell_name(arm))
+    found = near(runs, *self._near(gradient, curvature))
+    return found.sum('step') / np.isfinite(runs.full_grad_norm).sum('step')
 
-    Args:
-      arm: of the training.
-      gradient: the largest norm there, as a share of the mean norm at the usual start.
-      curvature: as for `near`.
+  def control_found(self) -> xr.DataArray:
+    """How much of the control's stay next to its saddle the definition of near finds: a share of updates, by seed.
+
+    It stays there until its loss is down by the share `race.drop` of what there is to fall until the fit.
     """
-    usual = float(self.cell('training_sgd').full_grad_norm.isel(step=0).mean())
-    return near(self.cell(training.cell_name(arm)), gradient * usual, curvature)
+    runs = self.cell(training.cell_name(training.CONTROL)).transpose('seed', 'step', ...)
+    first = runs.train_loss.isel(step=0)
+    left = runs.train_loss <= first - self.config.race.drop * (first - self.config.training.target_loss)
+    stay = left.cumsum('step') == 0
+    return (near(runs, *self._near()) & stay).sum('step') / stay.sum('step')
+
+  def _near(self, gradient: float | None = None, curvature: float | None = None) -> tuple[float, float]:
+    options = self.config.training
+    usual = self.results['training_sgd'].attrs['usual_gradient']
+    share = options.near_gradient if gradient is None else gradient
+    return share * usual, options.near_curvature if curvature is None else curvature
 
   def seconds(self, arm: str) -> float:
     """Median seconds of one update on the network."""
     return float(self.results['timing'].seconds.sel(arm=arm).median('repeat'))
 
   def num_seeds(self, claim: str) -> int:
-    """Seeds behind a claim's finding."""
+    """The smallest number of seeds that a part of the claim rests on."""
     return int(self.config.training.num_seeds if claim == 'S6' else self.config.num_seeds)
 
   def conditions(self, claim: str) -> str:
     """Under which problem, model and settings a claim was tested, in words."""
-    config = self.config
-    race, network, growth, training = config.race, config.network, config.growth, config.training
-    saddles = self.results['at_network'].attrs
-    places = (
-      f'a strict saddle of 10 parameters, PCA of the digits (64 parameters), and {saddles["num_saddles"]} saddles '
-      f'of a tanh network ({saddles["num_parameters"]} parameters, {network.num_examples} digits)'
-    )
-    tuned = f'rate of each arm the best of those tried on {config.num_tuning_seeds} other seeds'
-    return {
-      'S1': f'Gaussian random fields in {min(config.fields.dimensions)} to {max(config.fields.dimensions)} dimensions, '
-      f'{config.fields.num_starts} starts in a box six length scales wide; tanh networks of {config.search.widths} '
-      f'hidden units on {config.search.num_examples} digits, {config.search.num_starts} starts; every point certified '
-      'in float64, each counted once however often it was found',
-      'S2': f'{places}; saddles that symmetry keeps: the origin of PCA, and networks with two hidden units alike; '
-      f'exactly at the saddle, float64, {race.folds:g} e-foldings of full batch at rate 1/L; left: down by '
-      f'{race.drop:g} of the fall; {tuned}',
-      'S3': f'next to the saddles of {places} (displaced by {race.displacement:g} per parameter), full batch, '
-      f'beta 0.9; {tuned}; laws: quadratic saddles, alpha*gamma {growth.strengths}, beta {growth.betas[1:]}; '
-      f'scales of the loss {growth.scales}, Adam at its default epsilon',
-      'S4': f'octopus with L = gamma = 1, tau = e, starts uniform on [0, 1]^d, float64; plain to '
-      f'{config.chain.dimension} saddles, perturbed to {config.chain.long}; {tuned}',
-      'S5': f'quadratic saddles (dimension, curvature, start) {tuple(map(tuple, growth.cases))}, alpha*gamma '
-      f'{growth.strengths}; noise B = {growth.batch_sizes}; PCA of the digits and saddles of the network at rates '
-      f'{growth.curved_multiples} / L from {growth.curved_scale:g} to {growth.curved_distance:g}',
-      'S6': f'{training.dataset}, tanh network with {training.hidden} hidden units, B = {training.batch_size}, usual '
-      f'start, until the training loss is {training.target_loss}; near a saddle: gradient norm at most '
-      f'{training.near_gradient} of that at the start and an eigenvalue certainly below -{training.near_curvature} of '
-      f'the largest; {tuned}',
-    }[claim]
+    return conditions.TELL[claim](self)
 
 
 def shares(counts: xr.Dataset) -> xr.DataArray:
@@ -123,13 +120,12 @@ def extrema(counts: xr.Dataset) -> xr.DataArray:
 
 
 def near(runs: xr.Dataset, gradient: float, curvature: float) -> xr.DataArray:
-  """The share of the records until the fit that were near a saddle, by seed.
+  """Which records were near a saddle, bool[seed, step]; no record after the fit is.
 
   Args:
     runs: of one arm.
     gradient: the largest norm there.
     curvature: the least modulus of the lowest eigenvalue, as a share of the largest one, its sign certain.
   """
-  measured = np.isfinite(runs.full_grad_norm)
   downhill = (runs.sign < 0) & (runs.lowest <= -curvature * runs.highest)
-  return (measured & (runs.full_grad_norm <= gradient) & downhill).sum('step') / measured.sum('step')
+  return (runs.full_grad_norm <= gradient) & downhill

@@ -12,12 +12,16 @@ import xarray as xr
 from jax.flatten_util import ravel_pytree
 
 import gdlab
-from experiments.saddles.seeds import tuning_seeds
+from experiments.saddles.seeds import TUNING_IDS, keys, tuning_seeds
 from gdlab import analysis, problems, sampling, statistics
 from gdlab.types import Key, Problem, PyTree
 
 OPTIMIZERS = {'SGD': optax.sgd, 'Adam': optax.adam}
-ARMS = ('SGD', 'Adam', 'SGD, small start')  # the last is a contrast: a start next to the saddle at the origin
+CONTROL = 'SGD, small start'  # next to the saddle at the origin: what has to be found near it
+ARMS = ('SGD', 'Adam', CONTROL)
+DATASETS = {'digits': problems.digits, 'mnist': problems.mnist}
+WIDEST = 0.4  # the largest gradient of the page's definitions of near, as a share of the usual start's
+NUM_USUAL = 32
 
 
 def cell_name(arm: str) -> str:
@@ -50,8 +54,8 @@ def maker(arm: str, batch_size: int):
 def problem_of(config, arm: str) -> Problem:
   """The images with a network of one hidden layer, from Flax's start or from a small multiple of it."""
   model = problems.MLP(features=(config.training.hidden,), activation=jnp.tanh)
-  made = {'digits': problems.digits, 'mnist': problems.mnist}[config.training.dataset](model)
-  if arm.endswith('small start'):
+  made = DATASETS[config.training.dataset](model)
+  if arm == CONTROL:
     return dataclasses.replace(made, init=SmallStart(made.init, float(config.training.small_scale)))
   return made
 
@@ -62,15 +66,19 @@ def rates(config, arm: str) -> list[float]:
   return [float(rate) for rate in (options.adam_rates if arm == 'Adam' else options.sgd_rates)]
 
 
-def training_seeds(config) -> list[int]:
-  """The first so many seeds of each set."""
-  return [first + place for first in config.first_seeds for place in range(config.training.num_seeds)]
+def training_seeds(config, arm: str) -> list[int]:
+  """The first so many seeds of each set; fewer for the control, which no claim is about."""
+  options = config.training
+  count = options.num_control_seeds if arm == CONTROL else options.num_seeds
+  return [first + place for first in config.first_seeds for place in range(count)]
 
 
 def training(config, arm: str, progress) -> xr.Dataset:
-  """An arm tuned, run with the study's seeds, and measured at evenly spread records until it fits.
+  """An arm tuned, run with the study's seeds, and measured at short equal intervals until it fits.
 
-  The curvature is that of the whole training loss, in float64, its sign certified by the residual.
+  The gradient is looked at in every record. The curvature, which costs a hundred times as much, where the gradient is
+  small enough to count as near a saddle by any definition on the page, and in one record of many for its course. Both
+  are those of the whole training loss, in float64, the sign of the curvature certified by the residual.
   """
   options = config.training
   with jax.enable_x64(True):
@@ -86,21 +94,28 @@ def training(config, arm: str, progress) -> xr.Dataset:
     )
     fits = fitted(tuned, options.target_loss)
     rate = float(fits.mean('seed').idxmin('learning_rate'))
-    horizon = int(fits.sel(learning_rate=rate).max())
-    every = max(1, horizon // options.num_records)
+    every = options.record_every
     run = gdlab.run(
       problem,
       make(rate),
-      num_steps=every * round(1.25 * options.num_records),
-      seeds=training_seeds(config),
+      num_steps=every * max(1, round(1.25 * float(fits.sel(learning_rate=rate).max()) / every)),
+      seeds=training_seeds(config, arm),
       eval_every=every,
       probes={'params': _flat},
     )
-    measured = _measured(problem, run, options.target_loss, progress)
+    usual = usual_gradient(config)
+    measured = _measured(problem, run, options, usual, progress)
   kept = run[['train_loss', 'status']].assign(measured)
   return kept.assign(tuning=fits.rename(seed='tuning_seed')).assign_attrs(
-    run.attrs, learning_rate=rate, num_parameters=int(run.params.shape[-1])
+    run.attrs, learning_rate=rate, num_parameters=int(run.params.shape[-1]), usual_gradient=usual
   )
+
+
+def usual_gradient(config) -> float:
+  """The mean gradient norm at usual starts, none of which a seed of the study starts at: the unit of gradients."""
+  problem = problem_of(config, 'SGD')
+  starts = [ravel_pytree(problem.init(key)[0])[0] for key in keys(range(TUNING_IDS, TUNING_IDS + NUM_USUAL))]
+  return float(np.mean(_norms(problem, jnp.stack(starts))))
 
 
 def fitted(runs: xr.Dataset, target: float) -> xr.DataArray:
@@ -114,33 +129,46 @@ def _flat(problem: Problem, state: gdlab.State):
   return ravel_pytree(state.params)[0]
 
 
-def _measured(problem: Problem, run: xr.Dataset, target: float, progress) -> dict:
-  """Gradient norm, extreme eigenvalues and the certain sign of the lowest, [seed, step]; NaN after the fit."""
+def _measured(problem: Problem, run: xr.Dataset, options, usual: float, progress) -> dict:
+  """Gradient norm, extreme eigenvalues and the certain sign of the lowest, [seed, step]; NaN where not looked at."""
   points = run.params.transpose('seed', 'step', ...).values
   loss = run.train_loss.transpose('seed', 'step').values
   # Until it fits, that record left out; all of them where it never does.
-  wanted = np.cumsum(loss <= target, axis=1) == 0
+  wanted = (np.cumsum(loss <= options.target_loss, axis=1) == 0) & np.isfinite(points).all(axis=-1)
   values = np.full((4, *wanted.shape), np.nan)
-  places = np.argwhere(wanted & np.isfinite(points).all(axis=-1))
+  for seed, row in enumerate(points):
+    values[0, seed] = np.where(wanted[seed], _norms(problem, jnp.asarray(row)), np.nan)
+  even = np.zeros(wanted.shape[1], bool)
+  even[evenly(wanted.shape[1], options.num_curvatures)] = True
+  places = np.argwhere(wanted & (even | (values[0] <= WIDEST * usual)))
   for number, (seed, step) in enumerate(places):
-    values[:, seed, step] = _look(problem, points[seed, step])
+    values[1:, seed, step] = _curvatures(problem, points[seed, step])
     progress(number + 1, len(places))
   names = ('full_grad_norm', 'lowest', 'highest', 'sign')
   return {name: (('seed', 'step'), value) for name, value in zip(names, values, strict=True)}
 
 
+def evenly(num_records: int, count: int) -> np.ndarray:
+  """The records whose curvature is looked at whatever the gradient is."""
+  return np.arange(0, num_records, max(1, num_records // count))
+
+
 @jax.jit
-def _look(problem: Problem, flat):
-  """What the training loss is at a point: gradient norm, lowest and highest eigenvalue, sign of the lowest."""
+def _norms(problem: Problem, points):
+  """The norm of the whole gradient at each point, float[k]."""
+  key = jax.random.key(0)
+  example, model_state = problem.init(key)
+  gradient, unravel = analysis.full_gradient(problem, model_state, key), ravel_pytree(example)[1]
+  return jax.lax.map(lambda flat: optax.tree.norm(gradient(unravel(flat))), points)
+
+
+@jax.jit
+def _curvatures(problem: Problem, flat):
+  """What the training loss is at a point: lowest and highest eigenvalue, sign of the lowest."""
   key = jax.random.key(0)
   example, model_state = problem.init(key)
   params = ravel_pytree(example)[1](flat)
-  gradient = analysis.full_gradient(problem, model_state, key)(params)
   operator = analysis.hessian(problem, params, model_state, key)
   pairs = analysis.eigenpairs(operator, key, num_largest=1, num_smallest=1, tolerance=0.02, max_products=80)
-  return (
-    optax.tree.norm(gradient),
-    pairs.smallest.values[0],
-    pairs.largest.values[0],
-    pairs.smallest.signs[0].astype(flat.dtype),
-  )
+  smallest, largest = pairs.smallest, pairs.largest
+  return jnp.stack([smallest.values[0], largest.values[0], smallest.signs[0].astype(flat.dtype)])

@@ -1,18 +1,15 @@
-"""Effects of the study of saddles on made-up results whose answer is plain, true and false, and refusals."""
-
-import json
+"""Effects of the study of saddles on made-up results whose answer is plain, true and false."""
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from configs import saddles, saddles_full
-from experiments.saddles import claims, effects, seeds
+from configs import saddles
+from experiments.saddles import claims, effects
 from experiments.saddles.seeds import TUNING_IDS
 from experiments.saddles.study import Study, near
 from gdlab import theory
-from gdlab.claims import Verdict
-from gdlab.errors import InputError
+from gdlab.claims import Claim, Verdict, grade
 
 FIRST, COUNT = 10, 20
 
@@ -28,7 +25,7 @@ def config():
       'search': {'widths': (1, 2)},
       'race': {'generic': ('made', 'network'), 'symmetric': ('twins',)},
       'growth': {'cases': ((2, 0.1, 0.01),), 'strengths': (0.01, 0.1)},
-      'training': {'num_seeds': COUNT},
+      'training': {'num_seeds': COUNT, 'num_control_seeds': COUNT},
     }
   )
   return made
@@ -44,10 +41,15 @@ def ids() -> list[int]:
   return [*range(FIRST, FIRST + COUNT), 100, TUNING_IDS]
 
 
-def verdict(claim: str, part: str, made: Study) -> Verdict:
-  """That of the one effect of a claim whose name begins so."""
-  (effect,) = [effect for effect in claims.CLAIMS[claim].effects if effect.name.startswith(part)]
-  return effect.rule.judge(effect.measure(made))
+def verdict(claim: str, part: str, made: Study, end: str = '') -> Verdict:
+  """That of the one effect of a claim whose name begins and ends so, as the claim's grading has it."""
+  (effect,) = [
+    effect
+    for effect in claims.CLAIMS[claim].effects
+    if effect.name.startswith(part) and effect.name.endswith(end)
+  ]
+  one = Claim(claim, 'one part', {effect.name: effect.rule})
+  return grade(one, {effect.name: effect.measure(made)}, num_seeds=COUNT, conditions='made up').verdict
 
 
 def searched(extrema: float, sign: int, dimension: int = 3) -> xr.Dataset:
@@ -108,21 +110,22 @@ def raced(updates: dict[str, tuple[float, float]], escaped: dict[str, float] | N
 
 
 @pytest.mark.parametrize(
-  ('full', 'sgd', 'twins', 'expected'),
+  ('full', 'sgd', 'silent', 'expected'),
   [(0.0, 1.0, 1.0, ['supported'] * 3), (1.0, 0.1, 0.0, ['contradicted'] * 3)],
 )
-def test_who_leaves_a_saddle(full, sgd, twins, expected):
+def test_who_leaves_a_saddle(full, sgd, silent, expected):
   updates = dict.fromkeys(('full batch', 'B=1', 'mini-batch', 'large batch'), (20.0, 10.0))
   left = dict.fromkeys(updates, sgd) | {'full batch': full}
   made = study(
     at_made=raced(updates, left | {'B=1': 1.0}),
     at_network=raced(updates, left),
-    at_twins=raced(updates, {'full batch': 0.0, 'mini-batch': twins}),
+    at_silent=raced(updates, {'full batch': 0.0, 'mini-batch': silent}),
+    at_twins=raced(updates, {'full batch': 0.0, 'mini-batch': 1 - silent}),  # shown, not graded
   )
   parts = (
     'share of full-batch',
     'share of SGD runs that left, B=1',
-    'share of SGD runs that left, mini-batch, least over saddles whose symmetry',
+    'share of SGD runs that left, mini-batch, saddles found',
   )
   assert [verdict('S2', part, made) for part in parts] == expected
 
@@ -130,7 +133,7 @@ def test_who_leaves_a_saddle(full, sgd, twins, expected):
 def test_full_batch_counts_at_every_rate():
   runs = raced(dict.fromkeys(('full batch',), (1.0, 2.0)), {'full batch': 0.0})
   runs.escaped[0, 1] = True  # at the rate that is not the tuned one
-  made = study(at_made=runs, at_network=runs, at_twins=runs)
+  made = study(at_made=runs, at_network=runs, at_silent=runs, at_twins=runs)
   assert effects.stays(made).estimate == 1
 
 
@@ -196,6 +199,13 @@ def test_the_closed_form_elsewhere(factor, expected):
     assert verdict('S5', part, made) == expected
 
 
+def test_exits_are_compared_with_the_formula_rounded_up():
+  runs = exits(1.0, law=True)
+  assert effects.rounded_up(study(quadratic_0=runs)) == 0
+  runs['updates'] = np.ceil(runs.updates)
+  assert effects.rounded_up(study(quadratic_0=runs)) == 1
+
+
 def test_a_run_that_never_escapes_is_not_left_out():
   runs = exits(1.0, law=True)
   runs.escaped[0, 0] = False
@@ -235,16 +245,16 @@ def test_the_scale_of_the_loss(adam, plain, expected):
 
 
 def passed(ratio: float, saddles: int, failed: bool = False) -> xr.Dataset:
-  """Passages whose gaps grow by a ratio, for two rates of which the second is slower."""
+  """Passages whose gaps grow by a ratio: at the second rate slower, at the third faster, which is above the largest."""
   times = np.cumsum(10 * ratio ** np.arange(saddles))
-  values = np.stack([times, 2 * times])[None, :, None] * np.ones((2, 1, len(ids()), 1))
+  values = np.stack([times, 2 * times, 0.5 * times])[None, :, None] * np.ones((2, 1, len(ids()), 1))
   if failed:
     values[..., 0, -1] = -1
   return xr.Dataset(
     {'passed': (('arm', 'learning_rate', 'seed', 'saddle'), values)},
     {
       'arm': ['plain', 'perturbed'],
-      'learning_rate': [0.25, 0.1],
+      'learning_rate': [0.25, 0.1, 0.7],
       'seed': ids(),
       'saddle': np.arange(1, saddles + 1),
     },
@@ -261,76 +271,108 @@ def test_chains():
   assert {verdict('S4', part, other) for part in parts} == {'contradicted'}
 
 
+def test_rates_of_chains_are_tuned_below_the_bound_and_told():
+  made = study(chain_plain=passed(2.7, 6), chain_noisy=passed(1.0, 12))
+  assert made.chain_rate('chain_plain', 'plain') == 0.25
+  assert made.chain_rate_named('chain_plain', 'plain') == '0.25'
+  made.config.chain.rates = (0.25, 0.1, 0.7)
+  assert made.chain_rate_named('chain_plain', 'plain') == '0.25 (end)'
+  assert '0.25 (end)' in made.conditions('S4')
+  assert 'not graded: 0.7' in made.conditions('S4')
+
+
 def test_a_chain_that_is_not_passed_is_no_support():
   made = study(chain_plain=passed(2.7, 6, failed=True), chain_noisy=passed(1.0, 12, failed=True))
   assert effects.gap_ratio(made, 'chain_noisy', 'perturbed').high == np.inf
   assert effects.chain_slope(made).excluded == 1
 
 
-def trained(near_share: float) -> xr.Dataset:
-  """20 records until the fit, the first of them at gradient 1, so many of the others near a saddle; then none."""
+def trained(near_share: float, runs: int = COUNT) -> xr.Dataset:
+  """21 records until the fit, the first of which is the start, so many of the next 20 near a saddle in some runs."""
   count = len(ids())
   norm = np.full((count, 25), 0.5)
   norm[:, 0] = 1
-  norm[:, 1 : 1 + round(20 * near_share)] = 0.05
-  norm[:, 20:] = np.nan
+  norm[:runs, 1 : 1 + round(20 * near_share)] = 0.05
+  norm[:, 21:] = np.nan
+  loss = np.broadcast_to(np.linspace(2.5, 0.1, 25), norm.shape)
   dims = ('seed', 'step')
   return xr.Dataset(
     {
       'full_grad_norm': (dims, norm),
+      'train_loss': (dims, loss),
       'lowest': (dims, np.full_like(norm, -0.1)),
       'highest': (dims, np.ones_like(norm)),
       'sign': (dims, np.full_like(norm, -1)),
     },
     {'seed': ids(), 'step': np.arange(25)},
+    {'usual_gradient': 1.0},
   )
 
 
-@pytest.mark.parametrize(('share', 'expected'), [(0.0, 'supported'), (0.4, 'contradicted')])
-def test_time_near_a_saddle(share, expected):
-  made = study(training_sgd=trained(share), training_adam=trained(share))
+def control(found: bool) -> xr.Dataset:
+  """A stay of eight records at the first loss, then a fall, near by the rule's definition or not at all."""
+  runs = trained(0.0)
+  runs['full_grad_norm'] = runs.full_grad_norm.where(runs.step >= 8, 0.01 if found else 0.9)
+  runs['train_loss'] = xr.where(runs.step < 8, 2.3, 1.0).broadcast_like(runs.train_loss)
+  return runs
+
+
+def training_study(sgd: xr.Dataset, *, found: bool = True) -> Study:
+  """Both arms alike, with a control that the definition finds or misses."""
+  return study(training_sgd=sgd, training_adam=sgd, training_sgd_small_start=control(found))
+
+
+@pytest.mark.parametrize(
+  ('share', 'runs', 'expected'),
+  [
+    (0.0, COUNT, 'supported'),
+    (0.4, COUNT, 'contradicted'),
+    (0.4, 1, 'supported'),  # one run of 20 says little of the others
+    (0.4, 2, 'inconclusive'),
+    (0.05, COUNT, 'supported'),  # all were near one, but briefly
+  ],
+)
+def test_time_near_a_saddle(share, runs, expected):
+  made = training_study(trained(share, runs))
   for arm in ('SGD', 'Adam'):
-    assert effects.time_near(made, arm).estimate == pytest.approx(share)
-    assert verdict('S6', f'share of updates until the fit near a saddle, {arm}', made) == expected
+    assert made.time_near(arm).values[:runs] == pytest.approx(round(20 * share) / 21)
+    interval = effects.lingers(made, arm)
+    assert interval.num == COUNT
+    assert interval.estimate == (runs / COUNT if share > 0.1 else 0)
+    assert (
+      verdict('S6', 'share of runs that spent over a tenth', training_study(trained(share, runs)), arm)
+      == expected
+    )
+
+
+def test_more_records_of_one_run_are_not_more_runs():
+  short, long = trained(0.0), trained(0.0)
+  long = xr.concat([long] * 10, 'step').assign_coords(step=np.arange(250))
+  assert effects.lingers(training_study(short), 'SGD') == effects.lingers(training_study(long), 'SGD')
+
+
+def test_no_run_is_judged_where_the_control_is_missed():
+  assert training_study(trained(0.0)).control_found().values == pytest.approx(1)
+  missed = training_study(trained(0.4), found=False)
+  assert missed.control_found().values == pytest.approx(0)
+  assert verdict('S6', 'share of runs that spent over a tenth', missed, 'SGD') == 'inconclusive'
+  with_half = training_study(trained(0.0))
+  half = control(found=True)
+  half['full_grad_norm'] = half.full_grad_norm.where(half.step >= 4, 0.9)
+  with_half.results['training_sgd_small_start'] = half
+  assert with_half.control_found().values == pytest.approx(0.5)
+  assert np.isnan(effects.lingers(with_half, 'SGD').estimate)
 
 
 def test_near_needs_a_certain_way_down():
   runs = trained(0.5)
-  assert near(runs, 0.1, 0.01).values == pytest.approx(0.5)
-  assert near(runs.assign(sign=0 * runs.sign), 0.1, 0.01).values == pytest.approx(0)
-  assert near(runs.assign(lowest=0.01 * runs.lowest), 0.1, 0.01).values == pytest.approx(0)
+  assert int(near(runs, 0.1, 0.01).sum()) == COUNT * 10
+  assert not near(runs.assign(sign=0 * runs.sign), 0.1, 0.01).any()
+  assert not near(runs.assign(lowest=0.01 * runs.lowest), 0.1, 0.01).any()
+  assert not near(runs, 0.04, 0.01).any()
 
 
 def test_shares_have_a_width_at_their_ends():
   interval = effects.share(np.zeros(20, bool))
   assert interval.low == 0
   assert 0.1 < interval.high < 0.2
-
-
-@pytest.mark.parametrize(
-  ('change', 'words'),
-  [
-    ({'num_seeds': 1}, ('num_seeds', '1')),
-    ({'first_seeds': (1000, 1005)}, ('first_seeds', '1005')),
-    ({'chain': {'dimension': 9}}, ('chain.dimension', '9')),
-    ({'race': {'multiples': (1.0,)}}, ('race.multiples',)),
-    ({'race': {'generic': ('made',)}}, ('race.generic', 'network')),
-    ({'race': {'symmetric': ('orign', 'twins')}}, ('orign', "'origin'")),
-    ({'fields': {'dimensions': (3, 1)}}, ('fields', '(3, 1)')),
-    ({'training': {'num_seeds': 99}}, ('training.num_seeds', '99')),
-  ],
-)
-def test_bad_configurations_are_refused(change, words):
-  made = saddles.get_config()
-  made.update(change)
-  with pytest.raises(InputError) as error:
-    seeds.check(made)
-  for word in words:
-    assert word in str(error.value)
-
-
-def test_the_full_configuration_is_one_that_runs():
-  full = saddles_full.get_config()
-  seeds.check(full)
-  assert full.num_seeds > saddles.get_config().num_seeds
-  assert json.loads(full.to_json()).keys() == json.loads(saddles.get_config().to_json()).keys()
