@@ -19,8 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_train = 1024  # the first so many training images train,
   config.num_validation = 413  # the next validate
   config.label_noise = 0.2  # share of wrong labels in the second condition
-  config.first_seeds = (1000, 2000)  # of the two sets; pilots had lower ones
-  config.num_seeds = 16  # in each set
+  config.first_seeds = (3000, 4000)  # of the two sets; pilots had ids below 1000
+  config.num_seeds = 32  # in each set
   config.num_tuning_seeds = 3  # of other ids than the study's
 
   # The perceptron's arms; full batch is always among them.
@@ -45,27 +45,29 @@ def get_config() -> ml_collections.ConfigDict:
   config.cnn.num_seeds = 8  # the first of each set
   config.cnn.batch_sizes = (32,)
   config.cnn.momenta = (0.9,)
-  config.cnn.epochs = 20
+  config.cnn.epochs = 100  # in which full batch fits 99 % of the training images
   config.cnn.updates = 160
 
   config.norm = ml_collections.ConfigDict()
   config.norm.ghost = 32  # examples that are normalised together
   config.norm.wrong_labels = False
-  config.norm.num_seeds = 16
+  config.norm.num_seeds = 32
   config.norm.batch_sizes = (32,)
   config.norm.momenta = (0.0, 0.9)
   config.norm.epochs = 15
   config.norm.updates = 160
 
-  # End points are compared where the training loss first comes to the target, after some updates of full batch.
+  # End points are compared where the training loss comes to the target, cooled by updates of full batch.
   config.sharpness = ml_collections.ConfigDict()
   config.sharpness.target = ml_collections.ConfigDict({'clean': 0.06, 'noisy': 0.9})
-  config.sharpness.num_seeds = 8  # the first of each set
+  config.sharpness.num_seeds = 12  # the first of each set
   config.sharpness.cooling_rate = 0.1
-  config.sharpness.cooling_updates = 50
+  config.sharpness.cooling_updates = 50  # at least, and until the loss is at the target,
+  config.sharpness.cooling_limit = 1000  # at most
   config.sharpness.epsilon = 1e-3  # of Keskar's box
   config.sharpness.probes = 8  # of the trace
-  config.sharpness.settings = ((0.2, 0.0), (0.5, 0.0), (0.02, 0.9), (0.05, 0.9))  # of G4: (rate, momentum)
+  # Of G4, and of G3 at equal rate and momentum.
+  config.sharpness.settings = ((0.2, 0.0), (0.5, 0.0), (0.02, 0.9), (0.05, 0.9))
 
   # Steps to a target: batch sizes, and the updates that each has: budget_updates + budget_examples / B.
   config.steps = ml_collections.ConfigDict()
@@ -94,5 +96,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.growth.batch_size = 8
   config.growth.factor = 4
   config.growth.epochs = (15, 22, 30)
-  config.growth.learning_rates = (0.03, 0.1, 0.3)
+  config.growth.learning_rates = (0.1, 0.2, 0.4, 0.8, 1.6)  # tried by each of the three ways
   return config

@@ -6,24 +6,21 @@ import pathlib
 import ml_collections
 
 from experiments import app, graded
-from experiments.batch_size import arms, benches, claims, growth, report, sharpness, steps
+from experiments.batch_size import arms, benches, checks, claims, growth, report, sharpness, steps
 from experiments.batch_size import clock as clocks
 from experiments.batch_size.study import Results, Study
 
 
 def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
   """The clock; of every arm its tuning and its runs; end points; steps to a target; growing batches."""
-  benches.check(config)
+  checks.check(config)
   made = benches.benches(config)
   clean = made['clean']
   found = [app.Cell('clock', functools.partial(clocks.clock, config, clean))]
   for bench in made.values():
     found += [cell for arm in bench.arms for cell in _arm_cells(config, bench, arm)]
   found += _step_cells(config, clean)
-  return found + [
-    app.Cell('decay', functools.partial(growth.decay, config, made[config.growth.bench])),
-    app.Cell('growth', functools.partial(growth.growth, config, made[config.growth.bench])),
-  ]
+  return found + _growth_cells(config, made[config.growth.bench])
 
 
 def _arm_cells(config, bench: benches.Bench, arm: benches.Arm) -> list[app.Cell]:
@@ -66,6 +63,16 @@ def _step_cells(config, bench: benches.Bench) -> list[app.Cell]:
   return found + [
     app.Cell(f'adam_b{size}', functools.partial(steps.adam, config, bench, size))
     for size in config.adam.batch_sizes
+  ]
+
+
+def _growth_cells(config, bench: benches.Bench) -> list[app.Cell]:
+  tunings = ('tuning_decay', 'tuning_growth')
+  ways = {'decay': growth.decay, 'growth': growth.growth}
+  searches = {'decay': growth.decay_tuning, 'growth': growth.growth_tuning}
+  return [
+    *(app.Cell(f'tuning_{name}', functools.partial(way, config, bench)) for name, way in searches.items()),
+    *(app.Cell(name, functools.partial(way, config, bench), needs=tunings) for name, way in ways.items()),
   ]
 
 

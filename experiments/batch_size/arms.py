@@ -12,6 +12,7 @@ from flax import linen as nn
 from jax.flatten_util import ravel_pytree
 
 import gdlab
+from experiments.batch_size import cooling
 from experiments.batch_size.benches import Arm, Bench, Data, sampler, seeds, tuning_seeds
 from gdlab import estimators, evaluation, theory
 from gdlab.training.progress import Progress
@@ -99,7 +100,7 @@ def arm(
 def end_points(
   config, bench: Bench, arm: Arm, clock: xr.Dataset, tuned: xr.Dataset, *, progress: Progress
 ) -> xr.Dataset:
-  """The parameters where each run first comes to the training loss at which end points are compared, else the last.
+  """The parameters where each run, cooled, comes to the training loss at which end points are compared, else the last.
 
   At the settings that sharpness is measured for, and at the one that is best there.
   """
@@ -107,10 +108,30 @@ def end_points(
   numbers = {matched_setting(tuned, target), *sharpness_settings(config, bench)}
   ids = seeds(config, config.sharpness.num_seeds)
   runs = _sweep(config, bench, arm, sorted(numbers), ids, clock, progress)
-  reached, place = at_target(runs, target)
-  there = runs[['params', 'train_loss']].isel(step=place).drop_vars('step')
-  return there.rename(train_loss='loss').assign(
-    reached=reached, update=(place.dims, runs.step.values[place.values]), status=runs.status.isel(step=[-1])
+  _, starts = at_target(runs, target)
+  starts = starts.transpose('setting', 'seed')
+  points = runs.params.transpose('setting', 'seed', 'step', ...).values
+  found = [
+    cooling.end_point(bench.data.problem, points[place], int(starts.values[place]), target, config.sharpness)
+    for place in np.ndindex(starts.shape)
+  ]
+
+  def column(values: Sequence) -> tuple[tuple, np.ndarray]:
+    return starts.dims, np.reshape(values, starts.shape)
+
+  return xr.Dataset(
+    {
+      'params': (
+        (*starts.dims, 'params_0'),
+        np.reshape([point.params for point in found], (*starts.shape, -1)),
+      ),
+      'update': column([runs.step.values[point.place] for point in found]),
+      'cooling': column([point.updates for point in found]),
+      'reached': column([point.reached for point in found]),
+      'status': runs.status.isel(step=[-1]),
+    },
+    {name: runs[name] for name in ('setting', 'seed', 'learning_rate', 'momentum')},
+    runs.attrs,
   )
 
 

@@ -5,7 +5,7 @@ import functools
 from typing import NamedTuple
 
 from gdlab import problems, sampling
-from gdlab.errors import InputError, check_count, check_real, unknown_name
+from gdlab.errors import check_count, unknown_name
 from gdlab.types import Examples, Problem, Sampler
 
 TUNING_IDS = 1_000_000  # seeds for tuning start here, far from the study's
@@ -164,71 +164,3 @@ def seeds(config, count: int | None = None) -> list[int]:
 def tuning_seeds(config) -> list[int]:
   """The ids of the seeds that settings are tuned with."""
   return list(range(TUNING_IDS, TUNING_IDS + config.num_tuning_seeds))
-
-
-def check(config) -> None:
-  """Refuses a configuration that the study could not finish with, before anything is measured."""
-  counts = {
-    '': ('num_seeds', 'num_tuning_seeds', 'epochs', 'updates', 'evaluations', 'num_validation'),
-    'cnn': ('epochs', 'updates'),
-    'norm': ('ghost', 'epochs', 'updates'),
-    'steps': ('base', 'records', 'scale_records', 'probes', 'budget_updates', 'budget_examples'),
-    'adam': ('base',),
-    'growth': ('batch_size', 'factor'),
-    'clock': ('repeats',),
-    'sharpness': ('probes', 'cooling_updates'),
-  }
-  for section, names in counts.items():
-    for name in names:
-      check_count(f'{section}.{name}'.lstrip('.'), (config[section] if section else config)[name])
-  check_count('num_train', config.num_train, minimum=2)
-  for name in ('batch_sizes', 'cnn.batch_sizes', 'norm.batch_sizes', 'steps.batch_sizes', 'adam.batch_sizes'):
-    for size in _values(config, name):
-      check_count(name, size, maximum=config.num_train)
-  for name in ('learning_rates', 'steps.learning_rates', 'adam.learning_rates', 'growth.learning_rates'):
-    rates = _values(config, name)
-    if len(set(rates)) < max(2, len(rates)):
-      raise InputError(f'{name} must hold at least two rates, all different, got {tuple(rates)}')
-    for rate in rates:
-      check_real(name, rate, above=0)
-  check_count('steps.scale_seeds', config.steps.scale_seeds, maximum=config.num_seeds)
-  for name in ('sharpness', 'cnn', 'norm'):
-    check_count(f'{name}.num_seeds', config[name].num_seeds, maximum=config.num_seeds)
-  check_real('sharpness.cooling_rate', config.sharpness.cooling_rate, above=0)
-  for name in ('momenta', 'cnn.momenta', 'norm.momenta'):
-    for momentum in _values(config, name):
-      check_real(name, momentum, minimum=0, below=1)
-  check_real('label_noise', config.label_noise, above=0, below=1)
-  tried = {(rate, momentum) for rate in config.learning_rates for momentum in config.momenta}
-  for pair in config.sharpness.settings:
-    if tuple(pair) not in tried:
-      raise InputError(
-        f'sharpness.settings must be pairs of a rate and a momentum that are tried, got {tuple(pair)}'
-      )
-  if config.mini_batch not in config.batch_sizes or not 32 <= config.mini_batch <= 128:
-    raise InputError(f'mini_batch must be one of batch_sizes in 32-128, got {config.mini_batch}')
-  if list(config.steps.batch_sizes) != sorted(set(config.steps.batch_sizes)):
-    raise InputError(f'steps.batch_sizes must increase, got {tuple(config.steps.batch_sizes)}')
-  if len(config.steps.batch_sizes) < 4 or min(config.steps.batch_sizes) >= max(config.steps.batch_sizes) / 8:
-    raise InputError(
-      f'steps.batch_sizes must hold four sizes, the largest above 8 times the least, got '
-      f'{tuple(config.steps.batch_sizes)}'
-    )
-  for name, base in (('steps', config.steps.base), ('adam', config.adam.base)):
-    if base not in config[name].batch_sizes:
-      raise InputError(f'{name}.base must be one of {name}.batch_sizes, got {base}')
-  if list(config.growth.epochs) != sorted(set(config.growth.epochs)) or len(config.growth.epochs) < 2:
-    raise InputError(f'growth.epochs must be increasing, at least two, got {tuple(config.growth.epochs)}')
-  firsts = list(config.first_seeds)
-  if len(firsts) != 2 or abs(firsts[0] - firsts[1]) < config.num_seeds:
-    raise InputError(f'first_seeds must be two ids at least num_seeds apart, got {tuple(firsts)}')
-  for first in firsts:
-    check_count('first_seeds', first, minimum=0, maximum=TUNING_IDS - config.num_seeds)
-
-
-def _values(config, name: str):
-  section, _, key = name.rpartition('.')
-  values = (config[section] if section else config)[key]
-  if not len(values):
-    raise InputError(f'{name} must hold at least one value, got none')
-  return values

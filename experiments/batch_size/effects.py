@@ -1,6 +1,7 @@
 """Effects of training: each a function from the stored results to an Interval, and nothing else."""
 
 import numpy as np
+import xarray as xr
 
 from experiments.batch_size import arms
 from experiments.batch_size.study import Study
@@ -9,9 +10,12 @@ from gdlab.statistics import Interval
 
 
 def accuracy_gain(study: Study, bench: str, kind: str) -> Interval:
-  """Test accuracy of the best small batch minus that of the best large one at an equal budget, paired by seed."""
+  """Test accuracy of the mini-batch minus that of full batch at an equal budget, paired by seed.
+
+  One arm on either side, each at the best of the same settings, so that neither side was searched for longer.
+  """
   on = study.benches[bench]
-  small, large = study.small(on, kind), study.large(on, kind)
+  small, large = study.small(on), study.large(on)
   return statistics.paired_interval(study.accuracy(on, small, kind), study.accuracy(on, large, kind))
 
 
@@ -85,30 +89,46 @@ def closed_beyond(study: Study, share: float, premise: float) -> Interval:
   return found if norm_gap(study).low > premise else found._replace(low=-np.inf, high=np.inf)
 
 
-def growing(study: Study, variable: str) -> tuple[np.ndarray, np.ndarray]:
-  """A variable with a growing batch and with a decaying rate, float[seed, epoch] each; failed runs as infinite loss."""
-  rate = study.growth_rate()
-  grown = study.of('growth').sel(learning_rate=rate)
-  decayed = study.of('decay').sel(learning_rate=rate).isel(decay=0)
+def on_way(study: Study, way: str, variable: str, rate: float) -> np.ndarray:
+  """A variable at the end of every epoch of a way of G7, float[seed, epoch]; failed runs have infinite loss."""
+  runs = study.grown(way, rate)
   failed = 0.0 if variable.endswith('accuracy') else np.inf
-  values = []
-  for runs in (grown, decayed):
-    found = runs[variable].where((runs.state == 0) & np.isfinite(runs[variable]), failed)
-    values.append(found.transpose('seed', 'passes').values)
-  return values[0], values[1]
+  found = runs[variable].where((runs.state == 0) & np.isfinite(runs[variable]), failed)
+  return found.transpose('seed', 'passes').values
 
 
 def growth_loss_ratio(study: Study, stage: int) -> Interval:
-  """Training loss with a growing batch over that with a decaying rate, at the end of a stage."""
-  grown, decayed = growing(study, 'train_loss')
-  epoch = study.config.growth.epochs[stage]
-  return statistics.paired_log_ratio(grown[:, epoch], decayed[:, epoch])
+  """Training loss with a growing batch over that with a decaying rate, at the end of a stage; at one first rate.
+
+  That of the decaying rate, which the growing batch stands in for: at two rates no curve would be the same.
+  """
+  epoch, rate = study.config.growth.epochs[stage], study.growth_rate('decay')
+  grown, decayed = (on_way(study, way, 'train_loss', rate)[:, epoch] for way in ('growth', 'decay'))
+  return statistics.paired_log_ratio(grown, decayed)
 
 
-def growth_accuracy(study: Study) -> Interval:
-  """Test accuracy at the end, growing minus decaying."""
-  grown, decayed = growing(study, 'test_accuracy')
-  return statistics.paired_interval(grown[:, -1], decayed[:, -1])
+def growth_accuracy(study: Study, own: bool) -> Interval:
+  """Test accuracy at the end, growing minus decaying: at the rate best for decaying, or each at the best of its own."""
+  first = study.growth_rate('growth' if own else 'decay')
+  grown = on_way(study, 'growth', 'test_accuracy', first)[:, -1]
+  decayed = on_way(study, 'decay', 'test_accuracy', study.growth_rate('decay'))[:, -1]
+  return statistics.paired_interval(grown, decayed)
+
+
+def neither_loss_ratio(study: Study) -> Interval:
+  """Training loss at the end with a constant rate over that with a decaying one, each at its own best rate."""
+  kept, decayed = (
+    on_way(study, way, 'train_loss', study.growth_rate(way))[:, -1] for way in ('kept', 'decay')
+  )
+  return statistics.paired_log_ratio(kept, decayed)
+
+
+def neither_accuracy(study: Study) -> Interval:
+  """Test accuracy at the end, constant minus decaying rate, each at its own best rate."""
+  kept, decayed = (
+    on_way(study, way, 'test_accuracy', study.growth_rate(way))[:, -1] for way in ('kept', 'decay')
+  )
+  return statistics.paired_interval(kept, decayed)
 
 
 def growth_updates(study: Study) -> Interval:
@@ -116,25 +136,42 @@ def growth_updates(study: Study) -> Interval:
   return statistics.exactly(float(study.results['growth'].made[-1]) / float(study.results['decay'].made[-1]))
 
 
-def stopped(study: Study, by: str, variable: str, bench: str = 'noisy') -> np.ndarray:
-  """A variable at the record where the loss `by` was least, by seed, of runs at the setting that fits fastest."""
+def stopping_place(study: Study, by: str, bench: str, kind: str) -> tuple[xr.Dataset, xr.DataArray]:
+  """The mini-batch's runs at a setting up to the end of its epochs, and the record where the loss `by` was least."""
   on = study.benches[bench]
-  arm = on.arm(f'b{study.config.mini_batch}')
-  runs = study.runs(on, arm, 'fit')
+  arm = study.small(on)
+  runs = study.runs(on, arm, kind)
   runs = runs.sel(step=runs.step <= study.step(on, arm, 'epochs'))
-  best = arms.unless_failed(runs, by, np.inf).argmin('step')
+  return runs, arms.unless_failed(runs, by, np.inf).argmin('step')
+
+
+def stopped(study: Study, by: str, variable: str, bench: str, kind: str) -> np.ndarray:
+  """A variable at the record where the loss `by` was least, by seed.
+
+  Args:
+    study: the results.
+    by: 'validation_loss' or 'train_loss'.
+    variable: of the records.
+    bench: right or wrong labels.
+    kind: the setting: 'epochs', the best by validation, as everywhere in the study; or 'fit', that of the least
+      training loss. Someone who stops by training loss would also choose by it, and training may overfit only there.
+  """
+  runs, best = stopping_place(study, by, bench, kind)
   return runs[variable].isel(step=best).values
 
 
-def stopping_gain(study: Study) -> Interval:
+def stopping_gain(study: Study, bench: str, kind: str) -> Interval:
   """Test accuracy where the validation loss was least minus that where the training loss was."""
-  return statistics.paired_interval(*_stopped_by_both(study, 'test_accuracy'))
+  return statistics.paired_interval(*_stopped_by_both(study, 'test_accuracy', bench, kind))
 
 
-def stopping_ratio(study: Study) -> Interval:
-  """Test loss where the validation loss was least over that where the training loss was; labels like theirs."""
-  return statistics.paired_log_ratio(*_stopped_by_both(study, 'alike_loss'))
+def stopping_ratio(study: Study, bench: str, kind: str, variable: str = 'test_loss') -> Interval:
+  """Test loss where the validation loss was least over that where the training loss was; on right test labels."""
+  return statistics.paired_log_ratio(*_stopped_by_both(study, variable, bench, kind))
 
 
-def _stopped_by_both(study: Study, variable: str) -> tuple[np.ndarray, np.ndarray]:
-  return stopped(study, 'validation_loss', variable), stopped(study, 'train_loss', variable)
+def _stopped_by_both(study: Study, variable: str, bench: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
+  by_validation, by_training = (
+    stopped(study, by, variable, bench, kind) for by in ('validation_loss', 'train_loss')
+  )
+  return by_validation, by_training

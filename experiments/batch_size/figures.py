@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from experiments.batch_size import arms, effects, sharp_effects, steps
@@ -145,6 +146,9 @@ def gaps(study: Study, name: str) -> Figure:
           label=arm.label,
         )
       panel.set(xscale='log', xlabel=MEASURES[measure])
+      panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
+      panel.xaxis.set_major_formatter(ticker.StrMethodFormatter('{x:g}'))
+      panel.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes[0].set_ylabel('test minus training loss')
     axes[0].legend(fontsize=8)
   return figure
@@ -170,13 +174,15 @@ def norm(study: Study) -> Figure:
 
 
 def growth(study: Study) -> Figure:
-  """Training loss with a growing batch, a decaying rate, and neither: against epochs and against updates."""
-  rate = study.growth_rate()
-  decay = study.of('decay').sel(learning_rate=rate)
+  """Training loss with a growing batch, a decaying rate, and neither: against epochs and against updates.
+
+  The first two at the rate that is best for decaying, neither at its own.
+  """
+  rate = study.growth_rate('decay')
   ways = {
-    'batch grows': study.of('growth').sel(learning_rate=rate),
-    'rate decays': decay.isel(decay=0),
-    'neither': decay.isel(decay=1),
+    'batch grows': study.grown('growth', rate),
+    'rate decays': study.grown('decay', rate),
+    'neither': study.grown('kept', study.growth_rate('kept')),
   }
   with plots.panels(2, width=3.9, height=HEIGHT) as (figure, axes):
     for number, (label, runs) in enumerate(ways.items()):
@@ -193,14 +199,14 @@ def growth(study: Study) -> Figure:
   return figure
 
 
-def stopping(study: Study) -> Figure:
-  """Losses of a run that overfits, and where either loss stops it."""
-  bench = study.benches['noisy']
-  arm = study.mini()
+def stopping(study: Study, name: str) -> Figure:
+  """Losses of the mini-batch at the setting of the least training loss, and where either loss stops it."""
+  bench = study.benches[name]
+  arm = study.small(bench)
   runs = study.runs(bench, arm, 'fit')
   runs = runs.sel(step=(runs.step > 0) & (runs.step <= study.step(bench, arm, 'epochs')))
   epochs = runs.step.values / arms.updates_per_epoch(bench, arm)
-  names = {'train_loss': 'training', 'validation_loss': 'validation', 'alike_loss': 'test'}
+  names = {'train_loss': 'training', 'validation_loss': 'validation', 'test_loss': 'test, right labels'}
   with plots.panels(1, width=WIDTH, height=HEIGHT) as (figure, (axes,)):
     for number, (name, words) in enumerate(names.items()):
       plots.band(axes, epochs, runs[name].transpose('seed', 'step').values, words, number)

@@ -1,7 +1,7 @@
 """Growing the batch by the factor by which the rate would decay (G7)."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import optax
@@ -13,30 +13,65 @@ from experiments.batch_size.benches import Bench, seeds, tuning_seeds
 from gdlab import sampling, schedules
 from gdlab.types import Algorithm
 
+WAYS = ('growth', 'decay', 'kept')  # the batch grows, the rate decays, neither: each has a search of its own
 
-def decay(config, bench: Bench, *, progress) -> xr.Dataset:
-  """One batch size, its rate constant or decayed at the stages' ends; every rate, tuning seeds and the study's."""
+
+def decay_tuning(config, bench: Bench, *, progress) -> xr.Dataset:
+  """Decaying and constant rates: every rate that is tried, with the tuning seeds."""
+  return _decay(config, bench, config.growth.learning_rates, tuning_seeds(config), progress)
+
+
+def growth_tuning(config, bench: Bench, *, progress) -> xr.Dataset:
+  """Growing batches: the same rates and seeds."""
+  return _growth(config, bench, config.growth.learning_rates, tuning_seeds(config), progress)
+
+
+def decay(config, bench: Bench, decayed: xr.Dataset, grown: xr.Dataset, *, progress) -> xr.Dataset:
+  """Decaying and constant rates with the study's seeds, at the rate that is best for each."""
+  chosen = {best_rate(decayed, grown, way) for way in ('decay', 'kept')}
+  return _decay(config, bench, sorted(chosen), seeds(config), progress)
+
+
+def growth(config, bench: Bench, decayed: xr.Dataset, grown: xr.Dataset, *, progress) -> xr.Dataset:
+  """Growing batches with the study's seeds, at their own best rate and at that of the decaying arm."""
+  chosen = {best_rate(decayed, grown, way) for way in ('decay', 'growth')}
+  return _growth(config, bench, sorted(chosen), seeds(config), progress)
+
+
+def way_of(decayed: xr.Dataset, grown: xr.Dataset, way: str) -> xr.Dataset:
+  """The runs of one of the ways."""
+  return grown if way == 'growth' else decayed.isel(decay=('decay', 'kept').index(way))
+
+
+def best_rate(decayed: xr.Dataset, grown: xr.Dataset, way: str) -> float:
+  """The rate of the best mean validation accuracy at the end; a failed run has none, and ties go to the lower loss."""
+  runs = way_of(decayed, grown, way).isel(passes=-1)
+  alive = (runs.state == gdlab.RUNNING) & np.isfinite(runs.validation_loss)
+  accuracy = runs.validation_accuracy.where(alive, 0.0).mean('seed').values
+  loss = runs.validation_loss.where(alive, np.inf).mean('seed').values
+  return float(runs.learning_rate.values[np.lexsort((loss, -accuracy))[0]])
+
+
+def _decay(config, bench: Bench, rates: Sequence[float], ids: Sequence[int], progress) -> xr.Dataset:
   options = config.growth
   per_epoch = -(-bench.num_examples // options.batch_size)
   boundaries = tuple(per_epoch * epoch for epoch in options.epochs[:-1])
   return _measured(
-    config,
     bench,
     _decaying(options.batch_size, boundaries),
-    {'learning_rate': list(options.learning_rates), 'decay': [1 / options.factor, 1.0]},
+    {'learning_rate': list(rates), 'decay': [1 / options.factor, 1.0]},
+    ids,
     [per_epoch * epoch for epoch in range(1, options.epochs[-1] + 1)],
     progress,
   )
 
 
-def growth(config, bench: Bench, *, progress) -> xr.Dataset:
-  """The same rates, kept; the batch grows by the factor at the same epochs."""
-  options = config.growth
+def _growth(config, bench: Bench, rates: Sequence[float], ids: Sequence[int], progress) -> xr.Dataset:
   return _measured(
-    config,
     bench,
     _growing(batch_sizes(config), boundaries(config, bench.num_examples)),
-    {'learning_rate': list(options.learning_rates)},
+    {'learning_rate': list(rates)},
+    ids,
     epoch_ends(config, bench.num_examples),
     progress,
   )
@@ -62,14 +97,14 @@ def boundaries(config, num_examples: int) -> tuple[int, ...]:
   return tuple(ends[epoch - 1] for epoch in config.growth.epochs[:-1])
 
 
-def _measured(config, bench: Bench, make, grid, ends: list[int], progress) -> xr.Dataset:
+def _measured(bench: Bench, make, grid, ids: Sequence[int], ends: list[int], progress) -> xr.Dataset:
   """The metrics at the end of every epoch, with the updates made by then."""
   runs = gdlab.sweep(
     bench.data.problem,
     make,
     grid,
     num_steps=ends[-1],
-    seeds=[*seeds(config), *tuning_seeds(config)],
+    seeds=ids,
     eval_every=ends[-1],
     eval_steps=ends,
     probes=probes(bench.data, params=False),

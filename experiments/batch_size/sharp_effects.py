@@ -1,9 +1,16 @@
-"""Effects of sharpness: large against small batches, and sharpness against the gap."""
+"""Effects of sharpness: large against small batches, and sharpness against the gap.
+
+End points have the same training loss (see `cooling`). A run that never came to it counts with its last point; one
+whose measure has no logarithm is excluded, and the claim then inconclusive.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
 
 from experiments.batch_size import arms
+from experiments.batch_size.benches import Arm
 from experiments.batch_size.study import Study
 from gdlab import statistics
 from gdlab.statistics import Interval
@@ -12,14 +19,37 @@ from gdlab.statistics import Interval
 def sharpness_ratio(study: Study, bench: str, measure: str) -> Interval:
   """A measure at the end points of full batch over that of the mini-batch, each at its best setting there.
 
-  The best by validation accuracy at the same training loss. A run that never came to that loss counts with its last
-  point; one whose measure has no logarithm is excluded, and the claim then inconclusive.
+  The best by validation accuracy at the same training loss. Rates then differ, and the curvature where a run ends lies
+  under its own border of stability, 2 / rate for plain descent: this compares minima as they are found in practice, and
+  not the batch size alone.
   """
   on = study.benches[bench]
+  chosen = [[study.setting(on, arm, 'matched')] for arm in _compared(study, bench)]
+  return _ratio(study, bench, measure, chosen)
+
+
+def sharpness_ratio_alike(study: Study, bench: str, measure: str) -> Interval:
+  """The same ratio at equal rate and momentum: by seed the geometric mean over the settings that every arm ran."""
+  numbers = arms.sharpness_settings(study.config, study.benches[bench])
+  return _ratio(study, bench, measure, [numbers, numbers])
+
+
+def ratio_at(study: Study, bench: str, measure: str, setting: int) -> Interval:
+  """The same ratio at one rate and momentum."""
+  return _ratio(study, bench, measure, [[setting], [setting]])
+
+
+def _compared(study: Study, bench: str) -> tuple[Arm, Arm]:
+  on = study.benches[bench]
+  return study.large(on), study.small(on)
+
+
+def _ratio(study: Study, bench: str, measure: str, chosen: Sequence[Sequence[int]]) -> Interval:
   values = []
-  for arm in (max(on.arms, key=lambda arm: arm.batch_size), on.arm(f'b{study.config.mini_batch}')):
-    found = study.sharpness(on, arm)[measure].sel(setting=study.setting(on, arm, 'matched')).values
-    values.append(np.where(found > 0, found, np.nan))
+  for arm, numbers in zip(_compared(study, bench), chosen, strict=True):
+    found = study.sharpness(study.benches[bench], arm)[measure].sel(setting=list(numbers))
+    found = found.transpose('seed', 'setting').values
+    values.append(np.exp(np.log(np.where(found > 0, found, np.nan)).mean(axis=1)))
   return statistics.paired_log_ratio(*values)
 
 

@@ -13,14 +13,14 @@ from experiments.batch_size.benches import Bench
 from gdlab import analysis
 from gdlab.types import Problem
 
-# Name -> words, and whether it changes when a ReLU layer is rescaled and the function is not.
+# Name -> words.
 MEASURES = {
   'keskar': "Keskar's sharpness",
   'eigenvalue': 'largest eigenvalue',
   'trace': 'trace of the Hessian',
   'adaptive': 'adaptive sharpness',
 }
-SCALE_FREE = ('adaptive',)
+SCALE_FREE = ('adaptive',)  # unchanged when a ReLU layer is rescaled and the function is not
 RANK = 4  # directions in which the trace is exact: as many as stand out
 TOLERANCE = 0.02  # relative, of the largest eigenvalue: far below the effects that matter
 
@@ -28,8 +28,8 @@ TOLERANCE = 0.02  # relative, of the largest eigenvalue: far below the effects t
 def measure(config, bench: Bench, ends: xr.Dataset, *, progress) -> xr.Dataset:
   """Every measure at every end point; NaN where the parameters are not finite.
 
-  End points are cooled first, by some updates of full batch at a small rate: at the same training loss a small batch is
-  still jumping about, and measures that ask how far the loss rises nearby would take its gradient for curvature.
+  End points are cooled (see `cooling`): measures that ask how far the loss rises nearby would take the gradient of a
+  mini-batch that is still jumping about for curvature.
   """
   problem = dataclasses.replace(bench.data.problem, test=bench.data.alike)  # for the gap: labels of one kind
   dims = tuple(dim for dim in ends.params.dims if not str(dim).startswith('params'))
@@ -47,7 +47,7 @@ def measure(config, bench: Bench, ends: xr.Dataset, *, progress) -> xr.Dataset:
 def _at(problem: Problem, point: np.ndarray, number: int, options) -> dict[str, float]:
   """The measures at one point; a lone one is compiled for, as counts of points differ between arms."""
   key = jax.random.fold_in(jax.random.key(0), number)
-  params = _cooled(problem, point, options.cooling_rate, options.cooling_updates)
+  params = _structured(problem, point)
   found = {name: float(value) for name, value in _compiled(problem, params, key, options.probes).items()}
   if not np.isfinite(point).all():
     return dict.fromkeys((*found, 'keskar'), np.nan)
@@ -56,12 +56,9 @@ def _at(problem: Problem, point: np.ndarray, number: int, options) -> dict[str, 
 
 
 @jax.jit
-def _cooled(problem: Problem, point, rate: float, count: int):
-  """Parameters from a vector, after so many updates of full batch."""
-  params = ravel_pytree(problem.init(jax.random.key(0))[0])[1](point)
-  slope = analysis.full_gradient(problem, (), jax.random.key(0))
-  update = lambda _, params: jax.tree.map(lambda value, grad: value - rate * grad, params, slope(params))
-  return jax.lax.fori_loop(0, count, update, params)
+def _structured(problem: Problem, point):
+  """Parameters from a vector."""
+  return ravel_pytree(problem.init(jax.random.key(0))[0])[1](point)
 
 
 @functools.partial(jax.jit, static_argnames='num_probes')

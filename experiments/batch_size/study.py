@@ -62,24 +62,13 @@ class Study:
     variable = 'population_accuracy' if 'population_accuracy' in runs else 'test_accuracy'
     return self.at(bench, arm, kind, variable, failed=0.0)
 
-  def validated(self, bench: Bench, arm: Arm, kind: str) -> float:
-    """The validation accuracy that the tuned setting had in the tuning runs."""
-    step, setting = self.step(bench, arm, kind), self.setting(bench, arm, kind)
-    there = self.tuned(bench, arm).sel(step=step, setting=setting)
-    return float(arms.unless_failed(there, 'validation_accuracy', 0.0).mean('seed'))
+  def small(self, bench: Bench) -> Arm:
+    """The mini-batch, which stands for those that the claims call small."""
+    return bench.arm(f'b{self.config.mini_batch}')
 
-  def best(self, bench: Bench, kind: str, smallest: int, largest: int) -> Arm:
-    """The arm of the best validation accuracy among the batch sizes in a range, without ghosts."""
-    inside = [arm for arm in bench.arms if smallest <= arm.batch_size <= largest and not arm.ghost]
-    return max(inside, key=lambda arm: self.validated(bench, arm, kind))
-
-  def small(self, bench: Bench, kind: str) -> Arm:
-    """The best of the batch sizes that the claims call small."""
-    return self.best(bench, kind, 32, 128)
-
-  def large(self, bench: Bench, kind: str) -> Arm:
-    """The best of those that they call large: 1,024 and more, or all examples where there are not so many."""
-    return self.best(bench, kind, min(1024, bench.num_examples), bench.num_examples)
+  def large(self, bench: Bench) -> Arm:
+    """Full batch, which stands for those that they call large."""
+    return bench.arm(f'b{bench.num_examples}')
 
   def sharpness(self, bench: Bench, arm: Arm) -> xr.Dataset:
     """The measures at the arm's end points."""
@@ -108,12 +97,20 @@ class Study:
     """The noise scales along the runs with a batch size."""
     return self.results[f'scales_b{batch_size}'].sel(seed=self.ids[: self.config.steps.scale_seeds])
 
-  def growth_rate(self) -> float:
-    """The rate of the decaying arm, best by validation accuracy and then loss over its tuning seeds."""
-    runs = self.results['decay'].sel(seed=benches.tuning_seeds(self.config)).isel(decay=0, passes=-1)
-    accuracy = runs.validation_accuracy.mean('seed').values
-    order = np.lexsort((runs.validation_loss.mean('seed').values, -accuracy))
-    return float(runs.learning_rate.values[order[0]])
+  def growth_rate(self, way: str) -> float:
+    """The rate that is best for one of `growth.WAYS`."""
+    return growth.best_rate(self.results['tuning_decay'], self.results['tuning_growth'], way)
+
+  def growth_words(self, way: str) -> str:
+    """That rate, with a remark where it is at an end of those tried."""
+    rate, tried = self.growth_rate(way), self.config.growth.learning_rates
+    return f'{rate:g}' + (' (end)' if rate in (min(tried), max(tried)) else '')
+
+  def grown(self, way: str, rate: float) -> xr.Dataset:
+    """The runs of one of `growth.WAYS` at a rate."""
+    return growth.way_of(self.results['decay'], self.results['growth'], way).sel(
+      seed=self.ids, learning_rate=rate
+    )
 
   def settings_used(self, bench: Bench, chosen: Sequence[Arm], kind: str) -> str:
     """The tuned settings in words, with a remark where a rate is at an end of those tried."""
@@ -126,56 +123,116 @@ class Study:
     return '; '.join(used(arm) for arm in chosen)
 
   def num_seeds(self, claim: str) -> int:
-    """Seeds behind a claim's finding."""
+    """The fewest seeds that a graded part of a claim rests on."""
     config = self.config
-    special = {'G3': config.sharpness, 'G4': config.sharpness, 'G6': config.norm}
-    return special.get(claim, config).num_seeds
+    fewest = {
+      'G1': config.cnn.num_seeds,
+      'G2': config.cnn.num_seeds,
+      'G3': config.sharpness.num_seeds,
+      'G4': config.sharpness.num_seeds,
+      'G5': config.steps.scale_seeds,
+      'G6': config.norm.num_seeds,
+    }
+    return min(config.num_seeds, fewest.get(claim, config.num_seeds))
 
   def conditions(self, claim: str) -> str:
     """Under which problem, model and settings a claim was tested, in words."""
-    config = self.config
-    clean = self.benches['clean']
-    hidden = 'x'.join(str(width) for width in config.hidden)
-    data = f'{config.dataset}, {clean.num_examples} training images'
-    network = f'{data}, perceptron with hidden layers {hidden}'
-    tuned = (
-      f'each batch size at the best of {len(clean.settings)} settings (rate and momentum) by validation '
-      f'accuracy on {config.num_tuning_seeds} other seeds'
-    )
-    targets = ', '.join(f'{value:g} ({name})' for name, value in config.sharpness.target.items())
-    stages = growth.batch_sizes(config)
-    return {
-      'G1': self._compared('epochs', f'{config.epochs} epochs (CNN {config.cnn.epochs}), {tuned}'),
-      'G2': self._compared('updates', f'{clean.updates} updates (CNN {config.cnn.updates}), {tuned}'),
-      'G3': f'{network}; end points where the training loss first comes to {targets}; {tuned} there',
-      'G4': f'{network}; B from {min(config.batch_sizes)} to full, {len(config.sharpness.settings)} '
-      f'settings; end points where the training loss first comes to {targets}; runs of a seed resampled together',
-      'G5': f'{network}; plain descent, training loss {config.steps.target_loss:g}; each B at the best of '
-      f'{len(config.steps.learning_rates)} rates on {config.num_tuning_seeds} other seeds; noise scale: mean '
-      'over the way of full batch to the target',
-      'G6': f'{self.benches["norm"].title} ({hidden}); {data}; {config.norm.epochs} '
-      'epochs; tested with the statistics of all training images; '
-      + self.settings_used(self.benches['norm'], self.benches['norm'].arms, 'epochs'),
-      'G7': f'{network}; plain descent, B {" to ".join(map(str, stages))} or rate over {config.growth.factor} '
-      f'after epochs {", ".join(map(str, config.growth.epochs[:-1]))} of {config.growth.epochs[-1]}; rate '
-      f'{self.growth_rate():g}',
-      'G8': f'{network}, {config.label_noise:.0%} of training and validation labels wrong, B={config.mini_batch}, '
-      f'{config.epochs} epochs, the setting of the least training loss: '
-      + self.settings_used(self.benches['noisy'], [self.mini()], 'fit'),
-    }[claim]
+    made = {
+      'G1': lambda: self._compared('epochs', f'{self.config.epochs} epochs (CNN {self.config.cnn.epochs})'),
+      'G2': lambda: self._compared(
+        'updates', f'{self.config.updates} updates (CNN {self.config.cnn.updates})'
+      ),
+      'G3': self._about_sharpness,
+      'G4': self._about_correlation,
+      'G5': self._about_steps,
+      'G6': self._about_norm,
+      'G7': self._about_growth,
+      'G8': self._about_stopping,
+    }
+    return made[claim]()
 
-  def mini(self) -> Arm:
-    """The mini-batch's arm of the perceptron."""
-    return self.benches['noisy'].arm(f'b{self.config.mini_batch}')
+  def _data(self) -> str:
+    return f'{self.config.dataset}, {self.benches["clean"].num_examples} training images'
+
+  def _network(self) -> str:
+    return f'{self._data()}, perceptron with hidden layers {"x".join(map(str, self.config.hidden))}'
 
   def _compared(self, kind: str, budget: str) -> str:
-    pairs = []
+    made = []
     for name in ('clean', 'noisy', 'cnn'):
       bench = self.benches[name]
-      pairs.append(
-        f'{bench.title}: {self.settings_used(bench, [self.small(bench, kind), self.large(bench, kind)], kind)}'
-      )
+      used = self.settings_used(bench, [self.small(bench), self.large(bench)], kind)
+      made.append(f'{bench.title} ({len(bench.settings)} settings, {bench.num_seeds} seeds): {used}')
     return (
-      f'{self.config.dataset}, {self.benches["clean"].num_examples} training images, {budget}. '
-      + '. '.join(pairs)
+      f'{self._data()}, B={self.config.mini_batch} against full batch, {budget}, both at the best of the same '
+      f'settings (rate and momentum) by validation accuracy on {self.config.num_tuning_seeds} other seeds. '
+      + '. '.join(made)
+    )
+
+  def _ends(self) -> str:
+    options = self.config.sharpness
+    targets = ', '.join(f'{value:g} ({self.benches[name].title})' for name, value in options.target.items())
+    return (
+      f'end points where the training loss comes to {targets} after cooling by at least '
+      f'{options.cooling_updates} updates of full batch at rate {options.cooling_rate:g}'
+    )
+
+  def _about_sharpness(self) -> str:
+    alike = ', '.join(f'({rate:g}, {momentum:g})' for rate, momentum in self.config.sharpness.settings)
+    own = '; '.join(
+      f'{self.benches[name].title}: '
+      + self.settings_used(
+        self.benches[name], [self.small(self.benches[name]), self.large(self.benches[name])], 'matched'
+      )
+      for name in self.config.sharpness.target
+    )
+    return (
+      f'{self._network()}; B={self.config.mini_batch} against full batch; {self._ends()}; own settings: best of '
+      f'{len(self.benches["clean"].settings)} by validation accuracy on {self.config.num_tuning_seeds} other seeds '
+      f'where the loss first comes there ({own}); equal settings: mean over (rate, momentum) {alike}'
+    )
+
+  def _about_correlation(self) -> str:
+    return (
+      f'{self._network()}; B from {min(self.config.batch_sizes)} to full, {len(self.config.sharpness.settings)} '
+      f'settings; {self._ends()}; runs of a seed resampled together'
+    )
+
+  def _about_steps(self) -> str:
+    config = self.config
+    return (
+      f'{self._network()}; plain descent, training loss {config.steps.target_loss:g}; each B at the best of '
+      f'{len(config.steps.learning_rates)} rates on {config.num_tuning_seeds} other seeds, a choice that the '
+      'intervals take as given; noise scale: mean over the way of full batch to the target, '
+      f'{config.steps.scale_seeds} seeds'
+    )
+
+  def _about_norm(self) -> str:
+    bench = self.benches['norm']
+    return (
+      f'{bench.title} ({"x".join(map(str, self.config.hidden))}); {self._data()}; {bench.epochs} epochs; tested with '
+      f'the statistics of all training images; best of {len(bench.settings)} settings: '
+      + self.settings_used(bench, bench.arms, 'epochs')
+    )
+
+  def _about_growth(self) -> str:
+    options = self.config.growth
+    stages = ' to '.join(map(str, growth.batch_sizes(self.config)))
+    return (
+      f'{self._network()}, {self.benches[options.bench].title}; plain descent, B {stages} or rate over '
+      f'{options.factor} after epochs {", ".join(map(str, options.epochs[:-1]))} of {options.epochs[-1]}; first rate '
+      f'of both {self.growth_words("decay")}, best for decaying of {len(options.learning_rates)}; best for growing '
+      f'{self.growth_words("growth")}'
+    )
+
+  def _about_stopping(self) -> str:
+    used = '; '.join(
+      f'{self.benches[name].title}, {words}: '
+      + self.settings_used(self.benches[name], [self.small(self.benches[name])], kind)
+      for name in ('clean', 'noisy')
+      for kind, words in (('epochs', 'best by validation accuracy'), ('fit', 'least training loss'))
+    )
+    return (
+      f'{self._network()}; wrong labels are {self.config.label_noise:.0%} of training and validation, none of test; '
+      f'{self.config.epochs} epochs. {used}'
     )

@@ -2,9 +2,11 @@
 
 import numpy as np
 
-from experiments.batch_size import arms, effects, figures, steps
+from experiments.batch_size import arms, claims, effects, figures, growth, steps
+from experiments.batch_size.benches import Arm, Bench
 from experiments.batch_size.study import Study
 from gdlab.report import Table, number
+from gdlab.statistics import Interval
 
 
 def summary(study: Study, name: str) -> Table:
@@ -23,13 +25,20 @@ def summary(study: Study, name: str) -> Table:
         seconds = clock.seconds_per_update.median('repeat').sel(batch_size=arm.batch_size)
         row.append(f'{step * float(seconds):.3g}')
       accuracy = 100 * float(study.accuracy(bench, arm, kind).mean())
-      row += [_setting(study, bench, arm, kind), f'{accuracy:.1f} %', number(float(gap.mean()))]
+      fitted = 100 * float(study.at(bench, arm, kind, 'train_accuracy', 0.0).mean())
+      row += [
+        setting_used(study, bench, arm, kind),
+        f'{accuracy:.1f} %',
+        f'{fitted:.1f} %',
+        number(float(gap.mean())),
+      ]
       rows.append(row)
   heads = ['budget', 'arm', 'updates', 'epochs', *(['seconds'] if clock is not None else [])]
-  return Table([*heads, 'rate, momentum', 'test accuracy', 'loss gap'], rows)
+  return Table([*heads, 'rate, momentum', 'test accuracy', 'of training', 'loss gap'], rows)
 
 
-def _setting(study: Study, bench, arm, kind: str) -> str:
+def setting_used(study: Study, bench: Bench, arm: Arm, kind: str) -> str:
+  """The tuned rate and momentum, with a remark where the rate is at an end of those tried."""
   rate, momentum = bench.settings[study.setting(bench, arm, kind)]
   ends = ' (end)' if rate in (min(bench.rates), max(bench.rates)) else ''
   return f'{rate:g}, {momentum:g}{ends}'
@@ -118,7 +127,7 @@ def norm(study: Study) -> Table:
           figures.KINDS[kind],
           arm.label,
           f'{study.step(bench, arm, kind):,}',
-          _setting(study, bench, arm, kind),
+          setting_used(study, bench, arm, kind),
           f'{whole:.1f} %',
           f'{running:.1f} %',
         ]
@@ -134,82 +143,71 @@ def norm(study: Study) -> Table:
   return Table(heads, rows)
 
 
-def ends(study: Study) -> Table:
-  """The end points of every batch size at the setting that was best there: measures by median, and the gap."""
-  rows = []
-  for name in study.config.sharpness.target:
-    bench = study.benches[name]
-    for arm in bench.arms:
-      found = study.sharpness(bench, arm).sel(setting=study.setting(bench, arm, 'matched'))
-      rows.append(
-        [
-          bench.title,
-          arm.label,
-          _setting(study, bench, arm, 'matched'),
-          f'{float(found["update"].median()):,.0f}',
-          number(float(found.loss.median())),
-          number(float(found.cooled_loss.median())),
-          number(float(found.gradient_norm.median())),
-          f'{int((~found.reached).sum())} of {found.sizes["seed"]}',
-          *(
-            number(float(found[measure].median()))
-            for measure in ('keskar', 'eigenvalue', 'trace', 'adaptive')
-          ),
-          number(float(found.loss_gap.median())),
-        ]
-      )
-  heads = (
-    'bench',
-    'arm',
-    'rate, momentum',
-    'updates',
-    'training loss',
-    'cooled',
-    'gradient norm',
-    'never came to it',
-    "Keskar's, %",
-    'largest eigenvalue',
-    'trace',
-    'adaptive',
-    'loss gap',
-  )
-  return Table(heads, rows)
-
-
 def stopping(study: Study) -> Table:
-  """Where each loss stops the run that overfits, on wrong and on right labels."""
+  """Where each loss stops the mini-batch, on right and wrong labels, at both settings."""
   rows = []
-  for name in study.config.sharpness.target:
+  for name in claims.CONDITIONS:
     bench = study.benches[name]
-    arm = bench.arm(f'b{study.config.mini_batch}')
-    for by in ('train_loss', 'validation_loss'):
-      step = _stopping_step(study, name, by)
-      rows.append(
-        [
-          bench.title,
-          _setting(study, bench, arm, 'fit'),
-          by.replace('_', ' ').replace('train', 'training'),
-          f'{float(np.median(step)) / arms.updates_per_epoch(bench, arm):.1f}',
-          f'{100 * float(effects.stopped(study, by, "test_accuracy", name).mean()):.1f} %',
-          number(float(effects.stopped(study, by, 'alike_loss', name).mean())),
-          number(float(effects.stopped(study, by, 'test_loss', name).mean())),
-        ]
-      )
+    arm = study.small(bench)
+    for kind, words in claims.SETTINGS.items():
+      for by in ('train_loss', 'validation_loss'):
+        runs, best = effects.stopping_place(study, by, name, kind)
+        found = {
+          variable: float(effects.stopped(study, by, variable, name, kind).mean())
+          for variable in ('test_accuracy', 'test_loss', 'alike_loss')
+        }
+        rows.append(
+          [
+            bench.title,
+            f'{words}: {setting_used(study, bench, arm, kind)}',
+            by.replace('_', ' ').replace('train', 'training'),
+            f'{float(np.median(runs.step.values[best.values])) / arms.updates_per_epoch(bench, arm):.1f}',
+            f'{100 * found["test_accuracy"]:.1f} %',
+            number(found['test_loss']),
+            number(found['alike_loss']),
+          ]
+        )
   heads = (
     'bench',
     'rate, momentum',
     'stopped by',
     'epochs',
     'test accuracy',
-    'test loss, labels like those of training',
     'test loss, right labels',
+    'test loss, labels like those of training',
   )
   return Table(heads, rows)
 
 
-def _stopping_step(study: Study, name: str, by: str) -> np.ndarray:
-  bench = study.benches[name]
-  arm = bench.arm(f'b{study.config.mini_batch}')
-  runs = study.runs(bench, arm, 'fit')
-  runs = runs.sel(step=runs.step <= study.step(bench, arm, 'epochs'))
-  return runs.step.values[arms.unless_failed(runs, by, np.inf).argmin('step').values]
+def growing(study: Study) -> Table:
+  """Growing batch, decaying rate and neither, each at its own best rate, and growing at the decaying one's."""
+  cases = [(way, study.growth_rate(way)) for way in growth.WAYS]
+  if (rate := study.growth_rate('decay')) != cases[0][1]:
+    cases.insert(1, ('growth', rate))
+  words = {'growth': 'batch grows', 'decay': 'rate decays', 'kept': 'neither'}
+  tried = study.config.growth.learning_rates
+  rows = []
+  for way, rate in cases:
+    loss, accuracy = (
+      effects.on_way(study, way, name, rate)[:, -1] for name in ('train_loss', 'test_accuracy')
+    )
+    made = int(study.results['growth' if way == 'growth' else 'decay'].made[-1])
+    ends = ' (end)' if rate in (min(tried), max(tried)) else ''
+    best = 'own best' if rate == study.growth_rate(way) else 'best for decaying'
+    rows.append(
+      [
+        words[way],
+        f'{rate:g}{ends}, {best}',
+        f'{made:,}',
+        number(float(np.median(loss))),
+        f'{100 * accuracy.mean():.2f} %',
+      ]
+    )
+  return Table(('way', 'first rate', 'updates', 'training loss at the end', 'test accuracy'), rows)
+
+
+def within(found: Interval) -> str:
+  """An estimate with its interval, in words where there is none."""
+  if not np.isfinite([found.low, found.high]).all():
+    return 'not graded'
+  return f'{number(found.estimate)} ({number(found.low)} to {number(found.high)})'
