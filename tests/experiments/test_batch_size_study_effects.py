@@ -83,7 +83,7 @@ def study_of(config, results) -> Study:
 def arms_results(config, bench: str, accuracy: dict[str, float], **more):
   """Tuning and study cells of a bench whose test accuracy is that of the arm at setting 1, and 0.3 at setting 0."""
   made = benches.benches(config)[bench]
-  results = {}
+  results: dict[str, xr.Dataset] = {}
   for arm in made.arms:
     ends = sorted(set(made.budgets(arm.batch_size).values()) | {32, 64})
     found = {
@@ -129,7 +129,7 @@ def test_tuning_never_chooses_a_setting_that_failed(config):
 def crossing_results(config, law, noise: float, scale: float):
   """Steps by a law of the batch size, and a noise scale on the way, both with some spread between seeds."""
   rng = np.random.default_rng(1)
-  results = {}
+  results: dict[str, xr.Dataset] = {}
   for size in SIZES:
     taken = law(size) * np.exp(rng.normal(0, noise, (len(steps.RULES), len(SEEDS))))
     results[f'steps_b{size}'] = xr.Dataset(
@@ -185,7 +185,7 @@ def test_a_finding_counts_the_fewest_seeds_of_its_parts():
 )
 def test_ghosts_close_a_gap(config, small, large, ghost, verdict):
   accuracies = {'b32': small, 'b1024': large, 'ghost1024': ghost}
-  results = {}
+  results: dict[str, xr.Dataset] = {}
   for name, accuracy in accuracies.items():
     results |= {
       cell: found
@@ -199,7 +199,7 @@ def test_ghosts_close_a_gap(config, small, large, ghost, verdict):
 
 
 def test_a_gap_that_is_not_established_is_said_so_and_has_no_interval(config):
-  results = {}
+  results: dict[str, xr.Dataset] = {}
   for small, said in ((0.95, 'not established to exceed half a point'), (0.99, 'is 9.0')):
     accuracies = {'b32': small, 'b1024': 0.95 if small == 0.95 else 0.90, 'ghost1024': 0.93}
     for name, accuracy in accuracies.items():
