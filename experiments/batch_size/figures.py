@@ -146,7 +146,7 @@ def gaps(study: Study, name: str) -> Figure:
           label=arm.label,
         )
       panel.set(xscale='log', xlabel=MEASURES[measure])
-      panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 3.0)))
+      panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
       panel.xaxis.set_major_formatter(ticker.StrMethodFormatter('{x:g}'))
       panel.xaxis.set_minor_formatter(ticker.NullFormatter())
     axes[0].set_ylabel('test minus training loss')

@@ -48,8 +48,8 @@ def _ratio(study: Study, bench: str, measure: str, chosen: Sequence[Sequence[int
   values = []
   for arm, numbers in zip(_compared(study, bench), chosen, strict=True):
     found = study.sharpness(study.benches[bench], arm)[measure].sel(setting=list(numbers))
-    found = found.transpose('seed', 'setting').values
-    values.append(np.exp(np.log(np.where(found > 0, found, np.nan)).mean(axis=1)))
+    sharp = found.transpose('seed', 'setting').values
+    values.append(np.exp(np.log(np.where(sharp > 0, sharp, np.nan)).mean(axis=1)))
   return statistics.paired_log_ratio(*values)
 
 
