@@ -1,11 +1,12 @@
 """Reports: one self-contained HTML page that tells a study to someone who has not read its code."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jinja2
 
-from gdlab.claims import Finding
+from gdlab.claims import Finding, Part
 
 
 class Table(NamedTuple):
@@ -65,7 +66,7 @@ def page(
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.filters['number'] = number
+  environment.filters |= {'number': number, 'interval': interval}
   return environment.get_template('page.html.jinja').render(
     title=title, lead=lead, sections=sections, findings=findings, facts=facts, command=command, others=others
   )
@@ -74,3 +75,14 @@ def page(
 def number(value: float) -> str:
   """Three significant figures, trailing zeros kept."""
   return '0' if value == 0 else f'{value:#.3g}'.rstrip('.')
+
+
+def interval(part: Finding | Part) -> str:
+  """The interval of a finding or of a part of one, in words: its ends, or that there is none."""
+  if part.confidence == 1:
+    text = 'exactly'
+  elif math.isinf(part.ci_low) and math.isinf(part.ci_high):
+    text = 'no interval'
+  else:
+    text = f'[{number(part.ci_low)}, {number(part.ci_high)}] at {round(100 * part.confidence)} %'
+  return text + (f', {part.excluded} runs without a value' if part.excluded else '')
