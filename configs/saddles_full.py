@@ -31,7 +31,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.chain.long = 64
   config.training.dataset = 'mnist'
   config.training.hidden = 32
-  config.training.num_seeds = 32
-  config.training.num_control_seeds = 8
-  config.training.record_every = 20
+  config.training.record_every = 5
   return config

@@ -126,6 +126,8 @@ def _check_sizes(config) -> None:
 
 
 def _check_images(config) -> None:
+  fewest = min(config.made.num_examples, config.network.num_examples)
+  check_count('race.mini_batch', config.race.mini_batch, maximum=fewest // 4)  # of all examples
   count, pixels = places.images()[0].shape
   for section in ('network', 'search'):
     check_count(f'{section}.num_examples', config[section].num_examples, minimum=4, maximum=count)

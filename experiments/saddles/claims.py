@@ -20,7 +20,7 @@ What pilots changed, before any seed of the study was run:
   of the loss are left out, where the noise of batches is of the size of the fall.
 - The saddles of the network are those at which single examples differ along the steepest way down, with curvatures
   within a factor of 2. At most saddles that the search finds they do not, since a hidden unit is dead or like another;
-  there batches have no noise that way, and SGD stayed as at the saddles that symmetry keeps. How many there are of
+  there batches have no noise that way, and SGD mostly stayed. How many there are of
   each kind is on the page. With more different curvatures a horizon that suits the slowest is so long that full batch
   leaves others by the growth of rounding (1e-15 times e^40).
 - The penalty of the network was lowered to 0.001: at 0.003 units were dead at nearly all saddles. The numbers of S1

@@ -21,8 +21,9 @@ def _departures(study) -> str:
     f'{_places(study, options.generic)}, chosen so that examples differ along the steepest way down; '
     f'{_places(study, options.silent)}, found by the same search, at which they agree on that way but may differ along '
     f'others; exactly at the saddle, float64, {options.folds:g} e-foldings of full batch at rate 1/L; left: down by '
-    f'{options.drop:g} of the fall; rate of each arm {_tuned(study)}: {_listed(options.multiples)} over L, B=1 '
-    f'{options.mini_batch} times as many updates at rates as many times as small'
+    f'{options.drop:g} of the fall; B = 1, {options.mini_batch} and half of the examples; rate of each arm '
+    f'{_tuned(study)}: {_listed(options.multiples)} over L, B = 1 {options.mini_batch} times as many updates at rates '
+    'as many times as small'
   )
 
 

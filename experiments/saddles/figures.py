@@ -69,7 +69,8 @@ def departures(study: Study, place: str, displaced: bool) -> Figure:
   crossings = {_label(study, start.name, arm): study.crossing(start.name, arm) for arm in start.arms}
   figure = plots.survival(crossings, log=True)
   (axes,) = figure.axes
-  axes.legend(fontsize=8, ncols=2, loc='lower center', bbox_to_anchor=(0.5, 1.0))  # no curve runs there
+  figure.set_figheight(4.2)  # with the legend, above where the curves run
+  axes.legend(fontsize=8, ncols=2, loc='lower center', bbox_to_anchor=(0.5, 1.0))
   return figure
 
 

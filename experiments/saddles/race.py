@@ -53,8 +53,7 @@ def starts(config) -> list[Start]:
 
 def batch_sizes(config, num_examples: int) -> dict[str, int]:
   """The batch size of each arm that draws one."""
-  mini = min(config.race.mini_batch, num_examples // 4)
-  return {'B=1': 1, 'mini-batch': mini, 'large batch': -(-num_examples // 2)}
+  return {'B=1': 1, 'mini-batch': config.race.mini_batch, 'large batch': -(-num_examples // 2)}
 
 
 @functools.cache  # one function for one arm, so that its program is compiled once

@@ -101,6 +101,7 @@ def _sections(study: Study) -> tuple[Section, ...]:
   config = study.config
   training = config.training
   counts = study.results['saddles'].attrs
+  soonest = float(study.cell('noisy').updates.mean('seed').min())
   control, stay = (float(values.mean()) for values in (study.time_near(CONTROL), study.control_found()))
   return (
     Section(
@@ -220,8 +221,9 @@ def _sections(study: Study) -> tuple[Section, ...]:
       (
         'log(Δ/δ₀) / log(1 + lr·|λ|), with nothing fitted, against what was measured (S5). A run leaves at a whole '
         f'update: {effects.rounded_up(study):.1%} of the plain exits from quadratic saddles took exactly the formula '
-        'rounded up, and that is why measured over formula lies above 1 there. Under noise the formula is that of '
-        'small steps, and the last step goes beyond the distance.',
+        'rounded up, and that is why measured over formula lies above 1 there. From the saddle itself under noise that '
+        f'makes half an update of {soonest:,.0f} or more; the rest of what is measured there beyond 1 is chance, or an '
+        'error of the formula within the interval told.',
       ),
       plots.to_svg(figures.closed_form(study)),
       'Every point is one run at one rate. On the line the formula is right.',

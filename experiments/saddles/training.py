@@ -104,7 +104,8 @@ def training(config, arm: str, progress) -> xr.Dataset:
       probes={'params': _flat},
     )
     usual = usual_gradient(config)
-    measured = _measured(problem, run, options, usual, progress)
+    # With the usual start for the control too: one loss, and so one program.
+    measured = _measured(problem_of(config, 'SGD'), run, options, usual, progress)
   kept = run[['train_loss', 'status']].assign(measured)
   return kept.assign(tuning=fits.rename(seed='tuning_seed')).assign_attrs(
     run.attrs, learning_rate=rate, num_parameters=int(run.params.shape[-1]), usual_gradient=usual

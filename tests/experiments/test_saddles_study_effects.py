@@ -356,10 +356,10 @@ def test_no_run_is_judged_where_the_control_is_missed():
   missed = training_study(trained(0.4), found=False)
   assert missed.control_found().values == pytest.approx(0)
   assert verdict('S6', 'share of runs that spent over a tenth', missed, 'SGD') == 'inconclusive'
-  with_half = training_study(trained(0.0))
   half = control(found=True)
   half['full_grad_norm'] = half.full_grad_norm.where(half.step >= 4, 0.9)
-  with_half.results['training_sgd_small_start'] = half
+  runs = trained(0.0)
+  with_half = study(training_sgd=runs, training_adam=runs, training_sgd_small_start=half)
   assert with_half.control_found().values == pytest.approx(0.5)
   assert np.isnan(effects.lingers(with_half, 'SGD').estimate)
 
