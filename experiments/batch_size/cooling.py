@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gdlab.analysis import full_gradient, full_loss
+from gdlab.analysis.blocks import full_loss_and_gradient
 from gdlab.types import Problem
 
 
@@ -63,9 +63,7 @@ def _cool(problem: Problem, point, rate: float, target: float, most: int):
     The parameters as a vector, their loss, and the number of updates.
   """
   params = ravel_pytree(problem.init(jax.random.key(0))[0])[1](point)
-  key = jax.random.key(0)
-  height, slope = full_loss(problem, (), key), full_gradient(problem, (), key)
-  measure = lambda params: (height(params), slope(params))
+  measure = full_loss_and_gradient(problem, (), jax.random.key(0))
 
   def update(carry):
     params, _, grad, count = carry

@@ -65,7 +65,7 @@ def to_target(study: Study) -> Table:
       f'{int(runs.censored.isel(rule=0).sum())} of {runs.sizes["seed"]}',
     ]
     for other in range(1, len(steps.RULES)):
-      ratio = medians[other] / medians[0]
+      ratio = medians[other] / medians[0] if np.isfinite(medians[other]) else np.inf
       row += [f'{float(runs.learning_rate[other]):.3g}', 'never' if np.isinf(ratio) else f'{ratio:.2f}']
     rows.append(row)
   return Table(heads, rows)
