@@ -16,7 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
   """The study's configuration."""
   config = ml_collections.ConfigDict()
   config.dataset = 'digits'
-  config.first_seeds = (1000, 2000)  # of the two sets; pilots had lower ones
+  config.first_seeds = (3000, 4000)  # of the two sets; pilots had seeds below 1000
   config.num_seeds = 64  # networks in each set; see experiments/minima/claims.py for the power
   config.hidden_of_trap = 16  # width of the network of N2
   config.members = 4  # networks in an ensemble
@@ -30,10 +30,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.valleys.mini_batch = 4
   config.valleys.learning_rates = (0.01, 0.02, 0.04, 0.08)
   config.valleys.learning_rate = 0.02  # of the verdicts
-  config.valleys.temperature = 0.25  # of the mini-batch at that rate, in units of U
+  config.valleys.lower_rate = 0.01  # at which 'cannot leave' is asked again
+  config.valleys.escapes = 3.0  # that Kramers' formula expects of the mini-batch at the main rate: 95 % leave
   config.valleys.start_scale = 0.05
   config.valleys.updates = 4000
-  config.valleys.return_updates = 2000  # the time in which what was thrown in may come back
+  config.valleys.patience = 5.0  # median times in, after which it is judged who came back
+  config.valleys.return_updates = 16_000  # at most
   config.valleys.records = 20
 
   # N3: the symmetric double well. T is proportional to rate / B, so a batch of 4 has 4 times the rate.
@@ -51,15 +53,15 @@ def get_config() -> ml_collections.ConfigDict:
   config.dose.num_seeds = 64
   config.dose.num_tuning_seeds = 32
   config.dose.updates = 4000
-  config.dose.learning_rates = (0.0005, 0.001, 0.002, 0.003, 0.004)  # 2/L is 0.005
+  config.dose.learning_rates = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.0045)  # 2/L is 0.005
   config.dose.levels = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0, 16.0, 32.0)  # temperatures
   config.dose_network = ml_collections.ConfigDict()
   config.dose_network.hidden = 16
   config.dose_network.num_examples = 128
   config.dose_network.num_seeds = 40
-  config.dose_network.num_tuning_seeds = 6
+  config.dose_network.num_tuning_seeds = 12
   config.dose_network.updates = 500
-  config.dose_network.learning_rates = (0.1, 0.3, 1.0)
+  config.dose_network.learning_rates = (0.03, 0.1, 0.3, 1.0, 3.0)
   config.dose_network.levels = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)  # temperatures
 
   # N2: the network, single examples against mini-batches at one rate.

@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.valleys.num_seeds = 400
   config.valleys.batch_sizes = (1, 2, 4, 8, 32)
   config.valleys.learning_rates = (0.005, 0.01, 0.02, 0.04, 0.08)
-  config.valleys.return_updates = 10_000
+  config.valleys.return_updates = 40_000
 
   config.escape.num_seeds = 400
   config.escape.batch_sizes = (1, 2, 4, 8)

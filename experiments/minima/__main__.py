@@ -6,18 +6,31 @@ import pathlib
 import ml_collections
 
 from experiments import app, graded
-from experiments.minima import arms, between, claims, clock, dose, kramers, networks, report, tables, valleys
-from experiments.minima.study import Results, Study
+from experiments.minima import (
+  between,
+  checks,
+  claims,
+  clock,
+  dose,
+  kramers,
+  networks,
+  report,
+  tables,
+  valleys,
+)
+from experiments.minima.conditions import Graded
+from experiments.minima.study import Results
 
 
 def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
   """All measurements, in an order in which they can be made."""
-  arms.check(config)
+  checks.check(config)
   partial = functools.partial
   made = [
     app.Cell('clock', partial(clock.timing, config)),
-    app.Cell('leave_poor', partial(valleys.crossings, config, 'tilted', True)),
-    app.Cell('leave_good', partial(valleys.crossings, config, 'tilted', False)),
+    app.Cell('leave_poor', partial(valleys.crossings, config, 'tilted', True, True)),
+    app.Cell('leave_poor_reshuffled', partial(valleys.crossings, config, 'tilted', True)),
+    app.Cell('leave_good', partial(valleys.crossings, config, 'tilted', False, True)),
     app.Cell('leave_sharp', partial(valleys.crossings, config, 'sharp', False)),
     app.Cell('leave_sharp_replaced', partial(valleys.crossings, config, 'sharp', False, True)),
   ]
@@ -47,7 +60,7 @@ def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
 
 def finish(config: ml_collections.ConfigDict, results: Results, workdir: pathlib.Path) -> None:
   """Grades the claims with each set of seeds and writes the report."""
-  first, second = (Study(config, results, seed) for seed in config.first_seeds)
+  first, second = (Graded(config, results, seed) for seed in config.first_seeds)
   findings, again = (graded.grade_all(claims.CLAIMS, study) for study in (first, second))
   graded.conclude(
     workdir,

@@ -18,7 +18,7 @@ def timing(config, *, progress: Progress) -> xr.Dataset:
   options, (_, _, ridge) = config.valleys, landscape('tilted')
   sizes = [*options.batch_sizes, options.num_examples]
   problem = with_data('tilted', ridge.poor[0], variance(config), options.num_examples, options.start_scale)
-  make = descent(ridge.poor[0], ridge.good[0], options.num_examples, False)
+  make = descent(ridge.poor[0], ridge.good[0], options.num_examples, True)
   loops = [_loop(make(options.learning_rate, batch_size=size), problem) for size in sizes]
   seconds = np.empty((REPEATS, len(sizes)))
   for repeat in range(REPEATS):

@@ -7,6 +7,7 @@ import numpy as np
 import scipy.stats
 import xarray as xr
 
+from experiments.minima import valleys
 from experiments.minima.study import Study
 from gdlab import statistics
 from gdlab.statistics import Interval
@@ -49,9 +50,13 @@ def full_batch_left(study: Study) -> Interval:
   return share(((runs.reached > 0) | (runs.status != 0)).any('learning_rate').values)
 
 
-def left_shallow(study: Study, batch_size: int) -> Interval:
-  """The share of runs that left the shallow valley."""
-  return share(study.left('leave_poor', batch_size))
+def least_left(study: Study) -> Interval:
+  """The share of runs that left the shallow valley at the batch size and rate where its interval reaches lowest.
+
+  Of those where Kramers' formula has them leave (`valleys.graded`).
+  """
+  shares = [share(study.left('leave_poor', size, rate)) for size, rate in valleys.graded(study.config)]
+  return min(shares, key=lambda found: found.low)
 
 
 def shallow_gain(study: Study) -> Interval:
@@ -65,9 +70,9 @@ def thrown_gain(study: Study, cell: str) -> Interval:
   return share_gain(study.left(cell, 1), study.left(cell, study.config.valleys.mini_batch))
 
 
-def stay(study: Study, cell: str) -> Interval:
+def stay(study: Study, cell: str, lower: bool = False) -> Interval:
   """Of the single-example runs that were thrown into the poor valley, the share that had not come back."""
-  return share(study.stayed(cell, 1))
+  return share(study.stayed(cell, 1, study.config.valleys.lower_rate if lower else None))
 
 
 def stuck(losses: xr.DataArray) -> np.ndarray:
@@ -157,11 +162,19 @@ def rate_ratio(study: Study, name: str, hottest: bool = True) -> Interval:
 
 
 def worst_deviation(study: Study) -> Interval:
-  """The largest difference of a measured rate from the chain's own, in standard errors."""
+  """The largest difference of a measured rate from the chain's own, in standard errors: one draw, no estimate.
+
+  It has no interval; `largest_of` says what chance alone makes of it.
+  """
   cells = [study.escape(size) for size in study.config.escape.batch_sizes]
   escapes = np.stack([(~cell.censored).sum('seed').values for cell in cells])
   logs = log_rates(study)(np.arange(study.config.escape.num_seeds)) - references(study, 'chain')
   return statistics.exactly(np.max(np.abs(logs) * np.sqrt(escapes)), num=escapes.size)
+
+
+def largest_of(num: int, probability: float) -> float:
+  """The quantile of the largest size of `num` independent standard normal numbers."""
+  return float(scipy.stats.norm.ppf((1 + probability ** (1 / num)) / 2))
 
 
 def batch_size_ratio(study: Study) -> Interval:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from experiments.graded import Story
 from experiments.minima import figures, networks, tables, width_figures
-from experiments.minima.study import Study
+from experiments.minima.conditions import Graded as Study
 from gdlab import plots
 from gdlab.claims import Finding, Verdict
 from gdlab.report import Section
@@ -70,24 +70,30 @@ def _valleys(study: Study, options, trap, rate: float) -> tuple[Section, ...]:
     Section(
       'It is rate over batch size that counts',
       (
-        'The same at every rate and batch size tried. What decides is rate / B; at equal rate / B the '
-        'larger batch is a little ahead, since with its larger rate it goes further in as many updates. '
-        'Full batch stays at every rate. From the deep valley it takes more noise. At the far right '
-        'single examples are so noisy that runs diverge, which does not count as leaving.',
+        'The same at every rate and batch size tried. Which of them N1 is asked of was not chosen by their '
+        "outcome: Kramers' formula says how many mean escape times a run lasts. The noise is such that it is "
+        f'{options.escapes:g} for B={mini} at rate {options.learning_rate:g}, and the verdict takes the worst of all '
+        'lines where it is as many or more and T is at most the ridge. Large batches and small rates are not '
+        'expected to leave, and the table shows that they do not: small batches get out at a temperature that '
+        'suffices, not at any. (Earlier runs had set the temperature by a look at who left.) Draws are with '
+        'replacement, as the formula wants; of reshuffled examples, whose noise cancels in every epoch, fewer '
+        'leave where T is low. At the far right single examples are so noisy that runs diverge.',
       ),
       plots.to_svg(figures.doses_of_noise(study)),
       'Each point: the share of runs that left at one rate and batch size.',
+      tables.leavers(study),
     ),
     Section(
       'Thrown into a poor valley, and back',
       (
         'Runs that start in the good valley (N2): how long until single examples are in the poor one, and '
-        f'how long until they are back, followed for {options.return_updates:,} updates from their arrival, '
-        'several times as long as it took to be thrown in. A valley that cannot be left would keep its '
+        f'how long until they are back, judged {options.patience:g} times the median time in after their arrival, '
+        f'or {options.return_updates:,} updates if that is less. A valley that cannot be left would keep its '
         'dashed line at 1.',
         'The table has every rate tried (T is the temperature that it makes; the median is of the updates '
-        'until thrown in; where that is near the time they were followed for, few had a chance to come '
-        'back). The lines called replaced are the second landscape with examples drawn with replacement: '
+        'until thrown in, among those that were). Where the ridge is about T or below, nothing could stay, so '
+        f'the claim is asked at rate {options.lower_rate:g} too. The lines called replaced are '
+        'the second landscape with examples drawn with replacement: '
         'the noise of reshuffled batches sums to zero over every epoch, so it has little slow motion in '
         'it, and slow motion is what it takes to leave a flat valley.',
       ),
@@ -116,7 +122,8 @@ def _valleys(study: Study, options, trap, rate: float) -> tuple[Section, ...]:
         'How fast runs escape from one well of a symmetric double well at several temperatures T (N3). '
         'Noise of variance s²/B at rate a makes T = a s² / 2B. Three references: the classical formula, '
         'good where the ridge is many T high; the exact mean time in continuous time, an integral; and the '
-        'exact mean number of updates of descent itself, a linear equation solved numerically.',
+        'exact mean number of updates of descent itself, a linear equation solved numerically. The largest '
+        f'of its deviations here is one draw of a random number: {study.conditions("N3").split("; ")[-1]}.',
       ),
       plots.to_svg(figures.kramers(study)),
       'Left: escapes per unit of time (rate times updates). Right: measured rate over the exact one, bars '
@@ -130,11 +137,15 @@ def _valleys(study: Study, options, trap, rate: float) -> tuple[Section, ...]:
         'falling on a line to zero. Left, the Rastrigin function, whose ripples are 20 high, from starts '
         'three to four ripples out. Right, the test error of a network trained on '
         f'{config.dose_network.num_examples} images; its levels and rates were chosen with training images '
-        'that were left over in place of test images.',
+        'that were left over in place of test images. Each level, no noise included, has the rate of the best '
+        'mean over the tuning seeds, so that a rate at which single runs fail counts against every level '
+        'alike; where the worst run is far above the median in the table, that rate was still unstable, '
+        'which is a matter of the rate and no benefit of noise.',
       ),
       plots.to_svg(figures.dose_response(study)),
       'Means with 95 % intervals, each level at its own best rate. Circled: the level that the tuning runs '
       'chose.',
+      tables.doses(study),
     ),
   )
 
@@ -168,9 +179,15 @@ def _widths(study: Study) -> tuple[Section, ...]:
     ),
     Section(
       'Barriers against width',
-      ('A barrier far above the loss of the ends separates two minima; one below it hardly does.',),
+      (
+        'A barrier far above the loss of the ends separates two minima; one below it hardly does. The table has '
+        'spreads (N5) and barriers by both yardsticks, in their own unit and over the mean loss or error: where '
+        'the loss falls faster than they do, they shrink by one and grow by the other. Slopes are averages '
+        'over the widths; a last column well above 1 says that there is no power law.',
+      ),
       plots.to_svg(width_figures.barriers(study)),
       'Means with 95 % intervals.',
+      tables.trends(study),
     ),
     Section(
       'Ensembles',
@@ -186,7 +203,12 @@ def _widths(study: Study) -> tuple[Section, ...]:
     Section(
       'What would change our mind',
       (
-        'The noise of these landscapes is the same everywhere; that of a network is larger where its loss '
+        'On the landscapes single examples at the main rate have a temperature near or above the ridge over '
+        'the poor valley, so that they could not stay there whatever happened; the lower rate is the fairer '
+        'test, but fewer fall in within the run, and a ridge of many T takes longer than we can wait to fall '
+        'in at all. The two sets of seeds share tuning runs, rates, landscapes and data: they are other '
+        'seeds, the same tuning and data. The noise of these landscapes is the same everywhere; '
+        'that of a network is larger where its loss '
         'is, which favours good valleys, so escapes from poor ones there may be faster than here. The '
         'valleys have one dimension; in many there are more ways out. The networks have one hidden layer '
         'and a small data set: others find that barriers between deeper ones are harder to align away, and '

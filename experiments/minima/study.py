@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 import xarray as xr
 
-from experiments.minima import arms, dose, networks, valleys
+from experiments.minima import arms, dose
 
 Results: TypeAlias = Mapping[str, xr.Dataset]
 
@@ -39,14 +39,25 @@ class Study:
     )
     return (reached > 0) & (reached <= (options.updates if by is None else by))
 
-  def stayed(self, cell: str, batch_size: int, rate: float | None = None) -> np.ndarray:
-    """Of the runs thrown into the other valley in time: whether each was still there `return_updates` later."""
+  def patience(self, cell: str, batch_size: int, rate: float | None = None) -> int:
+    """Updates in which a run thrown into the other valley may come back: so many times the median time in.
+
+    `patience` times the median of those that were thrown in, at most the `return_updates` that all were followed.
+    """
     options = self.config.valleys
+    main = options.learning_rate if rate is None else rate
+    reached = self.valley(cell).reached.sel(batch_size=batch_size, learning_rate=main).values
+    thrown = reached[self.left(cell, batch_size, rate).values]
+    wanted = options.patience * float(np.median(thrown)) if thrown.size else np.inf
+    return int(min(options.return_updates, np.ceil(wanted)))
+
+  def stayed(self, cell: str, batch_size: int, rate: float | None = None) -> np.ndarray:
+    """Of the runs thrown into the other valley in time: whether each was still there `patience` updates later."""
     runs = self.valley(cell).sel(
-      batch_size=batch_size, learning_rate=options.learning_rate if rate is None else rate
+      batch_size=batch_size, learning_rate=self.config.valleys.learning_rate if rate is None else rate
     )
     thrown = self.left(cell, batch_size, rate).values
-    back = (runs.returned > 0) & (runs.returned - runs.reached <= options.return_updates)
+    back = (runs.returned > 0) & (runs.returned - runs.reached <= self.patience(cell, batch_size, rate))
     return ~back.values[thrown]
 
   def seconds(self, batch_size: int) -> float:
@@ -108,63 +119,32 @@ class Study:
     return self.results[f'ensembles_{width}'].isel(group=self.group)
 
   def end_rates(self) -> list[str]:
-    """Where tuning chose a rate at an end of those tried."""
+    """Where tuning chose a rate at an end of those tried: every width, and every level of noise, none included."""
     tried = tuple(self.config.widths.learning_rates)
     chosen = {width: float(self.width(width).learning_rate) for width in self.widths}
     found = [f'width {width}: {rate:g}' for width, rate in chosen.items() if rate in (tried[0], tried[-1])]
     for section in ('dose', 'dose_network'):
       rates = dose.best_rates(self.results[f'{section}_tuning'], section)
       tried = tuple(self.config[section].learning_rates)
+      name = {'dose': 'landscape', 'dose_network': 'network'}[section]
       for schedule in dose.SCHEDULES:
-        level = self.best_level(section, schedule)
-        rate = float(rates.sel(schedule=schedule, level=level))
-        if rate in (tried[0], tried[-1]):
-          found.append(f'{schedule} noise ({section.replace("_", " ")}): {rate:g}')
+        for level in rates.level.values:
+          rate = float(rates.sel(schedule=schedule, level=level))
+          if rate in (tried[0], tried[-1]):
+            found.append(f'{name}, {schedule} noise of {level:g}: {rate:g}')
     return found
 
   def num_seeds(self, claim: str) -> int:
-    """Seeds behind a claim's finding."""
+    """The least number of independent runs, pairs or ensembles that a part of the claim rests on."""
     config = self.config
-    return int({'N1': config.valleys.num_seeds, 'N3': config.escape.num_seeds}.get(claim, config.num_seeds))
-
-  def conditions(self, claim: str) -> str:
-    """Under which problem, model and settings a claim was tested, in words."""
-    config, options = self.config, self.config.valleys
-    _, _, ridge = valleys.landscape('tilted')
-    temperature = options.temperature
-    wells = (
-      f'plain descent on a tilted double well whose ridge is {ridge.barrier(True):.2f} above its poor and '
-      f'{ridge.barrier(False):.2f} above its good minimum; {options.num_examples} examples, reshuffled; rate '
-      f'{options.learning_rate:g}, at which B={options.mini_batch} makes a temperature of {temperature:g} '
-      f'and B=1 one of {temperature * options.mini_batch:g}; {options.updates} updates'
+    return int(
+      {
+        'N1': config.valleys.num_seeds,
+        'N2': min(config.valleys.num_seeds, config.num_seeds),
+        'N3': config.escape.num_seeds,
+        'N4': min(config.dose.num_seeds, config.dose_network.num_seeds),
+        'N5': config.num_seeds,
+        'N6': config.widths.pairs,
+        'N7': config.num_seeds // config.members,
+      }[claim]
     )
-    network = f'{config.dataset}, multilayer perceptron with one hidden layer'
-    trap_rate = networks.trap_rate(self.results['trap_tuning'])
-    widths = (
-      f'{network} of {", ".join(str(width) for width in self.widths)} units; momentum {networks.MOMENTUM}, '
-      f'B={config.widths.batch_size}, {config.widths.epochs} epochs, rate falling to 0 from the best of '
-      f'{len(config.widths.learning_rates)} on {config.widths.num_tuning_seeds} other seeds; one data '
-      'order, only initial parameters differ'
-    )
-    levels = '; '.join(
-      f'{name}: constant {self.best_level(section, "constant"):g}, annealed {self.best_level(section, "annealed"):g}'
-      for section, name in (('dose', 'landscape'), ('dose_network', 'network'))
-    )
-    return {
-      'N1': wells,
-      'N2': f'{wells}; the same on a sharp good valley (curvature 25) beside a flat poor one (1), ridge '
-      f'1.25 and 1 above them; then {network} of {config.hidden_of_trap} units, rate {trap_rate:g} (the '
-      f'best for B={config.trap.batch_size}), {config.trap.epochs} epochs and {config.trap.return_epochs} more',
-      'N3': f'symmetric double well, {config.escape.num_examples} examples drawn with replacement, ridge '
-      f'over temperature {", ".join(f"{each:g}" for each in config.escape.barriers)}, '
-      f'B={list(config.escape.batch_sizes)} with rates in proportion',
-      'N4': f'full batch with Langevin noise: Rastrigin function in {config.dose.dim} dimensions; '
-      f'{network} of {config.dose_network.hidden} units on {config.dose_network.num_examples} training '
-      f'images; each level at the best of {len(config.dose.learning_rates)} rates, '
-      f'levels chosen with other seeds ({levels})',
-      'N5': widths,
-      'N6': f'{widths}; {self.lines(self.widths[0]).sizes["pair"]} pairs that share no network, '
-      f'{config.widths.points} points on each line',
-      'N7': f'{widths}; ensembles of {config.members} of width {config.ensemble_width} average their '
-      f'probabilities; {config.num_seeds // config.members} ensembles that share no network',
-    }[claim]

@@ -3,7 +3,7 @@
 import numpy as np
 
 import gdlab
-from experiments.minima import effects, figures, width_effects
+from experiments.minima import dose, effects, figures, valleys, width_effects
 from experiments.minima.arms import at_end
 from experiments.minima.study import Study
 from gdlab.report import Table, number
@@ -59,6 +59,86 @@ def clocks(study: Study) -> Table:
       cells.append(f'{100 * float(study.left("leave_poor", size, by=updates).mean()):.0f} % ({updates:,})')
     rows.append(cells)
   return Table(('arm', 'µs per update', 'equal updates', 'equal examples', 'equal time'), rows)
+
+
+def leavers(study: Study) -> Table:
+  """The shallow valley at every batch size and rate: what Kramers' formula expects, and what was measured."""
+  config, rows = study.config, []
+  asked = valleys.graded(config)
+  for size in config.valleys.batch_sizes:
+    for rate in config.valleys.learning_rates:
+      escapes = valleys.expected(config, size, rate)
+      shares = (study.left(cell, size, rate).mean() for cell in ('leave_poor', 'leave_poor_reshuffled'))
+      rows.append(
+        [
+          f'{size}',
+          f'{rate:g}',
+          f'{valleys.temperature(config, size, rate):.2g}',
+          f'{number(escapes)}',
+          f'{100 * (1 - np.exp(-escapes)):.0f} %',
+          *(f'{100 * float(share):.0f} %' for share in shares),
+          'yes' if (int(size), float(rate)) in asked else 'no',
+        ]
+      )
+  heads = ('B', 'rate', 'T', 'escapes by formula', 'left by formula', 'left', 'left, reshuffled', 'graded')
+  return Table(heads, rows)
+
+
+def doses(study: Study) -> Table:
+  """Every level of added noise: the rate tuning chose, and how the runs ended."""
+  rows = []
+  for section, label in (('dose', 'landscape'), ('dose_network', 'network')):
+    best = dose.best_rates(study.results[f'{section}_tuning'], section)
+    tried = tuple(study.config[section].learning_rates)
+    for schedule in dose.SCHEDULES:
+      for level in best.level.values:
+        rate = float(best.sel(schedule=schedule, level=level))
+        found = study.dose(section).sel(schedule=schedule, level=level)
+        rows.append(
+          [
+            label,
+            schedule,
+            f'{level:g}',
+            f'{rate:g}{" (end)" if rate in (tried[0], tried[-1]) else ""}',
+            *(number(float(value)) for value in (found.mean(), found.median(), found.max())),
+          ]
+        )
+  return Table(('where', 'noise', 'level', 'rate', 'mean', 'median', 'worst run'), rows)
+
+
+def trends(study: Study) -> Table:
+  """How spreads and barriers change with width by both yardsticks: average slopes, and whether a line fits."""
+  widths, rows = study.widths, []
+  for variable, words in (('train_loss', 'spread of training loss'), ('test_error', 'spread of test error')):
+    for relative in (False, True):
+      values = [width_effects.spread(study, variable, width, relative).estimate for width in widths]
+      slopes = (
+        width_effects.spread_slope(study, variable, relative, part)
+        for part in (width_effects.EVERY, width_effects.WIDEST)
+      )
+      rows.append(_trend(words + ' over mean' * relative, widths, values, slopes))
+  for order in ('as they are', 'aligned'):
+    for relative in (False, True):
+      measure = width_effects.barrier_over_loss if relative else width_effects.mean_barrier
+      values = [measure(study, order, width).estimate for width in widths]
+      slopes = (
+        width_effects.barrier_slope(study, order, relative, part)
+        for part in (width_effects.EVERY, width_effects.WIDEST)
+      )
+      rows.append(_trend(f'barrier, {order}{", over loss" * relative}', widths, values, slopes))
+  heads = (
+    'what',
+    *(f'{width}' for width in widths),
+    'slope',
+    'slope, three widest',
+    'off the line by a factor',
+  )
+  return Table(heads, rows)
+
+
+def _trend(name: str, widths: list[int], values: list[float], slopes) -> list[str]:
+  misfit = width_effects.misfit(widths, np.asarray(values))
+  return [name, *(number(value) for value in values), *(_shown(slope) for slope in slopes), number(misfit)]
 
 
 def rescued(study: Study) -> str:
@@ -125,12 +205,12 @@ def returns(study: Study) -> Table:
   """Runs that start in the good valley, at every rate and batch size: who is thrown in, how soon, and who stays."""
   options = study.config.valleys
   cells = {
-    'double well': 'leave_good',
-    'sharp, flat': 'leave_sharp',
-    'replaced': 'leave_sharp_replaced',
+    'double well': ('leave_good', 'tilted'),
+    'sharp, flat': ('leave_sharp', 'sharp'),
+    'replaced': ('leave_sharp_replaced', 'sharp'),
   }
   rows = []
-  for label, cell in cells.items():
+  for label, (cell, which) in cells.items():
     for size in (1, options.mini_batch):
       for rate in options.learning_rates:
         thrown = study.left(cell, size, rate).values
@@ -142,14 +222,26 @@ def returns(study: Study) -> Table:
             label,
             f'{size}',
             f'{rate:g}',
-            f'{options.temperature * (rate / options.learning_rate) * (options.mini_batch / size):.2g}',
+            f'{valleys.temperature(study.config, size, rate):.2g}',
+            f'{valleys.landscape(which)[2].barrier(True) / valleys.temperature(study.config, size, rate):.2g}',
             f'{100 * thrown.mean():.0f} %',
             f'{np.median(reached[thrown]):.0f}' if thrown.any() else 'none',
             f'{100 * stayed.mean():.0f} % of {stayed.size}' if stayed.size else 'none',
             f'{100 * diverged.mean():.0f} %',
           ]
         )
-  heads = ('landscape', 'B', 'rate', 'T', 'thrown in', 'median', 'not back', 'diverged')
+  heads = (
+    'landscape',
+    'B',
+    'rate',
+    'T',
+    'ridge/T',
+    'thrown in',
+    'median',
+    'judged after',
+    'not back',
+    'diverged',
+  )
   return Table(heads, rows)
 
 

@@ -6,6 +6,7 @@ exactly, so full batch is descent on U, and a batch of B has a gradient of varia
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -143,11 +144,54 @@ def descent(near: float, far: float, num_examples: int, replacement: bool) -> Ca
   return make
 
 
+def attempts() -> float:
+  """The factor before the exponential of Kramers' formula, for the shallow valley of the double well."""
+  _, (_, _, top), (_, _, bottom) = landscape('tilted')[2]
+  return float(theory.kramers_rate(bottom, -top, 1.0, 1.0)) * math.e
+
+
+def temperature(config, batch_size: int | None = None, learning_rate: float | None = None) -> float:
+  r"""The temperature of a batch size at a rate; without them that of the mini-batch at the main rate.
+
+  The latter follows from theory alone: the run is to last `escapes` mean escape times from the shallow valley by
+  Kramers' formula, $T = \Delta U / \ln(k_0\,t / m)$ with the ridge $\Delta U$, the attempts $k_0$ per unit of time,
+  the time $t$ (rate times updates) and m escapes. All others are in proportion to rate over batch size.
+  """
+  options = config.valleys
+  time = options.updates * options.learning_rate
+  main = landscape('tilted')[2].barrier(True) / math.log(attempts() * time / options.escapes)
+  rate = options.learning_rate if learning_rate is None else learning_rate
+  size = options.mini_batch if batch_size is None else batch_size
+  return main * (rate / options.learning_rate) * (options.mini_batch / size)
+
+
+def expected(config, batch_size: int, learning_rate: float) -> float:
+  """How many mean escape times from the shallow valley a run lasts, by Kramers' formula."""
+  ridge = landscape('tilted')[2].barrier(True)
+  time = config.valleys.updates * learning_rate
+  return attempts() * math.exp(-ridge / temperature(config, batch_size, learning_rate)) * time
+
+
+def graded(config) -> list[tuple[int, float]]:
+  """The batch sizes and rates that N1 is asked of: theory has a run escape, and there is a valley to escape from.
+
+  The formula expects at least `escapes` escapes in the run, and the temperature is at most the ridge's height.
+  """
+  options, ridge = config.valleys, landscape('tilted')[2].barrier(True)
+  return [
+    (int(size), float(rate))
+    for size in options.batch_sizes
+    for rate in options.learning_rates
+    if expected(config, size, rate) >= options.escapes * (1 - 1e-9)
+    and temperature(config, size, rate) <= ridge
+  ]
+
+
 def variance(config) -> float:
-  """sigma^2, such that the mini-batch at the main rate has the configured temperature."""
+  """sigma^2, such that the mini-batch at the main rate has its temperature."""
   options = config.valleys
   return float(
-    options.temperature / theory.effective_temperature(options.learning_rate, 1.0, options.mini_batch)
+    temperature(config) / theory.effective_temperature(options.learning_rate, 1.0, options.mini_batch)
   )
 
 

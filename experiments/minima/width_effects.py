@@ -6,25 +6,28 @@ from experiments.minima.effects import resampled
 from experiments.minima.study import Study
 from gdlab.statistics import Interval
 
+EVERY = slice(None)
+WIDEST = slice(-3, None)  # the three largest widths
 FAILED = {'train_loss': np.inf, 'test_loss': np.inf, 'test_accuracy': 0.0}
 
 
-def spread_slope(study: Study, variable: str) -> Interval:
-  """The log-log slope in width of the standard deviation over initialisations."""
-  ends = study.ends(variable, FAILED[variable])
-  return resampled(lambda places: _loglog(study.widths, _deviation(ends[places])), len(ends))
+def outcomes(study: Study, variable: str) -> np.ndarray:
+  """The final training loss ('train_loss') or test error ('test_error') of every network, [seed, width]."""
+  if variable == 'test_error':
+    return 1 - study.ends('test_accuracy', FAILED['test_accuracy'])
+  return study.ends(variable, FAILED[variable])
+
+
+def spread_slope(study: Study, variable: str, relative: bool = False, widths: slice = EVERY) -> Interval:
+  """The log-log slope in width of the standard deviation over initialisations, or of that over the mean."""
+  ends = outcomes(study, variable)[:, widths]
+  return resampled(lambda places: _loglog(study.widths[widths], _spread(ends[places], relative)), len(ends))
 
 
 def spread(study: Study, variable: str, width: int, relative: bool = False) -> Interval:
   """The standard deviation over initialisations at one width, or that over the mean."""
-  ends = study.ends(variable, FAILED[variable])[:, study.widths.index(width)]
-
-  def statistic(places: np.ndarray) -> np.ndarray:
-    values = ends[places]
-    deviation = _deviation(values[..., None])[..., 0]
-    return deviation / values.mean(axis=-1) if relative else deviation
-
-  return resampled(statistic, len(ends))
+  ends = outcomes(study, variable)[:, [study.widths.index(width)]]
+  return resampled(lambda places: _spread(ends[places], relative)[..., 0], len(ends))
 
 
 def barrier_over_loss(study: Study, order: str, width: int) -> Interval:
@@ -36,9 +39,10 @@ def barrier_over_loss(study: Study, order: str, width: int) -> Interval:
   )
 
 
-def least_barrier(study: Study, order: str) -> Interval:
-  """The barrier over the loss of its ends at the width where the interval reaches lowest."""
-  return min((barrier_over_loss(study, order, width) for width in study.widths), key=lambda found: found.low)
+def least_barrier(study: Study, order: str, relative: bool = False) -> Interval:
+  """The mean barrier, or that over the loss of its ends, at the width where the interval reaches lowest."""
+  measure = barrier_over_loss if relative else mean_barrier
+  return min((measure(study, order, width) for width in study.widths), key=lambda found: found.low)
 
 
 def mean_barrier(study: Study, order: str, width: int) -> Interval:
@@ -47,10 +51,25 @@ def mean_barrier(study: Study, order: str, width: int) -> Interval:
   return resampled(lambda places: barriers[places].mean(axis=-1), len(barriers))
 
 
-def barrier_slope(study: Study, order: str) -> Interval:
-  """The log-log slope in width of the mean barrier."""
-  barriers = np.stack([study.lines(width).barrier.sel(order=order).values for width in study.widths], axis=1)
-  return resampled(lambda places: _loglog(study.widths, barriers[places].mean(axis=-2)), len(barriers))
+def barrier_slope(study: Study, order: str, relative: bool = False, widths: slice = EVERY) -> Interval:
+  """The log-log slope in width of the mean barrier, or of that over the mean loss of its ends."""
+  chosen = study.widths[widths]
+  barriers = np.stack([study.lines(width).barrier.sel(order=order).values for width in chosen], axis=1)
+  losses = np.stack([study.pair_losses(width) for width in chosen], axis=1)
+
+  def slope(places: np.ndarray) -> np.ndarray:
+    means = barriers[places].mean(axis=-2)
+    return _loglog(chosen, means / losses[places].mean(axis=-2) if relative else means)
+
+  return resampled(slope, len(barriers))
+
+
+def misfit(widths: list[int], values: np.ndarray) -> float:
+  """The largest factor between values and the best line through their logarithms: 1 for a power law."""
+  logs = np.log(np.asarray(widths, float))
+  with np.errstate(divide='ignore', invalid='ignore'):
+    residuals = np.log(values) - np.log(values).mean() - _loglog(widths, values) * (logs - logs.mean())
+  return float(np.exp(np.max(np.abs(residuals))))
 
 
 def ensemble_ratio(study: Study, score: str, width: int, size: int) -> Interval:
@@ -67,6 +86,13 @@ def _deviation(values: np.ndarray) -> np.ndarray:
   with np.errstate(invalid='ignore'):
     deviation = values.std(axis=-2, ddof=1)
   return np.where(np.isnan(deviation), np.inf, deviation)
+
+
+def _spread(values: np.ndarray, relative: bool) -> np.ndarray:
+  """The standard deviation of values[..., seed, width] over seeds, or that over the mean."""
+  deviation = _deviation(values)
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return deviation / values.mean(axis=-2) if relative else deviation
 
 
 def _loglog(widths: list[int], values: np.ndarray) -> np.ndarray:
