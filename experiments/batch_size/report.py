@@ -184,7 +184,7 @@ def _anything_to_decay_for(study: Study) -> str:
     + (
       'So decay did help, and the growing batch stands in for something.'
       if gained
-      else 'So there was nothing to decay for here: that both ways agree says that the growing batch slows descent as '
+      else 'So nothing to decay for was seen here: that both ways agree says that the growing batch slows descent as '
       'the smaller rate does, not that either is worth having.'
     )
   )
