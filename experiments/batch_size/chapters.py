@@ -23,14 +23,14 @@ def steps(study: Study) -> tuple[Section, ...]:
         f'of {len(options.learning_rates)} rates. While twice the batch halves the updates, batches cost no '
         'examples (dotted: perfect scaling); on the plateau they buy nothing.',
         f'The fit S = S_min (1 + B_crit / B) puts the bend at B_crit = {tables.within(fitted)}. The gradient noise '
-        f'scale tr(Sigma)/|G|^2, which is measured without any batch and any search, is {tables.within(scale)} on average on the way '
-        f'of full batch to the target, {number(float(base))} on that of B={options.base}; '
+        f'scale tr(Sigma)/|G|^2, which is measured without any batch and any search, is {tables.within(scale)} '
+        f'on average on the way of full batch to the target, {number(float(base))} on that of B={options.base}; '
         f'with curvature, tr(H Sigma)/(G H G), {tables.within(curved)}, a ratio of two small numbers that differs '
         'much between runs.',
         'The interval of B_crit is that over seeds: rates were chosen once, on '
         f'{study.config.num_tuning_seeds} tuning seeds from a grid, and another choice would move the points, which '
-        'the interval leaves out. The target is a training loss, since the noise scale speaks of how fast a batch descends; a '
-        'validation loss, as in Shallue et al., would mix in how well each batch size generalises.',
+        'the interval leaves out. The target is a training loss, since the noise scale speaks of how fast a batch '
+        'descends; a validation loss, as in Shallue et al., would mix in how well each batch size generalises.',
       ),
       plots.to_svg(figures.steps_to_target(study)),
       'Green: the noise scale, with its interval. '
