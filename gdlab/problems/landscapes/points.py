@@ -72,7 +72,7 @@ def product(profiles: Sequence[Profile]) -> StationaryPoints:
   if complete:
     grid = np.zeros((len(profiles), num_points), int)
     # Only of those with a choice: NumPy's arrays have at most 64 axes.
-    grid[counts > 1] = np.indices(counts[counts > 1]).reshape(-1, num_points)
+    grid[counts > 1] = np.indices(tuple(counts[counts > 1])).reshape(-1, num_points)
   else:
     bottoms = np.array([one.values.argmin() for one in profiles])
     tops = np.array([np.where(one.curvatures < 0, one.values, np.inf).argmin() for one in profiles])
