@@ -181,18 +181,22 @@ def scale_slope(study: Study, arm: str) -> Interval:
 
 
 def gap_ratio(study: Study, cell: str, arm: str) -> Interval:
-  """The factor from one gap between passages to the next, geometric mean over the chain after its first two saddles."""
-  return _geometric(gap_ratios(study.passages(cell, arm)))
+  """The factor from one gap between passages to the next, after the first two saddles: its median over runs.
+
+  The median, because a chain that was not passed counts as infinite: plain descent may wait until a coordinate of its
+  own underflows to the ridge, and stays.
+  """
+  return statistics.bootstrap(gap_ratios(study.passages(cell, arm)), np.median)
 
 
 def gap_law(study: Study) -> Interval:
   """That factor for plain descent over the limit that theory gives."""
   law = theory.octopus_gap_ratio(study.chain_rate('chain_plain', 'plain'), 1.0, 1.0)
-  return _geometric(gap_ratios(study.passages('chain_plain', 'plain')) / law)
+  return statistics.bootstrap(gap_ratios(study.passages('chain_plain', 'plain')) / law, np.median)
 
 
 def gap_ratios(passed: xr.DataArray) -> np.ndarray:
-  """By seed; a chain that was not passed has the infinite ratio."""
+  """By seed, the geometric mean over the chain; infinite if it was not passed."""
   times = passed.transpose('seed', 'saddle').values
   gaps = np.diff(times, axis=1)[:, 1:]
   ratio = (gaps[:, -1] / gaps[:, 0]) ** (1 / (gaps.shape[1] - 1))

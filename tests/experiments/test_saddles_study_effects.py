@@ -281,10 +281,14 @@ def test_rates_of_chains_are_tuned_below_the_bound_and_told():
   assert 'not graded: 0.7' in made.conditions('S4')
 
 
-def test_a_chain_that_is_not_passed_is_no_support():
-  made = study(chain_plain=passed(2.7, 6, failed=True), chain_noisy=passed(1.0, 12, failed=True))
-  assert effects.gap_ratio(made, 'chain_noisy', 'perturbed').high == np.inf
+def test_a_chain_that_is_not_passed_counts_as_infinite_and_supports_no_finite_time():
+  ratio = theory.octopus_gap_ratio(0.25, 1.0, 1.0)
+  made = study(chain_plain=passed(ratio, 6, failed=True), chain_noisy=passed(1.0, 12, failed=True))
+  assert effects.gap_ratios(made.passages('chain_plain', 'plain'))[0] == np.inf
+  assert effects.gap_ratio(made, 'chain_plain', 'plain').num == COUNT
+  assert verdict('S4', 'plain descent: factor', made) == 'supported'
   assert effects.chain_slope(made).excluded == 1
+  assert verdict('S4', 'perturbed descent: log-log slope', made) == 'inconclusive'
 
 
 def trained(near_share: float, runs: int = COUNT) -> xr.Dataset:
