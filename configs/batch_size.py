@@ -2,12 +2,13 @@
 
     python -m experiments.batch_size --config=configs/batch_size.py --workdir=runs/batch_size
 
-Time on 2 CPU cores: 10 min. Result, the same with both sets of seeds: G5 and G7 supported. G1 inconclusive: perceptrons
-gain 1 to 2 points at equal epochs, the CNN in one set only. G2 contradicted: at equal updates small batches are not ahead
-by half a point; with wrong labels and on the CNN full batch is. G3 contradicted: full batch is sharper at equal rate and
-momentum, and flatter with right labels at each one's best setting. G4 contradicted: only over all runs with wrong labels,
-and not the adaptive measure. G6 inconclusive: a gap above half a point was not established. G8 contradicted: a gain only
-with wrong labels at the setting of least training loss.
+Time on 2 CPU cores: 10 min. Result, the same with both sets of seeds: G5 and G7 supported. G1 inconclusive:
+perceptrons gain 1 to 2 points at equal epochs, the CNN in one set only. G2 contradicted: at equal updates
+small batches are not ahead by half a point; with wrong labels and on the CNN full batch is. G3
+contradicted: full batch is sharper at equal rate and momentum, and flatter with right labels at each one's
+best setting. G4 contradicted: only over all runs with wrong labels, and not the adaptive measure. G6
+inconclusive: a gap above half a point was not established. G8 contradicted: a gain only with wrong labels
+at the setting of least training loss.
 """
 
 import ml_collections

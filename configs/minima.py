@@ -2,11 +2,12 @@
 
     python -m experiments.minima --config=configs/minima.py --workdir=runs/minima
 
-Time on 2 CPU cores: 3 min 40 s. Result, the same with both sets of seeds: N1, N3, N5 and N7 supported. N2 contradicted:
-single-example noise throws runs into poor valleys and carries most out again; a flat valley at half the rate keeps 86 %
-for as long as the study looks, and a network, at the rate that is best for mini-batches, all. N4 contradicted: on a
-rugged landscape there is a best level and annealing beats it, on a network with few images neither. N6 contradicted:
-barriers shrink with width, but more slowly than the loss, and with units aligned the least is 0.005.
+Time on 2 CPU cores: 3 min 40 s. Result, the same with both sets of seeds: N1, N3, N5 and N7 supported. N2
+contradicted: single-example noise throws runs into poor valleys and carries most out again; a flat valley
+at half the rate keeps 86 % for as long as the study looks, and a network, at the rate that is best for
+mini-batches, all. N4 contradicted: on a rugged landscape there is a best level and annealing beats it, on a
+network with few images neither. N6 contradicted: barriers shrink with width, but more slowly than the loss,
+and with units aligned the least is 0.005.
 """
 
 import ml_collections

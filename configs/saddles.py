@@ -2,10 +2,11 @@
 
     python -m experiments.saddles --config=configs/saddles.py --workdir=runs/saddles
 
-Time on 2 CPU cores: 4 min 30 s to 5 min. Result, the same with both sets of seeds: S1, S4, S5 and S6 supported. S2
-inconclusive: full batch never left, SGD always where the examples differ along the way down, and in about half of the
-runs where they agree on the steepest way. S3 contradicted: momentum and Adam leave sooner, but momentum by 1 - beta only
-at tiny rates. The rules, and what pilots and earlier runs changed, are in experiments/saddles/claims.py.
+Time on 2 CPU cores: 4 min 30 s to 5 min. Result, the same with both sets of seeds: S1, S4, S5 and S6
+supported. S2 inconclusive: full batch never left, SGD always where the examples differ along the way down,
+and in about half of the runs where they agree on the steepest way. S3 contradicted: momentum and Adam leave
+sooner, but momentum by 1 - beta only at tiny rates. The rules, and what pilots and earlier runs changed,
+are in experiments/saddles/claims.py.
 """
 
 import ml_collections
