@@ -122,8 +122,8 @@ def _valleys(study: Study, options, trap, rate: float) -> tuple[Section, ...]:
         'How fast runs escape from one well of a symmetric double well at several temperatures T (N3). '
         'Noise of variance s²/B at rate a makes T = a s² / 2B. Three references: the classical formula, '
         'good where the ridge is many T high; the exact mean time in continuous time, an integral; and the '
-        'exact mean number of updates of descent itself, a linear equation solved numerically. The largest '
-        f'of its deviations here is one draw of a random number: {study.conditions("N3").split("; ")[-1]}.',
+        'exact mean number of updates of descent itself, a linear equation solved numerically. From the last: '
+        f'{study.conditions("N3").split("; ")[-1]}.',
       ),
       plots.to_svg(figures.kramers(study)),
       'Left: escapes per unit of time (rate times updates). Right: measured rate over the exact one, bars '
