@@ -141,7 +141,7 @@ def test_the_full_configuration_is_sound():
 def test_the_full_configuration_runs_when_it_is_shrunk(tmp_path):
   done = script(
     '--config=configs/batch_size_full.py', f'--workdir={tmp_path}', '--config.dataset=digits', *TINY,
-    '--config.mini_batch=32', '--cell=0/20',
+    '--config.mini_batch=32', '--config.growth.batch_size=8', '--cell=0/1000',
   )  # fmt: skip
   assert done.returncode == 0, done.stderr
   assert (tmp_path / 'results' / 'clock.nc').exists()

@@ -59,6 +59,7 @@ def script(*arguments: str) -> subprocess.CompletedProcess:
   return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.slow
 def test_a_page_is_written(tmp_path):
   options = ("--config.names=('himmelblau', 'ackley')", '--config.num_updates=20', '--config.num_rates=2')
   done = script(f'--workdir={tmp_path}', *options)

@@ -85,6 +85,7 @@ def test_verdicts_follow_from_the_stored_results(finished):
     assert repr(ours) == repr(stored)
 
 
+@pytest.mark.slow
 def test_a_second_start_measures_nothing_and_overwrites_nothing(finished):
   workdir, _ = finished
   files = sorted((workdir / 'results').glob('*.nc'))
@@ -97,6 +98,7 @@ def test_a_second_start_measures_nothing_and_overwrites_nothing(finished):
   assert (workdir / 'claims.json').read_bytes() == verdicts
 
 
+@pytest.mark.slow
 def test_a_missing_cell_is_measured_again(finished):
   workdir, _ = finished
   (workdir / 'results' / 'counts.nc').unlink()
@@ -125,14 +127,14 @@ def test_another_configuration_in_the_same_folder_is_refused(finished):
   [
     ((), ('--workdir',)),
     (('--workdir=W', '--config.num_seedz=3'), ('num_seedz', "'num_seeds'")),
-    (('--workdir=W', '--config.num_seeds=abc'), ('num_seeds',)),
+    pytest.param(('--workdir=W', '--config.num_seeds=abc'), ('num_seeds',), marks=pytest.mark.slow),
     pytest.param(('--workdir=W', '--wrkdir=x'), ('wrkdir',), marks=pytest.mark.slow),
     pytest.param(('--workdir=W', 'stray'), ('stray',), marks=pytest.mark.slow),
-    (('--workdir=W', '--config=nowhere.py'), ('nowhere.py',)),
+    pytest.param(('--workdir=W', '--config=nowhere.py'), ('nowhere.py',), marks=pytest.mark.slow),
     (('--workdir=W', '--config.dataset=digit'), ('digit', "'digits'")),
     pytest.param(('--workdir=W', '--config.num_seeds=0'), ('num_seeds', '0'), marks=pytest.mark.slow),
     pytest.param(('--workdir=W', '--config.batch_sizes=(0,)'), ('batch_size', '0'), marks=pytest.mark.slow),
-    (('--workdir=W', '--config.mini_batch=33'), ('mini_batch', '33')),
+    pytest.param(('--workdir=W', '--config.mini_batch=33'), ('mini_batch', '33'), marks=pytest.mark.slow),
   ],
 )
 def test_bad_input_is_refused_in_one_line(arguments, words, tmp_path):

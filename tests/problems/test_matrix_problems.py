@@ -96,6 +96,7 @@ class MatrixProblemsTest(parameterized.TestCase):
     # At rank W_2 W_1 the layers are told by it: no direction is in one layer alone.
     ('two_layers', product_and_ranks, 100, 0.5),
   )
+  @pytest.mark.slow
   def test_a_search_finds_no_others(self, name, invariant, starts, scale):
     matrix_truth.check_complete(case(name), invariant, starts=starts, scale=scale)
 

@@ -6,6 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import parameterized
 from drawing import draw, keys
 
@@ -98,6 +99,7 @@ class ContractTest(parameterized.TestCase):
         np.testing.assert_array_equal(batch.weights, weights[lane, step])
 
   @parameterized.parameters(*SAMPLERS)
+  @pytest.mark.slow
   def test_legacy_keys_draw_the_same(self, name):
     sampler, _ = compiled(name)
     indices, _ = drawn(name)

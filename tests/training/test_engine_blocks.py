@@ -18,9 +18,8 @@ GRID = {'learning_rate': [0.05, 0.1, 0.2], 'batch_size': [4, 11]}
 
 
 class BlocksTest(parameterized.TestCase):
-  @parameterized.parameters(1, 5)
-  def test_blocks_change_nothing(self, lanes_per_block):
-    plan = Plan(1, 1, 6, lanes_per_block)
+  def test_blocks_change_nothing(self):
+    plan = Plan(1, 1, 6, lanes_per_block=5)
     assert_same(sweep(GRID, plan=plan), sweep(GRID))
 
   def test_progress_counts_every_block_once(self):
@@ -136,7 +135,7 @@ class HalvingTest(parameterized.TestCase):
       grid, halving=Halving(steps=(4, 8), keep=0.3), plan=options.pop('plan', Plan(1, 1, 4)), **options
     )
 
-  @parameterized.parameters((Plan(1, 1, 4),), (Plan(2, 4, 4),), (Plan(1, 2, 4, lanes_per_block=4),))
+  @parameterized.parameters((Plan(2, 4, 4),), (Plan(1, 2, 4, lanes_per_block=4),))
   def test_only_the_best_points_go_on_and_nothing_else_changes(self, plan):
     result, whole = (
       self.halved(plan=plan),

@@ -125,6 +125,7 @@ def test_a_sweep_of_1024_lanes_is_one_compilation():
 
 
 class DataParallelTest(parameterized.TestCase):
+  @pytest.mark.slow
   def test_groups_of_devices_that_share_batches_share_out_the_lanes(self):
     # Four devices, two to a batch: two groups, for three lanes.
     split = run_network(3, Plan(1, None, 50, data_parallel=2))

@@ -36,7 +36,7 @@ def reference():
 
 
 class LayoutTest(parameterized.TestCase):
-  @parameterized.parameters((1, 2), (1, 4), (2, 1), (2, 4), (3, 2))
+  @parameterized.parameters((1, 4), (2, 1), (3, 2))
   def test_results_do_not_depend_on_the_layout(self, lanes_at_once, num_devices):
     # Five lanes fill none of these evenly: the surplus must be dropped.
     plan = Plan(lanes_at_once, num_devices, 6)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from absl.testing import parameterized
 from transform_cases import CASES, assert_close, gradients, plain, scan, tree
 
@@ -127,6 +128,7 @@ class ContractTest(parameterized.TestCase):
         self.assertTrue(any(differs), numbers)
 
   @parameterized.parameters(*RANDOM)
+  @pytest.mark.slow
   def test_a_vmap_over_seeds_gives_each_its_own_noise(self, name):
     case, params = CASES[name], tree()
     grads = gradients(case, STEPS)

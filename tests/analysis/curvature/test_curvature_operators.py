@@ -58,6 +58,7 @@ class OperatorsTest(parameterized.TestCase):
     super().setUp()
     self.enter_context(jax.enable_x64(True))
 
+  @pytest.mark.slow
   def test_network_of_499_parameters(self):
     problem = net_problem()
     params, _ = problem.init(jax.random.key(1))
