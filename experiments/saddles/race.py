@@ -1,7 +1,6 @@
 """Methods that start at the same saddles, each at every rate it tries: which leave, and after how many updates."""
 
 import functools
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import optax
 import xarray as xr
 
 import gdlab
+from experiments import clock
 from experiments.saddles import places
 from experiments.saddles.seeds import study_seeds, tuning_seeds
 from gdlab import sampling, transforms
@@ -168,27 +168,15 @@ def timing(config, saddles: xr.Dataset, *, progress) -> xr.Dataset:
     place = places.place(config, 'network', saddles)
     problem = places.starting(place, config.race.displacement)
     sizes = batch_sizes(config, problem.num_examples)
-    loops = {
-      arm: _loop(
+    arms = list(dict.fromkeys((*AT, *NEAR)))
+    timers = [
+      clock.loop_timer(
         maker(arm, sizes.get(arm, 0), config.race.radius, config.race.temperature)(0.01 / finer(config, arm)),
-        updates,
+        problem,
       )
-      for arm in dict.fromkeys((*AT, *NEAR))
-    }
-    seconds = np.empty((repeats, len(loops)))
-    for repeat in range(-1, repeats):  # the first compiles
-      for number, loop in enumerate(loops.values()):
-        started = time.perf_counter()
-        jax.block_until_ready(loop(problem, jax.random.key(0)))
-        seconds[max(repeat, 0), number] = (time.perf_counter() - started) / updates
-      progress(repeat + 2, repeats + 1)
-  return xr.Dataset({'seconds': (('repeat', 'arm'), seconds)}, {'arm': list(loops)})
-
-
-def _loop(algorithm: Algorithm, updates: int) -> Callable:
-  @jax.jit
-  def loop(problem, key):
-    state = algorithm.init(key, problem)
-    return jax.lax.fori_loop(0, updates, lambda _, state: algorithm.step(state, problem)[0], state).params
-
-  return loop
+      for arm in arms
+    ]
+    for timer in timers:
+      timer(1)  # compiles
+    seconds = clock.in_turn(timers, [updates] * len(timers), repeats, progress)
+  return xr.Dataset({'seconds': (('repeat', 'arm'), seconds)}, {'arm': arms})
