@@ -5,6 +5,7 @@
 """
 
 from gdlab.problems import landscapes, matrices, noise
+from gdlab.problems.convolution import PatchConv
 from gdlab.problems.drifting import TrackingError, drifting_regression, random_walk, rotation
 from gdlab.problems.images import digits, mnist
 from gdlab.problems.imbalanced import class_accuracy, imbalanced_digits
@@ -13,7 +14,7 @@ from gdlab.problems.landscapes import value_fn
 from gdlab.problems.language_models import GRU, Transformer
 from gdlab.problems.linen import from_linen
 from gdlab.problems.logistic import logistic_regression
-from gdlab.problems.models import CNN, MLP, PatchConv
+from gdlab.problems.models import CNN, MLP
 from gdlab.problems.nnx import from_nnx
 from gdlab.problems.noise import with_noise
 from gdlab.problems.nqm import noisy_quadratic_model

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from gdlab.errors import InputError, check_count, check_real
-from gdlab.problems.products import dot_general
+from gdlab.problems.convolution import QuarteredConv, greatest
+from gdlab.problems.products import dot_general, transposed
 from gdlab.types import Array
 
 
@@ -54,41 +55,18 @@ class MLP(nn.Module):
     x = inputs.reshape(inputs.shape[0], -1)
     for width in self.features:
       x = _dense(width)(x)
-      x = _norm_and_activation(self, x, train, mask)
-      x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+      if self.batch_norm:
+        x = _norm(x, -1, train, None if mask is None else mask[:, None])
+      x = nn.Dropout(self.dropout_rate, deterministic=not train)(self.activation(x))
     return _dense(self.num_outputs)(x)
 
 
-class PatchConv(nn.Module):
-  """A convolution with stride 1 and zero padding ('SAME'), as patches and one matrix product.
-
-  Equal to `flax.linen.Conv(features, (k, k))` whose kernel [k, k, C, F] is reshaped to [k*k*C, F]. XLA's
-  convolution is about 7 times slower inside `lax.scan` on a CPU than outside; a matrix product is not.
-
-  Attributes:
-    features: number of output channels F.
-    kernel_size: k, the odd height and width of the kernel.
-  """
-
-  features: int
-  kernel_size: int = 3
-
-  @nn.compact
-  def __call__(self, images: Array) -> Array:
-    """Maps [B, H, W, C] to [B, H, W, F]."""
-    size, (height, width) = self.kernel_size, images.shape[1:3]
-    pad = (size // 2, size // 2)
-    padded = jnp.pad(images, ((0, 0), pad, pad, (0, 0)))
-    shifted = [padded[:, i : i + height, j : j + width] for i in range(size) for j in range(size)]
-    return _dense(self.features)(jnp.concatenate(shifted, axis=-1))
-
-
 class CNN(nn.Module):
-  """A small CNN: blocks of PatchConv, [BatchNorm], activation, 2x2 max pooling; then Dense.
+  """A small CNN: blocks of convolution, [BatchNorm], activation, 2x2 max pooling; then Dense.
 
-  Pooling is a reshape and a maximum, which needs no window primitive: a last odd row or column is left out,
-  and equal maxima share the gradient. After LeNet-5 (LeCun et al., "Gradient-based learning applied to
-  document recognition", 1998).
+  Convolutions are `PatchConv`'s, computed as by `QuarteredConv`. A last odd row or column is left out, of the
+  statistics of BatchNorm too, and equal maxima share the gradient. After LeNet-5 (LeCun et al., "Gradient-based
+  learning applied to document recognition", 1998).
 
   Attributes:
     features: number of channels of each block, whole numbers >= 1.
@@ -131,28 +109,22 @@ class CNN(nn.Module):
         f'images must be at least {2 ** len(self.features)} pixels wide and high for '
         f'{len(self.features)} blocks, got inputs of shape {inputs.shape}'
       )
-    for channels in self.features:
-      x = PatchConv(channels, self.kernel_size)(x)
-      x = _max_pool(_norm_and_activation(self, x, train, mask))
-    x = nn.Dropout(self.dropout_rate, deterministic=not train)(x.reshape(x.shape[0], -1))
+    x = x.transpose(3, 1, 2, 0)
+    for number, channels in enumerate(self.features):
+      quarters = QuarteredConv(channels, self.kernel_size, name=f'PatchConv_{number}')(x)
+      if self.batch_norm:
+        quarters = list(_norm(jnp.stack(quarters), 1, train, mask))
+      x = greatest(*map(self.activation, quarters))
+    x = transposed(x.transpose(1, 2, 0, 3).reshape(-1, x.shape[3]))
+    x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
     return _dense(self.num_outputs)(x)
 
 
-def _norm_and_activation(model: MLP | CNN, x: Array, train: bool, mask: Array | None) -> Array:
-  if model.batch_norm:
-    if mask is not None:
-      mask = mask.reshape(-1, *[1] * (x.ndim - 1))
-    # Without force_float32_reductions the statistics have the parameters' type, in float64 too.
-    norm = nn.BatchNorm(not train, param_dtype=_param_dtype(), force_float32_reductions=False)
-    x = norm(x, mask=mask)
-  return model.activation(x)
-
-
-def _max_pool(x: Array) -> Array:
-  """Maxima over 2x2 blocks: [B, H, W, C] to [B, H//2, W//2, C]."""
-  batch, height, width, channels = x.shape[0], x.shape[1] // 2, x.shape[2] // 2, x.shape[3]
-  blocks = x[:, : 2 * height, : 2 * width].reshape(batch, height, 2, width, 2, channels)
-  return blocks.max(axis=(2, 4))
+def _norm(x: Array, axis: int, train: bool, mask: Array | None) -> Array:
+  """Batch normalisation of the features along `axis`, for a module's own use."""
+  # Without force_float32_reductions the statistics have the parameters' type, in float64 too.
+  norm = nn.BatchNorm(not train, axis=axis, param_dtype=_param_dtype(), force_float32_reductions=False)
+  return norm(x, mask=mask)
 
 
 def _as_images(inputs: Array) -> Array:

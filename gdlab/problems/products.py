@@ -10,6 +10,7 @@ from gdlab.types import Array
 
 FEWEST_ROWS = 8  # below it transposed copies gain nothing
 NARROW = 4  # outputs are few if there are this many times more inputs
+BLOCK_ROWS, MOST_BLOCKS = 32, 128  # of a matrix that is transposed
 
 
 @jax.custom_jvp
@@ -54,7 +55,25 @@ def _along_kernel(inputs: Array, kernel_dot: Array) -> Array:
     return inputs @ kernel_dot
   if NARROW * kernel_dot.shape[1] < kernel_dot.shape[0]:
     return keep(jnp.einsum('mk,bk->mb', keep(kernel_dot.T), inputs)).T
-  return jnp.einsum('kb,km->bm', keep(inputs.T), kernel_dot)
+  return jnp.einsum('kb,km->bm', transposed(inputs), kernel_dot)
+
+
+@jax.custom_jvp
+def transposed(matrix: Array) -> Array:
+  """A transposed copy, made of blocks of rows one after another.
+
+  XLA's CPU backend reads a column at a time, and a column of a few hundred rows falls out of the cache before its
+  neighbour is read: 40 us for [256, 128], where the blocks take 10.
+  """
+  keep = jax.lax.optimization_barrier
+  rows = max(BLOCK_ROWS, -(-matrix.shape[0] // MOST_BLOCKS))
+  blocks = [keep(matrix[first : first + rows].T) for first in range(0, matrix.shape[0], rows)]
+  return keep(jnp.concatenate(blocks, axis=1))
+
+
+@transposed.defjvp
+def _transposed_jvp(primals, tangents):
+  return transposed(*primals), tangents[0].T
 
 
 def dot_general(

@@ -9,6 +9,7 @@ from absl.testing import parameterized
 
 from gdlab.errors import InputError
 from gdlab.problems import CNN, MLP, PatchConv
+from gdlab.problems.convolution import greatest
 
 
 class Reference(nn.Module):
@@ -24,12 +25,23 @@ class Reference(nn.Module):
     return nn.Dense(3, param_dtype=jnp.float64)(x.reshape(x.shape[0], -1))
 
 
+class Normalised(nn.Module):
+  """One block of a CNN with BatchNorm, as a user of Flax writes it."""
+
+  @nn.compact
+  def __call__(self, x, *, train, mask):
+    x = nn.Conv(4, (3, 3), param_dtype=float)(x)
+    norm = nn.BatchNorm(not train, param_dtype=float, force_float32_reductions=False)
+    x = nn.relu(norm(x, mask=mask[:, None, None, None]))
+    return nn.Dense(5, param_dtype=float)(nn.max_pool(x, (2, 2), (2, 2)).reshape(x.shape[0], -1))
+
+
 class ModelsTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.enterContext(jax.enable_x64(True))
 
-  @parameterized.parameters((5, 7, 9))
+  @parameterized.parameters((5, 7, 9), (3, 8, 6), (1, 6, 5))
   def test_cnn_is_flax_conv_and_max_pool(self, kernel_size, height, width):
     rng = np.random.default_rng(0)
     images, weights = rng.normal(size=(2, height, width, 2)), rng.normal(size=(2, 3))
@@ -56,6 +68,54 @@ class ModelsTest(parameterized.TestCase):
     # Sums of at most 5*5*4 products of numbers of order 1, twice: some hundred eps.
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     chex.assert_trees_all_close(patched_gradient, patched(gradient), rtol=1e-11, atol=1e-12)
+
+  def test_cnn_normalises_as_flax_before_it_pools(self):
+    """Loss, gradient and new statistics in training, with an example that is not counted."""
+    rng = np.random.default_rng(0)
+    images, weights, mask = (
+      rng.normal(size=(3, 8, 4, 2)),
+      rng.normal(size=(3, 5)),
+      np.asarray([1, 0, 1], bool),
+    )
+    model, reference = CNN((4,), 5, batch_norm=True), Normalised()
+    variables = jax.jit(model.init)(jax.random.key(0), images)
+    conv, dense = variables['params']['PatchConv_0']['Dense_0'], variables['params']['Dense_0']
+    kernel = {'kernel': conv['kernel'].reshape(3, 3, 2, 4), 'bias': conv['bias']}
+    theirs = {
+      'params': {'Conv_0': kernel, 'BatchNorm_0': variables['params']['BatchNorm_0'], 'Dense_0': dense},
+      'batch_stats': variables['batch_stats'],
+    }
+
+    def value(model, variables):
+      def loss(params):
+        outputs, state = model.apply(
+          {**variables, 'params': params}, images, train=True, mask=mask, mutable=['batch_stats']
+        )
+        return jnp.sum(mask[:, None] * weights * outputs), state
+
+      return jax.jit(jax.value_and_grad(loss, has_aux=True))(variables['params'])
+
+    (found, state), gradient = value(model, variables)
+    (expected, their_state), their_gradient = value(reference, theirs)
+    # Sums of at most 8*4*3 numbers of order 1, after a division by a standard deviation: some hundred eps.
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    chex.assert_trees_all_close(state, their_state, rtol=1e-12)
+    for layer, other in (('Dense_0', 'Dense_0'), ('BatchNorm_0', 'BatchNorm_0')):
+      chex.assert_trees_all_close(gradient[layer], their_gradient[other], rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(
+      gradient['PatchConv_0']['Dense_0']['kernel'].reshape(3, 3, 2, 4),
+      their_gradient['Conv_0']['kernel'],
+      rtol=1e-11,
+      atol=1e-12,
+    )
+
+  def test_equal_maxima_share_the_gradient(self):
+    """As in JAX's maximum over an axis; small whole numbers make ties of two, three and four."""
+    arrays = np.random.default_rng(0).integers(0, 3, (4, 200)).astype(float)
+    self.assertEqual(set(np.sum(arrays == arrays.max(axis=0), axis=0)), {1, 2, 3, 4})
+    found = jax.grad(lambda arrays: jnp.sum(jnp.sin(greatest(*arrays))))(arrays)
+    expected = jax.grad(lambda arrays: jnp.sum(jnp.sin(jnp.max(arrays, axis=0))))(arrays)
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
 
   def test_no_convolution_primitive(self):
     model, images = CNN((4,), 3, batch_norm=True), jnp.ones((2, 8, 8))
