@@ -19,16 +19,22 @@ def spread(batch: Batch) -> Batch:
   Raises:
     InputError: if the batch does not divide by the devices.
   """
-  mesh = jax.sharding.get_abstract_mesh()
-  axes = dict(zip(mesh.axis_names, zip(mesh.axis_sizes, mesh.axis_types, strict=True), strict=True))
-  num_devices, kind = axes.get(DATA_AXIS, (1, None))
-  if num_devices == 1 or kind is not AxisType.Auto:
+  num_devices = sharing_devices()
+  if num_devices == 1:
     return batch
   if batch.weights.shape[0] % num_devices:
     raise InputError(
       f'batches must divide by the {num_devices} devices that share them, got one of {batch.weights.shape[0]}'
     )
   return jax.lax.with_sharding_constraint(batch, PartitionSpec(DATA_AXIS))
+
+
+def sharing_devices() -> int:
+  """How many devices share each batch: the size of the axis `data` of the mesh that is in use, else 1."""
+  mesh = jax.sharding.get_abstract_mesh()
+  axes = dict(zip(mesh.axis_names, zip(mesh.axis_sizes, mesh.axis_types, strict=True), strict=True))
+  size, kind = axes.get(DATA_AXIS, (1, None))
+  return size if kind is AxisType.Auto else 1
 
 
 def take(examples: PyTree, indices: Array) -> PyTree:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from gdlab.objective import sharing_devices
 from gdlab.problems.products import dot_general
 from gdlab.types import Array
 
@@ -64,9 +65,8 @@ class QuarteredConv(nn.Module):
         for i, j in ((row + i, column + j) for i, j in _places(size))
       ]
       # One copy of each shift: without the barrier XLA computes places in the flat array one by one.
-      patches = keep(jnp.concatenate(shifted)).reshape(len(kernel), -1)
-      outputs = jnp.einsum('kf,kn->fn', kernel, patches) + bias[:, None]
-      return outputs.reshape(self.features, height, width, -1)
+      outputs = _product(kernel, keep(jnp.concatenate(shifted)))
+      return outputs + bias[:, None, None, None]
 
     return [place(row, column) for row, column in _places(2)]
 
@@ -98,8 +98,17 @@ class _Weights(nn.Module):
     return kernel, self.param('bias', nn.initializers.zeros, (self.num_outputs,), dtype)
 
 
+def _product(kernel: Array, patches: Array) -> Array:
+  """Patches [K, H, W, B] times kernel [K, F], as [F, H, W, B]."""
+  if sharing_devices() > 1:
+    return jnp.einsum('kf,khwb->fhwb', kernel, patches)
+  # A plain product of matrices is faster; as part of a flattened axis the batch could not be shared.
+  flat = jnp.einsum('kf,kn->fn', kernel, patches.reshape(len(kernel), -1))
+  return flat.reshape(-1, *patches.shape[1:])
+
+
 def _places(size: int) -> list[tuple[int, int]]:
-  return list(itertools.product(range(size), repeat=2))
+  return list(itertools.product(range(size), range(size)))
 
 
 def _phases(images: Array, pad: int) -> list[list[Array]]:

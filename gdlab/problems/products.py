@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from gdlab.objective import sharing_devices
 from gdlab.types import Array
 
 FEWEST_ROWS = 8  # below it transposed copies gain nothing
@@ -63,9 +64,12 @@ def transposed(matrix: Array) -> Array:
   """A transposed copy, made of blocks of rows one after another.
 
   XLA's CPU backend reads a column at a time, and a column of a few hundred rows falls out of the cache before its
-  neighbour is read: 40 us for [256, 128], where the blocks take 10.
+  neighbour is read: 40 us for [256, 128], where the blocks take 10. (Not where devices share the rows, which would
+  have to exchange blocks.)
   """
   keep = jax.lax.optimization_barrier
+  if sharing_devices() > 1:
+    return keep(matrix.T)
   rows = max(BLOCK_ROWS, -(-matrix.shape[0] // MOST_BLOCKS))
   blocks = [keep(matrix[first : first + rows].T) for first in range(0, matrix.shape[0], rows)]
   return keep(jnp.concatenate(blocks, axis=1))

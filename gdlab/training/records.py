@@ -90,6 +90,7 @@ def provenance() -> dict[str, str]:
   }
 
 
+@functools.cache  # reading a package's metadata takes a millisecond
 def _version(distribution: str) -> str:
   """The installed version, 'unknown' for a package that is imported from a checkout without being installed."""
   try:

@@ -1,5 +1,7 @@
 """The engine's promises about layouts: same bits under one plan, no exchange between lanes, one compilation."""
 
+import re
+
 import jax
 import numpy as np
 import optax
@@ -90,6 +92,22 @@ COLLECTIVES = (
 def test_lanes_exchange_nothing_and_a_shared_batch_does(plan, exchanges):
   text = compiled_updates(plan).as_text()
   assert any(f' {name}' in text for name in COLLECTIVES) == exchanges
+
+
+@pytest.mark.parametrize('model', [gdlab.problems.MLP((64,), 2), gdlab.problems.CNN((4, 6), 2)])
+def test_what_shares_a_batch_exchanges_sums_only(model):
+  """In whatever layout of its own a model computes; more rows than a transposed copy has in a block."""
+  images, labels = np.ones((512, 8, 8), np.float32), np.zeros(512, np.int32)
+  loss = optax.softmax_cross_entropy_with_integer_labels
+  shared, descent = gdlab.problems.from_linen(model, (images, labels), loss), sgd(0.1, 256)
+  with (
+    jax.debug_key_reuse(False),
+    jax.set_mesh(jax.make_mesh((4,), ('data',), (jax.sharding.AxisType.Auto,))),
+  ):
+    state = descent.init(jax.random.key(0), shared)
+    text = jax.jit(descent.step).lower(state, shared).compile().as_text()
+  exchanged = set(re.findall(rf'= f32\S* ({"|".join(COLLECTIVES)})', text))  # of indices, a few more
+  assert exchanged == {'all-reduce'}
 
 
 def test_the_carried_lanes_are_updated_in_place():
