@@ -106,7 +106,7 @@ def test_what_shares_a_batch_exchanges_sums_only(model):
   ):
     state = descent.init(jax.random.key(0), shared)
     text = jax.jit(descent.step).lower(state, shared).compile().as_text()
-  exchanged = set(re.findall(rf'= f32\S* ({"|".join(COLLECTIVES)})', text))  # of indices, a few more
+  exchanged = set(re.findall(rf'= \(?f32\[.*? ({"|".join(COLLECTIVES)})\(', text))  # of indices, a few more
   assert exchanged == {'all-reduce'}
 
 
