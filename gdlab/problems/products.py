@@ -61,14 +61,13 @@ def _along_kernel(inputs: Array, kernel_dot: Array) -> Array:
 
 @jax.custom_jvp
 def transposed(matrix: Array) -> Array:
-  """A transposed copy, made of blocks of rows one after another.
+  """A transposed copy, on a CPU made of blocks of rows one after another.
 
-  XLA's CPU backend reads a column at a time, and a column of a few hundred rows falls out of the cache before its
-  neighbour is read: 40 us for [256, 128], where the blocks take 10. (Not where devices share the rows, which would
-  have to exchange blocks.)
+  XLA reads a column at a time there, and a column of a few hundred rows falls out of the cache before its neighbour
+  is read: 40 us for [256, 128], where the blocks take 10. Devices that share the rows would have to exchange blocks.
   """
   keep = jax.lax.optimization_barrier
-  if sharing_devices() > 1:
+  if jax.default_backend() != 'cpu' or sharing_devices() > 1:
     return keep(matrix.T)
   rows = max(BLOCK_ROWS, -(-matrix.shape[0] // MOST_BLOCKS))
   blocks = [keep(matrix[first : first + rows].T) for first in range(0, matrix.shape[0], rows)]
