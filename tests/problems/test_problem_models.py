@@ -115,6 +115,7 @@ class ModelsTest(parameterized.TestCase):
     self.assertEqual(set(np.sum(arrays == arrays.max(axis=0), axis=0)), {1, 2, 3, 4})
     found = jax.grad(lambda arrays: jnp.sum(jnp.sin(greatest(*arrays))))(arrays)
     expected = jax.grad(lambda arrays: jnp.sum(jnp.sin(jnp.max(arrays, axis=0))))(arrays)
+    # A product with 1/n here, a quotient by n there: two roundings apart, 2 eps = 4.4e-16 each way.
     np.testing.assert_allclose(found, expected, rtol=1e-15)
 
   def test_no_convolution_primitive(self):
