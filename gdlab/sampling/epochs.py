@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from gdlab.branching import cond_any
 from gdlab.errors import check_count
 from gdlab.sampling.independent import check_batch_size, equal_weights
-from gdlab.types import Array, Batch, Key, Sampler
+from gdlab.types import Array, Batch, Key, Refill, Sampler
 
 
 class EpochState(NamedTuple):
@@ -84,15 +84,24 @@ def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], A
     check_batch_size(batch_size, num_examples)
     return EpochState(key, jnp.zeros((), jnp.int32), jnp.arange(num_examples, dtype=jnp.int32))
 
-  def sample(state: EpochState) -> tuple[Batch, EpochState]:
+  def fill(state: EpochState) -> EpochState:
     epoch, update = jnp.divmod(state.step, updates_per_epoch(state.order.shape[0]))
-    order = state.order
-    if shuffles is not None:
-      # A clone, for JAX's check of reuse takes what goes into the branch for used up; the fold itself is in there.
-      order = cond_any((update == 0) & shuffles(epoch), reordered, order, jax.random.clone(state.key), epoch)
-    return next_slice(order, update, batch_size), EpochState(state.key, state.step + 1, order)
+    due = (update == 0) & shuffles(epoch)
+    # A clone, for JAX's check of reuse takes what goes into the branch for used up; the fold itself is in there.
+    order = cond_any(due, reordered, state.order, jax.random.clone(state.key), epoch)
+    return state._replace(order=order)
 
-  return Sampler(init, sample, updates_per_epoch)
+  def left(state: EpochState) -> Array:
+    count = updates_per_epoch(state.order.shape[0])
+    return count - state.step % count
+
+  def draw(state: EpochState) -> tuple[Batch, EpochState]:
+    update = state.step % updates_per_epoch(state.order.shape[0])
+    return next_slice(state.order, update, batch_size), state._replace(step=state.step + 1)
+
+  if shuffles is None:
+    return Sampler(init, draw, updates_per_epoch)
+  return Sampler(init, lambda state: draw(fill(state)), updates_per_epoch, refill=Refill(fill, left, draw))
 
 
 def next_slice(order: Array, update: Array, batch_size: int) -> Batch:
