@@ -1,4 +1,4 @@
-"""A conditional that stays a branch under vmap, and a loop bound that stays one number."""
+"""A conditional that stays a branch under vmap."""
 
 from collections.abc import Callable, Sequence
 
@@ -65,15 +65,3 @@ def _voted(
     return voted, jax.tree.map(lambda _: True, operand)
 
   return batchable(predicate, operand, leaves)
-
-
-@custom_vmap
-def least_of_lanes(value: Array) -> Array:
-  """`value`, under vmap its least over all lanes: one number for all, so that a loop may be bounded by it."""
-  return value
-
-
-@least_of_lanes.def_vmap
-def _least_of_lanes(axis_size, batched, value):
-  del axis_size
-  return (least_of_lanes(jnp.min(value, axis=0)) if batched[0] else least_of_lanes(value)), False

@@ -39,20 +39,6 @@ class Streams(NamedTuple):
   noise: Key  # everything else: Dropout, injected noise
 
 
-class Refill(NamedTuple):
-  """A sampler's `sample` in two parts, for loops that keep rare work (the permutation of an epoch) out of their body.
-
-  Attributes:
-    fill: `(state) -> state`, the rare work; it costs nothing where nothing is due.
-    left: `(state) -> int32[]`, how many draws can follow before `fill` is called again; >= 1 just after it.
-    draw: `(state) -> (Batch, state)`, what `sample` is after `fill`.
-  """
-
-  fill: Callable[[PyTree], PyTree]
-  left: Callable[[PyTree], Array]
-  draw: Callable[[PyTree], tuple[Batch, PyTree]]
-
-
 class Sampler(NamedTuple):
   """A strategy for drawing the examples of each update.
 
@@ -62,14 +48,12 @@ class Sampler(NamedTuple):
     updates_per_epoch: `(num_examples) -> int`, how many updates make one pass over the data.
     update: `(state, batch, EstimateInfo) -> state`, what the sampler learns from the estimate on the batch that it
       drew; None for samplers that do not learn.
-    refill: `sample` in two parts; None where it has no rare work. It is for the engine, which is faster with it.
   """
 
   init: Callable[[Key, int], PyTree]
   sample: Callable[[PyTree], tuple[Batch, PyTree]]
   updates_per_epoch: Callable[[int], int]
   update: 'Callable[[PyTree, Batch, EstimateInfo], PyTree] | None' = None
-  refill: Refill | None = None
 
 
 class Examples(NamedTuple):
@@ -227,18 +211,6 @@ class Info(NamedTuple):
   gradient_evaluations: Array  # int32[], per-example gradients computed by the estimator
 
 
-class Filled(NamedTuple):
-  """An algorithm's step for states whose sampler has just been filled, see `Refill`.
-
-  Attributes:
-    of: the step it belongs to; whoever puts another in its place has no such variant of it.
-    step: `(state, problem) -> (State, Info)`, the same without `Refill.fill`.
-  """
-
-  of: Callable[[State, Problem], tuple[State, Info]]
-  step: Callable[[State, Problem], tuple[State, Info]]
-
-
 class Algorithm(NamedTuple):
   """A composed method: usable in a plain Python loop, and what `gdlab.run` takes.
 
@@ -249,11 +221,9 @@ class Algorithm(NamedTuple):
     observe: `(state, metrics) -> State`, the state after an evaluation whose metrics it is told, name -> float[] as
       `gdlab.evaluate` gives them. Leaves that learn nothing from it are the same objects, and so cost nothing. None
       for methods that never listen.
-    filled: the step without the sampler's rare work, for the engine; None where there is none.
   """
 
   init: Callable[..., State]
   step: Callable[[State, Problem], tuple[State, Info]]
   sampler: Sampler
   observe: Callable[[State, Mapping[str, Array]], State] | None = None
-  filled: Filled | None = None

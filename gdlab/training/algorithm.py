@@ -1,6 +1,6 @@
 """Sampler, estimator and optimizer composed into one update of gradient descent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,20 +13,7 @@ from gdlab.estimators.common import check_estimator
 from gdlab.floats import wide
 from gdlab.objective import batch_loss, spread
 from gdlab.schedules import observe
-from gdlab.types import (
-  Algorithm,
-  Array,
-  Batch,
-  Estimator,
-  Filled,
-  Info,
-  Key,
-  Problem,
-  PyTree,
-  Sampler,
-  State,
-  Streams,
-)
+from gdlab.types import Algorithm, Array, Estimator, Info, Key, Problem, PyTree, Sampler, State, Streams
 
 _OPTIMIZER = 0x6F7074  # folds the optimizer's key apart from those of slices and examples
 
@@ -100,63 +87,54 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
       key=stream.noise,
     )
 
-  def stepping(
-    sample: Callable[[PyTree], tuple[Batch, PyTree]],
-  ) -> Callable[[State, Problem], tuple[State, Info]]:
-    def step(state: State, problem: Problem) -> tuple[State, Info]:
-      loss_key = jax.random.fold_in(state.key, state.step)
-      optimizer_key = jax.random.fold_in(jax.random.fold_in(state.key, _OPTIMIZER), state.step)
-      drawn, sampler_state = sample(state.sampler)
-      batch = spread(drawn)
-      gradient, estimator_state, estimated = estimator.estimate(
-        state.estimator, problem, state.params, state.model_state, batch, loss_key
-      )
-      if sampler.update is not None:
-        sampler_state = sampler.update(sampler_state, drawn, estimated)
+  def step(state: State, problem: Problem) -> tuple[State, Info]:
+    loss_key = jax.random.fold_in(state.key, state.step)
+    optimizer_key = jax.random.fold_in(jax.random.fold_in(state.key, _OPTIMIZER), state.step)
+    drawn, sampler_state = sampler.sample(state.sampler)
+    batch = spread(drawn)
+    gradient, estimator_state, estimated = estimator.estimate(
+      state.estimator, problem, state.params, state.model_state, batch, loss_key
+    )
+    if sampler.update is not None:
+      sampler_state = sampler.update(sampler_state, drawn, estimated)
 
-      def value_fn(params, key=None):
-        del (
-          key
-        )  # Optax's line searches hand on every extra argument, and refuse those that are not named here.
-        return batch_loss(problem, params, state.model_state, batch, loss_key)[0]
+    def value_fn(params, key=None):
+      del key  # Optax's line searches hand on every extra argument, and refuse those that are not named here.
+      return batch_loss(problem, params, state.model_state, batch, loss_key)[0]
 
-      updates, optimizer_state = transformation.update(
-        gradient,
-        state.optimizer,
-        state.params,
-        value=estimated.loss,
-        grad=gradient,
-        value_fn=value_fn,
-        key=optimizer_key,
-      )
-      params = optax.apply_updates(state.params, updates)
-      info = Info(
-        loss=estimated.loss,
-        grad_norm=_norm(gradient),
-        update_norm=_norm(updates),
-        param_norm=_norm(params),
-        examples=jnp.sum(batch.weights != 0, dtype=jnp.int32),
-        gradient_evaluations=estimated.gradient_evaluations,
-      )
-      new_state = State(
-        state.step + 1,
-        params,
-        estimated.model_state,
-        optimizer_state,
-        estimator_state,
-        sampler_state,
-        state.key,
-      )
-      return new_state, info
-
-    return step
+    updates, optimizer_state = transformation.update(
+      gradient,
+      state.optimizer,
+      state.params,
+      value=estimated.loss,
+      grad=gradient,
+      value_fn=value_fn,
+      key=optimizer_key,
+    )
+    params = optax.apply_updates(state.params, updates)
+    info = Info(
+      loss=estimated.loss,
+      grad_norm=_norm(gradient),
+      update_norm=_norm(updates),
+      param_norm=_norm(params),
+      examples=jnp.sum(batch.weights != 0, dtype=jnp.int32),
+      gradient_evaluations=estimated.gradient_evaluations,
+    )
+    new_state = State(
+      state.step + 1,
+      params,
+      estimated.model_state,
+      optimizer_state,
+      estimator_state,
+      sampler_state,
+      state.key,
+    )
+    return new_state, info
 
   def told(state: State, metrics: Mapping[str, Array]) -> State:
     return state._replace(optimizer=observe(state.optimizer, metrics))
 
-  step = stepping(sampler.sample)
-  filled = None if sampler.refill is None else Filled(step, stepping(sampler.refill.draw))
-  return Algorithm(init, step, sampler, told, filled)
+  return Algorithm(init, step, sampler, told)
 
 
 def _norm(tree: PyTree) -> Array:

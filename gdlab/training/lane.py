@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.branching import least_of_lanes
 from gdlab.errors import InputError
 from gdlab.evaluation import evaluate
 from gdlab.types import Algorithm, Array, Info, Problem, PyTree, State, Streams
@@ -74,7 +73,8 @@ def advance(
   def record(lane: Lane, length: Array) -> tuple[Lane, dict[str, Array]]:
     # Only the last update's diagnostics are used, so only that one computes them.
     begun = lane._replace(examples=_nothing(), gradient_evaluations=_nothing())
-    moved, info = _update(step, _updates(algorithm, problem, step, begun, length - 1))
+    moved = jax.lax.fori_loop(0, length - 1, lambda _, lane: _update(step, lane)[0], begun)
+    moved, info = _update(step, moved)
     return _recorded(lane, moved, info)
 
   def record_unless_padding(lane: Lane, length: Any) -> tuple[Lane, dict[str, Array]]:
@@ -118,32 +118,6 @@ def _told(
   if algorithm.observe is None:
     return state
   return algorithm.observe(state, {name: value for name, value in measured.items() if name not in probes})
-
-
-def _updates(
-  algorithm: Algorithm,
-  problem: Problem,
-  step: Callable[[State], tuple[State, Info]],
-  lane: Lane,
-  count: Array,
-) -> Lane:
-  """The lane after `count` updates.
-
-  The sampler's rare work is done between stretches of updates. The innermost loop then holds no sort: XLA's CPU
-  backend makes one function of a small loop without it, and else calls a function for every operation.
-  """
-  refill, filled = algorithm.sampler.refill, algorithm.filled
-  if refill is None or filled is None or filled.of is not algorithm.step:
-    return jax.lax.fori_loop(0, count, lambda _, lane: _update(step, lane)[0], lane)
-
-  def stretch(carried: tuple[Lane, Array]) -> tuple[Lane, Array]:
-    lane, done = carried
-    lane = lane._replace(state=lane.state._replace(sampler=refill.fill(lane.state.sampler)))
-    length = jnp.minimum(count - done, least_of_lanes(refill.left(lane.state.sampler)))
-    update = lambda _, lane: _update(lambda state: filled.step(state, problem), lane)[0]
-    return jax.lax.fori_loop(0, length, update, lane), done + length
-
-  return jax.lax.while_loop(lambda carried: carried[1] < count, stretch, (lane, jnp.zeros_like(count)))[0]
 
 
 def _update(step: Callable[[State], tuple[State, Info]], lane: Lane) -> tuple[Lane, Info]:

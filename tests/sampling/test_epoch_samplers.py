@@ -1,5 +1,6 @@
 """Samplers that pass over the data in epochs: coverage, order, weights, the exact law of shuffles."""
 
+import itertools
 import math
 import unittest
 
@@ -10,7 +11,7 @@ from absl.testing import parameterized
 from drawing import assert_independent, assert_uniform, by_epoch, draw, keys, numbered
 
 from gdlab.sampling import reshuffle, sequential, shuffle_once, single
-from gdlab.sampling.epochs import permutation
+from gdlab.sampling.epochs import LARGEST_NETWORK, permutation, sorted_words
 
 SAMPLERS = {'reshuffle': reshuffle, 'shuffle_once': shuffle_once, 'sequential': sequential}
 # (N, B, updates per epoch counted by hand): B divides N, does not, is 1, is N; and one example.
@@ -144,6 +145,17 @@ class LawTest(parameterized.TestCase):
     if count > 100:
       # Places before and after are uncorrelated: 5 standard errors of a correlation.
       self.assertLess(abs(np.corrcoef(found, np.arange(count))[0, 1]), 5 / np.sqrt(count))
+
+  def test_the_network_sorts(self):
+    # A network of comparisons sorts everything if it sorts all zeros and ones (Knuth, volume 3, 5.3.4, theorem Z).
+    for count in range(1, 10):
+      words = jnp.asarray(list(itertools.product((0, 1), repeat=count)), jnp.uint32)
+      np.testing.assert_array_equal(jax.vmap(sorted_words)(words), np.sort(words, axis=1))
+
+  @parameterized.parameters(17, 1437, LARGEST_NETWORK, LARGEST_NETWORK + 1)
+  def test_words_of_all_sizes_are_sorted(self, count):
+    words = jax.random.bits(jax.random.key(count), (count,), jnp.uint32)
+    np.testing.assert_array_equal(sorted_words(words), np.sort(words))
 
   def test_many_rounds_are_uniform_too(self):
     # 1436 = 4 x 359, and the last place is left out of the count.

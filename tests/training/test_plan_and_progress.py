@@ -1,6 +1,7 @@
 """The rule that lays out lanes, its refusals, and progress shown without a terminal and on one."""
 
 import io
+import os
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from gdlab.errors import InputError
 from gdlab.training import Plan
 from gdlab.training import progress as progress_module
 from gdlab.training.lanes import slots
+from gdlab.training.machine import SMALL_LOOP
 from gdlab.training.plan import Layout, check_plan, resolve
 
 
@@ -95,6 +97,39 @@ class PlanTest(parameterized.TestCase):
 def test_all_cores_in_a_fresh_process():
   code = 'import gdlab, jax; n = gdlab.use_all_cores(); assert n == jax.device_count() >= 1, n'
   subprocess.run([sys.executable, '-c', code], check=True)
+
+
+ONE_FUNCTION = """
+import re, gdlab, jax, optax
+from gdlab import problems
+gdlab.use_all_cores()
+problem = problems.digits(problems.MLP(features=(128, 128)))
+descent = gdlab.algorithm(sampler=gdlab.sampling.reshuffle(1), optimizer=optax.sgd(0.1, momentum=0.9))
+state = descent.init(jax.random.key(0), problem)
+steps = jax.jit(lambda state: jax.lax.fori_loop(0, 100, lambda _, state: descent.step(state, problem)[0], state))
+text = steps.lower(state).compile().as_text()
+entry = text[text.index('ENTRY'):]
+assert 'xla_cpu_small_call' in entry and ' while(' not in entry, entry
+"""
+
+
+def test_the_loop_of_small_updates_becomes_one_function():
+  subprocess.run([sys.executable, '-c', ONE_FUNCTION], check=True)
+
+
+def test_options_of_ones_own_are_left_alone():
+  code = 'import os, gdlab; gdlab.use_all_cores(); print(os.environ["XLA_FLAGS"])'
+  for own in (
+    '',
+    '--xla_cpu_enable_fast_math=false',
+    '--xla_backend_extra_options=xla_cpu_optimize_for_size',
+  ):
+    environment = {**os.environ, 'XLA_FLAGS': own}
+    run = subprocess.run(
+      [sys.executable, '-c', code], check=True, env=environment, capture_output=True, text=True
+    )
+    added = '' if 'extra_options' in own else SMALL_LOOP
+    assert run.stdout.split() == [*own.split(), *added.split()]
 
 
 class Terminal(io.StringIO):
