@@ -156,19 +156,21 @@ def sorted_words(words: Array) -> Array:
   count = words.shape[0]
   if jax.default_backend() != 'cpu' or not 1 < count <= LARGEST_NETWORK:
     return jax.lax.sort(words, is_stable=False)
-  num_bits = (count - 1).bit_length()
-  size = 2**num_bits
+  size = 2 ** (count - 1).bit_length()
   place = jnp.arange(size)
-  # Runs of 2^k are merged into sorted ones, up and down in turn, by comparing places 2^j apart, j falling.
-  stages = jnp.asarray([(2**k, 2**j) for k in range(1, num_bits + 1) for j in reversed(range(k))])
 
-  def stage(number: Array, words: Array) -> Array:
-    run, apart = stages[number]
+  def stage(carried: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+    # Sorted runs, up and down in turn, are merged into runs twice as long by comparing places ever less far apart.
+    run, apart, words = carried
     twice = jnp.concatenate([words, words])
     above, below = (jax.lax.dynamic_slice_in_dim(twice, first, size) for first in (apart, size - apart))
     first_of_pair, rising = place & apart == 0, place & run == 0
     other = jnp.where(first_of_pair, above, below)
-    return jnp.where(first_of_pair == rising, jnp.minimum(words, other), jnp.maximum(words, other))
+    words = jnp.where(first_of_pair == rising, jnp.minimum(words, other), jnp.maximum(words, other))
+    merged = apart == 1
+    return jnp.where(merged, 2 * run, run), jnp.where(merged, run, apart // 2), words
 
   padded = jnp.concatenate([words, jnp.full(size - count, 2**32 - 1, words.dtype)])
-  return jax.lax.fori_loop(0, len(stages), stage, padded)[:count]
+  # Numbers of the loop's own: an array of stages would be a constant, which `cond_any` cannot take under vmap.
+  first = jnp.int32(2), jnp.int32(1), padded
+  return jax.lax.while_loop(lambda carried: carried[0] <= size, stage, first)[2][:count]
