@@ -7,6 +7,7 @@ import jax
 
 from gdlab.errors import InputError
 
+# Not to be had for one program alone. The digits at B=1 touch between 1 and 2 MB, the epoch's order included.
 SMALL_LOOP = '--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=4000000'
 CACHE_BYTES = (
   2**31

@@ -18,12 +18,8 @@ def primitives(jaxpr, inside=False):
         yield from primitives(value, inside or name == 'cond')
 
 
-PERMUTES = (
-  'random_bits',
-  'sort',
-  'scan',
-  'while',
-)  # what permutations are made of, and the rest of a sampler not
+# What permutations are made of, and the rest of a sampler is not.
+PERMUTES = ('random_bits', 'sort', 'scan', 'while')
 
 
 def permutes(function, state):
