@@ -10,9 +10,9 @@ import optax
 from gdlab.errors import InputError, check_transformation, shown
 from gdlab.estimators import batch_mean
 from gdlab.estimators.common import check_estimator
-from gdlab.floats import wide
 from gdlab.objective import batch_loss, spread
 from gdlab.schedules import observe
+from gdlab.training.norms import norm
 from gdlab.types import Algorithm, Array, Estimator, Info, Key, Problem, PyTree, Sampler, State, Streams
 
 _OPTIMIZER = 0x6F7074  # folds the optimizer's key apart from those of slices and examples
@@ -114,9 +114,9 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     params = optax.apply_updates(state.params, updates)
     info = Info(
       loss=estimated.loss,
-      grad_norm=_norm(gradient),
-      update_norm=_norm(updates),
-      param_norm=_norm(params),
+      grad_norm=norm(gradient),
+      update_norm=norm(updates),
+      param_norm=norm(params),
       examples=jnp.sum(batch.weights != 0, dtype=jnp.int32),
       gradient_evaluations=estimated.gradient_evaluations,
     )
@@ -135,16 +135,3 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     return state._replace(optimizer=observe(state.optimizer, metrics))
 
   return Algorithm(init, step, sampler, told)
-
-
-def _norm(tree: PyTree) -> Array:
-  """The Euclidean norm, in at least float32: in half precision the squares of a finite tree overflow.
-
-  As matrix products: a CPU adds up the squares of a large array several times faster so.
-  """
-
-  def square(leaf: Array) -> Array:
-    flat = jnp.ravel(leaf).astype(wide(leaf))
-    return jnp.vdot(flat, flat, precision=jax.lax.Precision.HIGHEST).real
-
-  return jnp.sqrt(sum((square(leaf) for leaf in jax.tree.leaves(tree)), start=jnp.float32(0)))
