@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   # Updates of one repeat at each batch size: of compiled loops, of Python loops over a compiled step, of PyTorch.
   config.batch_sizes = (1, 32, 256)
-  config.num_steps = (4000, 1000, 200)
+  config.num_steps = (12000, 1000, 200)
   config.loop_steps = (800, 400, 150)
   config.torch_steps = (200, 150, 100)
 

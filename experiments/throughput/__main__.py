@@ -92,7 +92,7 @@ def _show(outcomes: dict[str, Outcome]) -> None:
     times.add_column(head, justify='right')
   times.add_column('note')
   ratios = rich.table.Table('compared', box=rich.box.SIMPLE_HEAD)
-  for head in ('B', 'us per update\nper lane', 'ratio', 'target', ''):
+  for head in ('B', 'us per update\nper lane', 'ratio', 'target', 'at best', ''):
     ratios.add_column(head, justify='right')
   for outcome in outcomes.values():
     for row in outcome.measurements:
@@ -102,8 +102,9 @@ def _show(outcomes: dict[str, Outcome]) -> None:
     for ratio in outcome.ratios:
       us = '' if ratio.us is None else _us(ratio.us)
       target = '' if ratio.target is None else f'{ratio.sense} {ratio.target:g}'
+      limit = '' if ratio.limit is None else f'{ratio.limit:.3g}'
       value, size = f'{ratio.value:.3g}', str(ratio.batch_size or '')
-      ratios.add_row(ratio.name, size, us, value, target, ratio.verdict)
+      ratios.add_row(ratio.name, size, us, value, target, limit, ratio.verdict)
   console = rich.console.Console(width=max(120, rich.get_console().width))
   console.print(times, ratios)
   for name, reason in skipped().items():

@@ -69,6 +69,26 @@ def training(work: Mapping[str, Any], model: nn.Module) -> Callable:
   return train
 
 
+def evaluated(work: Mapping[str, Any], model: nn.Module, eval_every: int) -> Callable:
+  """`train(seed, data, test) -> (params, metrics)`: as `training`, with loss and accuracy after every few updates."""
+  init, _, step = pieces(work, model)
+
+  def measure(params, examples):
+    outputs = model.apply({'params': params}, examples.inputs)
+    losses = optax.softmax_cross_entropy_with_integer_labels(outputs, examples.targets)
+    return losses.mean(), (outputs.argmax(axis=1) == examples.targets).mean()
+
+  def train(seed, data, test):
+    def period(state, _):
+      state = jax.lax.fori_loop(0, eval_every, lambda _, state: step(state, data), state)
+      return state, (measure(state.params, data), measure(state.params, test))
+
+    state, metrics = jax.lax.scan(period, init(seed, data), length=work['num_steps'] // eval_every)
+    return state.params, metrics
+
+  return train
+
+
 def build(work: Mapping[str, Any]) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
   """The measurables that `work['kind']` names: 'vmap' over all seeds, or Python 'loop's over a jitted function.
 

@@ -7,6 +7,8 @@ from experiments.throughput.entries import Entry, Outcome, per_core, row, skippe
 from experiments.throughput.pool import Spec
 from gdlab.training.progress import Progress
 
+EVAL_EVERY = 100  # updates, in the runs that are evaluated
+
 
 def mlp(
   config, batch_size: int, num_steps: int, loop_steps: int, torch_steps: int, progress: Progress
@@ -16,9 +18,10 @@ def mlp(
   work, variant = _on_digits(config, batch_size), variants_of(seeds, num_steps)
   variants = [
     variant('gdlab'),
-    variant('gdlab recorded', sampler='reshuffle', record_every=10, eval_every=100),
+    variant('gdlab recorded', sampler='reshuffle', record_every=10, eval_every=EVAL_EVERY),
     variant('gdlab recorded, not evaluated', sampler='reshuffle', record_every=10),
     variant('bare loop', bare=True),
+    variant('bare loop, evaluated', bare=True, eval_every=EVAL_EVERY),
   ]
   peak = {'sizes': list(config.peak.sizes), 'gflop': config.peak.gflop}
   specs = {
@@ -42,17 +45,19 @@ def mlp(
   rows = [row('mlp', name, batch_size, entry, specs, timed) for name, entry in entries.items()]
   widths = (64, *config.hidden, 10)
   flops, rates = tasks.flops_per_example(widths), {}
+  evaluation = tasks.num_evaluated() * tasks.forward_flops(widths) / EVAL_EVERY
   for name, size in names:
     total = 2 * size**3 * products.num_products(peak, size) * len(pool.cores())
     rates[name] = total / timed['peak', name].median
   facts = {
     'batch_size': batch_size,
     'flops_per_example': flops,
+    'evaluation_flops_per_update': evaluation,
     'peak_gflops': max(rates.values()) / 1e9,
     'peak_of': max(rates, key=rates.__getitem__),
     'peak_seconds': {name: timed['peak', name].seconds for name, _ in names},
   }
-  found = ratios.of_batch_size(batch_size, us_of(rows), flops, max(rates.values()))
+  found = ratios.of_batch_size(batch_size, us_of(rows), flops, evaluation, max(rates.values()))
   return Outcome(rows, found, facts)
 
 

@@ -20,7 +20,8 @@ def build(work: Mapping[str, Any]) -> tuple[dict[str, Callable[[], Any]], dict[s
   """The measurables that `work['variants']` describe, each by its name.
 
   A variant says how many lanes and steps it has, its sampler, how often it records and evaluates, and how many
-  lanes at once (0: by gdlab's rule). One that is `bare` is the loop without gdlab in the same layout.
+  lanes at once (0: by gdlab's rule). One that is `bare` is the loop without gdlab in the same layout; it records
+  nothing, and evaluates only where its `eval_every` is less than its `num_steps`.
   """
   model, problem = tasks.make(work)
   optimizer = optax.sgd(work['learning_rate'], momentum=tasks.MOMENTUM)
@@ -61,14 +62,18 @@ def _run(problem: gdlab.Problem, algorithm: gdlab.Algorithm, variant: Mapping[st
 def _bare(
   work: Mapping[str, Any], model: Any, problem: gdlab.Problem, variant: Mapping[str, Any]
 ) -> Callable[[], Any]:
-  """Lanes sharded over the devices and mapped one after another: nothing recorded, nothing evaluated."""
-  num_lanes = variant['num_lanes']
+  """Lanes sharded over the devices and mapped one after another."""
+  num_lanes, num_steps, eval_every = variant['num_lanes'], variant['num_steps'], variant['eval_every']
   devices = jax.local_devices()[: min(num_lanes, jax.local_device_count())]
   mesh = jax.make_mesh((len(devices),), ('lanes',), axis_types=(AxisType.Auto,), devices=devices)
-  train = loops.training({**work, 'num_steps': variant['num_steps']}, model)
+  work = {**work, 'num_steps': num_steps}
+  if eval_every < num_steps:
+    train, data = loops.evaluated(work, model, eval_every), (problem.train, problem.test)
+  else:
+    train, data = loops.training(work, model), (problem.train,)
   mapped = jax.jit(
     jax.shard_map(
-      lambda seeds, data: jax.lax.map(lambda seed: train(seed, data), seeds),
+      lambda seeds, data: jax.lax.map(lambda seed: train(seed, *data), seeds),
       mesh=mesh,
       in_specs=(PartitionSpec('lanes'), PartitionSpec()),
       out_specs=PartitionSpec('lanes'),
@@ -76,4 +81,4 @@ def _bare(
     )
   )
   padded = np.arange(-(-num_lanes // len(devices)) * len(devices), dtype=np.int32)
-  return lambda: jax.block_until_ready(mapped(padded, problem.train))
+  return lambda: jax.block_until_ready(mapped(padded, data))

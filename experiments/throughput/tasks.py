@@ -73,5 +73,15 @@ def flops_per_example(widths: Sequence[int]) -> int:
     >>> flops_per_example((64, 128, 128, 10))
     138752
   """
-  products = [a * b for a, b in itertools.pairwise(widths)]
-  return 6 * sum(products) - 2 * products[0]
+  return 3 * forward_flops(widths) - 2 * widths[0] * widths[1]
+
+
+def forward_flops(widths: Sequence[int]) -> int:
+  """Floating-point operations of the matrix products of one forward pass of one example: 2P, see above."""
+  return 2 * sum(a * b for a, b in itertools.pairwise(widths))
+
+
+def num_evaluated() -> int:
+  """Images of the digits that one evaluation looks at: those trained on and those held out."""
+  problem = problems.digits()
+  return sum(len(split.targets) for split in (problem.train, problem.test) if split is not None)
