@@ -19,11 +19,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.learning_rate = 0.001  # low enough that no lane diverges: a frozen lane costs nothing
   config.num_seeds = 32
 
-  # Updates of one repeat at each batch size: of compiled loops, of Python loops over a compiled step, of PyTorch.
+  # Updates of one repeat at each batch size: of gdlab and the bare loop (so many that the evaluations at both ends
+  # of a run are little of it), of jit(vmap), of Python loops over a compiled step, of PyTorch. Short repeats and many
+  # rounds: a busy machine then slows both sides of a ratio alike.
   config.batch_sizes = (1, 32, 256)
-  config.num_steps = (12000, 1000, 200)
-  config.loop_steps = (800, 400, 150)
-  config.torch_steps = (200, 150, 100)
+  config.num_steps = (8000, 800, 200)
+  config.vmap_steps = (3000, 300, 80)
+  config.loop_steps = (400, 200, 80)
+  config.torch_steps = (100, 80, 50)
 
   config.peak = ml_collections.ConfigDict()
   config.peak.sizes = (1024, 2048)  # of the square matrices

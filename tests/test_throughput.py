@@ -26,6 +26,7 @@ TINY = (
   '--config.hidden=(8,)',
   '--config.batch_sizes=(4,)',
   '--config.num_steps=(20,)',
+  '--config.vmap_steps=(10,)',
   '--config.loop_steps=(5,)',
   '--config.torch_steps=(5,)',
   '--config.peak.sizes=(256,)',
@@ -196,13 +197,24 @@ def test_a_time_that_grows_with_the_lanes_is_seen(monkeypatch):
   assert ratios.of_lanes((1, 2), (1.0, 1.0)) == []
 
 
+def test_a_slow_minute_spoils_no_ratio():
+  # Half as fast from the middle of the second round on: between the two contenders.
+  theirs, ours = np.array([4.0, 4.0, 8.0]), np.array([2.0, 4.0, 4.0])
+  row = ratios.quotient('compared', 32, theirs, ours)
+  assert (row.value, row.numerator, row.denominator) == (2, 4, 4)
+
+
 def test_a_target_that_the_peak_rules_out_is_told_from_one_that_is_missed():
-  us = dict.fromkeys((*figures.CONTENDERS, 'gdlab', 'gdlab recorded, not evaluated'), 10.0)
-  us |= {'bare loop': 10.0, 'gdlab recorded': 12.0, 'bare loop, evaluated': 11.0}
+  us = dict.fromkeys((*figures.CONTENDERS, 'gdlab', 'gdlab recorded, not evaluated'), np.full(3, 10.0))
+  us |= {
+    'bare loop': us['gdlab'],
+    'gdlab recorded': np.full(3, 12.0),
+    'bare loop, evaluated': np.full(3, 11.0),
+  }
 
   def verdict(evaluation):
     # At a peak of one operation a microsecond.
-    found = {row.name: row for row in ratios.of_batch_size(32, us, 1, evaluation, 1e6)}
+    found = {row.name: row for row in ratios.of_batch_size(32, us, 1, evaluation, np.full(3, 1e6))}
     assert found['recorded / bare with the same evaluations'].verdict == 'met'  # 12 / 11
     assert found['recorded / bare'].limit == pytest.approx(1 + evaluation / 10)
     return found['recorded / bare'].verdict

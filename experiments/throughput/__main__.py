@@ -43,7 +43,7 @@ def study(config, workdir: pathlib.Path) -> None:
 def _measures(config) -> Iterator[tuple[str, Any]]:
   """The parts to run, by name."""
   if 'mlp' in config.parts:
-    for size, *steps in zip(config.batch_sizes, config.num_steps, config.loop_steps, config.torch_steps):
+    for size, *steps in zip(config.batch_sizes, *(config[name] for name in settings.STEPS)):
       yield f'mlp B={size}', functools.partial(parts.mlp, config, size, *steps)
   if 'samplers' in config.parts:
     for size, steps in zip(config.batch_sizes, config.num_steps):

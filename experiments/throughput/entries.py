@@ -4,6 +4,8 @@ import importlib.util
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from experiments.throughput import pool
 from experiments.throughput.pool import Spec
 from experiments.throughput.ratios import Ratio
@@ -80,6 +82,8 @@ def row(
   }
 
 
-def us_of(rows: list[dict[str, Any]]) -> dict[str, float]:
-  """Microseconds per update and lane by contender."""
-  return {row['contender']: row['us_per_update'] for row in rows}
+def us_of(rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+  """Microseconds per update and lane by contender, one for each round."""
+  return {
+    row['contender']: np.asarray(row['seconds']) / (row['num_lanes'] * row['num_steps']) * 1e6 for row in rows
+  }

@@ -74,7 +74,7 @@ def evaluated(work: Mapping[str, Any], model: nn.Module, eval_every: int) -> Cal
   init, _, step = pieces(work, model)
 
   def measure(params, examples):
-    outputs = model.apply({'params': params}, examples.inputs)
+    outputs = jnp.asarray(model.apply({'params': params}, examples.inputs))
     losses = optax.softmax_cross_entropy_with_integer_labels(outputs, examples.targets)
     return losses.mean(), (outputs.argmax(axis=1) == examples.targets).mean()
 

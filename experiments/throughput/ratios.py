@@ -1,7 +1,14 @@
-"""What is concluded from the times: ratios, and whether they meet the targets."""
+"""What is concluded from the times: ratios, and whether they meet the targets.
+
+A ratio is the median of its quotients round by round: what slows a minute slows both sides of a quotient.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+Times: TypeAlias = Mapping[str, np.ndarray]  # microseconds per update and lane, by contender and round
 
 # Of the house's issue on the engine, for 2 CPU cores: the least, or the most, that each ratio may be.
 AT_LEAST = {
@@ -32,9 +39,9 @@ class Ratio(NamedTuple):
     name: what is compared.
     batch_size: at which batch size; 0 where several lane counts are compared.
     us: microseconds per update and lane of the first of the two, None where it is no time.
-    value: numerator / denominator.
-    numerator: in the unit that both have.
-    denominator: in the unit that both have.
+    value: the median of numerator / denominator over the rounds.
+    numerator: its median, in the unit that both have.
+    denominator: its median, in the unit that both have.
     sense: '>=' or '<=' the target.
     target: None where the issue sets none.
     limit: what the machine's matrix-product peak allows at best, where that says anything.
@@ -55,40 +62,39 @@ class Ratio(NamedTuple):
     """'met', 'missed', 'out of reach' where not even the limit meets the target, or '-' where there is none."""
     if self.target is None:
       return '-'
-    if self._meets(self.value):
-      return 'met'
-    return 'missed' if self.limit is None or self._meets(self.limit) else 'out of reach'
-
-  def _meets(self, value: float) -> bool:
-    return value >= self.target if self.sense == '>=' else value <= self.target
+    sign = 1 if self.sense == '>=' else -1
+    met, possible = (each is None or sign * each >= sign * self.target for each in (self.value, self.limit))
+    return 'met' if met else 'missed' if possible else 'out of reach'
 
 
 def quotient(
   name: str,
   batch_size: int,
-  numerator: float,
-  denominator: float,
+  numerator: np.ndarray | float,
+  denominator: np.ndarray | float,
   *,
   at_least: float | None = None,
   at_most: float | None = None,
-  us: float | None = None,
+  us: np.ndarray | None = None,
 ) -> Ratio:
-  """The ratio of two numbers against its target."""
+  """The ratio of two numbers, or of two for each round, against its target."""
   sense, target = ('<=', at_most) if at_most is not None else ('>=', at_least)
-  return Ratio(name, batch_size, us, numerator / denominator, numerator, denominator, sense, target)
+  value, above, below = (
+    float(np.median(each)) for each in (np.divide(numerator, denominator), numerator, denominator)
+  )
+  time = None if us is None else float(np.median(us))
+  return Ratio(name, batch_size, time, value, above, below, sense, target)
 
 
-def of_batch_size(
-  batch_size: int, us: Mapping[str, float], flops: int, evaluation: float, peak: float
-) -> list[Ratio]:
+def of_batch_size(batch_size: int, us: Times, flops: int, evaluation: float, peak: np.ndarray) -> list[Ratio]:
   """The ratios at one batch size.
 
   Args:
     batch_size: B.
-    us: microseconds per update and lane, by contender.
+    us: what the contenders took.
     flops: operations per example, see `tasks.flops_per_example`.
     evaluation: operations of an evaluation's products, by the updates between two.
-    peak: the machine's operations per second.
+    peak: the machine's operations per second, by round.
   """
   ratios = []
   for name in ('python loop', 'python loop, fused', 'jit(vmap)', 'PyTorch eager'):
@@ -99,8 +105,9 @@ def of_batch_size(
   ratios.append(quotient('share of peak', batch_size, reached, peak, at_least=target, us=us['gdlab']))
   recorded, bare = us['gdlab recorded'], us['bare loop']
   both = quotient('recorded / bare', batch_size, recorded, bare, at_most=RECORDED_AT_MOST, us=recorded)
+  at_best = float(np.median(1 + evaluation / peak * 1e6 / bare))
   # At small B the evaluations are more arithmetic than the updates between them, whoever makes them.
-  ratios.append(both._replace(limit=1 + evaluation / peak * 1e6 / bare))
+  ratios.append(both._replace(limit=at_best))
   name, same = 'recorded / bare with the same evaluations', us['bare loop, evaluated']
   ratios.append(quotient(name, batch_size, recorded, same, at_most=RECORDED_AT_MOST, us=recorded))
   alone = us['gdlab recorded, not evaluated']
@@ -108,7 +115,7 @@ def of_batch_size(
   return ratios
 
 
-def of_samplers(batch_size: int, us: Mapping[str, float]) -> list[Ratio]:
+def of_samplers(batch_size: int, us: Times) -> list[Ratio]:
   """Reshuffling over drawing with replacement in every plan."""
   ratios = []
   for plan in ('lane after lane', 'all lanes at once'):

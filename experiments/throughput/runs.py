@@ -67,10 +67,9 @@ def _bare(
   devices = jax.local_devices()[: min(num_lanes, jax.local_device_count())]
   mesh = jax.make_mesh((len(devices),), ('lanes',), axis_types=(AxisType.Auto,), devices=devices)
   work = {**work, 'num_steps': num_steps}
+  train, data = loops.training(work, model), [problem.train]
   if eval_every < num_steps:
-    train, data = loops.evaluated(work, model, eval_every), (problem.train, problem.test)
-  else:
-    train, data = loops.training(work, model), (problem.train,)
+    train, data = loops.evaluated(work, model, eval_every), [problem.train, problem.test]
   mapped = jax.jit(
     jax.shard_map(
       lambda seeds, data: jax.lax.map(lambda seed: train(seed, *data), seeds),

@@ -3,7 +3,7 @@
 from gdlab.errors import InputError, check_count, check_real, unknown_name
 
 PARTS = ('mlp', 'samplers', 'cnn', 'lanes', 'memory')
-STEPS = ('num_steps', 'loop_steps', 'torch_steps')  # one value for each batch size
+STEPS = ('num_steps', 'vmap_steps', 'loop_steps', 'torch_steps')  # one value for each batch size
 
 
 def check(config) -> None:
