@@ -2,7 +2,7 @@
 
     python -m experiments.throughput --config=configs/throughput.py --workdir=runs/throughput
 
-Time on 2 CPU cores: about 12 minutes, longer on a busy machine, whose ratios mean little. PyTorch is an optional
+Time on 2 CPU cores: about 20 minutes, longer on a busy machine, whose ratios mean little. PyTorch is an optional
 contender, skipped where it is not installed; the CNN's images are MNIST's where GDLAB_DATA names a folder of data.
 Expected: the targets in experiments/throughput/ratios.py.
 """
@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
   # of a run are little of it), of jit(vmap), of Python loops over a compiled step, of PyTorch. Short repeats and many
   # rounds: a busy machine then slows both sides of a ratio alike.
   config.batch_sizes = (1, 32, 256)
-  config.num_steps = (8000, 800, 200)
+  config.num_steps = (20000, 2000, 400)
   config.vmap_steps = (3000, 300, 80)
   config.loop_steps = (400, 200, 80)
   config.torch_steps = (100, 80, 50)
