@@ -138,7 +138,10 @@ def test_all_contenders_make_the_same_updates(monkeypatch):
   variant = {'name': 'run', 'sampler': 'with replacement', 'num_lanes': 2, 'num_steps': 7}
   variant |= {'eval_every': 7, 'record_every': 7, 'lanes_at_once': 0}
   bare = {**variant, 'name': 'bare', 'bare': True}
-  built, _ = runs.build({**WORK, 'variants': [variant, bare, {**bare, 'name': 'evaluated', 'eval_every': 1}]})
+  evaluating = [
+    {**bare, 'name': name, 'eval_every': every} for name, every in (('evaluated', 1), ('uneven', 3))
+  ]
+  built, _ = runs.build({**WORK, 'variants': [variant, bare, *evaluating]})
   final = built['run']().isel(step=-1)
   norms = final.param_norm.values
   loop, _ = loops.build({**WORK, 'kind': 'loop', 'seeds': [0, 1]})
@@ -150,7 +153,7 @@ def test_all_contenders_make_the_same_updates(monkeypatch):
     np.testing.assert_allclose(accuracies[:, -1], final[f'{split}_accuracy'], rtol=1e-6)
   for number in range(2):
     assert optax.tree.norm(singly[number]) == pytest.approx(norms[number], rel=1e-6)
-    for stacked in (built['bare'](), evaluated, mapped['vmap']()):
+    for stacked in (built['bare'](), evaluated, built['uneven']()[0], mapped['vmap']()):
       for ours, theirs in zip(jax.tree.leaves(singly[number]), jax.tree.leaves(stacked)):
         np.testing.assert_allclose(theirs[number], ours, rtol=1e-4, atol=1e-6)
 

@@ -78,13 +78,18 @@ def evaluated(work: Mapping[str, Any], model: nn.Module, eval_every: int) -> Cal
     losses = optax.softmax_cross_entropy_with_integer_labels(outputs, examples.targets)
     return losses.mean(), (outputs.argmax(axis=1) == examples.targets).mean()
 
+  num_evaluations, rest = divmod(work['num_steps'], eval_every)
+
   def train(seed, data, test):
+    def advance(state, num_steps):
+      return jax.lax.fori_loop(0, num_steps, lambda _, state: step(state, data), state)
+
     def period(state, _):
-      state = jax.lax.fori_loop(0, eval_every, lambda _, state: step(state, data), state)
+      state = advance(state, eval_every)
       return state, (measure(state.params, data), measure(state.params, test))
 
-    state, metrics = jax.lax.scan(period, init(seed, data), length=work['num_steps'] // eval_every)
-    return state.params, metrics
+    state, metrics = jax.lax.scan(period, init(seed, data), length=num_evaluations)
+    return advance(state, rest).params, metrics
 
   return train
 
