@@ -20,13 +20,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_seeds = 32
 
   # Updates of one repeat at each batch size: of gdlab and the bare loop (so many that the evaluations at both ends
-  # of a run are little of it), of jit(vmap), of Python loops over a compiled step, of PyTorch. Short repeats and many
-  # rounds: a busy machine then slows both sides of a ratio alike.
+  # of a run are little of it), of jit(vmap), of Python loops over a compiled step, of PyTorch, whose models take a
+  # part of each repeat to make. Short repeats and many rounds: a busy machine then slows both sides of a ratio alike.
   config.batch_sizes = (1, 32, 256)
-  config.num_steps = (20000, 2000, 400)
-  config.vmap_steps = (3000, 300, 80)
-  config.loop_steps = (400, 200, 80)
-  config.torch_steps = (100, 80, 50)
+  config.num_steps = (40000, 8000, 1600)
+  config.vmap_steps = (6000, 600, 160)
+  config.loop_steps = (800, 400, 160)
+  config.torch_steps = (200, 160, 100)
 
   config.peak = ml_collections.ConfigDict()
   config.peak.sizes = (1024, 2048)  # of the square matrices

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from jax.sharding import AxisType, PartitionSpec
 
 import gdlab
 from experiments.throughput import loops, tasks
@@ -62,22 +61,17 @@ def _run(problem: gdlab.Problem, algorithm: gdlab.Algorithm, variant: Mapping[st
 def _bare(
   work: Mapping[str, Any], model: Any, problem: gdlab.Problem, variant: Mapping[str, Any]
 ) -> Callable[[], Any]:
-  """Lanes sharded over the devices and mapped one after another."""
+  """Lanes mapped one after another on every device, each with a program of its own, as in gdlab's long runs."""
   num_lanes, num_steps, eval_every = variant['num_lanes'], variant['num_steps'], variant['eval_every']
   devices = jax.local_devices()[: min(num_lanes, jax.local_device_count())]
-  mesh = jax.make_mesh((len(devices),), ('lanes',), axis_types=(AxisType.Auto,), devices=devices)
   work = {**work, 'num_steps': num_steps}
   train, data = loops.training(work, model), [problem.train]
   if eval_every < num_steps:
     train, data = loops.evaluated(work, model, eval_every), [problem.train, problem.test]
-  mapped = jax.jit(
-    jax.shard_map(
-      lambda seeds, data: jax.lax.map(lambda seed: train(seed, *data), seeds),
-      mesh=mesh,
-      in_specs=(PartitionSpec('lanes'), PartitionSpec()),
-      out_specs=PartitionSpec('lanes'),
-      check_vma=False,
-    )
-  )
+  mapped = jax.jit(lambda seeds, data: jax.lax.map(lambda seed: train(seed, *data), seeds))
   padded = np.arange(-(-num_lanes // len(devices)) * len(devices), dtype=np.int32)
-  return lambda: jax.block_until_ready(mapped(padded, data))
+  arguments = [
+    jax.device_put((seeds, data), device)
+    for seeds, device in zip(np.split(padded, len(devices)), devices, strict=True)
+  ]
+  return lambda: jax.block_until_ready([mapped(*each) for each in arguments])

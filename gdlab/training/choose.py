@@ -24,7 +24,7 @@ from gdlab.types import Array, Problem, PyTree
 # a lane alone fills the machine and vmap costs up to twice as much; between them either may win, by up to 1.6.
 SMALL, LARGE = 1_000, 30_000
 WIDE, MIDDLE = 64, 16
-LONG = 60.0  # seconds of estimated work from which on a trial, which takes some seconds itself, pays
+LONG = 60.0  # seconds of estimated work from which on a trial or more compilations, of some seconds, pay
 
 WIDEST = 4096  # lanes under one vmap on an accelerator
 MEMORY_SHARE = 0.25  # of what is free now, for the lanes of a block
@@ -130,15 +130,28 @@ def lanes_at_once(
     return min(most, WIDEST)
   if found.size <= SMALL:
     return min(most, WIDE)
-  seconds = 5e-6 + 6 * found.size / 1e10  # of an update, roughly: overhead, and 10 GFLOP/s
-  if found.size >= LARGE or most < MIDDLE or seconds * num_steps * lanes_per_shard < LONG:
+  if found.size >= LARGE or most < MIDDLE or not _is_long(found, lanes_per_shard, num_steps):
     return 1
   key = _key(found)
   if (known := _recall(key)) is not None:
     return known
-  steps = max(10, round(0.2 / seconds / MIDDLE))
+  steps = max(10, round(0.2 / _seconds(found) / MIDDLE))
   best = min((1, MIDDLE), key=lambda width: trial(width, steps))
   return _remember(key, best)
+
+
+def program_per_device(found: Cost, lanes_per_shard: int, num_steps: int) -> bool:
+  """Whether every device should have a program of its own; arguments as of `lanes_at_once`."""
+  return jax.default_backend() == 'cpu' and _is_long(found, lanes_per_shard, num_steps)
+
+
+def _is_long(found: Cost, lanes_per_shard: int, num_steps: int) -> bool:
+  return _seconds(found) * num_steps * lanes_per_shard >= LONG
+
+
+def _seconds(found: Cost) -> float:
+  """Of an update, roughly: overhead, and 10 GFLOP/s."""
+  return 5e-6 + 6 * found.size / 1e10
 
 
 def remember_plans(folder: str | os.PathLike) -> None:

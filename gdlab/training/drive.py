@@ -22,13 +22,13 @@ class Group(NamedTuple):
 
   Attributes:
     program: what is compiled.
-    problem: its problem, on the devices.
+    problem: its problem, on the devices of each copy of the program.
     inputs: all lanes' seeds and hyperparameters, on the host.
     collector: where records go.
   """
 
   program: lanes.Program
-  problem: Problem
+  problem: tuple[Problem, ...]
   inputs: lanes.Inputs
   collector: Collector
 
@@ -40,6 +40,8 @@ class Group(NamedTuple):
 class Block(NamedTuple):
   """Lanes in the machine's memory, complete: with it their runs can go on.
 
+  What is on the devices is a tuple, with an item for each copy of the program, see `lanes.place`.
+
   Attributes:
     lanes: their carried state, on the devices.
     inputs: their seeds and hyperparameters, on the devices.
@@ -48,25 +50,27 @@ class Block(NamedTuple):
     slots: int[n], where they sit.
   """
 
-  lanes: Lane
-  inputs: lanes.Inputs
-  counts: jax.Array
+  lanes: tuple[Lane, ...]
+  inputs: tuple[lanes.Inputs, ...]
+  counts: tuple[jax.Array, ...]
   members: np.ndarray
   slots: np.ndarray
 
 
 def prepare(group: Group, call: Call) -> Iterator[jax.stages.Lowered]:
-  """Traces the group's two programs, so that they can be compiled while others run."""
+  """Traces the group's two programs, so that they can be compiled while others run; yields every copy of them."""
   program = group.program
   inputs, counts, _ = _placed(group, np.zeros(1, int))
-  lowered = lanes.start.lower(program, group.problem, inputs, counts)
-  yield lowered
-  sharding = lanes.split(program.layout)
-  block = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), lowered.out_info[0]
-  )
   periods = lanes.place(program.layout, call.periods)
-  yield lanes.advance.lower(program, group.problem, block, inputs, counts, periods)
+  copies = zip(group.problem, inputs, counts, periods, lanes.split(program.layout), strict=True)
+  for problem, own_inputs, own_counts, own_periods, sharding in copies:
+    lowered = lanes.start.lower(program, problem, own_inputs, own_counts)
+    yield lowered
+    block = jax.tree.map(
+      lambda leaf, sharding=sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+      lowered.out_info[0],
+    )
+    yield lanes.advance.lower(program, problem, block, own_inputs, own_counts, own_periods)
 
 
 def run_group(group: Group, calls: Sequence[Call], report: Report) -> Group:
@@ -101,23 +105,27 @@ def run_group(group: Group, calls: Sequence[Call], report: Report) -> Group:
 def begin(group: Group, members: np.ndarray) -> Block:
   """The block of these lanes, before their first update."""
   inputs, counts, slots = _placed(group, members)
-  started, metrics = lanes.start(group.program, group.problem, inputs, counts)
-  group.collector.put_initial(members, slots, metrics)
+  copies = zip(group.problem, inputs, counts, strict=True)
+  made = [lanes.start(group.program, *arguments) for arguments in copies]
+  started, metrics = zip(*made, strict=True)
+  group.collector.put_initial(members, slots, _together(metrics))
   return Block(started, inputs, counts, members, slots)
 
 
 def advance(group: Group, block: Block, calls: Sequence[Call], report: Report) -> Block:
   """Makes the updates of `calls`. The block given is used up."""
-  program, problem, collector = group.program, group.problem, group.collector
+  program, collector = group.program, group.collector
 
-  def collect(call: Call, results: tuple[PyTree, PyTree]) -> None:
-    collector.put(block.members, block.slots, call, results)
+  def collect(call: Call, results: Sequence[PyTree]) -> None:
+    collector.put(block.members, block.slots, call, _together(results))
     report(len(block.members) * call.num_steps)
 
-  pending: tuple[Call, tuple[PyTree, PyTree]] | None = None
+  pending: tuple[Call, Sequence[PyTree]] | None = None
   for call in calls:
     periods = lanes.place(program.layout, call.periods)
-    advanced, results = lanes.advance(program, problem, block.lanes, block.inputs, block.counts, periods)
+    copies = zip(group.problem, block.lanes, block.inputs, block.counts, periods, strict=True)
+    made = [lanes.advance(program, *arguments) for arguments in copies]  # none waits for another
+    advanced, results = zip(*made, strict=True)
     block = block._replace(lanes=advanced)
     if pending is not None:
       collect(*pending)  # the last call's records, while this one computes
@@ -144,7 +152,16 @@ def smaller(group: Group, error: Exception) -> Group:
   return group.relaid(layout)
 
 
-def _placed(group: Group, members: np.ndarray) -> tuple[lanes.Inputs, jax.Array, np.ndarray]:
+def _together(results: Sequence[PyTree]) -> PyTree:
+  """The results of all copies of the program, lanes along the leading axis."""
+  if len(results) == 1:
+    return results[0]
+  return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *results)
+
+
+def _placed(
+  group: Group, members: np.ndarray
+) -> tuple[tuple[lanes.Inputs, ...], tuple[jax.Array, ...], np.ndarray]:
   """The inputs of these lanes on the devices, how many each shard has, and where they sit."""
   layout = group.program.layout
   slots, counts = lanes.slots(layout, len(members))
@@ -153,4 +170,5 @@ def _placed(group: Group, members: np.ndarray) -> tuple[lanes.Inputs, jax.Array,
   )  # what fills up a group under vmap must compute something
   chosen[slots] = members
   inputs = jax.tree.map(lambda leaf: leaf[chosen], group.inputs)
-  return *lanes.place(layout, (inputs, counts), split_lanes=True), slots
+  placed_inputs, placed_counts = zip(*lanes.place(layout, (inputs, counts), split_lanes=True), strict=True)
+  return placed_inputs, placed_counts, slots

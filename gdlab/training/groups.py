@@ -77,7 +77,7 @@ def make(work: Work) -> list[Share]:
   shared = work.problem
   if isinstance(shared, Problem):  # one copy on the devices serves all groups
     devices, parallel = work.plan.num_devices or jax.local_device_count(), work.plan.data_parallel or 1
-    shared = lanes.place(Layout(1, devices, 1, 1, parallel), shared)
+    [shared] = lanes.place(Layout(1, devices, 1, 1, parallel), shared)
   shares, probed = [], None
   for structure, group_places in zip(work.points.groups(), places, strict=True):
     problem = shared if isinstance(shared, Problem) else _make_problem(shared, structure)
@@ -134,7 +134,14 @@ def _group(
 
   at_once = work.plan.lanes_at_once or choose.lanes_at_once(cost, per_shard, num_steps, trial)
   fitting = choose.memory_lanes(cost.num_bytes, shards)
-  layout = resolve(work.plan, max(1, len(inputs.ids)), num_steps, lanes_at_once=at_once, memory_lanes=fitting)
+  layout = resolve(
+    work.plan,
+    max(1, len(inputs.ids)),
+    num_steps,
+    lanes_at_once=at_once,
+    memory_lanes=fitting,
+    program_per_device=shards > 1 and choose.program_per_device(cost, per_shard, num_steps),
+  )
   return group_of(layout, work.schedule, inputs), cost
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gdlab.errors import InputError, check_count, check_real, shown
@@ -112,6 +113,12 @@ def _compact(group: drive.Group, block: drive.Block, stays: np.ndarray) -> drive
   slots, counts = lanes.slots(layout, int(stays.sum()))
   source = np.zeros(layout.lanes_per_block, int)
   source[slots] = block.slots[stays]
-  moved = jax.tree.map(lambda leaf: leaf[source], (block.lanes, block.inputs))
-  placed, inputs, counted = lanes.place(layout, (*moved, counts), split_lanes=True)
-  return drive.Block(placed, inputs, counted, block.members[stays], slots)
+
+  def moved(*leaves: jax.Array) -> jax.Array:
+    if len(leaves) == 1:
+      return leaves[0][source]
+    return jnp.concatenate(jax.device_put(leaves, next(iter(leaves[0].devices()))))[source]
+
+  carried = jax.tree.map(moved, *zip(block.lanes, block.inputs, strict=True))
+  going, inputs, counted = zip(*lanes.place(layout, (*carried, counts), split_lanes=True), strict=True)
+  return drive.Block(going, inputs, counted, block.members[stays], slots)

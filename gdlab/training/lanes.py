@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
 
 from gdlab.errors import InputError, shown
 from gdlab.objective import DATA_AXIS
@@ -66,7 +66,10 @@ class Inputs(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames='program')
 def start(program: Program, problem: Problem, inputs: Inputs, counts: Array) -> tuple[one.Lane, PyTree]:
-  """Initial lanes and their metrics, for as many lanes of every shard as `counts` int32[shards] says."""
+  """Initial lanes and their metrics, for as many lanes of every shard as `counts` int32[shards] says.
+
+  The shards are those of one copy of the program, see `place`.
+  """
 
   def start_lane(_, inputs, problem):
     algorithm = program.make(inputs.numbers)
@@ -102,14 +105,39 @@ def mesh(layout: Layout) -> Mesh:
   )
 
 
-def split(layout: Layout) -> NamedSharding:
-  """How arrays with a leading axis of lanes lie on the devices."""
-  return NamedSharding(mesh(layout), PartitionSpec(LANES_AXIS))
+def split(layout: Layout) -> tuple[Sharding, ...]:
+  """How arrays with a leading axis of lanes lie on the devices of each copy of the program."""
+  if layout.program_per_device:
+    return tuple(map(SingleDeviceSharding, jax.local_devices()[: layout.num_devices]))
+  return (NamedSharding(mesh(layout), PartitionSpec(LANES_AXIS)),)
 
 
-def place(layout: Layout, tree: PyTree, *, split_lanes: bool = False) -> PyTree:
-  """Puts arrays where the compiled calls want them: whole on every device, or split along the lanes."""
-  return jax.device_put(tree, split(layout) if split_lanes else NamedSharding(mesh(layout), PartitionSpec()))
+def place(layout: Layout, tree: PyTree, *, split_lanes: bool = False) -> tuple[PyTree, ...]:
+  """Puts arrays where the compiled calls want them: whole on every device, or split along the lanes.
+
+  Returns:
+    A tree for each copy of the program: there is one for all devices, or one for every device.
+  """
+  if not layout.program_per_device:
+    whole = NamedSharding(mesh(layout), PartitionSpec())
+    return (jax.device_put(tree, split(layout)[0] if split_lanes else whole),)
+  devices = jax.local_devices()[: layout.num_devices]
+  if not split_lanes:
+    return tuple(jax.tree.map(functools.partial(_on, device), tree) for device in devices)
+  shares = jax.tree.map(lambda leaf: leaf.reshape(len(devices), -1, *leaf.shape[1:]), tree)
+  return tuple(
+    jax.device_put(jax.tree.map(lambda leaf, number=number: leaf[number], shares), device)
+    for number, device in enumerate(devices)
+  )
+
+
+def _on(device: jax.Device, leaf: Any) -> Array:
+  """The array on one device: no second copy where a whole one is there already."""
+  if isinstance(leaf, jax.Array) and leaf.is_fully_replicated:
+    for shard in leaf.addressable_shards:
+      if shard.device == device:
+        return shard.data
+  return jax.device_put(leaf, device)
 
 
 def slots(layout: Layout, num_lanes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -161,6 +189,8 @@ def _over_lanes(
     results = jax.tree.map(lambda leaf: jnp.zeros((size, *leaf.shape[1:]), leaf.dtype), shapes)
     return jax.lax.fori_loop(0, -(-count[0] // width), body, (state, results))
 
+  if layout.program_per_device:
+    return on_shard(state, inputs, counts, shared)
   # Each shard works on its own lanes and nothing is exchanged between them, so replication needs no checking. The
   # data axis is left to the compiler, which splits what `objective.spread` marks.
   sharded = jax.shard_map(

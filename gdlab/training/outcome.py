@@ -14,7 +14,9 @@ def joined(shares: list[Share]) -> tuple[dict[str, np.ndarray], np.ndarray]:
   pieces = []
   for mine in shares:
     records = mine.group.collector.totals()
-    pieces.append((mine.places, records | {'epoch': records['examples'] / mine.group.problem.num_examples}))
+    pieces.append(
+      (mine.places, records | {'epoch': records['examples'] / mine.group.problem[0].num_examples})
+    )
   return gathered(pieces)
 
 
@@ -47,7 +49,7 @@ def gathered(
 def plan_attributes(shares: list[Share]) -> dict[str, Any]:
   """The layouts: one number where all groups share it, else one for every group."""
   layouts = [mine.group.program.layout._asdict() for mine in shares]
-  columns = {name: [layout[name] for layout in layouts] for name in Plan._fields}
+  columns = {name: [int(layout[name]) for layout in layouts] for name in Plan._fields}
   return {
     f'plan_{name}': values[0] if len(set(values)) == 1 else values
     for name, values in columns.items()

@@ -22,6 +22,9 @@ class Plan(NamedTuple):
     data_parallel: devices that share every batch, all that are in use: lanes then follow one another. 1 by default,
       and batches must divide by it. For models that one device is too slow for. (Lanes side by side as well would
       have to take every branch together; processes with devices of their own need not, see `part` of `sweep`.)
+    program_per_device: whether every device has a compiled copy of its own, which takes as many compilations, at
+      once. XLA's matrix products on a CPU keep working memory with the program, which devices that share one hand
+      to and fro between their caches. Every lane is the same bit for bit. By default for long runs on a CPU.
   """
 
   lanes_at_once: int | None = None
@@ -29,6 +32,7 @@ class Plan(NamedTuple):
   steps_per_call: int | None = None
   lanes_per_block: int | None = None
   data_parallel: int | None = None
+  program_per_device: bool | None = None
 
 
 CALLS_PER_RUN = 16  # how often a run comes back to the host for progress when the plan does not say
@@ -42,6 +46,7 @@ class Layout(NamedTuple):
   steps_per_call: int
   lanes_per_block: int
   data_parallel: int
+  program_per_device: bool = False
 
   @property
   def shards(self) -> int:
@@ -76,7 +81,10 @@ def check_plan(plan: Plan | None) -> Plan:
   if not isinstance(plan, Plan):
     raise InputError(f'plan must be a gdlab.Plan or None, got {shown(plan)}')
   for name, value in plan._asdict().items():
-    if value is not None:
+    if name == 'program_per_device':
+      if value not in (None, False, True):
+        raise InputError(f'plan.{name} must be True, False or None, got {shown(value)}')
+    elif value is not None:
       check_count(f'plan.{name}', value)
   available = jax.local_device_count()
   if plan.num_devices is not None:
@@ -87,11 +95,21 @@ def check_plan(plan: Plan | None) -> Plan:
       raise InputError(
         f'plan.data_parallel must be 1 or all devices in use, {plan.num_devices}, got {plan.data_parallel}'
       )
-    plan = plan._replace(num_devices=plan.data_parallel)
+    if plan.program_per_device:
+      raise InputError('plan.program_per_device must be False or None where devices share a batch, got True')
+    plan = plan._replace(num_devices=plan.data_parallel, program_per_device=False)
   return plan
 
 
-def resolve(plan: Plan, num_lanes: int, num_steps: int, *, lanes_at_once: int, memory_lanes: int) -> Layout:
+def resolve(
+  plan: Plan,
+  num_lanes: int,
+  num_steps: int,
+  *,
+  lanes_at_once: int,
+  memory_lanes: int,
+  program_per_device: bool = False,
+) -> Layout:
   """Makes the choices that a checked plan leaves open.
 
   All devices are used even for few lanes (the others rest): so the bits of a lane do not depend on how many
@@ -103,6 +121,7 @@ def resolve(plan: Plan, num_lanes: int, num_steps: int, *, lanes_at_once: int, m
     num_steps: updates of every run.
     lanes_at_once: what was found best for the problem, see `choose`.
     memory_lanes: how many lanes fit the memory.
+    program_per_device: whether it pays to compile one for every device.
   """
   layout = Layout(
     lanes_at_once=plan.lanes_at_once or lanes_at_once,
@@ -110,5 +129,8 @@ def resolve(plan: Plan, num_lanes: int, num_steps: int, *, lanes_at_once: int, m
     steps_per_call=plan.steps_per_call or -(-num_steps // CALLS_PER_RUN),
     lanes_per_block=0,
     data_parallel=plan.data_parallel or 1,
+    program_per_device=bool(
+      program_per_device if plan.program_per_device is None else plan.program_per_device
+    ),
   )
   return layout.fitted(min(num_lanes, plan.lanes_per_block or memory_lanes))

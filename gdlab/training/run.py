@@ -179,7 +179,7 @@ def sweep(
       shares = _run(shares, schedule, halving, report)
 
   attributes = {
-    'problem': ', '.join(dict.fromkeys(mine.group.problem.name for mine in shares)),
+    'problem': ', '.join(dict.fromkeys(mine.group.problem[0].name for mine in shares)),
     'num_steps': num_steps,
     'wall_time_s': time.perf_counter() - started,
   } | plan_attributes(shares)

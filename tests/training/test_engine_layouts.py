@@ -57,14 +57,31 @@ class BitsTest(parameterized.TestCase):
   def test_plans_agree_to_rounding_after_100_stable_steps(self, plan):
     assert_close(run_network(5, plan), run_network(5, Plan(1, 1, 50)), rtol=1e-5)
 
+  @parameterized.parameters((1, 4, None), (2, 2, 3), (1, 1, None))
+  def test_programs_of_their_own_give_the_same_bits(self, lanes_at_once, num_devices, lanes_per_block):
+    plan = Plan(lanes_at_once, num_devices, 20, lanes_per_block, program_per_device=True)
+    apart, rates = run_network(5, plan, rates=(0.05, 0.5)), (0.05, 0.5)
+    self.assertEqual(apart.attrs['plan_program_per_device'], 1)
+    assert_same(apart, run_network(5, plan._replace(program_per_device=False), rates=rates))
+
+  def test_halving_moves_lanes_between_programs_of_their_own(self):
+    def run(apart):
+      plan = Plan(1, 4, 25, program_per_device=apart)
+      grid, halving = {'learning_rate': [0.001, 0.01, 0.05, 0.1], 'momentum': [0.9]}, gdlab.Halving((50,))
+      return gdlab.sweep(NETWORK, momentum_sgd, grid, seeds=3, plan=plan, halving=halving, **LONG)
+
+    halved = run(True)
+    assert_same(halved, run(False))
+    self.assertTrue((halved.status == gdlab.STOPPED).any())
+
   def test_a_plan_that_was_found_is_written_down_and_gives_the_same_bits(self):
     found = run_network(5, None)
     plan = Plan(*(int(found.attrs[f'plan_{name}']) for name in Plan._fields))
     assert_same(run_network(5, plan), found)
 
 
-def compiled_updates(plan, num_lanes=5):
-  """The compiled program that advances the lanes of a sweep."""
+def lowered_programs(plan, num_lanes=5):
+  """What a sweep compiles."""
   points = check_grid({'learning_rate': [0.1], 'momentum': [0.9]}, momentum_sgd, None)
   schedule = make_schedule(8, 4, (), 2)
   work = groups.Work(
@@ -72,8 +89,12 @@ def compiled_updates(plan, num_lanes=5):
   )
   with jax.debug_key_reuse(False):
     [share] = groups.make(work)
-    *_, update = groups.drive.prepare(share.group, schedule.calls(8)[0][0])
-    return update.compile()
+    return list(groups.drive.prepare(share.group, schedule.calls(8)[0][0]))
+
+
+def compiled_updates(plan, num_lanes=5):
+  """The compiled program that advances the lanes of a sweep."""
+  return lowered_programs(plan, num_lanes)[-1].compile()
 
 
 COLLECTIVES = (
@@ -118,7 +139,14 @@ def test_the_carried_lanes_are_updated_in_place():
   assert memory.temp_size_in_bytes < 100 * 2 * 4 * weights
 
 
-def test_a_sweep_of_1024_lanes_is_one_compilation():
+def test_every_device_has_a_program_of_its_own():
+  programs = lowered_programs(Plan(1, 4, program_per_device=True))
+  devices = [jax.tree.leaves(program.compile().input_shardings)[0].device_set for program in programs]
+  assert devices == [{device} for device in jax.local_devices() for _ in ('start', 'advance')]
+
+
+@pytest.mark.parametrize(('plan', 'copies'), [(None, 1), (Plan(num_devices=2, program_per_device=True), 2)])
+def test_a_sweep_of_1024_lanes_is_one_compilation(plan, copies):
   compiled, traced = [], []
 
   def listen(event, duration, fun_name=None, **_):
@@ -134,11 +162,13 @@ def test_a_sweep_of_1024_lanes_is_one_compilation():
   jax.monitoring.register_event_duration_secs_listener(listen)
   try:
     grid = {'learning_rate': [0.01 * 2**k for k in range(8)], 'momentum': [0.0, 0.5, 0.9, 0.95]}
-    result = gdlab.sweep(problem(), make, grid, num_steps=3, seeds=32, eval_every=3, progress=False)
+    result = gdlab.sweep(
+      problem(), make, grid, num_steps=3, seeds=32, eval_every=3, progress=False, plan=plan
+    )
   finally:
     jax.monitoring.unregister_event_duration_listener(listen)
   assert dict(result.sizes) == {'learning_rate': 8, 'momentum': 4, 'seed': 32, 'step': 2}
-  assert compiled.count('jit(advance)') == compiled.count('jit(start)') == 1
+  assert compiled.count('jit(advance)') == compiled.count('jit(start)') == copies
   assert sum(traced) == 3  # once to see what a lane costs, and once in each of the two programs
 
 

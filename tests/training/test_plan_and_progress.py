@@ -23,21 +23,27 @@ class PlanTest(parameterized.TestCase):
   """On the four CPU devices of the tests."""
 
   @parameterized.parameters(
-    # plan, lanes, steps -> lanes at once, devices, steps per call, lanes per block, data parallel
-    (Plan(), 10, 160, (1, 4, 10, 12, 1)),
-    (Plan(), 3, 160, (1, 4, 10, 4, 1)),
-    (Plan(), 2, 17, (1, 4, 2, 4, 1)),
-    (Plan(lanes_at_once=3), 10, 160, (3, 4, 10, 12, 1)),
-    (Plan(num_devices=2), 1, 160, (1, 2, 10, 2, 1)),
-    (Plan(5, 1, 7), 11, 160, (5, 1, 7, 15, 1)),
-    (Plan(2, 2, lanes_per_block=5), 100, 160, (2, 2, 10, 8, 1)),
-    (Plan(data_parallel=2), 5, 160, (1, 2, 10, 5, 2)),
-    (Plan(), 5000, 160, (1, 4, 10, 1000, 1)),
+    # plan, lanes, steps -> lanes at once, devices, steps per call, lanes per block, data parallel, own programs
+    (Plan(), 10, 160, (1, 4, 10, 12, 1, False)),
+    (Plan(), 3, 160, (1, 4, 10, 4, 1, False)),
+    (Plan(), 2, 17, (1, 4, 2, 4, 1, False)),
+    (Plan(lanes_at_once=3), 10, 160, (3, 4, 10, 12, 1, False)),
+    (Plan(num_devices=2), 1, 160, (1, 2, 10, 2, 1, False)),
+    (Plan(5, 1, 7), 11, 160, (5, 1, 7, 15, 1, False)),
+    (Plan(2, 2, lanes_per_block=5), 100, 160, (2, 2, 10, 8, 1, False)),
+    (Plan(data_parallel=2), 5, 160, (1, 2, 10, 5, 2, False)),
+    (Plan(), 5000, 160, (1, 4, 10, 1000, 1, False)),
+    (Plan(program_per_device=1), 10, 160, (1, 4, 10, 12, 1, True)),
   )
   def test_open_choices_are_made_and_given_ones_kept(self, plan, num_lanes, num_steps, expected):
     self.assertEqual(
       tuple(resolve(check_plan(plan), num_lanes, num_steps, lanes_at_once=1, memory_lanes=1000)), expected
     )
+
+  @parameterized.parameters((None, True), (False, False))
+  def test_a_plan_may_refuse_programs_for_every_device(self, asked, expected):
+    options = {'lanes_at_once': 1, 'memory_lanes': 9, 'program_per_device': True}
+    self.assertEqual(resolve(Plan(program_per_device=asked), 4, 8, **options).program_per_device, expected)
 
   @parameterized.parameters(
     (Layout(1, 2, 1, 6, 1), 3, [0, 3, 1], [2, 1]),
@@ -80,6 +86,11 @@ class PlanTest(parameterized.TestCase):
     (Plan(1, 4, data_parallel=2), r'plan.data_parallel must be 1 or all devices in use, 4, got 2'),
     (Plan(data_parallel=5), r'plan.data_parallel must be a whole number in \[1, 4\], got 5'),
     (Plan(lanes_per_block=0), 'plan.lanes_per_block must be a whole number >= 1, got 0'),
+    (Plan(program_per_device='no'), "plan.program_per_device must be True, False or None, got 'no'"),
+    (
+      Plan(data_parallel=2, program_per_device=True),
+      'plan.program_per_device must be False or None where devices share a batch, got True',
+    ),
   )
   def test_refusals(self, plan, message):
     plan = plan[0] if type(plan) is tuple else plan

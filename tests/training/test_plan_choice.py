@@ -11,7 +11,7 @@ from tiny_runs import assert_same, problem, sgd, stream_sgd
 
 import gdlab
 from gdlab.training import choose
-from gdlab.training.choose import Cost, cost, lanes_at_once, memory_lanes
+from gdlab.training.choose import Cost, cost, lanes_at_once, memory_lanes, program_per_device
 
 
 @pytest.fixture
@@ -25,6 +25,14 @@ def plans(tmp_path, monkeypatch):
 
 def no_trial(width, steps):
   raise AssertionError('timed where a rule is enough')
+
+
+# In estimated seconds, by hand: (5e-6 + 6 * 850_000 / 1e10) * steps * lanes.
+@pytest.mark.parametrize(
+  ('lanes', 'steps', 'expected'), [(16, 7000, False), (16, 7500, True), (1, 120_000, True)]
+)
+def test_devices_have_programs_of_their_own_in_long_runs(lanes, steps, expected):
+  assert program_per_device(Cost(850_000, 1, 'shape'), lanes, steps) == expected
 
 
 @pytest.mark.parametrize(
