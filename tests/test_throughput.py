@@ -136,7 +136,7 @@ def test_all_contenders_make_the_same_updates(monkeypatch):
   # Two lanes, seeds 0 and 1: every way of training must end at the same parameters.
   monkeypatch.setitem(runs.SAMPLERS, 'with replacement', drawn_one_by_one)
   variant = {'name': 'run', 'sampler': 'with replacement', 'num_lanes': 2, 'num_steps': 7}
-  variant |= {'eval_every': 7, 'record_every': 7, 'lanes_at_once': 0}
+  variant |= {'eval_every': 7, 'record_every': 7, 'lanes_at_once': 0, 'program_per_device': True}
   bare = {**variant, 'name': 'bare', 'bare': True}
   evaluating = [
     {**bare, 'name': name, 'eval_every': every} for name, every in (('evaluated', 1), ('uneven', 3))
@@ -147,13 +147,17 @@ def test_all_contenders_make_the_same_updates(monkeypatch):
   loop, _ = loops.build({**WORK, 'kind': 'loop', 'seeds': [0, 1]})
   mapped, _ = loops.build({**WORK, 'kind': 'vmap', 'seeds': [0, 1]})
   singly = loop['fused loop']()
-  evaluated, metrics = built['evaluated']()
+
+  def of_all_devices(name):
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *built[name]())
+
+  evaluated, metrics = of_all_devices('evaluated')
   for split, (losses, accuracies) in zip(('train', 'test'), metrics):
     np.testing.assert_allclose(losses[:, -1], final[f'{split}_loss'], rtol=1e-5)
     np.testing.assert_allclose(accuracies[:, -1], final[f'{split}_accuracy'], rtol=1e-6)
   for number in range(2):
     assert optax.tree.norm(singly[number]) == pytest.approx(norms[number], rel=1e-6)
-    for stacked in (built['bare'](), evaluated, built['uneven']()[0], mapped['vmap']()):
+    for stacked in (of_all_devices('bare'), evaluated, of_all_devices('uneven')[0], mapped['vmap']()):
       for ours, theirs in zip(jax.tree.leaves(singly[number]), jax.tree.leaves(stacked)):
         np.testing.assert_allclose(theirs[number], ours, rtol=1e-4, atol=1e-6)
 

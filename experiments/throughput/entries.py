@@ -46,6 +46,7 @@ def variants_of(num_lanes: int, num_steps: int) -> Callable[..., dict[str, Any]]
       'eval_every': num_steps,
       'record_every': num_steps,
       'lanes_at_once': 0,
+      'program_per_device': None,
     }
     return {'name': name, **usual, **changes}
 

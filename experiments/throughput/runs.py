@@ -18,9 +18,10 @@ SAMPLERS = {'with replacement': sampling.with_replacement, 'reshuffle': sampling
 def build(work: Mapping[str, Any]) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
   """The measurables that `work['variants']` describe, each by its name.
 
-  A variant says how many lanes and steps it has, its sampler, how often it records and evaluates, and how many
-  lanes at once (0: by gdlab's rule). One that is `bare` is the loop without gdlab in the same layout; it records
-  nothing, and evaluates only where its `eval_every` is less than its `num_steps`.
+  A variant says how many lanes and steps it has, its sampler, how often it records and evaluates, how many lanes at
+  once (0: by gdlab's rule) and whether each device has a program of its own (None: by the rule). One that is `bare`
+  is the loop without gdlab; it records nothing, and evaluates only where its `eval_every` is less than its
+  `num_steps`.
   """
   model, problem = tasks.make(work)
   optimizer = optax.sgd(work['learning_rate'], momentum=tasks.MOMENTUM)
@@ -48,7 +49,7 @@ def _run(problem: gdlab.Problem, algorithm: gdlab.Algorithm, variant: Mapping[st
     seeds=variant['num_lanes'],
     eval_every=variant['eval_every'],
     record_every=variant['record_every'],
-    plan=gdlab.Plan(lanes_at_once=variant['lanes_at_once'] or None),
+    plan=gdlab.Plan(variant['lanes_at_once'] or None, program_per_device=variant['program_per_device']),
     progress=False,
   )
   if (result.status != gdlab.RUNNING).any():
