@@ -142,7 +142,8 @@ def lanes_at_once(
 
 def program_per_device(found: Cost, lanes_per_shard: int, num_steps: int) -> bool:
   """Whether every device should have a program of its own; arguments as of `lanes_at_once`."""
-  return jax.default_backend() == 'cpu' and _is_long(found, lanes_per_shard, num_steps)
+  # Tiny problems have no products of XLA's library in them, and are far cheaper than estimated.
+  return jax.default_backend() == 'cpu' and found.size > SMALL and _is_long(found, lanes_per_shard, num_steps)
 
 
 def _is_long(found: Cost, lanes_per_shard: int, num_steps: int) -> bool:

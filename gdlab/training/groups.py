@@ -103,7 +103,9 @@ def compiled_ahead(
   with futures.ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as stack:
     stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # where the caller gives up
     for group in groups:
-      for following in itertools.islice(coming, workers + 1 - len(ahead)):
+      # Of programs that are compiled for every device fewer: a process has room for some hundreds.
+      most = 1 + -(-workers // len(group.problem))
+      for following in itertools.islice(coming, max(0, most - len(ahead))):
         ahead.append([pool.submit(lowered.compile) for lowered in drive.prepare(following, calls(following))])
       # Not `result`: what is wrong with a program is raised by its call, where a lack of memory is dealt with.
       futures.wait(ahead.popleft())
@@ -124,6 +126,7 @@ def _group(
   num_steps = int(work.schedule.steps[-1])
   shards = (work.plan.num_devices or jax.local_device_count()) // (work.plan.data_parallel or 1)
   per_shard = -(-num_lanes // shards)  # of the whole sweep's lanes: all parts must choose alike
+  own_per_shard = -(-len(inputs.ids) // shards)
 
   def trial(width: int, num_updates: int) -> float:
     layout = Layout(width, shards, num_updates, shards * choose.MIDDLE, 1)
@@ -140,7 +143,7 @@ def _group(
     num_steps,
     lanes_at_once=at_once,
     memory_lanes=fitting,
-    program_per_device=shards > 1 and choose.program_per_device(cost, per_shard, num_steps),
+    program_per_device=shards > 1 and choose.program_per_device(cost, own_per_shard, num_steps),
   )
   return group_of(layout, work.schedule, inputs), cost
 

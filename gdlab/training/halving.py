@@ -1,5 +1,6 @@
 """Successive halving: the worst points of a grid are stopped early."""
 
+import collections
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 
 from gdlab.errors import InputError, check_count, check_real, shown
 from gdlab.training import drive, lanes
-from gdlab.training.groups import Share
+from gdlab.training.groups import Share, compiled_ahead
 from gdlab.training.lane import DIAGNOSTICS, RUNNING
 from gdlab.training.schedule import Schedule
 
@@ -54,6 +55,10 @@ def run(shares: Sequence[Share], schedule: Schedule, halving: Halving, report: d
     number: schedule.calls(share.group.program.layout.steps_per_call, halving.steps)
     for number, share in enumerate(shares)
   }
+  first = {id(share.group): stages[number][0][0] for number, share in enumerate(shares)}
+  collections.deque(
+    compiled_ahead([share.group for share in shares], lambda group: first[id(group)]), maxlen=0
+  )
   blocks: dict[int, list[drive.Block]] = {}
   ends = [*halving.steps, int(schedule.steps[-1])]
   for stage, end in enumerate(ends):

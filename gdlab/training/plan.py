@@ -24,7 +24,7 @@ class Plan(NamedTuple):
       have to take every branch together; processes with devices of their own need not, see `part` of `sweep`.)
     program_per_device: whether every device has a compiled copy of its own, which takes as many compilations, at
       once. XLA's matrix products on a CPU keep working memory with the program, which devices that share one hand
-      to and fro between their caches. Every lane is the same bit for bit. By default for long runs on a CPU.
+      to and fro between their caches. By default in long runs on a CPU; the bits were the same wherever compared.
   """
 
   lanes_at_once: int | None = None

@@ -1,6 +1,7 @@
 """The engine's promises about layouts: same bits under one plan, no exchange between lanes, one compilation."""
 
 import re
+import threading
 
 import jax
 import numpy as np
@@ -65,12 +66,32 @@ class BitsTest(parameterized.TestCase):
     assert_same(apart, run_network(5, plan._replace(program_per_device=False), rates=rates))
 
   def test_halving_moves_lanes_between_programs_of_their_own(self):
+    nothing = optax.GradientTransformation(
+      lambda params: np.zeros((0,)), lambda updates, state, params: (updates, state)
+    )
+
+    def make(learning_rate):  # with a part of the state that has no elements
+      optimizer = optax.chain(nothing, optax.sgd(learning_rate, momentum=0.9))
+      return gdlab.algorithm(sampler=gdlab.sampling.reshuffle(16), optimizer=optimizer)
+
     def run(apart):
       plan = Plan(1, 4, 25, program_per_device=apart)
-      grid, halving = {'learning_rate': [0.001, 0.01, 0.05, 0.1], 'momentum': [0.9]}, gdlab.Halving((50,))
-      return gdlab.sweep(NETWORK, momentum_sgd, grid, seeds=3, plan=plan, halving=halving, **LONG)
+      grid, halving = {'learning_rate': [0.001, 0.01, 0.05, 0.1]}, gdlab.Halving((50,))
+      return gdlab.sweep(NETWORK, make, grid, seeds=3, plan=plan, halving=halving, **LONG)
 
-    halved = run(True)
+    compiling = []
+
+    def listen(event, duration, fun_name=None, **_):
+      if event.endswith('backend_compile_duration') and fun_name in ('jit(start)', 'jit(advance)'):
+        compiling.append(threading.current_thread())
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+      halved = run(True)
+    finally:
+      jax.monitoring.unregister_event_duration_listener(listen)
+    self.assertLen(compiling, 2 * 4)
+    self.assertNotIn(threading.main_thread(), compiling)  # which would compile one after another
     assert_same(halved, run(False))
     self.assertTrue((halved.status == gdlab.STOPPED).any())
 

@@ -33,6 +33,7 @@ def no_trial(width, steps):
 )
 def test_devices_have_programs_of_their_own_in_long_runs(lanes, steps, expected):
   assert program_per_device(Cost(850_000, 1, 'shape'), lanes, steps) == expected
+  assert not program_per_device(Cost(1_000, 1, 'shape'), lanes, 10**9)  # tiny: nothing to gain
 
 
 @pytest.mark.parametrize(
