@@ -161,9 +161,9 @@ def test_the_carried_lanes_are_updated_in_place():
 
 
 def test_every_device_has_a_program_of_its_own():
-  programs = lowered_programs(Plan(1, 4, program_per_device=True))
+  programs = lowered_programs(Plan(1, 2, program_per_device=True))
   devices = [jax.tree.leaves(program.compile().input_shardings)[0].device_set for program in programs]
-  assert devices == [{device} for device in jax.local_devices() for _ in ('start', 'advance')]
+  assert devices == [{device} for device in jax.local_devices()[:2] for _ in ('start', 'advance')]
 
 
 @pytest.mark.parametrize(('plan', 'copies'), [(None, 1), (Plan(num_devices=2, program_per_device=True), 2)])
