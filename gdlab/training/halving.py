@@ -1,6 +1,5 @@
 """Successive halving: the worst points of a grid are stopped early."""
 
-import collections
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -56,9 +55,8 @@ def run(shares: Sequence[Share], schedule: Schedule, halving: Halving, report: d
     for number, share in enumerate(shares)
   }
   first = {id(share.group): stages[number][0][0] for number, share in enumerate(shares)}
-  collections.deque(
-    compiled_ahead([share.group for share in shares], lambda group: first[id(group)]), maxlen=0
-  )
+  for _ in compiled_ahead([share.group for share in shares], lambda group: first[id(group)]):
+    pass  # All at once, before any runs: they run side by side.
   blocks: dict[int, list[drive.Block]] = {}
   ends = [*halving.steps, int(schedule.steps[-1])]
   for stage, end in enumerate(ends):

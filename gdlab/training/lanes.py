@@ -124,14 +124,13 @@ def place(layout: Layout, tree: PyTree, *, split_lanes: bool = False) -> tuple[P
   devices = jax.local_devices()[: layout.num_devices]
   if not split_lanes:
     return tuple(jax.tree.map(functools.partial(_on, device), tree) for device in devices)
-  shape = lambda leaf: (
-    len(devices),
-    leaf.shape[0] // len(devices),
-    *leaf.shape[1:],
-  )  # no -1: it may be empty
-  shares = jax.tree.map(lambda leaf: leaf.reshape(shape(leaf)), tree)
+
+  def share(number: int, leaf: Any) -> Any:
+    size = leaf.shape[0] // len(devices)
+    return leaf[number * size : (number + 1) * size]
+
   return tuple(
-    jax.device_put(jax.tree.map(lambda leaf, number=number: leaf[number], shares), device)
+    jax.device_put(jax.tree.map(functools.partial(share, number), tree), device)
     for number, device in enumerate(devices)
   )
 
