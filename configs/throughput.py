@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
   # of a run are little of it), of jit(vmap), of Python loops over a compiled step, of PyTorch, whose models take a
   # part of each repeat to make. Short repeats and many rounds: a busy machine then slows both sides of a ratio alike.
   config.batch_sizes = (1, 32, 256)
-  config.num_steps = (40000, 8000, 1600)
+  config.num_steps = (16000, 3000, 600)
   config.vmap_steps = (6000, 600, 160)
   config.loop_steps = (800, 400, 160)
   config.torch_steps = (200, 160, 100)
@@ -43,7 +43,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.lanes.counts = (1, 4, 16, 64, 256, 1024, 4096)
   config.lanes.num_rounds = 3
   config.lanes.batch_size = 32
-  config.lanes.num_steps = 100
+  config.lanes.num_steps = 200  # so many that what begins and ends a run is little of it for 64 lanes too
 
   config.memory = ml_collections.ConfigDict()
   config.memory.counts = (64, 2048)  # lanes of the two processes that are compared
