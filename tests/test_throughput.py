@@ -185,7 +185,7 @@ def test_a_time_that_grows_with_the_lanes_is_seen(monkeypatch):
   # Milliseconds of 100 updates of one lane; every repeat of every count takes what they say.
   per_lane = {1: 50.0, 64: 10.0, 256: 11.0, 1024: 12.0}
   config = throughput.get_config()
-  config.lanes.counts = tuple(per_lane)
+  config.lanes.counts, config.lanes.num_steps = tuple(per_lane), 100
 
   def race(specs, order, num_rounds, progress):
     milliseconds = [count * per_lane[count] for count in config.lanes.counts]

@@ -36,7 +36,11 @@ def skipped() -> dict[str, str]:
 
 
 def variants_of(num_lanes: int, num_steps: int) -> Callable[..., dict[str, Any]]:
-  """Makes descriptions of runs for `runs.build`; by default nothing is recorded between the ends."""
+  """Makes descriptions of runs for `runs.build`; by default nothing is recorded between the ends.
+
+  All have a program for every device: it is what the rule gives to long runs, which these stand for, and what the bare
+  loop has.
+  """
 
   def variant(name: str, **changes) -> dict[str, Any]:
     usual = {
@@ -46,7 +50,7 @@ def variants_of(num_lanes: int, num_steps: int) -> Callable[..., dict[str, Any]]
       'eval_every': num_steps,
       'record_every': num_steps,
       'lanes_at_once': 0,
-      'program_per_device': None,
+      'program_per_device': True,
     }
     return {'name': name, **usual, **changes}
 

@@ -121,11 +121,7 @@ def lanes(config, progress: Progress) -> Outcome:
   entries = {
     f'{count} lanes': Entry('gdlab', f'{count} lanes', count, settings.num_steps) for count in settings.counts
   }
-  # Under one plan: the rule would change it where many lanes make a run long.
-  variants = [
-    variants_of(entry.num_lanes, settings.num_steps)(name, program_per_device=True)
-    for name, entry in entries.items()
-  ]
+  variants = [variants_of(entry.num_lanes, settings.num_steps)(name) for name, entry in entries.items()]
   specs = {
     'gdlab': Spec('runs', [_on_digits(config, settings.batch_size) | {'variants': variants}], all_cores=True)
   }

@@ -19,9 +19,8 @@ def build(work: Mapping[str, Any]) -> tuple[dict[str, Callable[[], Any]], dict[s
   """The measurables that `work['variants']` describe, each by its name.
 
   A variant says how many lanes and steps it has, its sampler, how often it records and evaluates, how many lanes at
-  once (0: by gdlab's rule) and whether each device has a program of its own (None: by the rule). One that is `bare`
-  is the loop without gdlab; it records nothing, and evaluates only where its `eval_every` is less than its
-  `num_steps`.
+  once (0: by gdlab's rule) and whether each device has a program of its own. One that is `bare` is the loop without
+  gdlab; it records nothing, and evaluates only where its `eval_every` is less than its `num_steps`.
   """
   model, problem = tasks.make(work)
   optimizer = optax.sgd(work['learning_rate'], momentum=tasks.MOMENTUM)
