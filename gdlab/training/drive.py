@@ -1,4 +1,4 @@
-"""Drives the lanes of one compiled program from the host: block by block, call by call."""
+"""Drives the lanes of one program from the host: block by block, call by call."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence

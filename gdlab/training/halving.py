@@ -12,7 +12,7 @@ from gdlab.errors import InputError, check_count, check_real, shown
 from gdlab.training import drive, lanes
 from gdlab.training.groups import Share, compiled_ahead
 from gdlab.training.lane import DIAGNOSTICS, RUNNING
-from gdlab.training.schedule import Schedule
+from gdlab.training.schedule import Call, Schedule
 
 
 class Halving(NamedTuple):
@@ -50,12 +50,13 @@ def check_halving(halving: Halving, num_steps: int) -> Halving:
 
 def run(shares: Sequence[Share], schedule: Schedule, halving: Halving, report: drive.Report) -> list[Share]:
   """Runs all groups side by side from ranking to ranking. All running lanes stay in memory."""
-  stages = {
-    number: schedule.calls(share.group.program.layout.steps_per_call, halving.steps)
-    for number, share in enumerate(shares)
-  }
-  first = {id(share.group): stages[number][0][0] for number, share in enumerate(shares)}
-  for _ in compiled_ahead([share.group for share in shares], lambda group: first[id(group)]):
+
+  def stages_of(group: drive.Group) -> list[list[Call]]:
+    return schedule.calls(group.program.layout.steps_per_call, halving.steps)
+
+  groups = [share.group for share in shares]
+  stages = [stages_of(group) for group in groups]
+  for _ in compiled_ahead(groups, lambda group: stages_of(group)[0][0]):
     pass  # All at once, before any runs: they run side by side.
   blocks: dict[int, list[drive.Block]] = {}
   ends = [*halving.steps, int(schedule.steps[-1])]

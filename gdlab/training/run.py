@@ -106,7 +106,8 @@ def sweep(
   """Runs an algorithm at every point of a grid of hyperparameters, with many seeds each.
 
   Hyperparameters whose values are floats are traced: all their values run side by side in one compiled program.
-  All others (batch sizes, samplers, widths, flags) shape the program, which is compiled once for each.
+  All others (batch sizes, samplers, widths, flags) shape the program, which is compiled once for each (in long runs
+  on a CPU once for every device, see `Plan.program_per_device`).
 
   Example:
     >>> import optax, gdlab
@@ -120,8 +121,8 @@ def sweep(
 
   Args:
     problem: what is minimised, or a function that makes it of the non-float hyperparameters it names.
-    make_algorithm: makes the algorithm of the hyperparameters it names. It is compiled once and must depend on
-      nothing else: a global that it reads is not looked at again.
+    make_algorithm: makes the algorithm of the hyperparameters it names. It is traced once and must depend on nothing
+      else: a global that it reads is not looked at again.
     grid: hyperparameter -> values.
     num_steps: updates of every run, >= 1.
     seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids. Every grid
