@@ -1,6 +1,7 @@
 """Training in JAX and Optax without gdlab: one function, and what is usually made of it.
 
-The random streams are gdlab's, so all of these make the same updates as `gdlab.run` with `with_replacement`.
+The random streams are gdlab's, so all of these make the same updates as `gdlab.run` does where it draws the same
+examples. (They draw for every update by itself, as one would write it; `with_replacement` for many together.)
 """
 
 import time

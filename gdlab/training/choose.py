@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import NamedTuple
@@ -15,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.training import memory
 from gdlab.training.lane import Probe
 from gdlab.training.lanes import Maker
 from gdlab.types import Array, Problem, PyTree
@@ -27,7 +29,6 @@ WIDE, MIDDLE = 64, 16
 LONG = 60.0  # seconds of estimated work from which on a trial or more compilations, of some seconds, pay
 
 WIDEST = 4096  # lanes under one vmap on an accelerator
-MEMORY_SHARE = 0.25  # of what is free now, for the lanes of a block
 
 _remembered: dict[str, int] = {}
 _folder: list[pathlib.Path] = []
@@ -97,23 +98,6 @@ def _cost(
   )
 
 
-def memory_lanes(num_bytes: int, num_devices: int) -> int:
-  """How many lanes of so many bytes fit the devices' memory, or the host's where devices do not say."""
-  stats = jax.local_devices()[0].memory_stats() or {}
-  if 'bytes_limit' in stats:
-    free = (stats['bytes_limit'] - stats.get('bytes_in_use', 0)) * num_devices
-  else:
-    free = _free_host_bytes()
-  return max(1, int(MEMORY_SHARE * free / num_bytes))
-
-
-def _free_host_bytes() -> int:
-  try:
-    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-  except (AttributeError, ValueError):  # Linux alone tells
-    return 4 * 2**30
-
-
 def lanes_at_once(
   found: Cost, lanes_per_shard: int, num_steps: int, trial: Callable[[int, int], float]
 ) -> int:
@@ -127,7 +111,7 @@ def lanes_at_once(
   """
   most = 2 ** math.ceil(math.log2(lanes_per_shard))
   if jax.default_backend() != 'cpu':
-    return min(most, WIDEST)
+    return memory.widest_vmap(found.num_bytes, min(most, WIDEST))
   if found.size <= SMALL:
     return min(most, WIDE)
   if found.size >= LARGE or most < MIDDLE or not _is_long(found, lanes_per_shard, num_steps):
@@ -171,7 +155,7 @@ def _key(found: Cost) -> str:
 
 def _recall(key: str) -> int | None:
   if key not in _remembered and _folder:
-    # ValueError: another process is just writing it.
+    # ValueError: what is there is not ours.
     with contextlib.suppress(FileNotFoundError, ValueError):
       _remembered[key] = int(json.loads((_folder[0] / f'{key}.json').read_text())['lanes_at_once'])
   return _remembered.get(key)
@@ -182,13 +166,22 @@ def _remember(key: str, width: int) -> int:
   if not _folder:
     return _remembered.setdefault(key, width)
   content = json.dumps({'lanes_at_once': width, 'machine': _machine()})
-  # Only the first process to come makes the file. Where it cannot be made, the finding serves this process.
+  # Where the file cannot be made, the finding serves this process.
   with contextlib.suppress(OSError):
-    _folder[0].mkdir(parents=True, exist_ok=True)
-    with open(_folder[0] / f'{key}.json', 'x', encoding='utf-8') as file:
-      file.write(content)
+    _write_once(_folder[0] / f'{key}.json', content)
   found = _recall(key)
   return _remembered.setdefault(key, width) if found is None else found
+
+
+def _write_once(path: pathlib.Path, content: str) -> None:
+  """Makes the file, whole from the moment it is there, unless it is there already."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}')
+  try:
+    temporary.write_text(content, encoding='utf-8')
+    os.link(temporary, path)  # fails where there is one: the first process to come decides
+  finally:
+    temporary.unlink(missing_ok=True)
 
 
 def _machine() -> str:

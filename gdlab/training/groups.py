@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from gdlab.errors import InputError, shown
-from gdlab.training import choose, drive, lanes
+from gdlab.training import choose, drive, lanes, memory
 from gdlab.training.collect import Collector
 from gdlab.training.grid import Grid, named_by
 from gdlab.training.lane import Probe
@@ -124,7 +124,8 @@ def _group(
   make(work.points.first_numbers())  # so that values are checked, which tracers do not have
   cost = choose.cost(make, problem, work.points.traced, work.probes)
   num_steps = int(work.schedule.steps[-1])
-  shards = (work.plan.num_devices or jax.local_device_count()) // (work.plan.data_parallel or 1)
+  sharing = work.plan.data_parallel or 1
+  shards = (work.plan.num_devices or jax.local_device_count()) // sharing
   per_shard = -(-num_lanes // shards)  # of the whole sweep's lanes: all parts must choose alike
   own_per_shard = -(-len(inputs.ids) // shards)
 
@@ -135,8 +136,10 @@ def _group(
     timed = group_of(layout, schedule, few)
     return _seconds(timed, schedule) / num_updates / choose.MIDDLE
 
-  at_once = work.plan.lanes_at_once or choose.lanes_at_once(cost, per_shard, num_steps, trial)
-  fitting = choose.memory_lanes(cost.num_bytes, shards)
+  at_once = work.plan.lanes_at_once or (
+    1 if sharing > 1 else choose.lanes_at_once(cost, per_shard, num_steps, trial)
+  )
+  fitting = memory.memory_lanes(cost.num_bytes, shards)
   layout = resolve(
     work.plan,
     max(1, len(inputs.ids)),

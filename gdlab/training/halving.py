@@ -22,6 +22,9 @@ class Halving(NamedTuple):
   (one diverged run makes it infinite), and only the best share of them goes on. What is stopped has status
   STOPPED from then on and no further records: a value at the end is that of a survivor.
 
+  All lanes that still run stay in memory between rankings, whatever `Plan.lanes_per_block` says: where they do not fit,
+  the error is raised. A sweep without halving goes on in smaller blocks.
+
   Attributes:
     steps: updates after which points are ranked, increasing.
     keep: the share of points that goes on each time, in (0, 1), rounded up.

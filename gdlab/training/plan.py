@@ -18,7 +18,8 @@ class Plan(NamedTuple):
     num_devices: local devices in use.
     steps_per_call: updates between two returns to the host, where progress is shown; rounded to whole periods
       between evaluations.
-    lanes_per_block: lanes in the machine's memory at a time; further blocks follow when these are done.
+    lanes_per_block: lanes in the machine's memory at a time, rounded up to `lanes_at_once` on every device; further
+      blocks follow when these are done.
     data_parallel: devices that share every batch, all that are in use: lanes then follow one another. 1 by default,
       and batches must divide by it. For models that one device is too slow for. (Lanes side by side as well would
       have to take every branch together; processes with devices of their own need not, see `part` of `sweep`.)
@@ -112,8 +113,8 @@ def resolve(
 ) -> Layout:
   """Makes the choices that a checked plan leaves open.
 
-  All devices are used even for few lanes (the others rest): so the bits of a lane do not depend on how many
-  there are.
+  All devices are used even for few lanes (the others rest): so where lanes follow one another, the bits of a lane do
+  not depend on how many there are.
 
   Args:
     plan: what was asked for.

@@ -195,8 +195,8 @@ def test_a_sweep_of_1024_lanes_is_one_compilation(plan, copies):
 
 class DataParallelTest(parameterized.TestCase):
   @pytest.mark.slow
-  def test_groups_of_devices_that_share_batches_share_out_the_lanes(self):
-    # Four devices, two to a batch: two groups, for three lanes.
+  def test_lanes_follow_one_another_where_devices_share_batches(self):
+    # Two of the four devices, for three lanes.
     split = run_network(3, Plan(1, None, 50, data_parallel=2))
     assert_close(split, run_network(3, Plan(1, 1, 50)), rtol=1e-5)
 
@@ -211,6 +211,10 @@ class DataParallelTest(parameterized.TestCase):
       for plan in (Plan(1, 1), Plan(1, 4, data_parallel=4))
     ]
     assert_close(*runs, rtol=1e-12)  # float64 roundings of 20 updates, with room
+
+  def test_lanes_of_a_tiny_problem_follow_one_another_too(self):
+    tiny = gdlab.run(problem(), sgd(0.1, 4), seeds=8, plan=Plan(data_parallel=2), **OPTIONS)
+    assert tiny.attrs['plan_lanes_at_once'] == 1
 
   def test_a_batch_that_does_not_divide_is_refused(self):
     with self.assertRaisesRegex(

@@ -2,16 +2,19 @@
 
 import json
 import os
+import pathlib
 import subprocess
 import sys
+from typing import NamedTuple
 
 import jax
 import pytest
 from tiny_runs import assert_same, problem, sgd, stream_sgd
 
 import gdlab
-from gdlab.training import choose
-from gdlab.training.choose import Cost, cost, lanes_at_once, memory_lanes, program_per_device
+from gdlab.training import choose, memory
+from gdlab.training.choose import Cost, cost, lanes_at_once, program_per_device
+from gdlab.training.memory import memory_lanes, widest_vmap
 
 
 @pytest.fixture
@@ -83,6 +86,16 @@ def test_the_first_of_two_processes_decides(plans):
   assert lanes_at_once(found, 1000, 10**6, slower_process) == 1
 
 
+def test_a_finding_that_cannot_be_written_whole_leaves_nothing(plans, monkeypatch):
+  def full(self, *arguments, **options):
+    self.touch()
+    raise OSError('no space left on device')
+
+  monkeypatch.setattr(pathlib.Path, 'write_text', full)
+  assert lanes_at_once(Cost(5_000, 1, 'one shape'), 1000, 10**6, lambda width, steps: 1 / width) == 16
+  assert not list(plans.iterdir())
+
+
 def test_a_trial_measures_the_real_program_and_its_finding_is_used(plans, monkeypatch):
   monkeypatch.setattr(choose, 'SMALL', 0)
   monkeypatch.setattr(choose, 'LONG', 0.0)
@@ -113,6 +126,33 @@ def test_blocks_take_a_quarter_of_the_free_memory():
   free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   assert memory_lanes(2**20, 1) == pytest.approx(free / 4 / 2**20, rel=0.1)
   assert memory_lanes(2**60, 1) == 1
+
+
+def test_a_container_s_limit_counts_where_it_is_less(tmp_path, monkeypatch):
+  limit, none = tmp_path / 'memory.max', tmp_path / 'none'
+  limit.write_text(f'{2**22}\n')
+  none.write_text('max\n')
+  monkeypatch.setattr(memory, 'CONTAINER_LIMITS', (str(none), str(limit), str(tmp_path / 'missing')))
+  assert memory_lanes(2**16, 1) == 2**22 / 4 / 2**16
+
+
+class Accelerator(NamedTuple):
+  """A device that says how much memory it has."""
+
+  bytes_limit: int
+  bytes_in_use: int
+
+  def memory_stats(self):
+    return self._asdict()
+
+
+@pytest.mark.parametrize(('num_bytes', 'expected'), [(1, 1024), (2**20, 64), (2**20 + 1, 32), (2**40, 1)])
+def test_no_more_lanes_at_once_than_an_accelerator_holds(num_bytes, expected, monkeypatch):
+  # A quarter of 256 MiB is 64 lanes of 1 MiB; what is in use at the moment changes no lane's last bits.
+  monkeypatch.setattr(jax, 'local_devices', lambda: [Accelerator(2**28, 2**27)])
+  assert widest_vmap(num_bytes, 1024) == expected
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert lanes_at_once(Cost(10**6, num_bytes, 'shape'), 1000, 10**6, no_trial) == expected
 
 
 def test_sizes_by_default_are_what_the_rule_says():

@@ -1,0 +1,46 @@
+"""How many lanes the machine's memory holds."""
+
+import contextlib
+import math
+import os
+import pathlib
+
+import jax
+
+MEMORY_SHARE = 0.25  # of what is free now, for the lanes of a block
+
+# Limits of a container, of the second and the first version of Linux's control groups; bytes, or a word for none.
+CONTAINER_LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')
+
+
+def memory_lanes(num_bytes: int, num_devices: int) -> int:
+  """How many lanes of so many bytes fit the devices' memory, or the host's where devices do not say."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if 'bytes_limit' in stats:
+    free = (stats['bytes_limit'] - stats.get('bytes_in_use', 0)) * num_devices
+  else:
+    free = _free_host_bytes()
+  return max(1, int(MEMORY_SHARE * free / num_bytes))
+
+
+def widest_vmap(num_bytes: int, most: int) -> int:
+  """The largest power of two of lanes of so many bytes that one device holds, at most `most`.
+
+  By the memory that it has, not by what is free now: lanes at once change a lane's last bits.
+  """
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if 'bytes_limit' not in stats:
+    return most
+  return min(most, 2 ** int(math.log2(max(1, MEMORY_SHARE * stats['bytes_limit'] / num_bytes))))
+
+
+def _free_host_bytes() -> int:
+  """What is free on the host, or what its container is allowed where that is less."""
+  try:
+    free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  except (AttributeError, ValueError):  # Linux alone tells
+    return 4 * 2**30
+  for file in CONTAINER_LIMITS:
+    with contextlib.suppress(OSError, ValueError):  # there is no container, or no limit
+      free = min(free, int(pathlib.Path(file).read_text()))
+  return free
