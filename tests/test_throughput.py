@@ -18,6 +18,7 @@ from configs import throughput
 from experiments.throughput import entries, figures, loops, parts, pool, ratios, runs, settings, tasks
 from gdlab.errors import InputError
 from gdlab.objective import batch_loss
+from gdlab.training import machine
 
 TINY = (
   "--config.parts=('mlp',)",
@@ -97,6 +98,12 @@ def test_the_machine_is_named_by_cores_and_clock_alone(finished):
 def test_a_missing_torch_is_said_in_one_word(monkeypatch):
   monkeypatch.setattr(entries.importlib.util, 'find_spec', lambda name: None)
   assert entries.skipped() == {'PyTorch eager': 'skipped: torch is not installed'}
+
+
+def test_contenders_have_the_environment_of_the_user():
+  ours = {'JAX_NUM_CPU_DEVICES': '2', 'XLA_FLAGS': f'--xla_theirs=1 {machine.SMALL_LOOP}', 'HOME': '/home'}
+  assert pool.before_gdlab(ours) == {'XLA_FLAGS': '--xla_theirs=1', 'HOME': '/home'}
+  assert pool.before_gdlab({'XLA_FLAGS': machine.SMALL_LOOP}) == {}
 
 
 @pytest.mark.parametrize('widths', [(64, 128, 128, 10), (64, 8, 10), (64, 10)])
