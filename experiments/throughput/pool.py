@@ -98,7 +98,7 @@ class Group:
 
 
 def before_gdlab(environment: Mapping[str, str]) -> dict[str, str]:
-  """The environment without what gdlab's scripts set in it: under its option `jit(vmap)` is up to a tenth slower."""
+  """The environment without what gdlab's scripts set in it: under its option `jit(vmap)` is slower."""
   kept = {key: value for key, value in environment.items() if key not in ('JAX_NUM_CPU_DEVICES', 'XLA_FLAGS')}
   flags = environment.get('XLA_FLAGS', '').replace(SMALL_LOOP, '').strip()
   return kept | ({'XLA_FLAGS': flags} if flags else {})
