@@ -7,7 +7,7 @@ import pathlib
 
 import jax
 
-MEMORY_SHARE = 0.25  # of what is free now, for the lanes of a block
+MEMORY_SHARE = 0.25  # of a memory, or of what is free in it now, for the lanes of a block
 
 # Limits of a container, of the second and the first version of Linux's control groups; bytes, or a word for none.
 CONTAINER_LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes')
