@@ -122,6 +122,26 @@ class Known(NamedTuple):
   box: Any = None
 
 
+@dataclasses.dataclass(frozen=True)
+class LeafKind:
+  """What one array of the parameters is, as the module says that owns it; a leaf of `Problem.kinds()`.
+
+  Axes are counted from 0. Those that are neither stacked nor outputs are inputs: what a unit takes its sum over.
+
+  Attributes:
+    kind: 'kernel', 'bias', 'scale', 'embedding', or 'other' where the module does not say.
+    outputs: the axes that count output units (filters): (1,) of a Dense kernel [in, out], (1, 2) of an attention query
+      [in, heads, head_dim], (0, 1) of its bias.
+    stacked: the axes along which copies of one layer lie (`nn.scan`, `nnx.vmap`).
+    inert: whether no loss depends on it, by construction: the bias of attention's keys, which softmax does not see.
+  """
+
+  kind: str
+  outputs: tuple[int, ...]
+  stacked: tuple[int, ...] = ()
+  inert: bool = False
+
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -138,6 +158,7 @@ class Problem:
     train: pytree of training examples; every leaf has the leading axis N.
     test: the same for held-out examples, or None.
     known: what is known exactly about the training loss.
+    kinds: `() -> pytree like the parameters`, a LeafKind for every array; None where no module says.
   """
 
   init: Callable[[Key], tuple[PyTree, PyTree]] = dataclasses.field(metadata={'static': True})
@@ -147,6 +168,7 @@ class Problem:
   train: PyTree
   test: PyTree = None
   known: Known = dataclasses.field(default=Known())
+  kinds: Callable[[], PyTree] | None = dataclasses.field(default=None, metadata={'static': True})
 
   @property
   def num_examples(self) -> int:
