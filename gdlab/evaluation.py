@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from gdlab.dependence import check_losses, mixes_in_evaluation
 from gdlab.floats import widened
 from gdlab.types import Array, Problem, PyTree
 
@@ -33,9 +34,13 @@ def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict
 
 
 def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples: PyTree) -> dict[str, Array]:
-  """The mean of every metric over `examples`, a block of them at a time."""
+  """The mean of every metric over `examples`, a block of them at a time.
+
+  Metrics that mix examples (contrastive losses) are those of all of them as one batch.
+  """
   num_examples = jax.tree.leaves(examples)[0].shape[0]
-  num_blocks = -(-num_examples // block_size(examples))
+  whole = mixes_in_evaluation(problem, params, model_state)
+  num_blocks = 1 if whole else -(-num_examples // block_size(examples))
   block = -(-num_examples // num_blocks)  # equal blocks, so that hardly an example is computed twice
 
   def sums(number):
@@ -44,6 +49,8 @@ def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples
     piece = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, block), examples)
     fresh = first + jnp.arange(block) >= number * block
     metrics = problem.metrics(params, model_state, piece)
+    for name, values in metrics.items():
+      check_losses(f'metric {name!r}', values, block)
     return {name: jnp.sum(jnp.where(fresh, widened(values, float), 0)) for name, values in metrics.items()}
 
   if block == num_examples:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
+from gdlab.dependence import check_losses, padding_reaches
 from gdlab.errors import InputError
 from gdlab.types import Array, Batch, Key, Problem, PyTree
 
@@ -56,6 +57,10 @@ def batch_loss(
 ) -> tuple[Array, PyTree]:
   r"""The batch's estimate of the mean training loss, $\sum_i w_i \ell_i(\theta)$.
 
+  Where padding would reach the losses of real examples (`gdlab.problems.mixing(problem).padding`: batch normalisation
+  that is not handed the mask, contrastive losses) a batch with padding has no right value, and the loss is NaN.
+  `gdlab.algorithm` cuts such batches to their real examples.
+
   Args:
     problem: whose training examples and per-example loss are used.
     params: the parameters theta.
@@ -77,6 +82,9 @@ def batch_losses(
   mask = batch.weights != 0
   examples = take(problem.train, real_indices(batch))
   losses, model_state = problem.loss(params, model_state, examples, mask, key)
+  check_losses('loss', losses, mask.shape[0])
   # where, not only the product: 0 * inf on a padding slot would be NaN.
   loss = jnp.sum(jnp.where(mask, batch.weights * losses, 0))
+  if padding_reaches(problem, params, model_state):
+    loss = jnp.where(jnp.all(mask), loss, jnp.nan)
   return loss, (jnp.where(mask, losses, 0), model_state)

@@ -48,12 +48,15 @@ class Sampler(NamedTuple):
     updates_per_epoch: `(num_examples) -> int`, how many updates make one pass over the data.
     update: `(state, batch, EstimateInfo) -> state`, what the sampler learns from the estimate on the batch that it
       drew; None for samplers that do not learn.
+    sizes: `(num_examples) -> (n, ...)`, how many real examples a batch can have, which come first in it, the rest being
+      padding; None where it can be any number. Problems whose padding is not harmless need it.
   """
 
   init: Callable[[Key, int], PyTree]
   sample: Callable[[PyTree], tuple[Batch, PyTree]]
   updates_per_epoch: Callable[[int], int]
   update: 'Callable[[PyTree, Batch, EstimateInfo], PyTree] | None' = None
+  sizes: Callable[[int], tuple[int, ...]] | None = None
 
 
 class Examples(NamedTuple):
@@ -200,10 +203,12 @@ class Estimator(NamedTuple):
   Attributes:
     init: `(problem, params) -> state`.
     estimate: `(state, problem, params, model_state, batch, key) -> (gradient, state, EstimateInfo)`.
+    stacked: whether `gradient` is one for every slot of the batch, leaves [B, ...], for optimizers that take them so.
   """
 
   init: Callable[[Problem, PyTree], PyTree]
   estimate: Callable[[PyTree, Problem, PyTree, PyTree, Batch, Key], tuple[PyTree, PyTree, EstimateInfo]]
+  stacked: bool = False
 
 
 class State(NamedTuple):

@@ -5,10 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gdlab.dependence import padding_reaches
 from gdlab.errors import InputError, shown
 from gdlab.floats import widened
 from gdlab.objective import real_indices
-from gdlab.types import Array, Batch, Estimator, PyTree
+from gdlab.types import Array, Batch, Estimator, Problem, PyTree
 
 
 def summable(tree: PyTree) -> PyTree:
@@ -60,10 +61,36 @@ def split(batch: Batch, size: int) -> Batch:
   )
 
 
+def slices(problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, size: int) -> list[Batch]:
+  """The batch cut into slices of `size` slots, as stacks of slices of one shape, see `split`.
+
+  One stack, its last slice padded where need be; where padding would reach the losses of real examples, a second one
+  for the slots that are left over.
+  """
+  num_slots = batch.indices.shape[0]
+  size = min(size, num_slots)
+  rest = num_slots % size
+  if not rest or not padding_reaches(problem, params, model_state):
+    return [split(batch, size)]
+  whole, last = (
+    jax.tree.map(lambda leaf, cut=cut: leaf[cut], batch) for cut in (slice(-rest), slice(-rest, None))
+  )
+  return [split(whole, size), split(last, rest)]
+
+
 def check_estimator(name: str, value: Any) -> Estimator:
   """Returns `value` if it is an Estimator; raises InputError if not."""
   if not isinstance(value, Estimator):
     raise InputError(
       f'{name} must be a gdlab Estimator such as gdlab.estimators.batch_mean(), got {shown(value)}'
+    )
+  return value
+
+
+def check_summed(name: str, value: Any) -> Estimator:
+  """The same for an estimator whose gradients are added up; raises InputError for one that hands on a row a slot."""
+  if check_estimator(name, value).stacked:
+    raise InputError(
+      f'{name} must estimate one gradient, got per_example(stacked=True), which hands on one a slot'
     )
   return value

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.errors import InputError, shown
-from gdlab.estimators.common import check_estimator
+from gdlab.estimators.common import check_summed
 from gdlab.estimators.plain import batch_mean
 from gdlab.types import Array, Estimator
 
@@ -55,7 +55,7 @@ def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:
   names = axis if isinstance(axis, tuple) else (axis,)
   if not names or not all(isinstance(name, str) for name in names):
     raise InputError(f'axis must be the name of a mapped axis or a tuple of names, got {shown(axis)}')
-  inner = batch_mean() if estimator is None else check_estimator('estimator', estimator)
+  inner = batch_mean() if estimator is None else check_summed('estimator', estimator)
 
   def estimate(state, problem, params, model_state, batch, key):
     device = jax.lax.axis_index(axis)

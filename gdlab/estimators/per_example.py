@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gdlab.dependence import one_by_one
 from gdlab.errors import check_real
 from gdlab.estimators.common import along_batch, num_examples, over_largest, summable, weighted_sum
 from gdlab.estimators.plain import no_state
@@ -15,30 +16,42 @@ from gdlab.objective import batch_loss, real_indices
 from gdlab.types import Array, Batch, EstimateInfo, Estimator, Key, Problem, PyTree
 
 
-def per_example() -> Estimator:
+def per_example(stacked: bool = False) -> Estimator:
   r"""The gradient of the batch's loss as the sum of those of its examples, $\sum_b w_b \nabla\ell_{i_b}(\theta)$.
 
   For samplers and statistics that need the gradients one by one, `EstimateInfo.gradients`. Equal to `batch_mean()`
-  to rounding for models that leave the examples of a batch unmixed. Each slot of the batch is passed alone, with a
-  key of its own: BatchNorm would see one example. What the passes change in floats of the model's state is averaged
-  over them; other leaves are those of the first.
+  to rounding. Each slot of the batch is passed alone, with a key of its own; problems that mix the examples of a batch
+  (BatchNorm, contrastive losses) are refused. What the passes change in floats of the model's state is averaged over
+  them; other leaves are those of the first.
 
   Costs one gradient evaluation per example in the batch, and the memory of B copies of the parameters;
   `microbatched(size, per_example())` has the activations of `size` examples in memory. A gradient that is not
   finite is passed on.
 
+  Args:
+    stacked: hand the gradients on to the optimizer one by one, leaves [B, ...], row b being
+      $B w_b \nabla\ell_{i_b}$: for optimizers that take them so and average them, such as `optax.contrib.dpsgd`. (With
+      unequal weights the rows, and what clips them, are those of the weighted losses.)
+
   Returns:
     An Estimator.
+
+  Raises:
+    InputError: from `estimate`, if the problem mixes the examples of a batch.
 
   Source: Goodfellow 2015, Efficient per-example gradient computations, arXiv 1510.01799.
   """
 
   def estimate(state, problem, params, model_state, batch, key):
     info = example_gradients(problem, params, model_state, batch, key)
+    if stacked:
+      shares = batch.weights * batch.weights.shape[0]
+      rows = jax.tree.map(lambda leaf: along_batch(shares, leaf) * leaf, summable(info.gradients))
+      return optax.tree.cast_like(rows, params), state, info
     total = weighted_sum(batch.weights, summable(info.gradients))
     return optax.tree.cast_like(total, params), state, info
 
-  return Estimator(no_state, estimate)
+  return Estimator(no_state, estimate, stacked)
 
 
 def per_example_clipped(max_norm: Any) -> Estimator:
@@ -60,7 +73,7 @@ def per_example_clipped(max_norm: Any) -> Estimator:
     An Estimator.
 
   Raises:
-    InputError: if `max_norm` is not a number above 0.
+    InputError: if `max_norm` is not a number above 0; from `estimate`, if the problem mixes the examples of a batch.
 
   Source: Abadi et al. 2016, arXiv 1607.00133.
   """
@@ -87,6 +100,7 @@ def example_gradients(
   problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key
 ) -> EstimateInfo:
   """Losses and gradients of every slot of the batch passed alone, 0 on padding; slot b uses fold_in(key, b)."""
+  one_by_one('a per-example gradient', problem, params, model_state)
   mask = batch.weights != 0
 
   def alone(index: Array, slot: Array) -> tuple[PyTree, Array, PyTree]:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.dependence import padding_reaches
 from gdlab.errors import InputError, check_count, shown
-from gdlab.estimators.common import check_estimator, num_examples, split, summable
+from gdlab.estimators.common import check_summed, num_examples, slices, summable
 from gdlab.objective import batch_losses
 from gdlab.types import EstimateInfo, Estimator
 
@@ -68,7 +69,7 @@ def microbatched(size: int, estimator: Estimator | None = None) -> Estimator:
     m-sharpness.
   """
   size = check_count('size', size)
-  inner = batch_mean() if estimator is None else check_estimator('estimator', estimator)
+  inner = batch_mean() if estimator is None else check_summed('estimator', estimator)
 
   def init(problem, params):
     state = inner.init(problem, params)
@@ -81,9 +82,9 @@ def microbatched(size: int, estimator: Estimator | None = None) -> Estimator:
 
   def estimate(state, problem, params, model_state, batch, key):
     batch_size = batch.indices.shape[0]
-    if size > batch_size:
+    # A batch cut to its real examples may be smaller than a slice.
+    if size > batch_size and not padding_reaches(problem, params, model_state):
       raise InputError(f'size must be a whole number in [1, {batch_size}] (the batch size), got {size}')
-    slices = split(batch, size)
 
     def accumulate(carry, numbered):
       number, piece = numbered
@@ -93,14 +94,21 @@ def microbatched(size: int, estimator: Estimator | None = None) -> Estimator:
       total = jax.tree.map(jnp.add, total, summable(gradient))
       return (total, info.model_state), info._replace(model_state=())
 
-    start = (jax.tree.map(jnp.zeros_like, summable(params)), model_state)
-    numbers = jnp.arange(slices.indices.shape[0])
-    (total, model_state), infos = jax.lax.scan(accumulate, start, (numbers, slices))
+    carry = (jax.tree.map(jnp.zeros_like, summable(params)), model_state)
+    number, stacks = 0, []
+    for stack in slices(problem, params, model_state, batch, size):
+      numbers = number + jnp.arange(stack.indices.shape[0])
+      carry, infos = jax.lax.scan(accumulate, carry, (numbers, stack))
+      number += stack.indices.shape[0]
+      stacks.append(infos)
+    total, model_state = carry
     losses, gradients = jax.tree.map(
-      lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:batch_size], (infos.losses, infos.gradients)
+      lambda *leaves: jnp.concatenate([leaf.reshape(-1, *leaf.shape[2:]) for leaf in leaves])[:batch_size],
+      *((infos.losses, infos.gradients) for infos in stacks),
     )
-    evaluations = jnp.sum(infos.gradient_evaluations, dtype=jnp.int32)
-    info = EstimateInfo(jnp.sum(infos.loss), model_state, evaluations, losses, gradients)
+    evaluations = jnp.asarray(sum(jnp.sum(infos.gradient_evaluations, dtype=jnp.int32) for infos in stacks))
+    loss = jnp.asarray(sum(jnp.sum(infos.loss) for infos in stacks))
+    info = EstimateInfo(loss, model_state, evaluations, losses, gradients)
     return optax.tree.cast_like(total, params), state, info
 
   return Estimator(init, estimate)

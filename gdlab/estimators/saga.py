@@ -43,6 +43,9 @@ def saga() -> Estimator:
   Returns:
     An Estimator.
 
+  Raises:
+    InputError: from `estimate`, if the problem mixes the examples of a batch (BatchNorm, contrastive losses).
+
   Source: Defazio, Bach & Lacoste-Julien 2014, arXiv 1407.0202.
   """
 

@@ -9,7 +9,7 @@ import optax
 
 from gdlab.branching import cond_any
 from gdlab.errors import check_count
-from gdlab.estimators.common import split, summable
+from gdlab.estimators.common import slices, summable
 from gdlab.estimators.plain import batch_mean
 from gdlab.objective import batch_loss
 from gdlab.types import Array, Batch, Estimator, Key, Known, Problem, PyTree
@@ -98,7 +98,6 @@ def full_gradient(problem: Problem, params: PyTree, model_state: PyTree, key: Ke
   """
   count = problem.num_examples
   everything = Batch(jnp.arange(count, dtype=jnp.int32), jnp.full(count, 1 / count))
-  blocks = split(everything, min(block_size, count))
 
   def add(total, numbered):
     number, block = numbered
@@ -108,6 +107,9 @@ def full_gradient(problem: Problem, params: PyTree, model_state: PyTree, key: Ke
 
     return jax.tree.map(jnp.add, total, summable(jax.grad(objective)(params))), None
 
-  start = jax.tree.map(jnp.zeros_like, summable(params))
-  total, _ = jax.lax.scan(add, start, (jnp.arange(blocks.indices.shape[0]), blocks))
+  total, number = jax.tree.map(jnp.zeros_like, summable(params)), 0
+  for blocks in slices(problem, params, model_state, everything, block_size):
+    numbers = number + jnp.arange(blocks.indices.shape[0])
+    total, _ = jax.lax.scan(add, total, (numbers, blocks))
+    number += blocks.indices.shape[0]
   return total

@@ -1,5 +1,6 @@
 """Gradient-balanced orders: each epoch's gradients choose the order of the next."""
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from gdlab.branching import cond_any
 from gdlab.errors import InputError, check_count, shown
-from gdlab.sampling.epochs import next_slice, permutation
+from gdlab.sampling.epochs import next_slice, permutation, slice_sizes
 from gdlab.sampling.independent import check_batch_size
 from gdlab.types import Array, Batch, EstimateInfo, Key, PyTree, Sampler
 
@@ -94,7 +95,7 @@ def grab(batch_size: int, *, like: PyTree) -> Sampler:
     ended = state.step % updates_per_epoch(state.order.shape[0]) == 0
     return cond_any(ended, _turn, state)
 
-  return Sampler(init, sample, updates_per_epoch, update)
+  return Sampler(init, sample, updates_per_epoch, update, functools.partial(slice_sizes, batch_size))
 
 
 def _balance(state: GrabState, slot: tuple[Array, Array, Array]) -> tuple[GrabState, None]:

@@ -94,7 +94,10 @@ def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], A
       order = cond_any((update == 0) & shuffles(epoch), reordered, order, jax.random.clone(state.key), epoch)
     return next_slice(order, update, batch_size), EpochState(state.key, state.step + 1, order)
 
-  return Sampler(init, sample, updates_per_epoch)
+  def sizes(num_examples: int) -> tuple[int, ...]:
+    return (batch_size,) if drop_remainder else slice_sizes(batch_size, num_examples)
+
+  return Sampler(init, sample, updates_per_epoch, sizes=sizes)
 
 
 def next_slice(order: Array, update: Array, batch_size: int) -> Batch:
@@ -113,6 +116,11 @@ def next_slice(order: Array, update: Array, batch_size: int) -> Batch:
   full, last = equal_weights(batch_size), equal_weights(last_batch_size, batch_size)
   weights = jnp.where(slots[-1] < num_examples, full, jnp.where(slots < num_examples, last, 0))
   return Batch(indices, weights)
+
+
+def slice_sizes(batch_size: int, num_examples: int) -> tuple[int, ...]:
+  """How many real examples the batches of an epoch have, see `next_slice`."""
+  return tuple(sorted({batch_size, num_examples % batch_size or batch_size}))
 
 
 def reordered(order: Array, key: Key, epoch: Array) -> Array:

@@ -48,7 +48,9 @@ def full_batch() -> Sampler:
   def sample(state: FullBatchState) -> tuple[Batch, FullBatchState]:
     return state.batch, state
 
-  return Sampler(init, sample, updates_per_epoch=lambda num_examples: 1)
+  return Sampler(
+    init, sample, updates_per_epoch=lambda num_examples: 1, sizes=lambda num_examples: (num_examples,)
+  )
 
 
 class WithReplacementState(NamedTuple):
@@ -94,7 +96,12 @@ def with_replacement(batch_size: int) -> Sampler:
     batch = Batch(drawn[place], equal_weights(batch_size))
     return batch, state._replace(step=state.step + 1, drawn=drawn)
 
-  return Sampler(init, sample, updates_per_epoch=lambda num_examples: -(-num_examples // batch_size))
+  return Sampler(
+    init,
+    sample,
+    updates_per_epoch=lambda num_examples: -(-num_examples // batch_size),
+    sizes=lambda num_examples: (batch_size,),
+  )
 
 
 def uniform_draws(drawn: Array, key: Key, number: Array, num_examples: Array | int) -> Array:

@@ -120,7 +120,13 @@ def adaptive_importance(
     scores = jnp.where(times > 0, blended, state.scores).astype(state.scores.dtype)
     return state._replace(scores=scores, seen=state.seen | (times > 0))
 
-  return Sampler(init, sample, lambda num_examples: -(-num_examples // batch_size), update)
+  return Sampler(
+    init,
+    sample,
+    lambda num_examples: -(-num_examples // batch_size),
+    update,
+    sizes=lambda num_examples: (batch_size,),
+  )
 
 
 def draw(key: Key, probabilities: Array, count: int) -> Array:

@@ -79,7 +79,12 @@ def stratified(batch_size: int, labels: Any) -> Sampler:
     weights = jnp.asarray(slot_weight, jnp.result_type(float))
     return Batch(indices, weights), state._replace(step=state.step + 1)
 
-  return Sampler(init, sample, updates_per_epoch=lambda num_examples: -(-num_examples // batch_size))
+  return Sampler(
+    init,
+    sample,
+    updates_per_epoch=lambda num_examples: -(-num_examples // batch_size),
+    sizes=lambda num_examples: (batch_size,),
+  )
 
 
 def allocation(counts: np.ndarray, batch_size: int) -> np.ndarray:

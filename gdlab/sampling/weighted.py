@@ -89,7 +89,12 @@ def importance(batch_size: int, probabilities: Any) -> Sampler:
     indices = drawn[place]
     return Batch(indices, state.weights[indices]), state._replace(step=state.step + 1, drawn=drawn)
 
-  return Sampler(init, sample, updates_per_epoch=lambda num_examples: -(-num_examples // batch_size))
+  return Sampler(
+    init,
+    sample,
+    updates_per_epoch=lambda num_examples: -(-num_examples // batch_size),
+    sizes=lambda num_examples: (batch_size,),
+  )
 
 
 def _draws(drawn: Array, key: Key, number: Array, thresholds: Array, aliases: Array) -> Array:

@@ -13,9 +13,34 @@ from gdlab.estimators.common import check_estimator
 from gdlab.objective import batch_loss, spread
 from gdlab.schedules import observe
 from gdlab.training.norms import norm
-from gdlab.types import Algorithm, Array, Estimator, Info, Key, Problem, PyTree, Sampler, State, Streams
+from gdlab.training.real_slots import filled, on_real_slots, real_sizes
+from gdlab.types import (
+  Algorithm,
+  Array,
+  Batch,
+  EstimateInfo,
+  Estimator,
+  Info,
+  Key,
+  Problem,
+  PyTree,
+  Sampler,
+  State,
+  Streams,
+)
 
 _OPTIMIZER = 0x6F7074  # folds the optimizer's key apart from those of slices and examples
+
+
+def check_updates(updates: PyTree, params: PyTree) -> None:
+  """Raises InputError unless updates have the shapes of the parameters: others would be broadcast without a word."""
+  shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (updates, params)]
+  if shapes[0] != shapes[1]:
+    raise InputError(
+      f"optimizer must return updates of the parameters' shapes, {shown(shapes[1])}, got {shown(shapes[0])}: one that "
+      'takes per-example gradients, such as optax.contrib.dpsgd, needs '
+      'estimator=gdlab.estimators.per_example(stacked=True), and all others an estimator that is not stacked'
+    )
 
 
 def streams(key: Key) -> Streams:
@@ -54,7 +79,8 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     optimizer: any Optax gradient transformation. It is given `value`, `grad` and `value_fn` (the loss on the
       same batch) as extra arguments, so line searches and Polyak steps work, and `key`, a fresh one for every
       update from the run's noise stream, so that injected noise differs between runs. It sees one gradient, the
-      estimate: `gdlab.transforms.noise_scale`, which takes one for every example, is for loops of one's own.
+      estimate; those that take one for every example (`optax.contrib.dpsgd`, `gdlab.transforms.noise_scale` first in a
+      chain) get them from `gdlab.estimators.per_example(stacked=True)`.
     estimator: the gradient estimate; `gdlab.estimators.batch_mean()` by default.
 
   Returns:
@@ -77,6 +103,7 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     stream = key if isinstance(key, Streams) else streams(key)
     own_params, model_state = problem.init(stream.init)
     params = own_params if params is None else params
+    real_sizes(sampler, estimator, problem, params, model_state)  # refuses what does not fit
     return State(
       step=jnp.zeros((), jnp.int32),
       params=params,
@@ -91,33 +118,43 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     loss_key = jax.random.fold_in(state.key, state.step)
     optimizer_key = jax.random.fold_in(jax.random.fold_in(state.key, _OPTIMIZER), state.step)
     drawn, sampler_state = sampler.sample(state.sampler)
-    batch = spread(drawn)
-    gradient, estimator_state, estimated = estimator.estimate(
-      state.estimator, problem, state.params, state.model_state, batch, loss_key
-    )
+
+    def update(batch: Batch) -> tuple[PyTree, PyTree, PyTree, PyTree, EstimateInfo]:
+      batch = spread(batch)
+      gradient, estimator_state, estimated = estimator.estimate(
+        state.estimator, problem, state.params, state.model_state, batch, loss_key
+      )
+
+      def value_fn(params, key=None):
+        del (
+          key
+        )  # Optax's line searches hand on every extra argument, and refuse those that are not named here.
+        return batch_loss(problem, params, state.model_state, batch, loss_key)[0]
+
+      mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradient) if estimator.stacked else gradient
+      updates, optimizer_state = transformation.update(
+        gradient,
+        state.optimizer,
+        state.params,
+        value=estimated.loss,
+        grad=mean,
+        value_fn=value_fn,
+        key=optimizer_key,
+      )
+      check_updates(updates, state.params)
+      return mean, updates, optimizer_state, estimator_state, filled(estimated, drawn.weights.shape[0])
+
+    sizes = real_sizes(sampler, estimator, problem, state.params, state.model_state)
+    gradient, updates, optimizer_state, estimator_state, estimated = on_real_slots(sizes, drawn, update)
     if sampler.update is not None:
       sampler_state = sampler.update(sampler_state, drawn, estimated)
-
-    def value_fn(params, key=None):
-      del key  # Optax's line searches hand on every extra argument, and refuse those that are not named here.
-      return batch_loss(problem, params, state.model_state, batch, loss_key)[0]
-
-    updates, optimizer_state = transformation.update(
-      gradient,
-      state.optimizer,
-      state.params,
-      value=estimated.loss,
-      grad=gradient,
-      value_fn=value_fn,
-      key=optimizer_key,
-    )
     params = optax.apply_updates(state.params, updates)
     info = Info(
       loss=estimated.loss,
       grad_norm=norm(gradient),
       update_norm=norm(updates),
       param_norm=norm(params),
-      examples=jnp.sum(batch.weights != 0, dtype=jnp.int32),
+      examples=jnp.sum(drawn.weights != 0, dtype=jnp.int32),
       gradient_evaluations=estimated.gradient_evaluations,
     )
     new_state = State(

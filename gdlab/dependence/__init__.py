@@ -1,0 +1,24 @@
+"""Which examples of a batch the loss of one of them depends on, found out from the traced program."""
+
+from gdlab.dependence.batches import (
+  Mixing,
+  check_losses,
+  mixes_in_evaluation,
+  mixes_in_training,
+  mixing,
+  one_by_one,
+  padding_reaches,
+)
+from gdlab.dependence.interpreter import Followed, follow
+
+__all__ = [
+  'Followed',
+  'Mixing',
+  'check_losses',
+  'follow',
+  'mixes_in_evaluation',
+  'mixes_in_training',
+  'mixing',
+  'one_by_one',
+  'padding_reaches',
+]

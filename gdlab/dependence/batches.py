@@ -1,0 +1,187 @@
+"""Whether the loss of an example depends on the other examples of its batch, and on what padding holds."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdlab.dependence.interpreter import Followed, follow
+from gdlab.dependence.observed import reaches_others
+from gdlab.errors import InputError
+from gdlab.types import Problem, PyTree
+
+# Batch sizes that another axis will hardly have by chance; models that need an even or a divisible one take the next.
+SIZES = (7, 8, 12)
+MOST_KEPT = 512  # answers, with the functions they are about
+
+
+class Mixing(NamedTuple):
+  """Which losses of a problem depend on more than their own example.
+
+  Attributes:
+    training: whether in training mode the loss of an example depends on others in its batch: batch normalisation,
+      contrastive losses.
+    evaluation: the same for any metric in evaluation mode.
+    padding: whether in training mode the loss of a real example, or the model's state, depends on what the slots hold
+      that the mask calls padding.
+  """
+
+  training: bool
+  evaluation: bool
+  padding: bool
+
+
+def mixing(problem: Problem) -> Mixing:
+  """Which losses of a problem mix the examples of a batch.
+
+  The programs of `problem.loss` and `problem.metrics` are traced for a small batch, and every number in them is
+  followed back to the examples that it can depend on; nothing is computed. Where a program holds operations that gdlab
+  does not know, two small batches that differ in one example decide. Answers are kept for functions and shapes, so that
+  asking again is free, also inside a compiled function.
+
+  Example:
+    >>> import gdlab
+    >>> mixing(gdlab.problems.digits())
+    Mixing(training=False, evaluation=False, padding=False)
+
+  Raises:
+    InputError: if losses or metrics are not one number per example.
+  """
+  at = jax.eval_shape(problem.init, jax.random.key(0))
+  return Mixing(
+    mixes_in_training(problem, *at), mixes_in_evaluation(problem, *at), padding_reaches(problem, *at)
+  )
+
+
+def mixes_in_training(problem: Problem, params: PyTree, model_state: PyTree) -> bool:
+  """`Mixing.training`, for parameters and model state of these shapes."""
+  return _kept(_in_training, problem.loss, problem, params, model_state)
+
+
+def mixes_in_evaluation(problem: Problem, params: PyTree, model_state: PyTree) -> bool:
+  """`Mixing.evaluation`, for parameters and model state of these shapes."""
+  return _kept(_in_evaluation, problem.metrics, problem, params, model_state)
+
+
+def padding_reaches(problem: Problem, params: PyTree, model_state: PyTree) -> bool:
+  """`Mixing.padding`, for parameters and model state of these shapes."""
+  return _kept(_through_padding, problem.loss, problem, params, model_state)
+
+
+def one_by_one(name: str, problem: Problem, params: PyTree, model_state: PyTree) -> None:
+  """Raises InputError if `problem` mixes examples in training: `name` takes them one by one."""
+  if mixes_in_training(problem, params, model_state):
+    raise InputError(
+      f'{name} is of one example alone, but in problem {problem.name!r} the training loss of an example depends on the '
+      'others of its batch (as with BatchNorm or a contrastive loss): use batch_mean() and what needs no per-example '
+      'gradients, or a model without that, such as one with LayerNorm or GroupNorm'
+    )
+
+
+def check_losses(name: str, losses: Any, size: int) -> None:
+  """Raises InputError unless losses or metrics are one number per example, of shape (size,)."""
+  shape = jax.tree.map(jnp.shape, losses)
+  if shape != (size,):
+    raise InputError(
+      f'{name} must return one number per example, shape ({size},) for a batch of {size}, got shape {shape}'
+    )
+
+
+_KEPT: dict[Any, bool] = {}  # not functools.cache: the data are no part of the key
+
+
+def _kept(
+  question: Callable[..., bool], function: Callable, problem: Problem, params: PyTree, model_state: PyTree
+) -> bool:
+  leaves, structure = jax.tree.flatten((params, model_state, _example(problem.train)))
+  shapes = tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
+  key = (question, function, structure, shapes, str(jnp.result_type(float)))
+  if key not in _KEPT:
+    if len(_KEPT) >= MOST_KEPT:
+      _KEPT.clear()
+    _KEPT[key] = _at_some_size(question, problem, params, model_state)
+  return _KEPT[key]
+
+
+def _example(train: PyTree) -> PyTree:
+  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), train)
+
+
+def _at_some_size(
+  question: Callable[..., bool], problem: Problem, params: PyTree, model_state: PyTree
+) -> bool:
+  complaint: Exception | None = None
+  at = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, model_state)
+  )
+  for size in SIZES:
+    try:
+      return question(problem, *at, size)
+    except InputError:
+      raise
+    except Exception as error:  # whatever the user's model says of a batch of this size
+      complaint = complaint or error
+  assert complaint is not None
+  raise complaint
+
+
+def _in_training(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> bool:
+  found = _trained(problem, params, model_state, np.ones(size, bool))
+  suspected = _crosses(found.labels[0], size)
+  return suspected and (
+    not found.doubt or reaches_others(_losses(problem, size), problem, params, model_state, size)
+  )
+
+
+def _through_padding(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> bool:
+  mask = np.arange(size) < size - 1
+  found = _trained(problem, params, model_state, mask)
+  padding = 1 << (size - 1)
+  losses, states = found.labels[0][:-1], jax.tree.leaves(found.labels[1])
+  suspected = any((labels & padding).any() for labels in (losses, *states))
+  return suspected and (
+    not found.doubt or reaches_others(_losses(problem, size), problem, params, model_state, size, mask)
+  )
+
+
+def _in_evaluation(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> bool:
+  def metrics(params, model_state, examples, mask=None, key=None):
+    found = dict(problem.metrics(params, model_state, examples))
+    for name, values in found.items():
+      check_losses(f'metric {name!r}', values, size)
+    return found, ()
+
+  found = follow(metrics, (params, model_state, _batch(problem, size)), (0, 0, _own(size)))
+  suspected = any(_crosses(labels, size) for labels in found.labels[0].values())
+  return suspected and (not found.doubt or reaches_others(metrics, problem, params, model_state, size))
+
+
+def _losses(problem: Problem, size: int) -> Callable[..., tuple[Any, PyTree]]:
+  def losses(params, model_state, examples, mask, key):
+    losses, model_state = problem.loss(params, model_state, examples, mask, key)
+    check_losses('loss', losses, size)
+    return losses, model_state
+
+  return losses
+
+
+def _trained(problem: Problem, params: PyTree, model_state: PyTree, mask: np.ndarray) -> Followed:
+  size = len(mask)
+  key = jax.eval_shape(lambda: jax.random.key(0))
+  args = params, model_state, _batch(problem, size), mask, key
+  return follow(_losses(problem, size), args, (0, 0, _own(size), 0, 0))
+
+
+def _batch(problem: Problem, size: int) -> PyTree:
+  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), problem.train)
+
+
+def _own(size: int) -> np.ndarray:
+  """A label for every example."""
+  return np.asarray([1 << slot for slot in range(size)], np.uint16)
+
+
+def _crosses(labels: np.ndarray, size: int) -> bool:
+  return bool((labels & ~_own(size)).any())

@@ -1,0 +1,84 @@
+"""How labels pass through the primitives of JAX: for each a rule `(inputs, params, output shapes) -> labels`.
+
+A rule may name more inputs than an entry depends on, and never fewer. What has no rule here mixes everything, and the
+interpreter notes that it did not know better.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from gdlab.dependence import entries, indexing, products, shaping
+from gdlab.dependence.labels import Labels, Value
+
+Rule: TypeAlias = Callable[[list[Value], dict[str, Any], list[tuple[int, ...]]], list[Labels]]
+
+ELEMENTWISE = """
+  abs acos acosh add add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz complex conj
+  convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
+  igamma_grad_a igammac imag integer_pow is_finite layout_constraint le le_to lgamma log log1p logistic lt lt_to max
+  mesh_cast min name ne neg nextafter not or pcast polygamma population_count pow pvary real reduce_precision
+  regularized_incomplete_beta rem round rsqrt sharding_constraint shift_left shift_right_arithmetic shift_right_logical
+  sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta
+""".split()  # noqa: SIM905 - a list of one name a line would be half of this file
+# Random numbers and keys depend on all of the keys they are made of.
+RANDOM = (
+  'random_bits',
+  'random_clone',
+  'random_fold_in',
+  'random_gamma',
+  'random_seed',
+  'random_split',
+  'random_unwrap',
+  'random_wrap',
+  'rng_bit_generator',
+  'threefry2x32',
+)
+# Linear algebra of the last axes; those in front are a batch.
+MATRICES = (
+  'cholesky',
+  'eig',
+  'eigh',
+  'householder_product',
+  'lu',
+  'qr',
+  'schur',
+  'svd',
+  'triangular_solve',
+  'tridiagonal_solve',
+)
+
+RULES: dict[str, Rule] = {
+  **dict.fromkeys(ELEMENTWISE, entries.elementwise),
+  **dict.fromkeys(RANDOM, products.mixed),
+  **dict.fromkeys(MATRICES, products.matrices(2)),
+  **dict.fromkeys(('mul', 'and'), entries.product),
+  **dict.fromkeys(('optimization_barrier', 'device_put'), entries.per_input),
+  **dict.fromkeys(('cumsum', 'cumprod', 'cummax', 'cummin', 'cumlogsumexp'), entries.cumulative),
+  **{f'reduce_{name}': entries.reduction for name in ('sum', 'max', 'min', 'prod', 'and', 'or', 'xor')},
+  **dict.fromkeys(('argmax', 'argmin', 'reduce'), entries.reduction),
+  **{f'reduce_window{name}': entries.windows for name in ('', '_sum', '_max', '_min')},
+  'select_n': entries.select,
+  'transpose': shaping.transpose,
+  'reshape': shaping.reshape,
+  'squeeze': shaping.reshape,
+  'expand_dims': shaping.reshape,
+  'broadcast_in_dim': shaping.broadcast,
+  'slice': shaping.cut,
+  'split': shaping.parts,
+  'rev': shaping.reverse,
+  'pad': shaping.pad,
+  'concatenate': shaping.concatenate,
+  'dot_general': products.dot,
+  'conv_general_dilated': products.convolution,
+  'sort': products.sort,
+  'top_k': products.last_axis,
+  'approx_top_k': products.last_axis,
+  'fft': products.fourier,
+  'gather': lambda inputs, params, shapes: [indexing.gather(inputs[0], inputs[1], params, shapes[0])],
+  'dynamic_slice': lambda inputs, params, shapes: [
+    indexing.dynamic_slice(inputs[0], inputs[1:], params['slice_sizes'])
+  ],
+  'dynamic_update_slice': lambda inputs, params, shapes: [
+    indexing.dynamic_update_slice(inputs[0], inputs[1], inputs[2:])
+  ],
+}
