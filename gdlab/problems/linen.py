@@ -12,6 +12,7 @@ from flax import linen as nn
 from gdlab.errors import InputError
 from gdlab.problems.adapters import PerExample, batch_length, call_flags, known_flags, probe, supervised
 from gdlab.problems.checks import as_examples
+from gdlab.problems.linen_kinds import LinenKinds
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
 
@@ -106,7 +107,8 @@ def from_linen(
   shapes, structure = jax.tree.flatten(probe(train.inputs, 1))
   flags = known_flags(inspect.signature(type(module).__call__).parameters)
   model = LinenModel(module, flags, tuple(shapes), structure)
-  return supervised(model, train, loss, test=test, metrics=metrics, name=name or type(module).__name__)
+  problem = supervised(model, train, loss, test=test, metrics=metrics, name=name or type(module).__name__)
+  return dataclasses.replace(problem, kinds=LinenKinds(model))
 
 
 def _all(inputs: PyTree) -> Array:

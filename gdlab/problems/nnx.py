@@ -20,6 +20,7 @@ from flax import nnx
 from gdlab.errors import InputError
 from gdlab.problems.adapters import PerExample, batch_length, call_flags, known_flags, supervised
 from gdlab.problems.checks import as_examples
+from gdlab.problems.nnx_kinds import NnxKinds
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
 # What is neither trained nor random nor a by-product of one call.
@@ -123,7 +124,8 @@ def from_nnx(
   flags = known_flags(inspect.signature(type(module).__call__).parameters)
   streams = nnx.to_pure_dict(nnx.state(module, nnx.RngState))
   model = NnxModel(make_module, flags, nnx.graphdef(module), streams)
-  return supervised(model, train, loss, test=test, metrics=metrics, name=name or type(module).__name__)
+  problem = supervised(model, train, loss, test=test, metrics=metrics, name=name or type(module).__name__)
+  return dataclasses.replace(problem, kinds=NnxKinds(make_module))
 
 
 def _state(module: nnx.Module) -> PyTree:

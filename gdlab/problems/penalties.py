@@ -61,6 +61,17 @@ class PenalisedMetrics:
     return {**found, 'loss': found['loss'] + self.penalty(params)}
 
 
+@dataclasses.dataclass(frozen=True)
+class PenalisedKinds:
+  """`Problem.kinds` of which no array is inert: the penalty depends on each that it is on."""
+
+  kinds: Callable[[], PyTree]
+
+  def __call__(self) -> PyTree:
+    """Returns a pytree like the parameters, of LeafKind."""
+    return jax.tree.map(lambda kind: dataclasses.replace(kind, inert=False), self.kinds())
+
+
 def with_penalty(
   problem: Problem, *, l1: float = 0.0, l2: float = 0.0, where: Where | None = None
 ) -> Problem:
@@ -104,6 +115,7 @@ def with_penalty(
     metrics=PenalisedMetrics(problem.metrics, penalty),
     name=f'{problem.name}, penalised',
     known=_known(problem.known, penalty),
+    kinds=problem.kinds and PenalisedKinds(problem.kinds),
   )
 
 

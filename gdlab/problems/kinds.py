@@ -1,0 +1,120 @@
+"""What each array of a Flax model's parameters is, as the module says that owns it: rules that Linen and NNX share.
+
+`gdlab.problems.linen_kinds` and `gdlab.problems.nnx_kinds` find the owner of every array and the shape that it has for
+its owner. Here is what follows from both: a kind, the axes of output units, and the axes along which copies are
+stacked (`nn.scan`, `nn.vmap`, `nnx.scan`, `nnx.vmap`), which are those that the owner does not know of.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from gdlab.types import LeafKind
+
+Path: TypeAlias = tuple[str, ...]
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Role(NamedTuple):
+  """What an array is for its owner, whose view is that of one copy.
+
+  Attributes:
+    kind: as in LeafKind.
+    outputs: the axes of output units, counted in `shape`.
+    shape: for the owner.
+    inert: as in LeafKind.
+    surely: whether the owner is a class that is known, rather than the array's name.
+  """
+
+  kind: str
+  outputs: tuple[int, ...]
+  shape: Shape
+  inert: bool = False
+  surely: bool = True
+
+
+def other(shape: Shape) -> Role:
+  """The role of an array of which nothing is known."""
+  return Role('other', (), shape, surely=False)
+
+
+def by_name(name: str, shape: Shape) -> Role:
+  """The role that an array's name says, by Flax's usual ones, if its rank fits: `kernel`, `dense_bias`, ...
+
+  A kernel or an embedding of other than two axes and a bias or a scale of more than one may be anything.
+  """
+  rank = len(shape)
+  for kind, fits, outputs in (
+    ('kernel', rank == 2, (1,)),
+    ('bias', rank <= 1, tuple(range(rank))),
+    ('scale', rank <= 1, tuple(range(rank))),
+    ('embedding', rank == 2, (0,)),
+  ):
+    if is_named(name, kind) and fits:
+      return Role(kind, outputs, shape, surely=False)
+  return other(shape)
+
+
+def is_named(name: str, kind: str) -> bool:
+  """Whether a name is that of a kind, alone or as the last part of several ('attention_bias')."""
+  return name == kind or name.endswith(f'_{kind}')
+
+
+def all_axes(kind: str, shape: Shape) -> Role:
+  """The role of a bias or a scale: each number belongs to a unit of its own."""
+  return Role(kind, tuple(range(len(shape))), shape)
+
+
+def kernel(outputs: Sequence[int], shape: Shape) -> Role:
+  """The role of a kernel; axes may be counted from the end."""
+  return Role('kernel', tuple(sorted(axis % len(shape) for axis in outputs)), shape)
+
+
+def einsum_outputs(equation: str, rank: int) -> tuple[int, ...]:
+  """The axes of the second operand that are in the result: 'nta,hab->nthb' has (0, 2)."""
+  terms, result = equation.replace(' ', '').split('->')
+  letters = terms.split(',')[1]
+  letters = letters.replace('...', '.' * (rank - len(letters) + 3))
+  return tuple(axis for axis, letter in enumerate(letters) if letter == '.' or letter in result)
+
+
+def stacks(inner: Shape, outer: Shape) -> list[tuple[int, ...]]:
+  """Every set of axes of `outer` without which it is `inner`, leading ones first."""
+  extra = len(outer) - len(inner)
+  if extra < 0:
+    return []
+  sets = itertools.combinations(range(len(outer)), extra)
+  return [axes for axes in sets if tuple(n for axis, n in enumerate(outer) if axis not in axes) == inner]
+
+
+def leaf_kinds(
+  roles: Mapping[Path, Role],
+  shapes: Mapping[Path, Shape],
+  stacked: Callable[[], Mapping[Path, tuple[int, ...]]] | None = None,
+) -> dict[Path, LeafKind]:
+  """Joins roles and the shapes of the parameters.
+
+  Shapes alone can leave open which axis is stacked: [4, 4, 4] for an owner that knows of [4, 4]. Then it is the
+  leading one, Flax's default, if it is so wherever else copies are stacked; if not, the array is 'other'.
+
+  Args:
+    roles: by path.
+    shapes: of the parameters, by path.
+    stacked: asked where shapes leave it open, for the stacked axes of paths where they are known.
+  """
+  found: dict[Path, list[tuple[int, ...]]] = {}
+  for path, shape in shapes.items():
+    found[path] = stacks(roles[path].shape, shape)
+  if stacked is not None and any(len(sets) > 1 for sets in found.values()):
+    found |= {path: [axes] for path, axes in stacked().items() if axes in found.get(path, ())}
+  leading = all(axes == tuple(range(len(axes))) for sets in found.values() if len(sets) == 1 for axes in sets)
+
+  def kind(path: Path) -> LeafKind:
+    sets, role = found[path], roles[path]
+    if not sets or (len(sets) > 1 and not leading):
+      return LeafKind('other', ())
+    stacked = sets[0]
+    own = [axis for axis in range(len(shapes[path])) if axis not in stacked]
+    return LeafKind(role.kind, tuple(own[axis] for axis in role.outputs), stacked, role.inert)
+
+  return {path: kind(path) for path in shapes}
