@@ -146,7 +146,7 @@ class LeafKind:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Problem:
   """A training problem: minimise the mean over `train` of the per-example loss.
 
@@ -177,6 +177,20 @@ class Problem:
   def num_examples(self) -> int:
     """N, the number of training examples."""
     return jax.tree.leaves(self.train)[0].shape[0]
+
+  def __repr__(self) -> str:
+    parts = [f'{split}: {_described(getattr(self, split))}' for split in ('train', 'test')]
+    return f'Problem({", ".join([repr(self.name), *(part for part in parts if not part.endswith("None"))])})'
+
+
+def _described(examples: PyTree) -> str:
+  """How many examples, and of what: `4 examples of float32[4] and int32[]`."""
+  leaves = jax.tree.leaves(examples)
+  if not leaves or not all(getattr(leaf, 'shape', ()) for leaf in leaves):
+    return 'None' if examples is None else f'{len(leaves)} leaves'
+  count = leaves[0].shape[0]
+  kinds = [f'{leaf.dtype}{list(leaf.shape[1:])}' for leaf in leaves]
+  return f'{count} example{"s" if count != 1 else ""} of {" and ".join(kinds[:4])}{" ..." if len(kinds) > 4 else ""}'
 
 
 class EstimateInfo(NamedTuple):

@@ -1,24 +1,56 @@
-"""From a model and examples to a Problem: what the Linen and the NNX adapter have in common.
+r"""From a Flax module and examples to a Problem: what the adapters ask of a module, and what they find out.
 
-The functions of a Problem are static metadata of a pytree, so they are frozen dataclasses rather than
-closures: a problem built twice from the same parts compares equal and compiles once.
+`from_linen` and `from_nnx` make the mean loss of any Flax module a Problem.
+
+**Asked of the module.** It is called as `module(inputs)` with a batch of examples along the leading axis, and its
+outputs go to `loss(outputs, targets) -> float[B]`, one number per example. All of its randomness comes from its own
+streams (Linen: `make_rng`; NNX: `rngs`), and all that it stores is in its variables. Its parameters are floats, or
+complex numbers.
+
+**The mode.** Where its call, or the module itself as an attribute, has `train`, `training`, `is_training`,
+`deterministic`, `use_running_average` or `inference`, it is told the mode by these; NNX modules also by `train()` and
+`eval()`. Others are named: `flags={'is_fitting': True}`, with the value in training, or a pair of the values in
+training and in evaluation. A module with Dropout or BatchNorm whose outputs and state show that one of them stays on or
+off is refused; `flags={}` says that it is told nothing, and that this is meant.
+
+**The padded batch.** A sampler pads the last batch of an epoch. Where the call has `mask`, it is given bool[B], False
+on padding; a module with BatchNorm may hand it on (`nn.BatchNorm(...)(x, mask=mask[:, None])`). No module has to:
+whether the loss of an example depends on others, and on what padding holds, is read off the traced program
+(`gdlab.problems.mixing`), and where it does, `gdlab.algorithm` cuts the batch to its real examples. A call whose `mask`
+means something else is given none by `flags={'mask': None}`.
+
+**Sown values.** What Linen's `sow` puts into collections of one's own, and NNX's into types of variables of one's own,
+is either handed to the loss, `sown=('losses',)`: then its outputs are the pair `(outputs, {'losses': ...})`; or left
+out, `sown=()`. Where nothing is said, intermediates are left out, and all others are refused.
+
+**Randomness.** In training every stream starts from the key given to `Problem.loss`. A module that draws in evaluation
+too draws the same each time.
+
+**Found out without being told:** whether losses mix examples in training, in evaluation, or through padding; whether
+outputs and targets would be broadcast to pairs; class labels out of range; what each array of the parameters is
+(`Problem.kinds`: kernel, bias, heads, stacked layers).
+
+The functions of a Problem are static metadata of a pytree, so they are frozen dataclasses rather than closures: a
+problem built twice from the same parts compares equal and compiles once.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from gdlab.errors import InputError
-from gdlab.problems.checks import as_examples, check_alike, check_labels, default_float, hashable
+from gdlab.dependence import mixing
+from gdlab.errors import InputError, shown
+from gdlab.problems import fitting
+from gdlab.problems.checks import as_examples, check_alike, default_float, hashable
+from gdlab.problems.flags import Flags
+from gdlab.problems.modes import check_modes
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
 PerExample: TypeAlias = Callable[[PyTree, PyTree], Array]  # (outputs, targets) -> float[B]
-
-# Shapes are checked on a batch of this size, one that another axis will hardly have by chance.
-_PROBE_SIZE = 7
+EVALUATION_KEY = 0  # of what a module draws in evaluation
 
 
 class Model(Protocol):
@@ -32,8 +64,8 @@ class Model(Protocol):
   ) -> tuple[PyTree, PyTree]:
     """Returns `(outputs, model_state)` in training mode."""
 
-  def evaluate(self, params: PyTree, model_state: PyTree, inputs: PyTree) -> PyTree:
-    """Returns the outputs in evaluation mode."""
+  def evaluate(self, params: PyTree, model_state: PyTree, inputs: PyTree, key: Key | None = None) -> PyTree:
+    """Returns the outputs in evaluation mode; what is random even there draws from the key, by default a fixed one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,26 +117,18 @@ class ModelMetrics:
     return {name: metric(outputs, examples.targets) for name, metric in self.metrics}
 
 
-def call_flags(names: tuple[str, ...], *, train: bool, mask: Array) -> dict[str, Any]:
-  """The arguments in `names` for one forward pass: its mode under each of its usual names, and the mask."""
-  values = {'train': train, 'deterministic': not train, 'use_running_average': not train, 'mask': mask}
-  return {name: values[name] for name in names}
-
-
-def known_flags(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-  """Those of a call's parameters that `call_flags` can give."""
-  flags = ('train', 'deterministic', 'use_running_average', 'mask')
-  return tuple(name for name in flags if name in parameters)
-
-
 def batch_length(inputs: PyTree) -> int:
   """B, the leading axis of a batch's inputs."""
   return jax.tree.leaves(inputs)[0].shape[0]
 
 
-def probe(tree: PyTree, size: int = _PROBE_SIZE) -> PyTree:
-  """Shapes and dtypes of a batch of `size` examples like those in `tree`."""
-  return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), tree)
+def check_sown(sown: Any) -> tuple[Any, ...] | None:
+  """Returns what is said of sown values as a tuple, None where nothing is; raises InputError if it is neither."""
+  if sown is None:
+    return None
+  if isinstance(sown, str) or not isinstance(sown, tuple | list):
+    raise InputError(f"sown must be a tuple such as ('losses',), or () to leave all out, got {shown(sown)}")
+  return tuple(sown)
 
 
 def supervised(
@@ -115,6 +139,9 @@ def supervised(
   test: Any,
   metrics: Mapping[str, PerExample] | None,
   name: str,
+  holds: Callable[[], Collection[str]],
+  flags: Flags,
+  kinds: Callable[[], PyTree],
 ) -> Problem:
   """Checks that model, loss, metrics and data fit together, without computing anything, and joins them.
 
@@ -125,6 +152,9 @@ def supervised(
     test: a pair (inputs, targets) of held-out examples, or None.
     metrics: further functions like `loss`, by name; `'loss'` is taken.
     name: what reports call the problem.
+    holds: gives 'Dropout' and 'BatchNorm', as far as they are in the module.
+    flags: what the module is told of the mode.
+    kinds: see Problem.
 
   Raises:
     InputError: see `from_linen`.
@@ -133,40 +163,39 @@ def supervised(
   metrics = dict(metrics or {})
   for label, function in {'loss': loss, **metrics}.items():
     if not callable(function):
-      raise InputError(f'{label} must be a function (outputs, targets) -> float[B], got {function!r}')
+      raise InputError(f'{label} must be a function (outputs, targets) -> float[B], got {shown(function)}')
   if 'loss' in metrics:
     raise InputError("metrics must not hold 'loss': the problem's loss is reported under that name")
   hashable('the model', model)
   hashable('loss and metrics', (loss, *metrics.values()))
 
-  params, model_state = jax.eval_shape(model.init, jax.random.key(0))
-  batch = probe(train)
-  outputs = jax.eval_shape(model.evaluate, params, model_state, batch.inputs)
-  _check_targets('data', train, outputs)
+  try:
+    params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+  except InputError:
+    raise
+  except Exception as error:
+    given = fitting.arrays(fitting.batch_of(train.inputs, 1))
+    raise InputError(
+      f'module {name} cannot be initialised with inputs {given}: {fitting.complaint(error)}'
+    ) from error
+  fitting.check_params(params)
+  size, outputs = fitting.evaluated_shapes(name, model, params, model_state, train.inputs)
+  batch = fitting.batch_of(train, size)
+  fitting.check_targets('data', train, outputs)
   if test is not None:
     check_alike(test, train)
-    _check_targets('test', test, outputs)
+    fitting.check_targets('test', test, outputs)
   for label, function in {'loss': loss, **metrics}.items():
-    shape = jax.tree.map(jnp.shape, jax.eval_shape(function, outputs, batch.targets))
-    if shape != (_PROBE_SIZE,):
-      raise InputError(
-        f'{label} must return one number per example, shape ({_PROBE_SIZE},) for a batch of {_PROBE_SIZE}, '
-        f'got shape {shape}'
-      )
-  return Problem(
+    fitting.check_function(label, function, batch.inputs, outputs, batch.targets)
+  check_modes(name, model, holds(), flags, train)
+  problem = Problem(
     init=ModelInit(model),
     loss=ModelLoss(model, loss),
     metrics=ModelMetrics(model, (('loss', loss), *sorted(metrics.items()))),
     name=name,
     train=train,
     test=test,
+    kinds=kinds,
   )
-
-
-def _check_targets(name: str, examples: Examples, outputs: PyTree) -> None:
-  """Integer targets with one axis less than the outputs are class labels; a single class is none."""
-  targets = examples.targets
-  if not (isinstance(targets, jax.Array) and jnp.issubdtype(targets.dtype, jnp.integer)):
-    return
-  if isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim == targets.ndim + 1 and outputs.shape[-1] > 1:
-    check_labels(f'{name}.targets', targets, outputs.shape[-1])
+  mixing(problem)  # now, where a misfit in training mode can still be told
+  return problem

@@ -29,6 +29,10 @@ def as_array(name: str, value: Any) -> Array:
   Raises:
     InputError: not a rectangular array of real numbers, no example in it, or not all finite.
   """
+  if isinstance(value, np.ma.MaskedArray) and (count := int(np.ma.count_masked(value))):
+    raise InputError(
+      f'{name} must be a plain array, got a masked one with {count} masked entries: fill them, or leave out the examples'
+    )
   try:
     array = np.asarray(value)
   except ValueError as error:
@@ -45,6 +49,14 @@ def as_array(name: str, value: Any) -> Array:
     if not (finite := np.isfinite(array)).all():
       index = tuple(int(i) for i in np.argwhere(~finite)[0])
       raise InputError(f'{name} must be finite, got {array[index]} at index {index}')
+  elif array.dtype != bool:
+    stored = jax.dtypes.canonicalize_dtype(array.dtype)
+    limits = np.iinfo(stored)
+    if (wrong := array[(array < limits.min) | (array > limits.max)]).size:
+      raise InputError(
+        f'{name} must fit {stored}, whole numbers in [{limits.min}, {limits.max}], got {wrong.flat[0]}: number ids from '
+        '0, or enable jax_enable_x64'
+      )
   # Not asarray, which on a CPU may share memory that the caller goes on writing to.
   return jnp.array(array)
 
@@ -118,9 +130,14 @@ def check_labels(name: str, labels: Array, num_classes: int) -> None:
   host = np.asarray(labels)
   wrong = host[(host < 0) | (host >= num_classes)]
   if wrong.size:
+    advice = (
+      'a label that marks what does not count needs a valid one in its place, and a mask among the targets for the loss'
+      if wrong[0] < 0
+      else 'pass regression targets as floats'
+    )
     raise InputError(
       f'{name} must be labels in [0, {num_classes - 1}], one for each of the {num_classes} outputs, '
-      f'got {wrong[0]} (targets that are no labels go in as floats)'
+      f'got {wrong[0]} ({advice})'
     )
 
 

@@ -2,16 +2,19 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.core import FrozenDict
 
-from gdlab.errors import InputError
-from gdlab.problems.adapters import PerExample, batch_length, call_flags, known_flags, probe, supervised
+from gdlab.errors import InputError, shown
+from gdlab.problems.adapters import EVALUATION_KEY, PerExample, batch_length, check_sown, supervised
 from gdlab.problems.checks import as_examples
+from gdlab.problems.fitting import batch_of
+from gdlab.problems.flags import Flags, find_flags
 from gdlab.problems.linen_kinds import LinenKinds
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
@@ -22,23 +25,29 @@ class LinenModel:
 
   Attributes:
     module: the module.
-    flags: which of the arguments of `call_flags` its call takes.
+    flags: what its call is told of the mode and the padding.
     shapes: shape and dtype of each input leaf for a batch of one example.
     structure: the tree structure of the inputs.
+    sown: collections that are handed to the loss beside the outputs.
+    left_out: collections that are sown and left out.
   """
 
   module: nn.Module
-  flags: tuple[str, ...]
+  flags: Flags
   shapes: tuple[jax.ShapeDtypeStruct, ...]
   structure: Any
+  sown: tuple[str, ...] = ()
+  left_out: tuple[str, ...] = ()
 
   def init(self, key: Key) -> tuple[PyTree, PyTree]:
     """Initialises as `module.init(key, inputs)` does, on one example of zeros."""
     zeros = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in self.shapes]
     inputs = jax.tree.unflatten(self.structure, zeros)
-    variables = dict(self.module.init(key, inputs, **call_flags(self.flags, train=False, mask=_all(inputs))))
+    module, arguments = self._told(train=False, mask=_all(inputs))
+    variables = dict(module.init(key, inputs, **arguments))
     params = variables.pop('params', {})
-    return params, variables or ()
+    kept = {name: value for name, value in variables.items() if name not in (*self.sown, *self.left_out)}
+    return params, kept or ()
 
   def train(
     self, params: PyTree, model_state: PyTree, inputs: PyTree, mask: Array, key: Key
@@ -48,19 +57,32 @@ class LinenModel:
     # gdlab.problems.nnx, so a Linen module behind nnx.bridge.ToNNX drops the same units there as here.
     rngs = {'params': jax.random.fold_in(jax.random.fold_in(key, 0), 0)}
     collections = dict(model_state)
-    outputs, updated = self.module.apply(
+    module, arguments = self._told(train=True, mask=mask)
+    outputs, updated = module.apply(
       {'params': params, **collections},
       inputs,
       rngs=rngs,
-      mutable=list(collections),
-      **call_flags(self.flags, train=True, mask=mask),
+      mutable=[*collections, *self.sown],
+      **arguments,
     )
-    return outputs, dict(updated) or ()
+    updated = dict(updated)
+    sown = {name: updated.pop(name, {}) for name in self.sown}
+    return (outputs, sown) if self.sown else outputs, updated or ()
 
-  def evaluate(self, params: PyTree, model_state: PyTree, inputs: PyTree) -> PyTree:
+  def evaluate(self, params: PyTree, model_state: PyTree, inputs: PyTree, key: Key | None = None) -> PyTree:
     """The forward pass in evaluation mode."""
-    flags = call_flags(self.flags, train=False, mask=_all(inputs))
-    return self.module.apply({'params': params, **dict(model_state)}, inputs, **flags)
+    module, arguments = self._told(train=False, mask=_all(inputs))
+    rngs = {'params': jax.random.key(EVALUATION_KEY) if key is None else key}
+    variables = {'params': params, **dict(model_state)}
+    if not self.sown:
+      return module.apply(variables, inputs, rngs=rngs, **arguments)
+    outputs, sown = module.apply(variables, inputs, rngs=rngs, mutable=list(self.sown), **arguments)
+    return outputs, {name: sown.get(name, {}) for name in self.sown}
+
+  def _told(self, *, train: bool, mask: Array) -> tuple[nn.Module, dict[str, Any]]:
+    attributes = self.flags.set(train=train)
+    module = self.module.clone(**attributes) if attributes else self.module
+    return module, self.flags.call(train=train, mask=mask)
 
 
 def from_linen(
@@ -71,24 +93,24 @@ def from_linen(
   test: Examples | tuple[PyTree, PyTree] | None = None,
   metrics: Mapping[str, PerExample] | None = None,
   name: str | None = None,
+  flags: Mapping[str, Any] | None = None,
+  sown: Sequence[str] | None = None,
 ) -> Problem:
   r"""The problem of minimising the mean loss of a Flax Linen module over `data`.
 
-  $f(\theta) = \frac1N \sum_i \ell(\mathrm{module}_\theta(x_i), y_i)$. The module is called as
-  `module(inputs)`, with those of `train=`, `deterministic=`, `use_running_average=` and `mask=` that its
-  `__call__` names. `mask`, bool[B], is False on padding; a module with BatchNorm hands it on in a shape that
-  broadcasts (`mask[:, None]` for features [B, F]), as `gdlab.problems.MLP` does. Dropout and any other stream
-  draw from the key given to `Problem.loss`. Collections other than `'params'` are the model's state.
+  $f(\theta) = \frac1N \sum_i \ell(\mathrm{module}_\theta(x_i), y_i)$. Collections other than `'params'` are the model's
+  state. What is asked of the module, how it is told the mode, and what is found out by itself:
+  `gdlab.problems.adapters`.
 
   Example:
     >>> import flax.linen as nn, numpy as np, optax
     >>> data = np.eye(4, dtype=np.float32), np.array([0, 1, 0, 1])
     >>> problem = from_linen(nn.Dense(2), data, optax.softmax_cross_entropy_with_integer_labels)
-    >>> problem.num_examples
-    4
+    >>> problem
+    Problem('Dense', train: 4 examples of float32[4] and int32[])
 
   Args:
-    module: the module; hashable, as Linen modules are whose attributes are.
+    module: the module; its attributes hashable (lists and dictionaries are taken as tuples and frozen ones).
     data: the pair (inputs, targets) of N examples, each a pytree of finite arrays with leading axis N >= 1.
       Floats are converted to JAX's default float. Integer targets with one axis less than the module's output
       are class labels and must lie in its last axis.
@@ -96,20 +118,114 @@ def from_linen(
     test: held-out examples like `data`.
     metrics: further `(outputs, targets) -> float[B]` by name; `'loss'` is always reported.
     name: what reports call the problem; the module's class by default.
+    flags: what the module is told of the mode, name -> value in training; by default the usual names.
+    sown: collections of sown values that the loss is given, as `loss((outputs, {collection: values}), targets)`; `()`
+      leaves all out.
 
   Raises:
     InputError: `module` is not an instance or not hashable; the data is no such pair; a label is out of
-      range; the loss or a metric is not per example.
+      range; the loss or a metric is not per example, or sets outputs against the targets of others by broadcasting;
+      Dropout or BatchNorm has one mode only; values are sown of which nothing is said.
   """
   if not isinstance(module, nn.Module):
-    raise InputError(f'module must be an instance of flax.linen.Module, got {module!r}')
+    raise InputError(f'module must be an instance of flax.linen.Module, got {shown(module)}')
   train = as_examples('data', data)
-  shapes, structure = jax.tree.flatten(probe(train.inputs, 1))
-  flags = known_flags(inspect.signature(type(module).__call__).parameters)
-  model = LinenModel(module, flags, tuple(shapes), structure)
-  problem = supervised(model, train, loss, test=test, metrics=metrics, name=name or type(module).__name__)
-  return dataclasses.replace(problem, kinds=LinenKinds(model))
+  shapes, structure = jax.tree.flatten(batch_of(train.inputs, 1))
+  name = name or type(module).__name__
+  module = _frozen(module)
+  parameters = inspect.signature(type(module).__call__).parameters
+  anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+  own = [field.name for field in dataclasses.fields(module) if field.name not in ('parent', 'name')]
+  told = find_flags(flags, parameters, own, anything)
+  model = LinenModel(module, told, tuple(shapes), structure)
+  model = _with_sown(model, check_sown(sown), name)
+  return supervised(
+    model,
+    train,
+    loss,
+    test=test,
+    metrics=metrics,
+    name=name,
+    holds=lambda: _holds(model),
+    flags=told,
+    kinds=LinenKinds(model),
+  )
 
 
 def _all(inputs: PyTree) -> Array:
   return jnp.ones(batch_length(inputs), bool)
+
+
+def _frozen(value: Any) -> Any:
+  """A module whose attributes hold tuples for lists and frozen dictionaries for others, so that it has a hash."""
+  if isinstance(value, list | tuple) and not hasattr(value, '_fields'):
+    return tuple(map(_frozen, value))
+  if isinstance(value, dict):
+    return FrozenDict({key: _frozen(entry) for key, entry in value.items()})
+  if isinstance(value, nn.Module) and value.scope is None:
+    fields = [field.name for field in dataclasses.fields(value) if field.name not in ('parent', 'name')]
+    before = {name: getattr(value, name) for name in fields if hasattr(value, name)}
+    after = {name: _frozen(entry) for name, entry in before.items()}
+    changed = {name: after[name] for name in after if after[name] is not before[name]}
+    return value.clone(**changed) if changed else value
+  return value
+
+
+def _holds(model: LinenModel) -> set[str]:
+  """Which of Dropout and BatchNorm are in the module, as its training pass calls them."""
+  found = set()
+
+  def look(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    module = context.module
+    rate = (
+      getattr(module, 'rate', 0) if isinstance(module, nn.Dropout) else getattr(module, 'dropout_rate', 0)
+    )
+    if isinstance(module, nn.Dropout | nn.MultiHeadDotProductAttention) and rate > 0:
+      found.add('Dropout')
+    if isinstance(module, nn.BatchNorm):
+      found.add('BatchNorm')
+    return method(*args, **kwargs)
+
+  with nn.intercept_methods(look):
+    # A function of its own: of one that has been traced before JAX remembers the result, and nothing is called.
+    jax.eval_shape(lambda key: model.init(key), jax.random.key(0))
+  return found
+
+
+def _with_sown(model: LinenModel, sown: tuple[Any, ...] | None, name: str) -> LinenModel:
+  """The model with its sown collections told from its state."""
+  try:
+    found = _sown(model)
+  except Exception:  # it does not fit its inputs, which is said in words further on
+    return model
+  if unknown := [collection for collection in sown or () if collection not in (*found, 'intermediates')]:
+    raise InputError(
+      f'sown must name collections that module {name} sows, {sorted(found)}, got {shown(unknown[0])}'
+    )
+  if found and sown is None:
+    raise InputError(
+      f'module {name} sows values into {found[0]!r}: give sown=({found[0]!r},) to hand them to the loss, as '
+      'loss((outputs, sown), targets), or sown=() to leave them out'
+    )
+  handed = sown or ()
+  return dataclasses.replace(
+    model, sown=handed, left_out=tuple(collection for collection in found if collection not in handed)
+  )
+
+
+def _sown(model: LinenModel) -> list[str]:
+  """The collections without which a pass is the same: what `sow` makes is left out where it cannot be stored."""
+  params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+  inputs = jax.tree.unflatten(model.structure, model.shapes)
+  key, mask = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((1,), bool)
+
+  def needs(name: str) -> bool:
+    others = {other: value for other, value in dict(model_state).items() if other != name}
+    try:
+      jax.eval_shape(model.train, params, others, inputs, mask, key)
+      jax.eval_shape(model.evaluate, params, others, inputs)
+    except Exception:  # Flax's own, for variables that it cannot make
+      return True
+    return False
+
+  return [name for name in dict(model_state) if not needs(name)]

@@ -10,21 +10,23 @@ go back into any module of the same kind with Flax's own function:
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from gdlab.errors import InputError
-from gdlab.problems.adapters import PerExample, batch_length, call_flags, known_flags, supervised
+from gdlab.errors import InputError, shown
+from gdlab.problems.adapters import EVALUATION_KEY, PerExample, batch_length, check_sown, supervised
 from gdlab.problems.checks import as_examples
+from gdlab.problems.fitting import batch_of
+from gdlab.problems.flags import Flags, find_flags
 from gdlab.problems.nnx_kinds import NnxKinds
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
 # What is neither trained nor random nor a by-product of one call.
-_STATE = nnx.Not(nnx.Any(nnx.Param, nnx.RngState, nnx.Intermediate))
+_BY_PRODUCTS = nnx.Param, nnx.RngState, nnx.Intermediate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,20 +35,24 @@ class NnxModel:
 
   Attributes:
     make_module: `(rngs) -> module`.
-    flags: which of the arguments of `call_flags` its call takes.
+    flags: what its call is told of the mode and the padding.
     graphdef: the module's structure.
     streams: shapes and dtypes of its random streams, a nested dictionary.
+    sown: types of variables that are handed to the loss beside the outputs.
+    left_out: types of variables that are sown and left out.
   """
 
   make_module: Callable[[nnx.Rngs], nnx.Module]
-  flags: tuple[str, ...]
+  flags: Flags
   graphdef: Any
   streams: PyTree = dataclasses.field(compare=False)  # a dictionary has no hash; the graphdef determines it
+  sown: tuple[type[nnx.Variable], ...] = ()
+  left_out: tuple[type[nnx.Variable], ...] = ()
 
   def init(self, key: Key) -> tuple[PyTree, PyTree]:
     """Initialises as `make_module(nnx.Rngs(key))` does."""
     module = self.make_module(nnx.Rngs(key))
-    return nnx.to_pure_dict(nnx.state(module, nnx.Param)), _state(module)
+    return nnx.to_pure_dict(nnx.state(module, nnx.Param)), self._state(module)
 
   def train(
     self, params: PyTree, model_state: PyTree, inputs: PyTree, mask: Array, key: Key
@@ -54,20 +60,31 @@ class NnxModel:
     """The forward pass in training mode, every random stream started afresh from the key."""
     module = self._merge(params, model_state, key)
     module.train()
-    outputs = module(inputs, **call_flags(self.flags, train=True, mask=mask))
-    return outputs, _state(module)
+    outputs = self._called(module, inputs, train=True, mask=mask)
+    return outputs, self._state(module)
 
-  def evaluate(self, params: PyTree, model_state: PyTree, inputs: PyTree) -> PyTree:
+  def evaluate(self, params: PyTree, model_state: PyTree, inputs: PyTree, key: Key | None = None) -> PyTree:
     """The forward pass in evaluation mode. A module that is random even there always draws the same."""
-    module = self._merge(params, model_state, jax.random.key(0))
+    module = self._merge(params, model_state, jax.random.key(EVALUATION_KEY) if key is None else key)
     module.eval()
-    mask = jnp.ones(batch_length(inputs), bool)
-    return module(inputs, **call_flags(self.flags, train=False, mask=mask))
+    return self._called(module, inputs, train=False, mask=jnp.ones(batch_length(inputs), bool))
+
+  def _called(self, module: nnx.Module, inputs: PyTree, *, train: bool, mask: Array) -> PyTree:
+    for name, value in self.flags.set(train=train).items():
+      setattr(module, name, value)
+    outputs = module(inputs, **self.flags.call(train=train, mask=mask))  # type: ignore[operator]
+    if not self.sown:
+      return outputs
+    return outputs, {kind.__name__: nnx.to_pure_dict(nnx.state(module, kind)) for kind in self.sown}
 
   def _merge(self, params: PyTree, model_state: PyTree, key: Key) -> Any:
     # Without copy=True the variables belong to the trace they were made in, and BatchNorm's and Dropout's
     # updates of them raise inside jax.grad.
     return nnx.merge(self.graphdef, params, dict(model_state), _restarted(self.streams, key), copy=True)
+
+  def _state(self, module: nnx.Module) -> PyTree:
+    kept = nnx.Not(nnx.Any(*_BY_PRODUCTS, *self.sown, *self.left_out))
+    return nnx.to_pure_dict(nnx.state(module, kept)) or ()
 
 
 def from_nnx(
@@ -78,16 +95,14 @@ def from_nnx(
   test: Examples | tuple[PyTree, PyTree] | None = None,
   metrics: Mapping[str, PerExample] | None = None,
   name: str | None = None,
+  flags: Mapping[str, Any] | None = None,
+  sown: Sequence[type[nnx.Variable]] | None = None,
 ) -> Problem:
   r"""The problem of minimising the mean loss of a Flax NNX module over `data`.
 
   $f(\theta) = \frac1N \sum_i \ell(\mathrm{module}_\theta(x_i), y_i)$. The parameters are the module's
-  `nnx.Param`s; its other variables (BatchNorm's statistics, your own) are the model's state. The module is
-  set to training or evaluation mode with its `train()` and `eval()` and called as `module(inputs)`, with
-  those of `train=`, `deterministic=`, `use_running_average=` and `mask=` that its `__call__` names. `mask`,
-  bool[B], is False on padding; a module with BatchNorm hands it on in a shape that broadcasts
-  (`mask[:, None]` for features [B, F]). Every call restarts the module's random streams from the key given
-  to `Problem.loss`.
+  `nnx.Param`s; its other variables (BatchNorm's statistics, your own) are the model's state. What is asked of the
+  module, how it is told the mode, and what is found out by itself: `gdlab.problems.adapters`.
 
   Parameters and state are nested dictionaries of arrays; `nnx.update(module, params, dict(model_state))` puts
   them back into a module.
@@ -110,26 +125,91 @@ def from_nnx(
     test: held-out examples like `data`.
     metrics: further `(outputs, targets) -> float[B]` by name; `'loss'` is always reported.
     name: what reports call the problem; the module's class by default.
+    flags: as for `from_linen`.
+    sown: types of variables whose sown values the loss is given, as `loss((outputs, {type's name: values}), targets)`;
+      `()` leaves all out.
 
   Raises:
     InputError: `make_module` is not a function that returns an NNX module, or the module's static attributes
       are not hashable; else as for `from_linen`.
   """
   if isinstance(make_module, nnx.Module) or not callable(make_module):
-    raise InputError(f'make_module must be a function (nnx.Rngs) -> nnx.Module, got {make_module!r}')
+    raise InputError(f'make_module must be a function (nnx.Rngs) -> nnx.Module, got {shown(make_module)}')
   train = as_examples('data', data)
   module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
   if not isinstance(module, nnx.Module):
-    raise InputError(f'make_module must return an nnx.Module, got {module!r}')
-  flags = known_flags(inspect.signature(type(module).__call__).parameters)
+    raise InputError(f'make_module must return an nnx.Module, got {shown(module)}')
+  name = name or type(module).__name__
+  parameters = inspect.signature(type(module).__call__).parameters
+  anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+  told = find_flags(flags, parameters, _attributes(module), anything)
   streams = nnx.to_pure_dict(nnx.state(module, nnx.RngState))
-  model = NnxModel(make_module, flags, nnx.graphdef(module), streams)
-  problem = supervised(model, train, loss, test=test, metrics=metrics, name=name or type(module).__name__)
-  return dataclasses.replace(problem, kinds=NnxKinds(make_module))
+  handed = check_sown(sown)
+  model = NnxModel(make_module, told, nnx.graphdef(module), streams, handed or (), handed or ())
+  found = _sown(model, train)
+  if found and handed is None:
+    raise InputError(
+      f'module {name} sows values of type {found[0].__name__}: give sown=({found[0].__name__},) to hand them to the '
+      'loss, as loss((outputs, sown), targets), or sown=() to leave them out'
+    )
+  model = dataclasses.replace(model, left_out=tuple(kind for kind in found if kind not in model.sown))
+  return supervised(
+    model,
+    train,
+    loss,
+    test=test,
+    metrics=metrics,
+    name=name,
+    holds=lambda: _holds(module),
+    flags=told,
+    kinds=NnxKinds(make_module),
+  )
 
 
-def _state(module: nnx.Module) -> PyTree:
-  return nnx.to_pure_dict(nnx.state(module, _STATE)) or ()
+def _attributes(module: nnx.Module) -> list[str]:
+  """Attributes that may be flags of the user's: those that `train()` and `eval()` set are not among them."""
+  plain = (bool, int, float, str)
+  set_by_nnx = ('deterministic', 'use_running_average')
+  return [name for name, value in vars(module).items() if isinstance(value, plain) and name not in set_by_nnx]
+
+
+def _holds(module: nnx.Module) -> set[str]:
+  """Which of Dropout and BatchNorm are in the module."""
+  found = set()
+  for _, part in nnx.iter_modules(module):
+    rate = getattr(part, 'rate', 0) if isinstance(part, nnx.Dropout) else getattr(part, 'dropout_rate', 0)
+    if isinstance(part, nnx.Dropout | nnx.MultiHeadAttention) and rate > 0:
+      found.add('Dropout')
+    if isinstance(part, nnx.BatchNorm):
+      found.add('BatchNorm')
+  return found
+
+
+def _sown(model: NnxModel, train: Examples) -> list[type[nnx.Variable]]:
+  """The types of variables that a training pass adds to the module, beside intermediates."""
+  known: set[Any] = set()
+  after: list[type[nnx.Variable]] = []
+
+  def run(params, model_state, inputs, mask, key):
+    module = model._merge(params, model_state, key)
+    before = {path for path, _ in nnx.to_flat_state(nnx.state(module))}
+    module.train()
+    model._called(module, inputs, train=True, mask=mask)
+    for path, variable in nnx.to_flat_state(nnx.state(module)):
+      kind = type(variable)
+      if path not in before and not issubclass(kind, nnx.Intermediate) and kind not in known:
+        known.add(kind)
+        after.append(kind)
+    return ()
+
+  try:
+    params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+    inputs = batch_of(train.inputs)
+    mask = jax.ShapeDtypeStruct((batch_length(inputs),), bool)
+    jax.eval_shape(run, params, model_state, inputs, mask, jax.eval_shape(lambda: jax.random.key(0)))
+  except Exception:  # it does not fit its inputs, which is said in words further on
+    return []
+  return after
 
 
 def _restarted(streams: PyTree, key: Key) -> PyTree:
