@@ -312,7 +312,14 @@ def test_a_penalty_depends_on_the_bias_of_keys():
   problem = problems.from_linen(problems.Transformer(5, 8, 1, 2, 6), (ids, ids), loss)
   inert = [leaf.inert for leaf in jax.tree.leaves(problem.kinds())]
   assert sum(inert) == 1
-  assert not any(leaf.inert for leaf in jax.tree.leaves(problems.with_penalty(problem, l2=0.1).kinds()))
+
+  def num_inert(**options):
+    return sum(leaf.inert for leaf in jax.tree.leaves(problems.with_penalty(problem, **options).kinds()))
+
+  assert num_inert(l2=0.1) == 0
+  assert num_inert(l1=0.1, where=lambda path, leaf: leaf.ndim > 1) == 0  # it has two axes
+  assert num_inert(l2=0.1, where=problems.not_biases) == 1
+  assert num_inert() == 1
 
 
 def test_the_bias_of_keys_does_nothing_exactly_where_kinds_say_so():
