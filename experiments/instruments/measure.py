@@ -183,7 +183,11 @@ def _numbers(config, at: Subject, params: PyTree) -> dict[str, Any]:
   problem, key = at.problem, jax.random.key(3)
   gap = analysis.generalisation_gap(problem, params)
   margins = analysis.margins(
-    at.logits(params, problem.train.inputs), problem.train.targets, params, quantiles=(0.1, 0.5)
+    at.logits(params, problem.train.inputs),
+    problem.train.targets,
+    params,
+    kinds=problem.kinds and problem.kinds(),
+    quantiles=(0.1, 0.5),
   )
   subspace = min(100, ravel_pytree(params)[0].size)
   return {

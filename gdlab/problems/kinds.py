@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+from gdlab.leaves import kind_by_name
 from gdlab.types import LeafKind
 
 Path: TypeAlias = tuple[str, ...]
@@ -39,25 +40,9 @@ def other(shape: Shape) -> Role:
 
 
 def by_name(name: str, shape: Shape) -> Role:
-  """The role that an array's name says, by Flax's usual ones, if its rank fits: `kernel`, `dense_bias`, ...
-
-  A kernel or an embedding of other than two axes and a bias or a scale of more than one may be anything.
-  """
-  rank = len(shape)
-  for kind, fits, outputs in (
-    ('kernel', rank == 2, (1,)),
-    ('bias', rank <= 1, tuple(range(rank))),
-    ('scale', rank <= 1, tuple(range(rank))),
-    ('embedding', rank == 2, (0,)),
-  ):
-    if is_named(name, kind) and fits:
-      return Role(kind, outputs, shape, surely=False)
-  return other(shape)
-
-
-def is_named(name: str, kind: str) -> bool:
-  """Whether a name is that of a kind, alone or as the last part of several ('attention_bias')."""
-  return name == kind or name.endswith(f'_{kind}')
+  """The role that an array's name says, see `kind_by_name`."""
+  kind = kind_by_name(name, len(shape))
+  return other(shape) if kind is None else Role(kind.kind, kind.outputs, shape, surely=False)
 
 
 def all_axes(kind: str, shape: Shape) -> Role:

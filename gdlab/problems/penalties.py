@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -26,11 +26,19 @@ class Penalty:
     """Returns float[]."""
     total = jnp.zeros(())
     for path, leaf in jax.tree.leaves_with_path(params):
-      if self.where is None or self.where(jax.tree_util.keystr(path, simple=True, separator='/'), leaf):
+      if self.is_on(path, leaf):
         # A weight of 0 is left out: 0 times an overflown square would be NaN.
         total += self.l1 * jnp.sum(jnp.abs(leaf)) if self.l1 else 0
         total += self.l2 / 2 * jnp.sum(leaf**2) if self.l2 else 0
     return total
+
+  def is_on(self, path: Any, leaf: Array) -> bool:
+    """Whether the parameter array at a path is penalised."""
+    if not (self.l1 or self.l2):
+      return False
+    return self.where is None or bool(
+      self.where(jax.tree_util.keystr(path, simple=True, separator='/'), leaf)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +71,22 @@ class PenalisedMetrics:
 
 @dataclasses.dataclass(frozen=True)
 class PenalisedKinds:
-  """`Problem.kinds` of which no array is inert: the penalty depends on each that it is on."""
+  """`Problem.kinds` of which no array is inert that is penalised: the loss depends on it by the penalty."""
 
   kinds: Callable[[], PyTree]
+  init: Callable[[Key], tuple[PyTree, PyTree]]
+  penalty: Penalty
 
   def __call__(self) -> PyTree:
     """Returns a pytree like the parameters, of LeafKind."""
-    return jax.tree.map(lambda kind: dataclasses.replace(kind, inert=False), self.kinds())
+    params = jax.eval_shape(self.init, jax.random.key(0))[0]
+    return jax.tree.map_with_path(
+      lambda path, leaf, kind: dataclasses.replace(
+        kind, inert=kind.inert and not self.penalty.is_on(path, leaf)
+      ),
+      params,
+      self.kinds(),
+    )
 
 
 def with_penalty(
@@ -115,7 +132,7 @@ def with_penalty(
     metrics=PenalisedMetrics(problem.metrics, penalty),
     name=f'{problem.name}, penalised',
     known=_known(problem.known, penalty),
-    kinds=problem.kinds and PenalisedKinds(problem.kinds),
+    kinds=problem.kinds and PenalisedKinds(problem.kinds, problem.init, penalty),
   )
 
 

@@ -18,7 +18,7 @@ class Distance(NamedTuple):
     total: float[], over all parameters.
     relative: float[], over the norm of the initial parameters; NaN where that is zero.
     layers: path of the layer -> float[]; a layer is the innermost container of parameters, `Dense_0` say, and a
-      parameter in none is its own.
+      parameter in none is its own. The copies of a stack (`nn.scan`) are one layer here.
   """
 
   total: Array

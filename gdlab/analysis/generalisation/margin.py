@@ -9,6 +9,7 @@ import numpy as np
 
 from gdlab.errors import InputError, shown
 from gdlab.floats import widened
+from gdlab.leaves import as_matrices, leaf_kinds
 from gdlab.types import Array, PyTree
 
 
@@ -60,26 +61,46 @@ def output_margins(outputs: Array, labels: Array) -> Array:
 
 
 def margins(
-  outputs: Array, labels: Array, params: PyTree, *, quantiles: Sequence[float] = (0.1, 0.5, 0.9)
+  outputs: Array,
+  labels: Array,
+  params: PyTree,
+  *,
+  kinds: PyTree | None = None,
+  quantiles: Sequence[float] = (0.1, 0.5, 0.9),
 ) -> Margins:
   r"""Quantiles of the margins, plain and divided by $\prod_l \|W_l\|$, spectral and Frobenius.
 
   The product bounds by how much a network of layers with 1-Lipschitz activations can stretch its inputs, and for
-  layers without biases the quotient does not change when a ReLU layer is rescaled or the outputs are multiplied. The
-  layers are the leaves of `params` with two axes or more, each as a matrix whose columns are its last axis (the kernel
-  of a convolution so reshaped has not the norm of the convolution as an operator). Costs one singular value
-  decomposition of every layer beside the outputs, which are one evaluation, about 1/3 gradient-equivalent. As a probe:
+  layers without biases the quotient does not change when a ReLU layer is rescaled or the outputs are multiplied.
+
+  The layers are the kernels and the embeddings among `params`, each copy of a stack (`nn.scan`, `nnx.vmap`) a layer of
+  its own, as matrices [inputs, outputs]: query [in, heads, head_dim] as [in, heads * head_dim], a convolution as
+  [height * width * in, out] (which has not the norm of the convolution as an operator). An embedding is the first
+  layer of a network whose inputs are ids: a linear map of one-hot vectors, which the rescaling above may touch too.
+  Biases and scales are none. Every array counts once and as it is stored: the product is a number to compare
+  and no bound where an array is used more than once (tied embeddings, recurrent cells), where layers lie
+  side by side (query, key and value; LoRA), or where normalisation (BatchNorm, SpectralNorm) rescales a kernel.
+
+  Costs one singular value decomposition of every layer beside the outputs, which are one evaluation, about 1/3
+  gradient-equivalent. As a probe:
   `lambda problem, state: margins(model.apply({'params': state.params}, problem.train.inputs), problem.train.targets,
-  state.params).spectral`.
+  state.params, kinds=problem.kinds()).spectral`.
 
   Args:
     outputs: float[n, C], the model's outputs (logits), C >= 2.
     labels: int[n], in [0, C).
     params: the parameters that gave them.
+    kinds: what each array of them is: `problem.kinds()` for a problem of `from_linen` or `from_nnx`. Without it
+      names decide and, for names that say nothing, two axes are a matrix [inputs, outputs]; what they leave open
+      is refused, see `gdlab.leaves.leaf_kinds`.
     quantiles: Q numbers in [0, 1], 0 for the smallest margin; static under jit.
 
+  Returns:
+    Margins; the quotients are NaN where a layer is zero, which outside jit is refused.
+
   Raises:
-    InputError: an argument out of range or of the wrong shape; `params` without a matrix.
+    InputError: an argument out of range or of the wrong shape; `params` without a layer, or with one whose norm is 0;
+      an array of which neither `kinds` nor names say what it is.
 
   Source: Bartlett, Foster and Telgarsky 2017, Spectrally-normalized margin bounds for neural networks,
   arXiv 1706.08498; Jiang, Krishnan, Mobahi and Bengio 2019, arXiv 1810.00113 (quantiles).
@@ -88,14 +109,26 @@ def margins(
   is_real = levels.ndim == 1 and levels.size > 0 and levels.dtype.kind in 'iuf'
   if not is_real or not ((levels >= 0) & (levels <= 1)).all():
     raise InputError(f'quantiles must be numbers in [0, 1], at least one, got {shown(quantiles)}')
-  matrices = [leaf.reshape(-1, leaf.shape[-1]) for leaf in jax.tree.leaves(widened(params)) if leaf.ndim >= 2]
-  if not matrices:
-    raise InputError('params must hold at least one array with two axes or more, got none')
+  layers = {
+    name: as_matrices(leaf, kind)
+    for (name, kind), leaf in zip(leaf_kinds(params, kinds), jax.tree.leaves(widened(params)), strict=True)
+    if kind.kind in ('kernel', 'embedding')
+  }
+  if not layers:
+    raise InputError('params must hold at least one kernel or embedding, got none')
   found = jnp.quantile(output_margins(outputs, labels), jnp.array(levels, jnp.result_type(float)))
 
   def per_norm(order: int | str) -> Array:
     # Sums of logarithms: the product over many layers could overflow where the quotient is an ordinary number.
-    logs = sum(jnp.log(jnp.linalg.norm(matrix, ord=order)) for matrix in matrices)
+    norms = {name: jnp.linalg.norm(copies, ord=order, axis=(1, 2)) for name, copies in layers.items()}
+    logs = sum(jnp.sum(jnp.log(_nonzero(name, norm))) for name, norm in norms.items())
     return jnp.sign(found) * jnp.exp(jnp.log(jnp.abs(found)) - logs)
 
   return Margins(found, per_norm(2), per_norm('fro'))
+
+
+def _nonzero(name: str, norms: Array) -> Array:
+  """The norms, NaN for 0; there is no quotient by a layer that lets nothing through."""
+  if not isinstance(norms, jax.core.Tracer) and (norms == 0).any():
+    raise InputError(f'{name} must not be zero (in any of its copies), got a layer of norm 0')
+  return jnp.where(norms == 0, jnp.nan, norms)

@@ -2,21 +2,24 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from gdlab.errors import InputError, shown
-from gdlab.types import Array, Key, PyTree
+from gdlab.floats import wide
+from gdlab.leaves import leaf_kinds
+from gdlab.types import Array, Key, LeafKind, PyTree
 
 
-def filter_direction(key: Key, params: PyTree, *, biases: bool = False) -> PyTree:
+def filter_direction(
+  key: Key, params: PyTree, *, biases: bool = False, kinds: PyTree | None = None
+) -> PyTree:
   r"""A random direction, scaled so that each of its filters has the norm of the filter it moves.
 
   $$d_j \leftarrow \frac{d_j}{\lVert d_j\rVert}\,\lVert\theta_j\rVert, \qquad d_j \sim N(0, I),$$
 
-  where a filter $\theta_j$ is what feeds one output unit: the last axis of a leaf counts filters, as in Flax (a
-  column of a Dense kernel [in, out]; kernel[:, :, :, j] of a convolution). A step of a given length along it then
-  means the same however a ReLU or normalised layer is scaled, so that pictures of two minima compare. Jittable.
-  Cost: no gradient.
+  where a filter $\theta_j$ is what feeds one output unit: a column of a Dense kernel [in, out]; kernel[:, :, :, j] of a
+  convolution; query[:, h, j] of attention, one for every head h and dimension j; a row of an embedding; all of these
+  in every copy of a stack (`nn.scan`, `nnx.vmap`). A step of a given length along it then means the same however a
+  ReLU or normalised layer is scaled, so that pictures of two minima compare. Jittable. Cost: no gradient.
 
   Example:
     >>> params = {'kernel': jnp.array([[3.0, 0.0], [4.0, 2.0]]), 'bias': jnp.ones(2)}
@@ -27,14 +30,18 @@ def filter_direction(key: Key, params: PyTree, *, biases: bool = False) -> PyTre
   Args:
     key: of the random draw.
     params: float leaves.
-    biases: whether leaves of at most one dimension move too (biases, scales and offsets of BatchNorm): each such
-      leaf is then one filter. False leaves them where they are, as the paper's pictures do.
+    biases: whether biases and scales move too (of attention and normalisation as well): each such leaf is then one
+      filter, in every copy of a stack. False leaves them where they are, as the paper's pictures do.
+    kinds: what each array is: `problem.kinds()` for a problem of `from_linen` or `from_nnx`. Without it names decide
+      and, for names that say nothing, rank: one axis is a bias, two are [inputs, outputs]; what they leave open is
+      refused, see `gdlab.leaves.leaf_kinds`.
 
   Returns:
     A pytree like `params`.
 
   Raises:
-    InputError: if a leaf is not of floats, or nothing would move: no leaf has two dimensions, and `biases` is False.
+    InputError: if a leaf is not of floats, if neither `kinds` nor names say what a leaf is, or if nothing would move:
+      there are only biases and scales, and `biases` is False.
 
   Source: Li, Xu, Taylor, Studer, Goldstein, "Visualizing the loss landscape of neural nets", 2018, arXiv
   1712.09913. There one-dimensional leaves, where they move, move by themselves and not at random.
@@ -44,22 +51,32 @@ def filter_direction(key: Key, params: PyTree, *, biases: bool = False) -> PyTre
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
       name = f'params{jax.tree_util.keystr(path)}'
       raise InputError(f'{name} must be an array of real floats, got {jnp.result_type(leaf)} {shown(leaf)}')
-  if not biases and all(np.ndim(leaf) <= 1 for leaf in leaves):
-    raise InputError('biases must be True for parameters of which no leaf has two dimensions, got False')
+  found = [kind for _, kind in leaf_kinds(params, kinds)]
+  if not biases and not any(map(_has_filters, found)):
+    raise InputError('biases must be True for parameters without a kernel or an embedding, got False')
   keys = jax.random.split(key, len(leaves))
-  return jax.tree.unflatten(structure, [_scaled(k, leaf, biases) for k, leaf in zip(keys, leaves)])
+  return jax.tree.unflatten(
+    structure, [_scaled(*each, biases) for each in zip(keys, leaves, found, strict=True)]
+  )
 
 
-def _scaled(key: Key, leaf: Array, biases: bool) -> Array:
+def _has_filters(kind: LeafKind) -> bool:
+  return kind.kind in ('kernel', 'embedding')
+
+
+def _scaled(key: Key, leaf: Array, kind: LeafKind, biases: bool) -> Array:
   leaf = jnp.asarray(leaf)
-  if leaf.ndim <= 1 and not biases:
+  if not (biases or _has_filters(kind)):
     return jnp.zeros_like(leaf)
-  draw = jax.random.normal(key, leaf.shape, leaf.dtype)
-  axes = tuple(range(leaf.ndim - 1)) if leaf.ndim > 1 else tuple(range(leaf.ndim))
+  # In half precision the squares of ordinary numbers overflow or vanish.
+  weights = leaf.astype(wide(leaf))
+  draw = jax.random.normal(key, leaf.shape, weights.dtype)
+  kept = kind.stacked + kind.outputs if _has_filters(kind) else kind.stacked
+  axes = tuple(axis for axis in range(leaf.ndim) if axis not in kept)
 
   def norm(array: Array) -> Array:
     return jnp.sqrt(jnp.sum(jnp.square(array), axis=axes, keepdims=True))
 
   # A Gaussian draw is 0 with probability 0 only in exact arithmetic.
   length = norm(draw)
-  return draw / jnp.where(length > 0, length, 1) * norm(leaf)
+  return (draw / jnp.where(length > 0, length, 1) * norm(weights)).astype(leaf.dtype)

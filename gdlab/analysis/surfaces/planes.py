@@ -31,7 +31,7 @@ def loss_line(
     problem: the data and the metrics.
     params: theta.
     model_state: the model's other state, `()` if it has none.
-    direction: d, a pytree like `params`; see `filter_direction`.
+    direction: d, a pytree like `params`; see `filter_direction`, and give it `kinds=problem.kinds()`.
     interval: lowest and highest alpha.
     num_points: >= 2 values of alpha, equally spaced.
     points_at_once: >= 1 points evaluated side by side; more is faster on accelerators and takes more memory.
