@@ -7,6 +7,7 @@ known to have taken longer than it ran.
 import math
 import warnings
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ class Survival(NamedTuple):
 
   Attributes:
     time: float[k], when a run crossed or was censored, ascending.
-    share: float[k], just after that time; before the first it is 1.
+    share: float[k], just after that time, correctly rounded: what is exactly 1/2 is 0.5. Before the first time it is 1.
     low: float[k], lower end of the band.
     high: float[k], upper end.
     at_risk: int[k], runs that were still on their way just before.
@@ -74,13 +75,15 @@ def kaplan_meier(crossing: Crossing, *, confidence: float = 0.95) -> Survival:
   low = np.where(unseen | np.isnan(low), 0.0, low)
   high = np.where(unseen, 1.0, np.where(np.isnan(high), np.inf, high))
   ends, places = np.unique(time, return_inverse=True)
+  at_risk = (time[:, None] >= ends).sum(axis=0)
+  crossed = np.bincount(places, ~censored).astype(int)
   return Survival(
     time=ends,
-    share=curve.probabilities,
+    share=_product(at_risk, crossed),
     low=low,
     high=np.minimum.accumulate(np.minimum(high, 1)),
-    at_risk=(time[:, None] >= ends).sum(axis=0),
-    crossed=np.bincount(places, ~censored).astype(int),
+    at_risk=at_risk,
+    crossed=crossed,
     censored=np.bincount(places, censored).astype(int),
     confidence=confidence,
   )
@@ -92,8 +95,9 @@ def median_time(crossing: Crossing, *, confidence: float = 0.95) -> Interval:
   Where no run was censored before the last one crossed, as when all have the same budget, the interval is that of
   order statistics, which covers at least at its level whatever the law of the times: [t_(k), t_(n+1-k)] with the
   largest k for which $P(\mathrm{Bin}(n, 1/2) < k) \le (1 - c) / 2$; unbounded for n < 6 at 95 %. Otherwise it holds
-  the times at which the band of `kaplan_meier` holds 1/2 (Brookmeyer and Crowley). An estimate or an upper end that
-  the runs did not live to see is infinite; the lower end is then the time up to which they were followed.
+  the times, from the first crossing on, at which the band of `kaplan_meier` holds 1/2 (Brookmeyer and Crowley). An
+  estimate or an upper end that the runs did not live to see is infinite; the lower end is then the time up to which
+  they were followed.
 
   Example:
     >>> found = median_time(Crossing([3, 4, 5, 6, 7, 8, 9, 9], [False] * 6 + [True] * 2))
@@ -113,14 +117,13 @@ def median_time(crossing: Crossing, *, confidence: float = 0.95) -> Interval:
   time, censored = _checked('crossing', crossing)
   estimate = _first(curve.time, curve.share <= 0.5)
   if not censored.any() or censored.all() or time[censored].min() >= time[~censored].max():
-    place = int(scipy.stats.binom.ppf((1 - confidence) / 2, time.size, 0.5))
-    # ppf is the least k with P(Bin <= k) at or above the tail, so P(Bin < k) is below it, or they are equal.
-    place += scipy.stats.binom.cdf(place, time.size, 0.5) <= (1 - confidence) / 2
+    place = _order(time.size, (1 - confidence) / 2)
     # A run that was censored crosses no sooner than that: as the lower end its time holds, as the upper one none does.
     low = np.sort(time)[place - 1] if place else -np.inf
     high = np.sort(np.where(censored, np.inf, time))[-place] if place else np.inf
   else:
-    low = min(_first(curve.time, curve.low <= 0.5), time.max())
+    # Before the first crossing the band says nothing, which a run that was censored then does not change.
+    low = min(_first(curve.time, (curve.low <= 0.5) & (curve.share < 1)), time.max())
     high = _first(curve.time, curve.high <= 0.5)
   return Interval(estimate, float(low), float(high), confidence, time.size, 0)
 
@@ -242,6 +245,27 @@ def _checked(name: str, crossing: Crossing) -> tuple[np.ndarray, np.ndarray]:
 
 def _sample(time: np.ndarray, censored: np.ndarray) -> scipy.stats.CensoredData:
   return scipy.stats.CensoredData.right_censored(time, censored)
+
+
+def _product(at_risk: np.ndarray, crossed: np.ndarray) -> np.ndarray:
+  """The survival curve in whole numbers, each quotient rounded once.
+
+  A product of floats misses 1/2 by a few units in its last place, and the median is then one crossing late.
+  """
+  top, bottom, shares = 1, 1, []
+  for risk, gone in zip(at_risk.tolist(), crossed.tolist(), strict=True):
+    top, bottom = top * (risk - gone), bottom * risk
+    shares.append(top / bottom)
+  return np.array(shares)
+
+
+def _order(num: int, tail: float) -> int:
+  """The largest k for which P(Bin(num, 1/2) < k) is at most the tail, in whole numbers: both may be equal."""
+  bound, place, below, term = Fraction(tail) * 2**num, 0, 0, 1
+  while below + term <= bound:
+    below, place = below + term, place + 1
+    term = term * (num - place + 1) // place
+  return place
 
 
 def _first(time: np.ndarray, reached: np.ndarray) -> float:
