@@ -7,7 +7,6 @@ whose measure has no logarithm is excluded, and the claim then inconclusive.
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.stats
 
 from experiments.batch_size import arms
 from experiments.batch_size.benches import Arm
@@ -65,13 +64,15 @@ def runs_of(study: Study, bench: str, measure: str) -> tuple[np.ndarray, np.ndar
 def rank_correlation(study: Study, bench: str, measure: str) -> Interval:
   """Spearman's correlation of a measure and the gap over all runs; seeds are resampled, all runs of one together."""
   sharp, gap = runs_of(study, bench, measure)
-  return _clustered(sharp, gap, _spearman)
+  return _clustered(sharp, gap, lambda a, b: statistics.rank_correlation(a.ravel(), b.ravel()))
 
 
 def rank_correlation_within(study: Study, bench: str, measure: str) -> Interval:
   """The same within each batch size, mean over them."""
   sharp, gap = runs_of(study, bench, measure)
-  within = lambda a, b: np.mean([_spearman(a[:, size], b[:, size]) for size in range(a.shape[1])])
+  within = lambda a, b: np.mean(
+    [statistics.rank_correlation(a[:, size].ravel(), b[:, size].ravel()) for size in range(a.shape[1])]
+  )
   return _clustered(sharp, gap, within)
 
 
@@ -85,11 +86,3 @@ def _clustered(sharp: np.ndarray, gap: np.ndarray, statistic) -> Interval:
     num_resamples=999,
   )
   return found
-
-
-def _spearman(sharp: np.ndarray, gap: np.ndarray) -> float:
-  """NaN where either is constant: nothing is told from ranks then."""
-  a, b = (scipy.stats.rankdata(values.ravel()) for values in (sharp, gap))
-  if np.ptp(a) == 0 or np.ptp(b) == 0:
-    return np.nan
-  return float(np.corrcoef(a, b)[0, 1])

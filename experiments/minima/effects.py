@@ -35,7 +35,10 @@ def share_gain(first: Any, second: Any) -> Interval:
 
 
 def resampled(statistic: Callable[[np.ndarray], np.ndarray], num: int) -> Interval:
-  """The bootstrap interval of a function of the runs' numbers, int[..., num] -> float[...]: whole runs are drawn."""
+  """The bootstrap interval of a function of the runs' numbers, int[..., num] -> float[...]: whole runs are drawn.
+
+  For slopes, ratios and deviations; a mean over runs has `statistics.bootstrap` of its values, which is Student's.
+  """
   return statistics.bootstrap(
     np.arange(num), lambda places, axis=-1: statistic(np.asarray(places).astype(int))
   )

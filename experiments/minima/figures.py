@@ -8,7 +8,7 @@ from matplotlib.ticker import NullFormatter
 
 from experiments.minima import dose, effects, valleys
 from experiments.minima.study import Study
-from gdlab import plots
+from gdlab import plots, statistics
 from gdlab.statistics import Crossing, Interval
 
 WIDTH, HEIGHT = 4.6, 3.4  # of one panel, which fits a phone
@@ -199,12 +199,11 @@ def dose_response(study: Study) -> Figure:
       places = np.arange(len(levels))
       for number, schedule in enumerate(dose.SCHEDULES):
         values = outcome.sel(schedule=schedule).transpose('seed', 'level').values
-        middle = values.mean(axis=0)
-        half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(len(values))
+        middle, ends = bars([statistics.bootstrap(column) for column in values.T])
         panel.errorbar(
           places + 0.08 * number,
           middle,
-          half,
+          ends,
           color=plots.COLOURS[number],
           marker=plots.MARKERS[number],
           capsize=2,

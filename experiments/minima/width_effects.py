@@ -4,6 +4,7 @@ import numpy as np
 
 from experiments.minima.effects import resampled
 from experiments.minima.study import Study
+from gdlab import statistics
 from gdlab.statistics import Interval
 
 EVERY = slice(None)
@@ -42,13 +43,14 @@ def barrier_over_loss(study: Study, order: str, width: int) -> Interval:
 def least_barrier(study: Study, order: str, relative: bool = False) -> Interval:
   """The mean barrier, or that over the loss of its ends, at the width where the interval reaches lowest."""
   measure = barrier_over_loss if relative else mean_barrier
-  return min((measure(study, order, width) for width in study.widths), key=lambda found: found.low)
+  found = [measure(study, order, width) for width in study.widths]
+  return min(found, key=lambda interval: -np.inf if interval.excluded else interval.low)
 
 
 def mean_barrier(study: Study, order: str, width: int) -> Interval:
   """The mean barrier at one width."""
   barriers = study.lines(width).barrier.sel(order=order).values
-  return resampled(lambda places: barriers[places].mean(axis=-1), len(barriers))
+  return statistics.bootstrap(barriers)
 
 
 def barrier_slope(study: Study, order: str, relative: bool = False, widths: slice = EVERY) -> Interval:

@@ -41,23 +41,22 @@ def extrema_factor(study: Study) -> Interval:
 
 
 def index_correlation(study: Study, cell: str) -> Interval:
-  """Spearman's correlation of loss and share of negative eigenvalues over the points found, mean over seeds."""
+  """Spearman's correlation of loss and share of negative eigenvalues over the points found, mean over seeds.
+
+  A seed whose points have one index or one loss has none, and is excluded; so is one of fewer than three points, as
+  two are always in order.
+  """
   result = study.cell(cell)
   pairs = zip(
     result.loss.transpose('seed', 'point').values,
     result.index_share.transpose('seed', 'point').values,
     strict=True,
   )
-  return statistics.bootstrap([_rank_correlation(*pair) for pair in pairs])
-
-
-def _rank_correlation(loss: np.ndarray, index: np.ndarray) -> float:
-  """Of those that are numbers; 0 where all indices or losses are equal, which shows no relation."""
-  known = np.isfinite(loss)
-  loss, index = loss[known], index[known]
-  if len(loss) < 3 or np.ptp(loss) == 0 or np.ptp(index) == 0:
-    return 0.0
-  return float(scipy.stats.spearmanr(loss, index).statistic)
+  found = []
+  for loss, index in pairs:
+    known = np.isfinite(loss)
+    found.append(statistics.rank_correlation(loss[known], index[known]) if known.sum() > 2 else np.nan)
+  return statistics.bootstrap(found)
 
 
 def stays(study: Study) -> Interval:

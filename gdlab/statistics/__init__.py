@@ -6,7 +6,8 @@ NumPy and SciPy, on the host.
 
 | question | functions |
 |---|---|
-| how large, and how sure | `bootstrap`, `paired_interval`, `paired_log_ratio`, `loglog_slope`, `exactly` |
+| how large, and how sure | `bootstrap` (Student's t for means), `paired_interval`, `paired_log_ratio`, `exactly` |
+| how one quantity goes with another | `loglog_slope`, `rank_correlation` |
 | is there a difference | `paired_t_test`, `paired_permutation_test`, `signed_rank_test`, `sign_test`, `rank_sum_test` |
 | how many steps to a target | `first_crossing`, `kaplan_meier`, `median_time`, `restricted_mean`, `log_rank_test` |
 | ... for each batch size | `fit_bend` |
@@ -29,6 +30,7 @@ from gdlab.statistics.crossings import Crossing, first_crossing
 from gdlab.statistics.intervals import Interval, exactly
 from gdlab.statistics.pairing import paired_differences, paired_interval, paired_log_ratio
 from gdlab.statistics.power import paired_power, seeds_needed, simulated_power, smallest_effect
+from gdlab.statistics.ranks import rank_correlation
 from gdlab.statistics.resampling import bootstrap, loglog_slope
 from gdlab.statistics.streams import factorial_seeds, variance_by_stream
 from gdlab.statistics.survival import Survival, kaplan_meier, log_rank_test, median_time, restricted_mean
@@ -56,6 +58,7 @@ __all__ = [
   'paired_permutation_test',
   'paired_power',
   'paired_t_test',
+  'rank_correlation',
   'rank_sum_test',
   'restricted_mean',
   'seeds_needed',

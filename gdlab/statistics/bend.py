@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy.optimize import elementwise
 
 from gdlab.errors import InputError, check_count, check_real
-from gdlab.statistics.intervals import Interval, floats
+from gdlab.statistics.intervals import Interval, along, floats
 
 
 class Bend(NamedTuple):
@@ -46,7 +46,7 @@ def fit_bend(
 
   Args:
     batch_sizes: float[k] > 0, at least three of them different.
-    steps: float[seed, k] > 0; infinite for runs that never got there.
+    steps: float[seed, k] > 0, or a DataArray with a dim `seed`; infinite for runs that never got there.
     confidence: of the intervals, in (0, 1).
     num_resamples: of the seeds.
     seed: of the resampling.
@@ -58,7 +58,7 @@ def fit_bend(
   """
   check_real('confidence', confidence, above=0, below=1)
   check_count('num_resamples', num_resamples)
-  sizes, steps = floats('batch_sizes', batch_sizes), floats('steps', steps)
+  sizes, steps = floats('batch_sizes', batch_sizes), along('steps', steps, 'seed', ...)
   if sizes.ndim != 1 or steps.ndim != 2 or steps.shape[1:] != sizes.shape or not len(steps):
     raise InputError(f'batch_sizes must have shape [k] and steps [seed, k], got {sizes.shape}, {steps.shape}')
   if not (np.isfinite(sizes) & (sizes > 0)).all() or not (steps > 0).all():

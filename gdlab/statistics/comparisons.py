@@ -95,10 +95,11 @@ def paired_permutation_test(
     alternative: as in `paired_t_test`.
     confidence: as in `paired_t_test`.
     num_permutations: how many exchanges to make at most.
-    seed: of the exchanges and of the bootstrap.
+    seed: of the exchanges.
 
   Returns:
-    The Comparison, with the mean difference as statistic and, with its `bootstrap` interval, as effect; and Cohen's d.
+    The Comparison, with the mean difference as statistic and, with Student's interval (`bootstrap`), as effect; and
+    Cohen's d.
 
   Raises:
     InputError: as `paired_t_test`.
@@ -116,7 +117,7 @@ def paired_permutation_test(
     alternative=alternative,
     rng=np.random.default_rng(seed),
   )
-  effect = bootstrap(used, confidence=confidence, seed=seed)._replace(excluded=excluded)
+  effect = bootstrap(used, confidence=confidence)._replace(excluded=excluded)
   deviation = used.std(ddof=1) if np.ptp(used) else 0.0
   mean = float(found.statistic)
   standardised = mean / deviation if deviation else math.copysign(math.inf, mean) if mean else 0.0

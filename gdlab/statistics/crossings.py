@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gdlab.errors import InputError, check_real
-from gdlab.statistics.intervals import floats
+from gdlab.statistics.intervals import along
 
 
 class Crossing(NamedTuple):
@@ -27,19 +27,19 @@ def first_crossing(times: npt.ArrayLike, values: npt.ArrayLike, target: float) -
   A NaN is not below anything, so a run that diverged before its crossing is censored; none is dropped.
 
   Args:
-    times: float[t], or float[..., t] where runs have clocks of their own; increasing along the last axis.
-    values: float[..., t], time on the last axis.
+    times: float[t], or float[..., t] where runs have clocks of their own; finite, increasing along the last axis.
+    values: float[..., t], time on the last axis; that of a DataArray with a dim `step` is `step`.
     target: the value to reach.
 
   Raises:
     InputError: if `times` does not fit `values` or does not increase, or there is no time at all.
   """
   check_real('target', target)
-  times, values = floats('times', times), floats('values', values)
+  times, values = along('times', times, ..., 'step'), along('values', values, ..., 'step')
   if not values.ndim or not values.shape[-1] or times.shape not in (values.shape, values.shape[-1:]):
     raise InputError(f'times must have shape [t] or that of values [..., t], got {times.shape}')
-  if not (np.diff(times) > 0).all():
-    raise InputError('times must increase along the last axis')
+  if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
+    raise InputError('times must be finite and increase along the last axis')
   reached = np.less_equal(values, target)
   censored = np.logical_not(reached.any(axis=-1))
   index = np.where(censored, values.shape[-1] - 1, reached.argmax(axis=-1))

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import xarray as xr
 
 from gdlab.errors import InputError
 
@@ -33,8 +34,19 @@ def exactly(value: float, *, num: int = 1) -> Interval:
 
 
 def floats(name: str, values: Any) -> np.ndarray:
-  """`values` as a float64 array; raises InputError if they are not real numbers."""
+  """`values` as a float64 array; raises InputError if they are not real numbers or some of them are masked."""
+  if any(np.ma.is_masked(part) for part in (values if isinstance(values, (list, tuple)) else [values])):
+    raise InputError(
+      f'{name} must have no masked values, which would count as numbers; give .filled(numpy.nan)'
+    )
   array = np.asarray(values)
-  if array.dtype.kind not in 'biuf':
+  if not np.can_cast(array.dtype, np.float64, 'same_kind'):
     raise InputError(f'{name} must be real numbers, got dtype {array.dtype}')
   return array.astype(np.float64)
+
+
+def along(name: str, values: Any, *order: Any) -> np.ndarray:
+  """The same of an array whose axes mean something: those of an `xarray.DataArray` are put in order by their names."""
+  if isinstance(values, xr.DataArray) and set(order) - {...} <= set(values.dims):
+    values = values.transpose(*order)
+  return floats(name, values)

@@ -19,7 +19,7 @@ def paired_differences(a: Any, b: Any) -> Any:
     b: of the same kind and shape. DataArrays are matched by seed id, in the order of `a`.
 
   Returns:
-    The differences, of the kind of `a`.
+    The differences in float64, in an array of the kind of `a`.
 
   Raises:
     InputError: if shapes or coordinates differ, a seed is in one of the two only, or only one has seed ids.
@@ -31,6 +31,8 @@ def paired_differences(a: Any, b: Any) -> Any:
 
 def paired_interval(a: Any, b: Any, statistic: Callable[..., Any] = np.mean, **options: Any) -> Interval:
   """The `bootstrap` interval of a statistic of the differences a - b of two arms, float[seed] each.
+
+  By default that of their mean: Student's t, as in `paired_t_test`.
 
   Args:
     a: as in `paired_differences`.
@@ -47,8 +49,9 @@ def paired_interval(a: Any, b: Any, statistic: Callable[..., Any] = np.mean, **o
 def paired_log_ratio(a: Any, b: Any, **options: Any) -> Interval:
   """The geometric mean of the ratios a / b, matched by seed, with its interval on the ratio's scale.
 
-  The `bootstrap` interval of the mean of log(a / b), exponentiated. Zeros and infinities keep their meaning
-  (0 / 1 is the ratio 0); a pair whose ratio is undefined (0 / 0, inf / inf) counts as excluded.
+  The `bootstrap` interval of the mean of log(a / b), exponentiated: Student's t by default, which covers at its level
+  for log-normal ratios. Zeros and infinities keep their meaning (0 / 1 is the ratio 0); a pair whose ratio is undefined
+  (0 / 0, inf / inf) counts as excluded.
 
   Args:
     a: float[seed] >= 0, as in `paired_differences`.
@@ -79,6 +82,8 @@ def _matched(a: Any, b: Any) -> tuple[Any, Any]:
   for name, array in (('a', a), ('b', b)):
     if 'seed' not in array.indexes or not array.indexes['seed'].is_unique:
       raise InputError(f"{name} must have a dimension 'seed' whose coordinate names each seed once")
+  # As floats: unsigned counts would wrap around, and flags cannot be subtracted.
+  a, b = (array.copy(data=floats(name, array)) for name, array in (('a', a), ('b', b)))
   unpaired = sorted(set(a.seed.values.tolist()) ^ set(b.seed.values.tolist()))
   if unpaired:
     raise InputError(f'seeds in only one of a and b: {unpaired}')

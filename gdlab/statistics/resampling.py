@@ -1,4 +1,4 @@
-"""Bootstrap intervals, and what is fitted seed by seed and then resampled: slopes in logarithms."""
+"""Intervals over seeds, by Student's t or resampling, and of what is fitted seed by seed: slopes in logarithms."""
 
 import warnings
 from collections.abc import Callable
@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import scipy.stats
+from scipy.special import stdtrit
 
-from gdlab.errors import InputError, check_count, check_real
-from gdlab.statistics.intervals import Interval, floats
+from gdlab.errors import InputError, check_count, check_real, unknown_name
+from gdlab.statistics.intervals import Interval, along, floats
+
+METHODS = ('t', 'bca')
 
 
 def bootstrap(
@@ -17,35 +20,51 @@ def bootstrap(
   statistic: Callable[..., Any] = np.mean,
   *,
   confidence: float = 0.95,
+  method: str | None = None,
   num_resamples: int = 9999,
   seed: int = 0,
 ) -> Interval:
-  """A BCa bootstrap interval of `statistic` that survives ties, single values, NaN and infinities.
+  r"""An interval of a statistic over seeds: Student's t of a mean, a BCa bootstrap of anything else.
 
-  All values equal give an interval without width; one value gives (-inf, inf). Where BCa is undefined (its
-  jackknife has no spread, or a value is infinite) the percentile interval stands in, with its ends taken at
-  order statistics, since interpolating towards an infinity gives NaN. An infinite value is a legitimate
-  observation (a run that diverged), and what it does is up to the statistic: a median may stay finite, a
-  mean does not. A statistic that is NaN, on the values or on a resample, leaves (-inf, inf).
+  Student's interval of the mean, $\bar x \pm t_{n-1} s / \sqrt n$, covers exactly for Gaussian values. At the nominal
+  95 % it covers, over n from 3 to 32, of uniform values 92.3 to 94.9 %, of Student's t with 3 degrees of freedom 95.5
+  to 96.3, of values of skewness 1 (gamma of shape 4) 93.2 to 94.5: it is promised for values that are not very skewed.
+  Of exponential ones (skewness 2) it covers 88.3 to 92.9 %, of log-normal ones of skewness 6 82.0 to 88.5: compare
+  logarithms there (`paired_log_ratio`). Shares of a few yes-or-no values need `scipy.stats.binomtest`.
 
-  With few values the interval is too narrow, as every bootstrap interval is: at the nominal 95 % the one of
-  the mean of n Gaussian values covers about P(|t_{n-1}| < 1.96 sqrt((n-1)/n)): 93 % at n=20, 89 % at n=8,
-  85 % at n=5.
+  Bootstrap intervals are too narrow with few values. BCa of the mean of n = 5, 8, 12, 16, 20, 32 Gaussian values covers
+  83, 89, 91, 92, 93, 93 %, which is why it is not the default there; of the median, of Gaussian as of exponential ones,
+  92 to 95.
+
+  All values equal give an interval without width; one value gives (-inf, inf). An infinite value is a legitimate
+  observation (a run that diverged), and what it does is up to the statistic: a median may stay finite, a mean does not.
+  There, and where BCa is undefined since its jackknife has no spread, the percentile interval stands in for either
+  method, with its ends taken at order statistics. A statistic that is NaN, on the values or on a resample, leaves
+  (-inf, inf).
 
   Args:
-    values: float[n], one per seed. NaN is left out and counted; n up to a few thousand (memory n**2).
+    values: float[n], one per seed. NaN is left out and counted; n up to a few thousand for BCa (memory n**2).
     statistic: `(values) -> float`; with an `axis` argument it is called once for all resamples.
     confidence: nominal coverage, in (0, 1).
-    num_resamples: number of bootstrap resamples.
+    method: 't' (for `statistic=numpy.mean` alone) or 'bca'; by default 't' for `numpy.mean` itself and 'bca' for every
+      other function.
+    num_resamples: number of bootstrap resamples; Student's interval needs none.
     seed: of the resampling; the same values and seed give the same interval.
 
   Raises:
     InputError: if `values` is not one-dimensional and real, or another argument is out of range.
 
-  Source: Efron 1987, Better bootstrap confidence intervals, JASA 82.
+  Source: Student 1908, The probable error of a mean, Biometrika 6; Efron 1987, Better bootstrap confidence intervals,
+  JASA 82. Coverages are over a million samples for t, and some thousands for BCa (standard errors up to 0.5 %).
   """
   check_real('confidence', confidence, above=0, below=1)
   check_count('num_resamples', num_resamples)
+  is_mean = statistic is np.mean
+  method = ('t' if is_mean else 'bca') if method is None else method
+  if method not in METHODS:
+    raise unknown_name('method', str(method), METHODS)
+  if method == 't' and not is_mean:
+    raise InputError("method='t' is of statistic=numpy.mean alone; other statistics have method='bca'")
   given = floats('values', values)
   if given.ndim != 1:
     raise InputError(f'values must have one dimension, one value per seed, got shape {given.shape}')
@@ -62,18 +81,44 @@ def bootstrap(
     if np.all(used == used[0]):
       # Resampled sums of equal values differ in their last bits, and BCa then puts low above high.
       return unknown._replace(estimate=estimate, low=estimate, high=estimate)
-    result = scipy.stats.bootstrap(
-      (used,),
-      statistic,
-      n_resamples=num_resamples,
-      confidence_level=confidence,
-      method='BCa' if np.isfinite(used).all() else 'percentile',
-      rng=np.random.default_rng(seed),
+    finite = bool(np.isfinite(used).all())
+    low, high = (
+      _student(used, confidence)
+      if method == 't' and finite
+      else _resampled(used, statistic, confidence, num_resamples, seed, bca=finite)
     )
+  return unknown._replace(estimate=estimate, low=float(low), high=float(high))
+
+
+def _student(used: np.ndarray, confidence: float) -> tuple[float, float]:
+  half = stdtrit(used.size - 1, (1 + confidence) / 2) * used.std(ddof=1) / np.sqrt(used.size)
+  low, high = used.mean() - half, used.mean() + half
+  return (
+    (low, high) if np.isfinite([low, high]).all() else (-np.inf, np.inf)
+  )  # squares beyond the largest float
+
+
+def _resampled(
+  used: np.ndarray,
+  statistic: Callable[..., Any],
+  confidence: float,
+  num_resamples: int,
+  seed: int,
+  *,
+  bca: bool,
+) -> tuple[float, float]:
+  result = scipy.stats.bootstrap(
+    (used,),
+    statistic,
+    n_resamples=num_resamples,
+    confidence_level=confidence,
+    method='BCa' if bca else 'percentile',
+    rng=np.random.default_rng(seed),
+  )
   low, high = result.confidence_interval
   if not np.isfinite([low, high]).all():
-    low, high = _percentiles(result.bootstrap_distribution, confidence)
-  return unknown._replace(estimate=estimate, low=float(low), high=float(high))
+    return _percentiles(result.bootstrap_distribution, confidence)
+  return low, high
 
 
 def _percentiles(resampled: np.ndarray, confidence: float) -> tuple[float, float]:
@@ -90,7 +135,8 @@ def loglog_slope(x: npt.ArrayLike, y: npt.ArrayLike, **options: Any) -> tuple[np
 
   Args:
     x: float[k] > 0, at least two of them different.
-    y: float[seed, k] > 0. A seed with a value that is NaN or infinite gets the slope NaN and is excluded.
+    y: float[seed, k] > 0, or a DataArray with a dim `seed`. A seed with a value that is NaN or infinite gets the slope
+      NaN and is excluded.
     **options: of `bootstrap`.
 
   Returns:
@@ -99,7 +145,7 @@ def loglog_slope(x: npt.ArrayLike, y: npt.ArrayLike, **options: Any) -> tuple[np
   Raises:
     InputError: if shapes do not match, a value has no logarithm, or `x` is constant.
   """
-  x, y = floats('x', x), floats('y', y)
+  x, y = floats('x', x), along('y', y, 'seed', ...)
   if x.ndim != 1 or y.ndim != 2 or y.shape[1] != x.size:
     raise InputError(f'x must have shape [k] and y [seed, k], got {x.shape} and {y.shape}')
   if not (np.isfinite(x).all() and (x > 0).all() and np.unique(x).size > 1):

@@ -93,6 +93,14 @@ def test_saddles_and_index_of_networks(shares, sign, expected):
     assert verdict('S1', part, made) == expected, part
 
 
+def test_points_of_one_index_have_no_rank_correlation():
+  # Neither a relation nor its absence: the seeds are excluded, and the claim stays open.
+  flat = searched(0.2, 1).assign(index_share=lambda cell: cell.index_share * 0 + 0.5)
+  made = study(**{f'fields_{size}': flat for size in (1, 2, 3)})
+  assert verdict('S1', 'random fields in the most dimensions: rank', made) == 'inconclusive'
+  assert effects.index_correlation(made, 'fields_3').excluded == COUNT
+
+
 def raced(updates: dict[str, tuple[float, float]], escaped: dict[str, float] | None = None) -> xr.Dataset:
   """Arms at two rates, of given updates; a share of the seeds leaves, the others are at the horizon of 1000."""
   arms = list(updates)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.optimize
+import xarray as xr
 
 from gdlab import statistics, theory
 from gdlab.errors import InputError
@@ -65,6 +66,12 @@ def test_intervals_cover():
     found = statistics.fit_bend(SIZES, steps, num_resamples=99).critical_batch_size
     covered += found.low <= 12 <= found.high
   assert covered >= 84
+
+
+def test_the_axes_of_a_dataarray_are_told_by_name():
+  steps = xr.DataArray([[100.0, 30, 10], [110, 33, 11], [90, 28, 9]], dims=('seed', 'batch_size'))
+  found = statistics.fit_bend([1, 4, 16], steps.T, num_resamples=9)
+  assert found == statistics.fit_bend([1, 4, 16], steps.values, num_resamples=9)
 
 
 @pytest.mark.parametrize(
