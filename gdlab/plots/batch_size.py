@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from gdlab.errors import InputError
 from gdlab.plots.inputs import arms, numbers
+from gdlab.plots.pieces import arrows
 from gdlab.plots.style import COLOURS, LINES, MARKERS, panels
 from gdlab.statistics import Crossing, fit_bend
 
@@ -18,7 +19,8 @@ def steps_by_batch_size(
 ) -> Figure:
   r"""Median steps to a target against the batch size, both logarithmic, with 1/B and the fitted bend.
 
-  A dot with a bar is the median over seeds with the middle 80 %; a hollow triangle says that half of the runs or more
+  A dot with a bar is the median over seeds with the middle 80 %, an arrow up in its place a bar whose end no run lived
+  to see; a hollow triangle says that half of the runs or more
   never got there, at the steps they had: the truth is above. Dotted, 1/B from the smallest batch: perfect scaling.
   Thin, $S = S_\text{min} (1 + B_\text{crit} / B)$ as fitted by `gdlab.statistics.fit_bend`.
 
@@ -61,13 +63,15 @@ def _arm(
   low, high = np.quantile(steps, (0.1, 0.9), axis=0, method='inverted_cdf')
   middle = np.median(steps, axis=0)  # as `fit_bend` has it: infinite where half never got there
   seen = np.isfinite(middle)
-  top = np.where(np.isfinite(high), high, times.max(axis=0))
   dense = np.geomspace(sizes.min(), sizes.max(), 200)
   if seen.any():
     axes.errorbar(
       sizes[seen],
       middle[seen],
-      yerr=(middle[seen] - low[seen], np.maximum(top - middle, 0)[seen]),
+      yerr=(
+        middle[seen] - low[seen],
+        np.maximum(np.where(np.isfinite(high), high, middle)[seen] - middle[seen], 0),
+      ),
       color=colour,
       marker=marker,
       markersize=5,
@@ -75,6 +79,8 @@ def _arm(
       capsize=2,
       label=label,
     )
+    unbounded = seen & ~np.isfinite(high)
+    arrows(axes, sizes[unbounded], middle[unbounded], 1.0, colour)
     first = np.flatnonzero(seen)[np.argmin(sizes[seen])]
     perfect = middle[first] * sizes[first] / dense
     axes.plot(dense, perfect, color=colour, linestyle=':', linewidth=1, label='1/B' if number == 0 else None)

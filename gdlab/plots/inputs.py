@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from gdlab.errors import InputError, shown
+from gdlab.statistics.intervals import floats
 
 
 def arms(name: str, given: Any) -> Mapping[str, Any]:
@@ -18,13 +19,10 @@ def arms(name: str, given: Any) -> Mapping[str, Any]:
 
 def numbers(name: str, values: Any, dims: tuple[int, ...], *, finite: bool = False) -> np.ndarray:
   """Real numbers as float64 with one of the given numbers of dimensions, and at least one that can be drawn."""
-  array = np.asarray(values)
-  if array.dtype.kind not in 'biuf' or array.ndim not in dims or not array.size:
+  array = floats(name, values)
+  if array.ndim not in dims or not array.size:
     allowed = ' or '.join(map(str, dims))
-    raise InputError(
-      f'{name} must be numbers with {allowed} dimensions, got {array.dtype}{list(array.shape)}'
-    )
-  array = array.astype(np.float64)
+    raise InputError(f'{name} must be numbers with {allowed} dimensions, got shape {list(array.shape)}')
   if not np.isfinite(array).any() or (finite and not np.isfinite(array).all()):
     raise InputError(
       f'{name} must be {"finite" if finite else "finite somewhere"}, got {shown(array.tolist())}'

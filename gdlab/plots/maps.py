@@ -42,8 +42,18 @@ def heat_map(
       f'values must be a DataArray with dims (rows, columns) or with seed, got {shown(values)}'
     )
   rows, columns = (str(name) for name in values.dims if name != 'seed')
-  if failed is not None and set(failed.dims) - set(values.dims):
-    raise InputError(f'failed must have dims among {values.dims}, got {failed.dims}')
+  if failed is not None:
+    if set(failed.dims) - set(values.dims):
+      raise InputError(f'failed must have dims among {values.dims}, got {failed.dims}')
+    if failed.dtype != bool:
+      raise InputError(
+        f'failed must be flags, got dtype {failed.dtype}; compare the status with gdlab.DIVERGED'
+      )
+    try:
+      # Arithmetic on DataArrays keeps what both have and drops the rest without a word.
+      xr.align(values, failed, join='exact')
+    except ValueError as error:
+      raise InputError(f'failed must have the coordinates of values: {error}'.splitlines()[0]) from error
   finite = xr.apply_ufunc(np.isfinite, values)
   good = finite if failed is None else finite & ~failed
   kept = values.where(good).transpose(rows, columns, ...)

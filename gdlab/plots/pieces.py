@@ -1,16 +1,48 @@
 """What pictures of runs are made of: drawn into axes that are there already."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.contour import ContourSet
 
+from gdlab.errors import InputError
 from gdlab.plots.style import COLOURS, MARKERS
+from gdlab.statistics.intervals import along, floats
+
+MIDDLE = (0.1, 0.5, 0.9)  # the median, and the ends of the middle 80 %
+
+
+def quantiles(values: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+  """Quantiles over the first axis, float[level, ...]: NaN is left out, infinite values count.
+
+  Linear between order statistics as NumPy's, whose own interpolation makes NaN of a finite value next to an infinite
+  one: between those two the quantile is infinite, and NaN between minus infinity and infinity.
+  """
+  ordered = np.sort(values, axis=0)  # NaN last
+  last = np.maximum((~np.isnan(values)).sum(axis=0) - 1, 0)
+  found = []
+  for level in levels:
+    place = level * last
+    # A level times a whole number misses a whole number by rounding; then the next value must not count.
+    place = np.where(np.isclose(place, np.rint(place), rtol=0, atol=1e-9), np.rint(place), place)
+    below, part = np.floor(place).astype(int), place % 1
+    low, high = (
+      np.take_along_axis(ordered, np.minimum(each, last)[None], axis=0)[0] for each in (below, below + 1)
+    )
+    with np.errstate(invalid='ignore'):
+      between = np.where(np.isfinite(low), low + part * (high - low), (1 - part) * low + part * high)
+    found.append(np.where((part == 0) | (low == high), low, between))
+  return np.array(found)
 
 
 def band(axes: Axes, x: npt.ArrayLike, values: npt.ArrayLike, label: str, number: int = 0) -> None:
   """Draws the median over seeds and the band that holds the middle 80 % of them.
+
+  An infinite value counts as larger (or smaller) than any. Where the median is infinite the line has a gap; an infinite
+  end of the band is drawn at the largest (smallest) finite value there is.
 
   Args:
     axes: where.
@@ -18,20 +50,28 @@ def band(axes: Axes, x: npt.ArrayLike, values: npt.ArrayLike, label: str, number
     values: float[seed, t]; NaN (a run without a value there) is left out.
     label: for the legend.
     number: which colour.
+
+  Raises:
+    InputError: if shapes do not match.
   """
-  x, values = np.asarray(x, float), np.asarray(values, float)
-  x = np.median(x, axis=0) if x.ndim == 2 else x
-  seen = np.isfinite(values).any(axis=0)
-  low, middle, high = np.nanquantile(values[:, seen], (0.1, 0.5, 0.9), axis=0)
+  x, values = _by_seed(x, values)
+  low, middle, high = quantiles(values, MIDDLE)
+  seen = ~np.isnan(middle)
+  finite = values[np.isfinite(values)]
+  ends = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
   colour = COLOURS[number % len(COLOURS)]
-  axes.plot(x[seen], middle, color=colour, label=label)
-  axes.fill_between(x[seen], low, high, color=colour, alpha=0.2, linewidth=0)
+  axes.plot(x[seen], np.where(np.isfinite(middle), middle, np.nan)[seen], color=colour, label=label)
+  low, high = np.clip(low, *ends), np.clip(high, *ends)
+  axes.fill_between(x[seen], low[seen], high[seen], color=colour, alpha=0.2, linewidth=0)
 
 
 def spread(
   axes: Axes, x: npt.ArrayLike, values: npt.ArrayLike, label: str, number: int = 0, line: str = '-'
 ) -> None:
   """Draws the median over seeds at few points, with bars over the middle 80 %.
+
+  An infinite value counts as larger (or smaller) than any: an infinite end of a bar is an arrow to the border of the
+  picture, an infinite median a hollow triangle there.
 
   Args:
     axes: where.
@@ -40,21 +80,62 @@ def spread(
     label: for the legend.
     number: which colour and marker.
     line: Matplotlib's line style; '' for points alone.
+
+  Raises:
+    InputError: if shapes do not match.
   """
-  x, values = np.asarray(x, float), np.asarray(values, float)
-  seen = np.isfinite(values).any(axis=0)
-  low, middle, high = np.nanquantile(values[:, seen], (0.1, 0.5, 0.9), axis=0)
+  x, values = _by_seed(x, values)
+  low, middle, high = quantiles(values, MIDDLE)
+  seen, finite = ~np.isnan(middle), np.isfinite(middle)
+  colour = COLOURS[number % len(COLOURS)]
+  with np.errstate(invalid='ignore'):
+    bars = np.maximum([middle - low, high - middle], 0)
   axes.errorbar(
     x[seen],
-    middle,
-    yerr=(middle - low, high - middle),
-    color=COLOURS[number % len(COLOURS)],
+    np.where(finite, middle, np.nan)[seen],
+    yerr=np.where(np.isfinite(bars), bars, 0)[:, seen],
+    color=colour,
     marker=MARKERS[number % len(MARKERS)],
     linestyle=line,
     markersize=5,
     capsize=2,
     label=label,
   )
+  for border, end, mark in ((1.0, high, '^'), (0.0, low, 'v')):
+    sign = 1 if border else -1
+    unbounded = finite & (end == sign * np.inf)
+    arrows(axes, x[unbounded], middle[unbounded], border, colour)
+    beyond = middle == sign * np.inf
+    if beyond.any():
+      axes.plot(
+        x[beyond],
+        np.full(beyond.sum(), border),
+        marker=mark,
+        color=colour,
+        markerfacecolor='white',
+        markersize=7,
+        linestyle='',
+        clip_on=False,
+        transform=axes.get_xaxis_transform(),
+        label=f'{label}: {"" if border else "minus "}infinite',
+      )
+
+
+def arrows(axes: Axes, x: np.ndarray, y: np.ndarray, border: float, colour: str) -> None:
+  """Arrows from points to the border of the axes, 1 for the upper and 0 for the lower one: bars without an end."""
+  style = {'arrowstyle': '->', 'color': colour, 'linewidth': 1.2, 'shrinkA': 0, 'shrinkB': 0}
+  for place, start in zip(x, y, strict=True):
+    axes.annotate(
+      '', (place, border), (place, start), axes.get_xaxis_transform(), textcoords='data', arrowprops=style
+    )
+
+
+def _by_seed(x: npt.ArrayLike, values: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+  """Values[seed, k] and the x[k] that they belong to."""
+  x, values = along('x', x, 'seed', ...), along('values', values, 'seed', ...)
+  if values.ndim != 2 or x.shape not in (values.shape, values.shape[1:]):
+    raise InputError(f'values must have shape [seed, k] and x [k], got {values.shape} and {x.shape}')
+  return quantiles(x, (0.5,))[0] if x.ndim == 2 else x, values
 
 
 def surface(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLike, minimum: float) -> None:
@@ -64,11 +145,11 @@ def surface(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLik
     axes: where.
     x: float[k], first parameter.
     y: float[m], second parameter.
-    values: float[m, k], the loss.
+    values: float[m, k], the loss; where it is not finite nothing is drawn.
     minimum: its smallest value anywhere.
   """
-  excess = np.maximum(np.asarray(values, float) - minimum, 0)
-  levels = np.geomspace(np.quantile(excess, 0.005) + 1e-12, excess.max(), 16)
+  excess = np.maximum(_finite(values) - minimum, 0)
+  levels = np.geomspace(np.nanquantile(excess, 0.005) + 1e-12, np.nanmax(excess), 16)
   axes.contourf(x, y, excess, levels=np.concatenate([[0], levels]), cmap='Greys', alpha=0.35)
   axes.contour(x, y, excess, levels=levels, colors='grey', linewidths=0.5)
   axes.grid(False)
@@ -83,12 +164,13 @@ def contours(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLi
     axes: where.
     x: float[k], first parameter.
     y: float[m], second parameter.
-    values: float[m, k], the function.
+    values: float[m, k], the function; where it is not finite nothing is drawn.
 
   Returns:
     The contour lines, to be labelled; None where there is none between two values.
   """
-  levels = np.unique(np.quantile(np.asarray(values, float), np.linspace(0, 1, 22)))
+  values = _finite(values)
+  levels = np.unique(np.quantile(values[~np.isnan(values)], np.linspace(0, 1, 22)))
   axes.grid(False)
   if len(levels) <= 1:
     return None
@@ -98,3 +180,11 @@ def contours(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLi
     if len(levels) == 2
     else axes.contour(x, y, values, levels=levels[1:-1], colors='grey', linewidths=0.5)
   )
+
+
+def _finite(values: npt.ArrayLike) -> np.ndarray:
+  """NaN where they are not finite, which Matplotlib leaves out; a level at infinity it refuses."""
+  heights = floats('values', values)
+  if not np.isfinite(heights).any():
+    raise InputError('values must be finite somewhere')
+  return np.where(np.isfinite(heights), heights, np.nan)

@@ -28,8 +28,9 @@ def plane(surface: xr.Dataset, name: str = 'train_loss', *, path: npt.ArrayLike 
   """
   values = variable('surface', surface, name, ({'alpha', 'beta'},)).transpose('beta', 'alpha')
   heights = numbers(f'surface.{name}', values.values, (2,))
-  # What is not finite is higher than anything: shown as the highest there is.
-  heights = np.where(np.isfinite(heights), heights, np.max(heights[np.isfinite(heights)]))
+  # What is not finite is higher than anything, minus infinity lower: shown as the highest and lowest there is.
+  finite = heights[np.isfinite(heights)]
+  heights = np.clip(np.where(np.isnan(heights), np.inf, heights), finite.min(), finite.max())
   track = surface.path.values if path is None and 'path' in surface else path
   with panels(1, width=4.6, height=4.2) as (figure, (axes,)):
     lines = contours(axes, surface.alpha, surface.beta, heights)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
+from gdlab.errors import InputError
 from gdlab.plots.inputs import arms
 from gdlab.plots.style import COLOURS, LINES, panels
 from gdlab.statistics import Crossing, kaplan_meier
@@ -22,7 +23,7 @@ def survival(
     xlabel: what time is counted in.
 
   Raises:
-    InputError: if there is no arm, or as `gdlab.statistics.kaplan_meier`.
+    InputError: if there is no arm, a time is 0 on a logarithmic scale, or as `gdlab.statistics.kaplan_meier`.
   """
   with panels(1, width=4.6, height=3.4) as (figure, (axes,)):
     found = {
@@ -30,6 +31,8 @@ def survival(
       for label, crossing in arms('crossings', crossings).items()
     }
     first = min(curve.time[0] for curve in found.values()) / 2 if log else 0.0
+    if log and first <= 0:
+      raise InputError('crossings must have times > 0 for a logarithmic scale, got 0')
     for number, (label, curve) in enumerate(found.items()):
       colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
       time = np.concatenate([[first], curve.time])

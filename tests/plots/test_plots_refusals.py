@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from matplotlib.figure import Figure
 
 from gdlab import plots
 from gdlab.errors import InputError
@@ -16,6 +17,8 @@ PLANE = xr.Dataset(
   {'train_loss': (('alpha', 'beta'), [[1.0, 0.0], [2.0, 3.0]])}, {'alpha': [0, 1], 'beta': [0, 1]}
 )
 MAP = xr.DataArray([[1.0, 2.0]], dims=('a', 'b'))
+SEEDS = MAP.expand_dims(seed=[0, 1])
+AXES = Figure().add_subplot()
 
 CASES = [
   (lambda: plots.curves({}), 'results must be a mapping'),
@@ -36,6 +39,20 @@ CASES = [
   (lambda: plots.heat_map(MAP - 1), 'positive for log=True, got a minimum of 0.0'),
   (lambda: plots.heat_map(MAP, framed=(0, 9)), 'framed must be a cell of'),
   (lambda: plots.heat_map(MAP, failed=xr.DataArray([True], dims='c')), 'failed must have dims among'),
+  (lambda: plots.heat_map(MAP, failed=MAP), 'failed must be flags, got dtype float64'),
+  (
+    lambda: plots.heat_map(SEEDS, failed=(SEEDS > 9).isel(seed=[0])),
+    'failed must have the coordinates of values',
+  ),
+  (
+    lambda: plots.spread(AXES, [1.0, 2.0], [1.0, 2.0], 'a'),
+    r'shape \[seed, k\] and x \[k\], got \(2,\) and \(2,\)',
+  ),
+  (lambda: plots.band(AXES, [1.0], [[1.0, 2.0]], 'a'), r'shape \[seed, k\] and x \[k\]'),
+  (lambda: plots.band(AXES, [1, 2], np.ma.masked_equal([[1.0, 2.0]], 2), 'a'), 'no masked values'),
+  (lambda: plots.noise_scale([0], {'a': np.ma.masked_equal([1.0], 1)}), 'no masked values'),
+  (lambda: plots.contours(AXES, [0, 1], [0, 1], np.full((2, 2), np.nan)), 'finite somewhere'),
+  (lambda: plots.survival({'a': Crossing([0.0], np.array([False]))}, log=True), 'times > 0'),
   (
     lambda: plots.steps_by_batch_size([1, 0], {'a': Crossing([1.0, 2.0], [False, False])}),
     'must be positive',
