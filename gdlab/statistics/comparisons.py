@@ -131,7 +131,8 @@ def signed_rank_test(
 
   Exact up to 50 differences, with ties up to 13; zeros are left out of the p-value, as Wilcoxon did. The effect is the
   median of the means of all pairs of differences, and its interval the exact one of the same test (for differences
-  without ties; wider than needed with ties).
+  without ties; wider than needed with ties). Differences are tied where their floats are equal: .91 - .90 and .81 - .80
+  are not, so give whole numbers (examples that were right) rather than shares where ties matter.
 
   Args:
     a: float[seed], as in `paired_differences`; a pair that differs by NaN is excluded, infinite differences count.
