@@ -52,6 +52,15 @@ def real_indices(batch: Batch) -> Array:
   return jnp.where(mask, batch.indices, batch.indices[jnp.argmax(mask)])
 
 
+def ascent(derivative: PyTree) -> PyTree:
+  r"""The direction of steepest ascent, from what `jax.grad` returns: the same for real parameters.
+
+  For a complex one $z = x + iy$, JAX's derivative of a real loss is $\partial_x f - i\,\partial_y f$, and its conjugate
+  points uphill. Updates with the derivative itself climb in y.
+  """
+  return jax.tree.map(lambda leaf: jnp.conj(leaf) if jnp.iscomplexobj(leaf) else leaf, derivative)
+
+
 def batch_loss(
   problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key
 ) -> tuple[Array, PyTree]:
@@ -86,5 +95,5 @@ def batch_losses(
   # where, not only the product: 0 * inf on a padding slot would be NaN.
   loss = jnp.sum(jnp.where(mask, batch.weights * losses, 0))
   if padding_reaches(problem, params, model_state):
-    loss = jnp.where(jnp.all(mask), loss, jnp.nan)
+    loss = loss * jnp.where(jnp.all(mask), 1.0, jnp.nan)  # a product, which the gradient passes through
   return loss, (jnp.where(mask, losses, 0), model_state)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gdlab.dependence import mixes_in_evaluation, padding_reaches
 from gdlab.errors import InputError, check_count, shown
 from gdlab.floats import widened
 from gdlab.objective import batch_losses, real_indices, take
@@ -57,8 +58,7 @@ def sum_over_blocks(
   Raises:
     InputError: if `block_size` is no count.
   """
-  num_blocks = -(-num_examples // min(check_count('block_size', block_size), num_examples))
-  size = -(-num_examples // num_blocks)
+  num_blocks, size = _equal_blocks(num_examples, block_size)
 
   def block(number: Array) -> PyTree:
     indices = number * size + jnp.arange(size)
@@ -76,6 +76,45 @@ def sum_over_blocks(
     jnp.arange(num_blocks, dtype=jnp.int32),
   )
   return total
+
+
+def _equal_blocks(num_examples: int, block_size: int) -> tuple[int, int]:
+  """How many blocks there are, and of how many examples."""
+  num_blocks = -(-num_examples // min(check_count('block_size', block_size), num_examples))
+  return num_blocks, -(-num_examples // num_blocks)
+
+
+def _check_blocks(
+  problem: Problem, params: PyTree, model_state: PyTree, losses: Losses, block_size: int
+) -> None:
+  """Raises InputError where the sum over blocks would not be what it stands for."""
+  num_examples = problem.num_examples
+  num_blocks, size = _equal_blocks(num_examples, block_size)
+  if losses is evaluation_losses and num_blocks > 1 and mixes_in_evaluation(problem, params, model_state):
+    raise InputError(
+      f'block_size must be at least {num_examples}, all examples at once, for problem {problem.name!r}, whose losses '
+      f'depend on the others of a batch in evaluation mode too, got {block_size}'
+    )
+  if (
+    losses is training_losses
+    and num_blocks * size > num_examples
+    and padding_reaches(problem, params, model_state)
+  ):
+    raise InputError(
+      f'block_size must cut the {num_examples} examples into equal blocks for the training losses of problem '
+      f'{problem.name!r}, which depend on what fills up the last one, got {block_size}: take one that divides, or '
+      'evaluation_losses'
+    )
+
+
+def check_real_params(params: PyTree) -> None:
+  """Raises InputError for complex parameters: curvature and noise are defined here for real ones."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    if jnp.iscomplexobj(leaf):
+      raise InputError(
+        f'params{jax.tree_util.keystr(path)} must be real, got {jnp.result_type(leaf)}: give real and imaginary parts '
+        'as parameters of their own'
+      )
 
 
 def full_loss(
@@ -101,11 +140,13 @@ def full_loss(
     `(params) -> float[]`, in float32 or wider.
 
   Raises:
-    InputError: if `losses` is no function; from what is returned, if `block_size` is no count.
+    InputError: if `losses` is no function; from what is returned, if `block_size` is no count, if the parameters are
+      complex, or if losses that depend on the others of a batch do not go into equal blocks.
   """
   block = _block_loss(problem, model_state, losses)
 
   def loss(params: PyTree) -> Array:
+    _check_blocks(problem, params, model_state, losses, block_size)
     return sum_over_blocks(
       lambda batch, key: block(params, batch, key), problem.num_examples, key, block_size=block_size
     )
@@ -141,6 +182,7 @@ def full_gradient(
   gradient = jax.grad(_block_loss(problem, model_state, losses))
 
   def mean_gradient(params: PyTree) -> PyTree:
+    _check_blocks(problem, params, model_state, losses, block_size)
     return sum_over_blocks(
       lambda batch, key: gradient(params, batch, key), problem.num_examples, key, block_size=block_size
     )
@@ -187,6 +229,7 @@ def full_loss_and_gradient(
   block = jax.value_and_grad(_block_loss(problem, model_state, losses))
 
   def loss_and_gradient(params: PyTree) -> tuple[Array, PyTree]:
+    _check_blocks(problem, params, model_state, losses, block_size)
     return sum_over_blocks(
       lambda batch, key: block(params, batch, key), problem.num_examples, key, block_size=block_size
     )
@@ -203,6 +246,7 @@ def _block_loss(
     )
 
   def loss(params: PyTree, batch: Batch, key: Key) -> Array:
+    check_real_params(params)
     return jnp.sum(batch.weights * losses(problem, params, model_state, batch, key))
 
   return loss

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.analysis.blocks import check_real_params
+from gdlab.dependence import one_by_one
 from gdlab.errors import InputError, check_count
 from gdlab.floats import widened
 from gdlab.objective import batch_loss
@@ -133,6 +135,8 @@ def example_loss(problem: Problem, model_state: PyTree, key: Key) -> ExampleLoss
   """`(params, index) -> float[]`, the loss of the batch that holds one example with weight 1."""
 
   def loss(params: PyTree, index: Array) -> Array:
+    check_real_params(params)
+    one_by_one('a per-example gradient', problem, params, model_state)
     alone = Batch(index[None], jnp.ones(1))
     return batch_loss(problem, params, model_state, alone, jax.random.fold_in(key, index))[0]
 

@@ -98,7 +98,7 @@ def _equation(eqn: Any, inputs: list[Value], doubt: set[str]) -> list[Value]:
     return _run_closed(inner, inputs, doubt)
   shapes = [tuple(getattr(var.aval, 'shape', ())) for var in eqn.outvars]
   known = _known(eqn, inputs, shapes)
-  if all(value.labels is None for value in inputs):
+  if all(value.labels is None for value in inputs) or not shapes:
     labels = [None] * len(shapes)
   else:
     labels = _ruled(name, inputs, eqn.params, shapes, doubt)
@@ -143,8 +143,11 @@ def _known(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> list
     values = [value.known() for value in inputs]
     if any(value is None for value in values) or eqn.effects:
       return None
-    with jax.ensure_compile_time_eval():
-      found = eqn.primitive.bind(*values, **eqn.params)
+    try:
+      with jax.ensure_compile_time_eval():
+        found = eqn.primitive.bind(*values, **eqn.params)
+    except Exception:  # what cannot be computed alone is not known
+      return None
     return found if eqn.primitive.multiple_results else [found]
 
   def output(number: int) -> Any:

@@ -12,14 +12,15 @@ from gdlab.dependence.labels import Labels, Value
 
 Rule: TypeAlias = Callable[[list[Value], dict[str, Any], list[tuple[int, ...]]], list[Labels]]
 
-ELEMENTWISE = """
-  abs acos acosh add add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz complex conj
-  convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma
-  igamma_grad_a igammac imag integer_pow is_finite layout_constraint le le_to lgamma log log1p logistic lt lt_to max
-  mesh_cast min name ne neg nextafter not or pcast polygamma population_count pow pvary real reduce_precision
-  regularized_incomplete_beta rem round rsqrt sharding_constraint shift_left shift_right_arithmetic shift_right_logical
-  sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta
-""".split()  # noqa: SIM905 - a list of one name a line would be half of this file
+# Entry by entry.
+ELEMENTWISE = (
+  'abs acos acosh add add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz complex conj '
+  'convert_element_type copy cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma '
+  'igamma_grad_a igammac imag integer_pow is_finite layout_constraint le le_to lgamma log log1p log2 logistic lt lt_to '
+  'max min mulhi name ne neg nextafter not one_minus_square or polygamma population_count pow pvary real reciprocal '
+  'reduce_precision reduced_vary_cast regularized_incomplete_beta rem round rsqrt sharding_constraint shift_left '
+  'shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeros_like zeta'
+)
 # Random numbers and keys depend on all of the keys they are made of.
 RANDOM = (
   'random_bits',
@@ -48,7 +49,7 @@ MATRICES = (
 )
 
 RULES: dict[str, Rule] = {
-  **dict.fromkeys(ELEMENTWISE, entries.elementwise),
+  **dict.fromkeys(ELEMENTWISE.split(), entries.elementwise),
   **dict.fromkeys(RANDOM, products.mixed),
   **dict.fromkeys(MATRICES, products.matrices(2)),
   **dict.fromkeys(('mul', 'and'), entries.product),
@@ -61,13 +62,15 @@ RULES: dict[str, Rule] = {
   'transpose': shaping.transpose,
   'reshape': shaping.reshape,
   'squeeze': shaping.reshape,
-  'expand_dims': shaping.reshape,
   'broadcast_in_dim': shaping.broadcast,
   'slice': shaping.cut,
   'split': shaping.parts,
   'rev': shaping.reverse,
   'pad': shaping.pad,
   'concatenate': shaping.concatenate,
+  'stack': shaping.stack,
+  'unstack': shaping.unstack,
+  'tile': shaping.tile,
   'dot_general': products.dot,
   'conv_general_dilated': products.convolution,
   'sort': products.sort,

@@ -89,3 +89,33 @@ def concatenate(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[
     shape = [value.shape[axis] if other == axis else length for other, length in enumerate(lengths)]
     pieces.append(full(value.labels, shape))
   return [short(np.concatenate(pieces, axis))]
+
+
+def stack(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
+  """One beside the other, along a new axis."""
+  axis = params['axis']
+  if all(value.labels is None for value in inputs):
+    return [None]
+  shape = inputs[0].shape
+  lengths = [
+    max(1 if v.labels is None else v.labels.shape[other] for v in inputs) for other in range(len(shape))
+  ]
+  return [short(np.stack([full(value.labels, lengths) for value in inputs], axis))]
+
+
+def unstack(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
+  """Every item along an axis, which vanishes."""
+  labels, axis = inputs[0].labels, params['axis']
+  if labels is None:
+    return [None] * len(shapes)
+  items = np.moveaxis(labels, axis, 0)
+  return [items[number if len(items) > 1 else 0] for number in range(len(shapes))]
+
+
+def tile(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
+  """The array again and again."""
+  labels = inputs[0].labels
+  if labels is None:
+    return [None]
+  repeats = [1 if length == 1 else count for length, count in zip(labels.shape, params['reps'], strict=True)]
+  return [np.tile(labels, repeats)]

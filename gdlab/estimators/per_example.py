@@ -12,7 +12,7 @@ from gdlab.dependence import one_by_one
 from gdlab.errors import check_real
 from gdlab.estimators.common import along_batch, num_examples, over_largest, summable, weighted_sum
 from gdlab.estimators.plain import no_state
-from gdlab.objective import batch_loss, real_indices
+from gdlab.objective import ascent, batch_loss, real_indices
 from gdlab.types import Array, Batch, EstimateInfo, Estimator, Key, Problem, PyTree
 
 
@@ -109,7 +109,7 @@ def example_gradients(
       return batch_loss(problem, params, model_state, one, jax.random.fold_in(key, slot))
 
     (loss, new_state), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-    return gradient, loss, new_state
+    return ascent(gradient), loss, new_state
 
   slots = jnp.arange(batch.indices.shape[0])
   gradients, losses, states = jax.vmap(alone)(real_indices(batch), slots)

@@ -9,7 +9,7 @@ import optax
 from gdlab.dependence import padding_reaches
 from gdlab.errors import InputError, check_count, shown
 from gdlab.estimators.common import check_summed, num_examples, slices, summable
-from gdlab.objective import batch_losses
+from gdlab.objective import ascent, batch_losses
 from gdlab.types import EstimateInfo, Estimator
 
 
@@ -39,7 +39,7 @@ def batch_mean() -> Estimator:
       return batch_losses(problem, params, model_state, batch, key)
 
     (loss, (losses, model_state)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-    return gradient, state, EstimateInfo(loss, model_state, num_examples(batch), losses)
+    return ascent(gradient), state, EstimateInfo(loss, model_state, num_examples(batch), losses)
 
   return Estimator(no_state, estimate)
 

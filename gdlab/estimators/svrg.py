@@ -11,7 +11,7 @@ from gdlab.branching import cond_any
 from gdlab.errors import check_count
 from gdlab.estimators.common import slices, summable
 from gdlab.estimators.plain import batch_mean
-from gdlab.objective import batch_loss
+from gdlab.objective import ascent, batch_loss
 from gdlab.types import Array, Batch, Estimator, Key, Known, Problem, PyTree
 
 _FULL = 0x73767267  # folds the full gradient's key apart from those of slices and examples
@@ -105,7 +105,7 @@ def full_gradient(problem: Problem, params: PyTree, model_state: PyTree, key: Ke
     def objective(params):
       return batch_loss(problem, params, model_state, block, jax.random.fold_in(key, number))[0]
 
-    return jax.tree.map(jnp.add, total, summable(jax.grad(objective)(params))), None
+    return jax.tree.map(jnp.add, total, summable(ascent(jax.grad(objective)(params)))), None
 
   total, number = jax.tree.map(jnp.zeros_like, summable(params)), 0
   for blocks in slices(problem, params, model_state, everything, block_size):

@@ -4,6 +4,7 @@
 `with_noise` puts on any problem.
 """
 
+from gdlab.dependence import Mixing, mixing
 from gdlab.problems import landscapes, matrices, noise
 from gdlab.problems.convolution import PatchConv
 from gdlab.problems.drifting import TrackingError, drifting_regression, random_walk, rotation
@@ -31,6 +32,7 @@ __all__ = [
   'CNN',
   'GRU',
   'MLP',
+  'Mixing',
   'PatchConv',
   'TrackingError',
   'Transformer',
@@ -46,6 +48,7 @@ __all__ = [
   'linear_regression',
   'logistic_regression',
   'matrices',
+  'mixing',
   'mnist',
   'noise',
   'noisy_quadratic_model',

@@ -170,7 +170,7 @@ def supervised(
   hashable('loss and metrics', (loss, *metrics.values()))
 
   try:
-    params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+    params, model_state = jax.eval_shape(ModelInit(model), jax.random.key(0))
   except InputError:
     raise
   except Exception as error:
@@ -187,7 +187,7 @@ def supervised(
     fitting.check_targets('test', test, outputs)
   for label, function in {'loss': loss, **metrics}.items():
     fitting.check_function(label, function, batch.inputs, outputs, batch.targets)
-  check_modes(name, model, holds(), flags, train)
+  check_modes(name, model, (params, model_state), batch.inputs, holds(), flags)
   problem = Problem(
     init=ModelInit(model),
     loss=ModelLoss(model, loss),

@@ -31,7 +31,7 @@ def as_array(name: str, value: Any) -> Array:
   """
   if isinstance(value, np.ma.MaskedArray) and (count := int(np.ma.count_masked(value))):
     raise InputError(
-      f'{name} must be a plain array, got a masked one with {count} masked entries: fill them, or leave out the examples'
+      f'{name} must be a plain array, got a masked one with {count} masked entries: fill them or drop the examples'
     )
   try:
     array = np.asarray(value)
@@ -54,8 +54,8 @@ def as_array(name: str, value: Any) -> Array:
     limits = np.iinfo(stored)
     if (wrong := array[(array < limits.min) | (array > limits.max)]).size:
       raise InputError(
-        f'{name} must fit {stored}, whole numbers in [{limits.min}, {limits.max}], got {wrong.flat[0]}: number ids from '
-        '0, or enable jax_enable_x64'
+        f'{name} must fit {stored}, whole numbers in [{limits.min}, {limits.max}], got {wrong.flat[0]}: number ids '
+        'from 0, or enable jax_enable_x64'
       )
   # Not asarray, which on a CPU may share memory that the caller goes on writing to.
   return jnp.array(array)
@@ -179,4 +179,5 @@ def hashable(name: str, value: PyTree) -> None:
   try:
     hash(value)
   except TypeError as error:
-    raise InputError(f'{name} must be hashable (tuples for lists), got {shown(value)}: {error}') from None
+    reason = str(error).split('\n')[0]
+    raise InputError(f'{name} must be hashable (tuples for arrays), got {shown(value)}: {reason}') from None

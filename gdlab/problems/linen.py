@@ -11,7 +11,14 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from gdlab.errors import InputError, shown
-from gdlab.problems.adapters import EVALUATION_KEY, PerExample, batch_length, check_sown, supervised
+from gdlab.problems.adapters import (
+  EVALUATION_KEY,
+  ModelInit,
+  PerExample,
+  batch_length,
+  check_sown,
+  supervised,
+)
 from gdlab.problems.checks import as_examples
 from gdlab.problems.fitting import batch_of
 from gdlab.problems.flags import Flags, find_flags
@@ -215,7 +222,7 @@ def _with_sown(model: LinenModel, sown: tuple[Any, ...] | None, name: str) -> Li
 
 def _sown(model: LinenModel) -> list[str]:
   """The collections without which a pass is the same: what `sow` makes is left out where it cannot be stored."""
-  params, model_state = jax.eval_shape(model.init, jax.random.key(0))
+  params, model_state = jax.eval_shape(ModelInit(model), jax.random.key(0))
   inputs = jax.tree.unflatten(model.structure, model.shapes)
   key, mask = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((1,), bool)
 

@@ -9,13 +9,14 @@ import numpy as np
 from gdlab.dependence import follow
 from gdlab.errors import InputError
 from gdlab.problems.flags import USUAL, Flags
-from gdlab.types import Examples, PyTree
+from gdlab.types import PyTree
 
-_SIZE = 7
-_KEY, _OTHERS = 1 << _SIZE, (1 << _SIZE) - 1
+_KEY, _OTHERS = 1 << 15, (1 << 15) - 1  # labels of the key, and of the examples
 
 
-def check_modes(name: str, model: Any, holds: Collection[str], flags: Flags, train: Examples) -> None:
+def check_modes(
+  name: str, model: Any, at: tuple[PyTree, PyTree], inputs: PyTree, holds: Collection[str], flags: Flags
+) -> None:
   """Raises InputError if Dropout or BatchNorm stays in one mode, by what the outputs and the state depend on.
 
   A module without either may have one mode; with `flags={}` the user says that one is meant.
@@ -23,18 +24,18 @@ def check_modes(name: str, model: Any, holds: Collection[str], flags: Flags, tra
   Args:
     name: the module's, for messages.
     model: see `gdlab.problems.adapters.Model`.
+    at: its parameters and state, shapes and dtypes.
+    inputs: a batch of at most 14 inputs, shapes and dtypes.
     holds: 'Dropout' and 'BatchNorm', as far as they are in the module.
     flags: what it is told.
-    train: examples like those it will see.
   """
   if not holds or flags.given == 'none':
     return
-  params, model_state = jax.eval_shape(model.init, jax.random.key(0))
-  inputs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((_SIZE, *leaf.shape[1:]), leaf.dtype), train.inputs)
-  key, mask = jax.eval_shape(lambda: jax.random.key(0)), np.ones(_SIZE, bool)
-  own = np.asarray([1 << slot for slot in range(_SIZE)], np.uint16)
-  outputs, state = follow(model.train, (params, model_state, inputs, mask, key), (0, 0, own, 0, _KEY)).labels
-  evaluated = follow(model.evaluate, (params, model_state, inputs, key), (0, 0, own, _KEY)).labels
+  size = jax.tree.leaves(inputs)[0].shape[0]
+  key, mask = jax.eval_shape(lambda: jax.random.key(0)), np.ones(size, bool)
+  own = np.asarray([1 << slot for slot in range(size)], np.uint16)
+  outputs, state = follow(model.train, (*at, inputs, mask, key), (0, 0, own, 0, _KEY)).labels
+  evaluated, doubt = follow(model.evaluate, (*at, inputs, key), (0, 0, own, _KEY))
   on = {'Dropout': _carries(outputs, _KEY), 'BatchNorm': _carries(state, _OTHERS)}
   still_on = {
     'Dropout': _carries(evaluated, _KEY),
@@ -43,7 +44,8 @@ def check_modes(name: str, model: Any, holds: Collection[str], flags: Flags, tra
   off = [layer for layer in sorted(holds) if not on[layer]]
   if off and (flags.given == '' or len(off) == len(holds)):
     raise InputError(_complaint(name, off[0], 'off in training', flags))
-  if flags.given == '' and (stuck := [layer for layer in sorted(holds) if still_on[layer]]):
+  # Where labels are only assumed, what looks stuck may be so for no more reason than that.
+  if flags.given == '' and not doubt and (stuck := [layer for layer in sorted(holds) if still_on[layer]]):
     raise InputError(_complaint(name, stuck[0], 'on in evaluation', flags))
 
 

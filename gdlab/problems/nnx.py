@@ -10,6 +10,7 @@ go back into any module of the same kind with Flax's own function:
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,15 +19,22 @@ import jax.numpy as jnp
 from flax import nnx
 
 from gdlab.errors import InputError, shown
-from gdlab.problems.adapters import EVALUATION_KEY, PerExample, batch_length, check_sown, supervised
+from gdlab.problems.adapters import (
+  EVALUATION_KEY,
+  ModelInit,
+  PerExample,
+  batch_length,
+  check_sown,
+  supervised,
+)
 from gdlab.problems.checks import as_examples
 from gdlab.problems.fitting import batch_of
 from gdlab.problems.flags import Flags, find_flags
 from gdlab.problems.nnx_kinds import NnxKinds
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
-# What is neither trained nor random nor a by-product of one call.
-_BY_PRODUCTS = nnx.Param, nnx.RngState, nnx.Intermediate
+# The rest is the model's state: what is neither trained nor random nor a by-product of one call.
+_STATE = nnx.Not(nnx.Any(nnx.Param, nnx.RngState, nnx.Intermediate))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +60,7 @@ class NnxModel:
   def init(self, key: Key) -> tuple[PyTree, PyTree]:
     """Initialises as `make_module(nnx.Rngs(key))` does."""
     module = self.make_module(nnx.Rngs(key))
-    return nnx.to_pure_dict(nnx.state(module, nnx.Param)), self._state(module)
+    return nnx.to_pure_dict(nnx.state(module, nnx.Param)), _state(module)
 
   def train(
     self, params: PyTree, model_state: PyTree, inputs: PyTree, mask: Array, key: Key
@@ -61,7 +69,7 @@ class NnxModel:
     module = self._merge(params, model_state, key)
     module.train()
     outputs = self._called(module, inputs, train=True, mask=mask)
-    return outputs, self._state(module)
+    return outputs, _state(module)
 
   def evaluate(self, params: PyTree, model_state: PyTree, inputs: PyTree, key: Key | None = None) -> PyTree:
     """The forward pass in evaluation mode. A module that is random even there always draws the same."""
@@ -72,19 +80,21 @@ class NnxModel:
   def _called(self, module: nnx.Module, inputs: PyTree, *, train: bool, mask: Array) -> PyTree:
     for name, value in self.flags.set(train=train).items():
       setattr(module, name, value)
-    outputs = module(inputs, **self.flags.call(train=train, mask=mask))  # type: ignore[operator]
+    arguments = self.flags.call(train=train, mask=mask)
+    if not (self.sown or self.left_out):
+      return module(inputs, **arguments)  # type: ignore[operator]
+    found = nnx.capture(module, *self.sown)(inputs, **arguments)
     if not self.sown:
-      return outputs
-    return outputs, {kind.__name__: nnx.to_pure_dict(nnx.state(module, kind)) for kind in self.sown}
+      return found
+    outputs, *sown = found
+    return outputs, {
+      kind.__name__: nnx.to_pure_dict(state) for kind, state in zip(self.sown, sown, strict=True)
+    }
 
   def _merge(self, params: PyTree, model_state: PyTree, key: Key) -> Any:
     # Without copy=True the variables belong to the trace they were made in, and BatchNorm's and Dropout's
     # updates of them raise inside jax.grad.
     return nnx.merge(self.graphdef, params, dict(model_state), _restarted(self.streams, key), copy=True)
-
-  def _state(self, module: nnx.Module) -> PyTree:
-    kept = nnx.Not(nnx.Any(*_BY_PRODUCTS, *self.sown, *self.left_out))
-    return nnx.to_pure_dict(nnx.state(module, kept)) or ()
 
 
 def from_nnx(
@@ -144,15 +154,8 @@ def from_nnx(
   anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
   told = find_flags(flags, parameters, _attributes(module), anything)
   streams = nnx.to_pure_dict(nnx.state(module, nnx.RngState))
-  handed = check_sown(sown)
-  model = NnxModel(make_module, told, nnx.graphdef(module), streams, handed or (), handed or ())
-  found = _sown(model, train)
-  if found and handed is None:
-    raise InputError(
-      f'module {name} sows values of type {found[0].__name__}: give sown=({found[0].__name__},) to hand them to the '
-      'loss, as loss((outputs, sown), targets), or sown=() to leave them out'
-    )
-  model = dataclasses.replace(model, left_out=tuple(kind for kind in found if kind not in model.sown))
+  model = NnxModel(make_module, told, nnx.graphdef(module), streams)
+  model = _with_sown(model, check_sown(sown), train, name)
   return supervised(
     model,
     train,
@@ -185,31 +188,54 @@ def _holds(module: nnx.Module) -> set[str]:
   return found
 
 
-def _sown(model: NnxModel, train: Examples) -> list[type[nnx.Variable]]:
-  """The types of variables that a training pass adds to the module, beside intermediates."""
-  known: set[Any] = set()
-  after: list[type[nnx.Variable]] = []
+def _with_sown(model: NnxModel, sown: tuple[Any, ...] | None, train: Examples, name: str) -> NnxModel:
+  """The model with its sown variables told from its state."""
+  found = _sown(model, train)
+  if unknown := [kind for kind in sown or () if kind not in found]:
+    known = [kind.__name__ for kind in found]
+    raise InputError(
+      f'sown must name types of variables that module {name} sows, {known}, got {shown(unknown[0])}'
+    )
+  asked = [kind for kind in found if not issubclass(kind, nnx.Intermediate)]
+  if asked and sown is None:
+    kind = asked[0].__name__
+    raise InputError(
+      f'module {name} sows values of type {kind}: give sown=({kind},) to hand them to the loss, as '
+      'loss((outputs, sown), targets), or sown=() to leave them out'
+    )
+  left_out = tuple(kind for kind in found if kind not in (sown or ()))
+  return dataclasses.replace(model, sown=sown or (), left_out=left_out)
 
-  def run(params, model_state, inputs, mask, key):
+
+def _sown(model: NnxModel, train: Examples) -> list[type[nnx.Variable]]:
+  """The types of the variables that a training pass adds to the module."""
+  found: list[type[nnx.Variable]] = []
+
+  def look(params, model_state, inputs, mask, key):
     module = model._merge(params, model_state, key)
     before = {path for path, _ in nnx.to_flat_state(nnx.state(module))}
     module.train()
     model._called(module, inputs, train=True, mask=mask)
-    for path, variable in nnx.to_flat_state(nnx.state(module)):
-      kind = type(variable)
-      if path not in before and not issubclass(kind, nnx.Intermediate) and kind not in known:
-        known.add(kind)
-        after.append(kind)
+    added = [variable for path, variable in nnx.to_flat_state(nnx.state(module)) if path not in before]
+    found.extend(dict.fromkeys(type(variable) for variable in added))
     return ()
 
-  try:
-    params, model_state = jax.eval_shape(model.init, jax.random.key(0))
-    inputs = batch_of(train.inputs)
-    mask = jax.ShapeDtypeStruct((batch_length(inputs),), bool)
-    jax.eval_shape(run, params, model_state, inputs, mask, jax.eval_shape(lambda: jax.random.key(0)))
-  except Exception:  # it does not fit its inputs, which is said in words further on
-    return []
-  return after
+  inputs = batch_of(train.inputs)
+  mask = jax.ShapeDtypeStruct((batch_length(inputs),), bool)
+  with warnings.catch_warnings():
+    warnings.simplefilter(
+      'ignore', DeprecationWarning
+    )  # sowing without nnx.capture: what is sown is not known yet
+    try:
+      params, model_state = jax.eval_shape(ModelInit(model), jax.random.key(0))
+      jax.eval_shape(look, params, model_state, inputs, mask, jax.eval_shape(lambda: jax.random.key(0)))
+    except Exception:  # it does not fit its inputs, which is said in words further on
+      return []
+  return found
+
+
+def _state(module: nnx.Module) -> PyTree:
+  return nnx.to_pure_dict(nnx.state(module, _STATE)) or ()
 
 
 def _restarted(streams: PyTree, key: Key) -> PyTree:

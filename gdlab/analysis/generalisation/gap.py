@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.analysis.blocks import BLOCK
+from gdlab.dependence import mixes_in_evaluation
 from gdlab.errors import InputError, check_count
 from gdlab.floats import widened
 from gdlab.types import Array, Problem, PyTree
@@ -68,7 +69,16 @@ def generalisation_gap(
 def metric_values(
   problem: Problem, params: PyTree, model_state: PyTree, examples: PyTree, block_size: int
 ) -> dict[str, Array]:
-  """Every metric of every example, float[n] in JAX's default float or wider, a block of examples at a time."""
+  """Every metric of every example, float[n] in JAX's default float or wider, a block of examples at a time.
+
+  Raises:
+    InputError: if the metrics of an example depend on others: then they have no standard error over examples.
+  """
+  if mixes_in_evaluation(problem, params, model_state):
+    raise InputError(
+      f'problem must have metrics of single examples, but those of {problem.name!r} depend on the others of a batch in '
+      'evaluation mode: compare gdlab.evaluate on train and test instead'
+    )
   num_examples = jax.tree.leaves(examples)[0].shape[0]
   block_size = min(block_size, num_examples)
   whole = num_examples // block_size * block_size
