@@ -71,3 +71,11 @@ def windows(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int,
   return [over(labels, [axis for axis, size in enumerate(sizes) if size > 1 or strides[axis] > 1])] * len(
     shapes
   )
+
+
+def bitcast(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
+  """Entry by entry where words keep their width; else an axis of parts of words comes or goes at the end."""
+  labels, rank = inputs[0].labels, len(shapes[0])
+  if labels is None or labels.ndim == rank:
+    return [labels]
+  return [labels[..., None] if labels.ndim < rank else np.bitwise_or.reduce(labels, axis=-1)]

@@ -59,6 +59,7 @@ RULES: dict[str, Rule] = {
   **dict.fromkeys(('argmax', 'argmin', 'reduce'), entries.reduction),
   **{f'reduce_window{name}': entries.windows for name in ('', '_sum', '_max', '_min')},
   'select_n': entries.select,
+  'bitcast_convert_type': entries.bitcast,
   'transpose': shaping.transpose,
   'reshape': shaping.reshape,
   'squeeze': shaping.reshape,

@@ -145,3 +145,11 @@ class DoubtTest(parameterized.TestCase):
   def test_no_doubt_where_no_label_comes_by(self):
     _, doubt = labels_of(lambda x: x + jnp.zeros((1, 3)).at[:, jnp.asarray([0, 1])].add(1.0))
     self.assertEmpty(doubt)
+
+
+class WordsTest(parameterized.TestCase):
+  @parameterized.parameters(jnp.uint32, jnp.uint16)
+  def test_bits_of_words(self, dtype):
+    labels, doubt = labels_of(lambda x: lax.bitcast_convert_type(x, dtype))
+    self.assertEmpty(doubt)
+    self.assertFalse((labels & ~OWN.reshape(-1, *[1] * (labels.ndim - 1))).any())

@@ -207,7 +207,8 @@ def test_estimators_of_batches_never_see_padding(estimator):
   problem = from_linen(Net(), (X, Y), ce)
   method = gdlab.algorithm(sampler=S.reshuffle(B), optimizer=optax.sgd(0.1), estimator=estimator)
   result = gdlab.run(problem, method, num_steps=10, seeds=2, eval_every=5)
-  assert np.isfinite(result.train_loss).all() and (result.status == gdlab.RUNNING).all()
+  assert np.isfinite(result.train_loss).all()
+  assert (result.status == gdlab.RUNNING).all()
 
 
 def test_slices_of_a_mixing_problem_against_a_plain_loop():
@@ -282,7 +283,7 @@ def _first_step(problem, estimator):
 def test_what_takes_examples_one_by_one_refuses_problems_that_mix_them(name, module, loss):
   problem = from_linen(module, (X, Y), loss)
   at = problem.init(jax.random.key(0))
-  with pytest.raises(gdlab.InputError, match='of one example alone.*depends on the others.*batch_mean'):
+  with pytest.raises(gdlab.InputError, match=r'of one example alone.*depends on the others.*batch_mean'):
     ALONE[name](problem, *at)
 
 
@@ -300,9 +301,10 @@ def test_analysis_by_blocks_refuses_what_it_would_get_wrong():
   with pytest.raises(gdlab.InputError, match='equal blocks'):
     full_loss(net, state, key, block_size=15, losses=training_losses)(params)
   assert jnp.isfinite(full_loss(net, state, key, block_size=25, losses=training_losses)(params))
+  both = from_linen(Encoders(), (X, Y), contrastive, test=(X, Y))
+  at = both.init(key)
   with pytest.raises(gdlab.InputError, match='metrics of single examples'):
-    both = from_linen(Encoders(), (X, Y), contrastive, test=(X, Y))
-    gdlab.analysis.generalisation_gap(both, *both.init(key))
+    gdlab.analysis.generalisation_gap(both, *at)
 
 
 class Scattered(nn.Module):

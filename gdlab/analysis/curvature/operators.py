@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 from gdlab.analysis.blocks import (
   BLOCK,
   Losses,
+  check_real_params,
   evaluation_losses,
   full_gradient,
   sampled_gradient,
@@ -84,6 +85,7 @@ def hessian(
 
   Source: Pearlmutter 1994, Fast Exact Multiplication by the Hessian.
   """
+  check_real_params(params)
   params = widened(params)
   gradient = full_gradient(problem, model_state, key, block_size=block_size, losses=losses)
   few = sampled_gradient(problem, model_state, key, block_size=block_size, losses=losses)
