@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import secrets
 import tempfile
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -14,6 +13,7 @@ import ml_collections
 import xarray as xr
 
 import gdlab
+from gdlab import files
 from gdlab.errors import InputError
 
 Part: TypeAlias = tuple[int, int] | None  # (i, n): the i-th of n parts of a cell; None: all of it
@@ -40,15 +40,11 @@ def open_workdir(path: str) -> pathlib.Path:
 @contextlib.contextmanager
 def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a temporary path that becomes `target` if nothing is raised; for what can be drawn again from results."""
-  # Not the process id: in containers that share a folder all have the same.
-  temporary = target.with_name(f'.{secrets.token_hex(4)}.{target.name}')
   try:
-    yield temporary
-    os.replace(temporary, target)
+    with files.replacing(target) as temporary:
+      yield temporary
   except OSError as error:
     raise InputError(f'cannot write {target}: {error.strerror or error}') from error
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 class Results:
