@@ -21,7 +21,7 @@ Part: TypeAlias = tuple[int, int] | None  # (i, n): the i-th of n parts of a cel
 _FILE = re.compile(r'(?P<cell>.+?)(?:\.part(?P<index>\d+)of(?P<count>\d+))?\.nc')
 
 
-def open_workdir(path: str) -> pathlib.Path:
+def open_workdir(path: str | os.PathLike) -> pathlib.Path:
   """Makes the folder if it is missing.
 
   Raises:
@@ -55,9 +55,8 @@ class Results:
   """
 
   def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
-    self._workdir, self._folder = workdir, workdir / 'results'
+    self._workdir, self._folder = workdir, open_workdir(workdir / 'results')
     self._config = json.dumps(config.to_dict(), sort_keys=True)
-    self._folder.mkdir(exist_ok=True)
     names = [name for name in sorted(os.listdir(self._folder)) if name.endswith('.nc')]
     for name in names:
       self._check_config(self._folder / name)
