@@ -11,6 +11,7 @@ import jax
 
 import gdlab
 from experiments import app
+from experiments.fields import check_fields
 from experiments.instruments import figures, measure, page
 from gdlab import plots
 from gdlab.training.progress import say
@@ -18,7 +19,7 @@ from gdlab.training.progress import say
 
 def study(config, workdir: pathlib.Path) -> None:
   """Trains, measures, draws. Nothing is resumed: a second start replaces what is there."""
-  measure.check(config)
+  check_fields(config, measure.FIELDS)
   problem = measure.make_problem(config)
   found: dict[str, Any] = {'seconds': {}}
 
