@@ -15,6 +15,7 @@ import xarray as xr
 import gdlab
 from gdlab import files
 from gdlab.errors import InputError
+from gdlab.training.store import UNREADABLE
 
 Part: TypeAlias = tuple[int, int] | None  # (i, n): the i-th of n parts of a cell; None: all of it
 
@@ -124,7 +125,7 @@ class Results:
     try:
       with xr.open_dataset(file, engine='h5netcdf') as dataset:  # the attributes alone
         stored = json.loads(dataset.attrs.get('config', '{}'))
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
       raise InputError(
         f'workdir {self._workdir} holds {file.name}, which is not a result of a study'
       ) from error

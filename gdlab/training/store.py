@@ -6,7 +6,14 @@ import pathlib
 import xarray as xr
 
 from gdlab import files
-from gdlab.errors import InputError
+from gdlab.errors import InputError, shown
+
+UNREADABLE = (
+  OSError,
+  KeyError,
+  RuntimeError,
+  ValueError,
+)  # what a damaged file is to HDF5, by the place of the damage
 
 
 def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
@@ -36,11 +43,11 @@ def load(path: str | os.PathLike) -> xr.Dataset:
   """Reads a result back into memory.
 
   Raises:
-    InputError: if the file is missing or is not a NetCDF-4 file.
+    InputError: if the file is missing, is not a NetCDF-4 file, or is damaged where HDF5 sees it.
   """
   if not pathlib.Path(path).is_file():
     raise InputError(f'no result file {path}')
   try:
     return xr.load_dataset(path, engine='h5netcdf')
-  except OSError as error:
-    raise InputError(f'{path} is not a readable NetCDF-4 file: {error}') from error
+  except UNREADABLE as error:
+    raise InputError(f'{path} is not a readable NetCDF-4 file: {shown(error)}') from error
