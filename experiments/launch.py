@@ -67,6 +67,7 @@ def launch(run: Callable[[list[str]], None]) -> None:
     if sys.stdout is not None:
       sys.stdout.flush()  # what cannot be written is not left for Python's end to find out
 
+  _occupy_standard_streams()
   with one_line_errors():
     app.run(run_with, flags_parser=_parse_flags)
 
@@ -99,6 +100,13 @@ def _end(line: str, status: int) -> NoReturn:
   ):
     os.dup2(nowhere.fileno(), sys.stdout.fileno())  # or Python would try once more, and complain
   sys.exit(status)
+
+
+def _occupy_standard_streams() -> None:
+  """Where a standard stream is closed, the next file would get its number, and what libraries print would go into it."""
+  while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    pass
+  os.close(descriptor)
 
 
 def _use_cache() -> None:

@@ -78,6 +78,22 @@ def test_without_a_standard_error_a_study_is_the_same(finished):
   assert ended(workdir, '--config.num_seeds=6', shell='exec "$@" 2>&-') == (2, '', '')
 
 
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
+  code = f"""
+import os
+from experiments import launch
+launch._occupy_standard_streams()
+with open({str(tmp_path / 'result')!r}, 'w') as file:
+  os.write(2, b'a message of a library')
+  os._exit(file.fileno())
+"""
+  process = subprocess.run(
+    ['sh', '-c', 'exec "$@" 2>&- 0<&-', 'sh', sys.executable, '-c', code], cwd=STUDY.parents[2], check=False
+  )
+  assert process.returncode == 3
+  assert (tmp_path / 'result').read_bytes() == b''
+
+
 def test_a_truncated_result_is_one_line(finished, tmp_path):
   (tmp_path / 'results').mkdir()
   whole = (finished / 'results' / 'start.nc').read_bytes()
