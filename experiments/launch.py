@@ -103,7 +103,7 @@ def _end(line: str, status: int) -> NoReturn:
 
 
 def _occupy_standard_streams() -> None:
-  """Where a standard stream is closed, the next file would get its number, and what libraries print would go into it."""
+  """Where one is closed, the next file would get its number, and what libraries print would go into that file."""
   while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
     pass
   os.close(descriptor)
