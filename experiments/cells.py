@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import xarray as xr
 import gdlab
 from experiments.workdir import Part, Results
 from gdlab.errors import InputError
+from gdlab.training.progress import say
 
 LOOK_EVERY = 1.0  # seconds between looks for a file of another process
 GIVE_UP = (
@@ -100,7 +100,7 @@ def measure(
         continue
       title = f'[{number + 1}/{len(cells)}] {results.title(cell.name, part)}'
       if results.has(cell.name, part):
-        _say(f'{title}: found')
+        say(f'{title}: found')
         continue
       for need in cell.needs:
         wait(need, results, share, title, hopeless)
@@ -115,7 +115,7 @@ def _measure_one(cell: Cell, part: Part, results: Results, title: str) -> None:
     dataset = cell.measure(*needed, progress=progress, **divided)
   elapsed = time.perf_counter() - started
   results.write(cell.name, part, dataset, elapsed)
-  _say(f'{title}: {elapsed:.1f} s')
+  say(f'{title}: {elapsed:.1f} s')
 
 
 def wait(
@@ -125,7 +125,7 @@ def wait(
   if results.complete(name):
     return
   who = 'other processes measure' if share.divides else 'another element of the array measures (all must run)'
-  _say(f'{title}: waiting for {name}, which {who}')
+  say(f'{title}: waiting for {name}, which {who}')
   since = None
   while not results.complete(name):
     if hopeless is not None and hopeless():
@@ -138,7 +138,3 @@ def wait(
 def missing(cells: Sequence[Cell], results: Results) -> list[str]:
   """The names of the cells that are not there."""
   return [cell.name for cell in cells if not results.complete(cell.name)]
-
-
-def _say(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)

@@ -96,7 +96,6 @@ def conclude(
     with replacing(workdir / 'replication.json') as path:
       write_claims(path, again)
   figures = workdir / 'figures'
-  figures.mkdir(exist_ok=True)
   for section in story.sections:
     if section.svg:
       with replacing(figures / f'{_slug(section.heading)}.svg') as path:

@@ -5,9 +5,10 @@ import os
 import pathlib
 import re
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import ml_collections
 from absl import app, flags, logging
@@ -15,7 +16,8 @@ from ml_collections import config_flags
 
 import gdlab
 from experiments.workdir import open_workdir
-from gdlab.errors import InputError, unknown_name
+from gdlab.errors import InputError, shown, unknown_name
+from gdlab.training.progress import say
 
 Config: TypeAlias = ml_collections.ConfigDict
 
@@ -53,7 +55,7 @@ def start(run: Callable[[Config, pathlib.Path], None], default_config: str) -> N
 
 
 def launch(run: Callable[[list[str]], None]) -> None:
-  """Parses the flags and runs; bad input ends the script with one line and exit status 2.
+  """Parses the flags and runs; see `one_line_errors` for how it may end.
 
   Args:
     run: does the work, of the arguments that are no flags or follow `--`.
@@ -62,26 +64,56 @@ def launch(run: Callable[[list[str]], None]) -> None:
   def run_with(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends the machine lacks
     run(argv[1:])
+    if sys.stdout is not None:
+      sys.stdout.flush()  # what cannot be written is not left for Python's end to find out
 
+  _occupy_standard_streams()
   with one_line_errors():
     app.run(run_with, flags_parser=_parse_flags)
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-  """Ends the script with one line and exit status 2 where bad input is refused."""
+  """Ends the script with one line where bad input (status 2) or the system (status 1) refuses, or at Ctrl-C."""
   try:
     yield
   except InputError as error:
-    print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-    sys.exit(2)
+    _end(str(error), 2)
+  except OSError as error:  # a full disk, a pipe that nobody reads
+    _end(str(error), 1)
+  except SystemExit as error:
+    if not isinstance(error.__context__, BrokenPipeError):  # which rich turns into an end without a word
+      raise
+    _end(str(error.__context__), 1)
+  except KeyboardInterrupt:
+    say('interrupted')
+    # By the signal, so that the shell's loops end too; at once, for Python's own end waits for compiled calls.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGINT)
+
+
+def _end(line: str, status: int) -> NoReturn:
+  say(f'error: {" ".join(line.split())}')
+  with (
+    contextlib.suppress(AttributeError, OSError, ValueError),  # no output, or one that is no file
+    open(os.devnull, 'w', encoding='utf-8') as nowhere,
+  ):
+    os.dup2(nowhere.fileno(), sys.stdout.fileno())  # or Python would try once more, and complain
+  sys.exit(status)
+
+
+def _occupy_standard_streams() -> None:
+  """Where one is closed, the next file would get its number, and what libraries print would go into that file."""
+  while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    pass
+  os.close(descriptor)
 
 
 def _use_cache() -> None:
   try:
     gdlab.use_compilation_cache()
   except InputError as error:  # a home that cannot be written is common on clusters
-    print(f'compilation cache: off, {error}', file=sys.stderr)
+    say(f'compilation cache: off, {error}')
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -93,16 +125,31 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _check_overrides(arguments: list[str], default_config: str) -> None:
-  """Refuses a missing configuration file and overrides of keys that it lacks, before absl trips over them."""
-  matches = [re.fullmatch(r'--?(config[^=]*)=(.*)', argument) for argument in arguments]
-  given = {match[1]: match[2] for match in matches if match}
-  file = given.pop('config', default_config)
-  if not pathlib.Path(file).is_file():
-    raise InputError(f'config must be a Python file with get_config(), and there is no file {file}')
-  known = set(_flat_keys(runpy.run_path(file)['get_config']()))
+  """Refuses a configuration file that is none and overrides of keys that it lacks, before absl trips over them."""
+  given = {}
+  for argument, following in zip(arguments, [*arguments[1:], '']):
+    if argument == '--':
+      break
+    if match := re.fullmatch(r'--?(config[^=]*)(?:=(.*))?', argument, re.DOTALL):
+      given[match[1]] = following if match[2] is None else match[2]
+  known = set(_flat_keys(_load(given.pop('config', default_config))))
   for key in given:
     if key.removeprefix('config.') not in known:
       raise unknown_name('configuration key', key.removeprefix('config.'), known)
+
+
+def _load(file: str) -> Config:
+  """What the file's `get_config()` returns."""
+  allowed = 'config must be a Python file with get_config()'
+  if not pathlib.Path(file).is_file():
+    raise InputError(f'{allowed}, and there is no file {file}')
+  try:
+    config = runpy.run_path(file)['get_config']()
+  except Exception as error:  # whatever a user's file may raise
+    raise InputError(f'{allowed}, and {file} fails with {type(error).__name__}: {error}') from error
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise InputError(f'{allowed}, which returns a ConfigDict, and that of {file} returns {shown(config)}')
+  return config
 
 
 def _flat_keys(config: Config, prefix: str = '') -> Iterator[str]:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import pathlib
 import socket
-import sys
 import traceback
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import jax
 
 from experiments.watch import SILENCE_LIMIT, Watch, clear
 from gdlab.errors import InputError, check_count
+from gdlab.training.progress import say
 
 JOIN_LIMIT = 120  # seconds that all processes have to come together
 
@@ -76,10 +76,9 @@ def joined(
       raise
     # An ordinary end would wait in JAX for processes that are ending because of this one.
     if isinstance(error, InputError):
-      print(f'error: {" ".join(str(error).split())}', file=sys.stderr, flush=True)
+      say(f'error: {" ".join(str(error).split())}')
       os._exit(2)
-    traceback.print_exc()
-    sys.stderr.flush()
+    say(traceback.format_exc().rstrip())
     os._exit(1)
 
 

@@ -8,13 +8,13 @@ import contextlib
 import os
 import pathlib
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
 from gdlab.errors import InputError
+from gdlab.training.progress import say
 
 BEAT_EVERY = 2.0  # seconds
 SILENCE_LIMIT = 30.0  # seconds without a sign of life after which a process counts as dead
@@ -150,6 +150,6 @@ def _state(text: str | None) -> str | None:
 
 
 def _die(line: str) -> NoReturn:
-  print(f'error: {line}', file=sys.stderr, flush=True)
+  say(f'error: {line}')
   # Nothing else ends a process in the midst of a compiled computation.
   os._exit(DEAD_PEER)

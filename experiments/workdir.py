@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import re
-import secrets
 import tempfile
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -14,14 +13,16 @@ import ml_collections
 import xarray as xr
 
 import gdlab
+from gdlab import files
 from gdlab.errors import InputError
+from gdlab.training.store import UNREADABLE
 
 Part: TypeAlias = tuple[int, int] | None  # (i, n): the i-th of n parts of a cell; None: all of it
 
 _FILE = re.compile(r'(?P<cell>.+?)(?:\.part(?P<index>\d+)of(?P<count>\d+))?\.nc')
 
 
-def open_workdir(path: str) -> pathlib.Path:
+def open_workdir(path: str | os.PathLike) -> pathlib.Path:
   """Makes the folder if it is missing.
 
   Raises:
@@ -40,15 +41,11 @@ def open_workdir(path: str) -> pathlib.Path:
 @contextlib.contextmanager
 def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
   """Yields a temporary path that becomes `target` if nothing is raised; for what can be drawn again from results."""
-  # Not the process id: in containers that share a folder all have the same.
-  temporary = target.with_name(f'.{secrets.token_hex(4)}.{target.name}')
   try:
-    yield temporary
-    os.replace(temporary, target)
+    with files.replacing(target) as temporary:
+      yield temporary
   except OSError as error:
     raise InputError(f'cannot write {target}: {error.strerror or error}') from error
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 class Results:
@@ -59,9 +56,8 @@ class Results:
   """
 
   def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
-    self._workdir, self._folder = workdir, workdir / 'results'
+    self._workdir, self._folder = workdir, open_workdir(workdir / 'results')
     self._config = json.dumps(config.to_dict(), sort_keys=True)
-    self._folder.mkdir(exist_ok=True)
     names = [name for name in sorted(os.listdir(self._folder)) if name.endswith('.nc')]
     for name in names:
       self._check_config(self._folder / name)
@@ -129,7 +125,7 @@ class Results:
     try:
       with xr.open_dataset(file, engine='h5netcdf') as dataset:  # the attributes alone
         stored = json.loads(dataset.attrs.get('config', '{}'))
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
       raise InputError(
         f'workdir {self._workdir} holds {file.name}, which is not a result of a study'
       ) from error

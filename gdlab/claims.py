@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from gdlab import files
 from gdlab.errors import InputError, check_count, check_real
 from gdlab.statistics import Interval
 
@@ -210,16 +211,8 @@ def write_claims(path: str | os.PathLike[str], findings: Sequence[Finding]) -> N
     raise InputError(f'the ids of findings must differ, got more than one of {repeated}')
   objects = [_plain(finding) | {'parts': [_plain(part) for part in finding.parts]} for finding in findings]
   text = json.dumps(objects, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
-  path = pathlib.Path(path)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  try:
-    with open(temporary, 'w', encoding='utf-8') as file:
-      file.write(text)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  finally:
-    temporary.unlink(missing_ok=True)
+  with files.replacing(path) as temporary:
+    temporary.write_text(text, encoding='utf-8')
 
 
 def _plain(record: Part | Finding) -> dict[str, Any]:

@@ -1,50 +1,93 @@
 """What the study asks of its configuration, before anything is measured."""
 
-from collections.abc import Sequence
-
 from experiments.batch_size.benches import PROBLEMS, TUNING_IDS
-from gdlab.errors import InputError, check_count, check_real, unknown_name
-
-COUNTS = {
-  '': ('num_seeds', 'num_tuning_seeds', 'epochs', 'updates', 'evaluations', 'num_validation'),
-  'cnn': ('epochs', 'updates'),
-  'norm': ('epochs', 'updates'),
-  'steps': ('records', 'scale_records', 'probes', 'budget_updates', 'budget_examples'),
-  'growth': ('batch_size',),
-  'clock': ('repeats',),
-  'sharpness': ('probes', 'cooling_updates'),
-}
-POSITIVE = (
-  'clock.seconds',
-  'sharpness.cooling_rate',
-  'sharpness.epsilon',
-  'sharpness.target.clean',
-  'sharpness.target.noisy',
-  'steps.target_loss',
-  'adam.eps',
+from experiments.fields import (
+  Fields,
+  check_fields,
+  choice,
+  count,
+  exactly,
+  flag,
+  positive,
+  real,
+  several,
+  share,
 )
+from gdlab.errors import InputError, check_count
+
 GROWN = ('clean', 'noisy')  # the benches on which a batch can grow: those of the perceptron
+COUNTS, RATES = several(count(), 1), several(positive, 1)
+FIELDS: Fields = {
+  'dataset': choice(PROBLEMS),
+  'hidden': COUNTS,
+  'num_train': count(2),
+  'num_validation': count(),
+  'label_noise': real(above=0, below=1),
+  'first_seeds': several(count(0, TUNING_IDS)),
+  'num_seeds': count(),
+  'num_tuning_seeds': count(),
+  'batch_sizes': COUNTS,
+  'mini_batch': count(),
+  'learning_rates': RATES,
+  'momenta': several(share, 1),
+  'epochs': count(),
+  'updates': count(),
+  'evaluations': count(),
+  'lanes_per_block': count(0),
+  'clock.repeats': count(),
+  'clock.seconds': positive,
+  'cnn.features': COUNTS,
+  'cnn.num_seeds': count(),
+  'cnn.batch_sizes': COUNTS,
+  'cnn.momenta': several(share, 1),
+  'cnn.epochs': count(),
+  'cnn.updates': count(),
+  'norm.ghost': count(),
+  'norm.wrong_labels': flag,
+  'norm.num_seeds': count(),
+  'norm.batch_sizes': COUNTS,
+  'norm.momenta': several(share, 1),
+  'norm.epochs': count(),
+  'norm.updates': count(),
+  'sharpness.target.clean': positive,
+  'sharpness.target.noisy': positive,
+  'sharpness.num_seeds': count(),
+  'sharpness.cooling_rate': positive,
+  'sharpness.cooling_updates': count(),
+  'sharpness.cooling_limit': count(),
+  'sharpness.epsilon': positive,
+  'sharpness.probes': count(),
+  'sharpness.settings': several(exactly(positive, share), 1),
+  'steps.batch_sizes': COUNTS,
+  'steps.learning_rates': RATES,
+  'steps.target_loss': positive,
+  'steps.budget_updates': count(),
+  'steps.budget_examples': count(),
+  'steps.records': count(),
+  'steps.base': count(),
+  'steps.scale_records': count(),
+  'steps.scale_seeds': count(),
+  'steps.probes': count(),
+  'adam.batch_sizes': COUNTS,
+  'adam.base': count(),
+  'adam.learning_rates': RATES,
+  'adam.b1': share,
+  'adam.b2': share,
+  'adam.eps': positive,
+  'growth.bench': choice(GROWN),
+  'growth.batch_size': count(),
+  'growth.factor': count(2),
+  'growth.epochs': COUNTS,
+  'growth.learning_rates': RATES,
+}
 
 
 def check(config) -> None:
   """Refuses a configuration that the study could not finish with, before anything is measured."""
-  if config.dataset not in PROBLEMS:
-    raise unknown_name('dataset', config.dataset, PROBLEMS)
-  for section, names in COUNTS.items():
-    for name in names:
-      full = f'{section}.{name}'.lstrip('.')
-      check_count(full, _value(config, full))
-  check_count('num_train', config.num_train, minimum=2)
-  check_count('lanes_per_block', config.lanes_per_block, minimum=0)
+  check_fields(config, FIELDS)
   check_count(
     'sharpness.cooling_limit', config.sharpness.cooling_limit, minimum=config.sharpness.cooling_updates
   )
-  for name in POSITIVE:
-    check_real(name, _value(config, name), above=0)
-  check_real('label_noise', config.label_noise, above=0, below=1)
-  for name in ('hidden', 'cnn.features'):
-    for width in _values(config, name):
-      check_count(name, width)
   _check_seeds(config)
   _check_batch_sizes(config)
   _check_rates(config)
@@ -53,6 +96,7 @@ def check(config) -> None:
 
 
 def _check_seeds(config) -> None:
+  check_count('num_seeds', config.num_seeds, maximum=TUNING_IDS)
   firsts = tuple(config.first_seeds)
   if len(firsts) != 2:
     raise InputError(f'first_seeds must be two ids, got {firsts}')
@@ -95,19 +139,15 @@ def _check_batch_sizes(config) -> None:
 def _check_rates(config) -> None:
   for name in ('learning_rates', 'steps.learning_rates', 'adam.learning_rates', 'growth.learning_rates'):
     rates = _values(config, name)
-    for rate in rates:
-      check_real(name, rate, above=0)
     if len(set(rates)) < max(2, len(rates)):
       raise InputError(f'{name} must hold at least two rates, all different, got {rates}')
   for name in ('momenta', 'cnn.momenta', 'norm.momenta'):
     momenta = _values(config, name)
-    for momentum in momenta:
-      check_real(name, momentum, minimum=0, below=1)
     if len(set(momenta)) < len(momenta):
       raise InputError(f'{name} must all be different, got {momenta}')
   tried = {(rate, momentum) for rate in config.learning_rates for momentum in config.momenta}
   for pair in _values(config, 'sharpness.settings'):
-    if not isinstance(pair, Sequence) or tuple(pair) not in tried:
+    if tuple(pair) not in tried:
       raise InputError(
         f'sharpness.settings must be pairs of one of learning_rates and one of momenta, got {pair!r}'
       )
@@ -116,7 +156,7 @@ def _check_rates(config) -> None:
 def _check_adam(options) -> None:
   factor = max(options.batch_sizes) / options.base
   for name in ('b1', 'b2'):
-    value = check_real(f'adam.{name}', options[name], minimum=0, below=1)
+    value = options[name]
     # The square-root rule makes 1 - factor (1 - b) of it.
     if value <= 1 - 1 / factor:
       raise InputError(
@@ -127,12 +167,7 @@ def _check_adam(options) -> None:
 
 def _check_growth(config) -> None:
   options = config.growth
-  if options.bench not in GROWN:
-    raise unknown_name('growth.bench', options.bench, GROWN)
-  check_count('growth.factor', options.factor, minimum=2)
   epochs = _values(config, 'growth.epochs')
-  for epoch in epochs:
-    check_count('growth.epochs', epoch)
   if len(epochs) != 3 or list(epochs) != sorted(set(epochs)):
     raise InputError(f'growth.epochs must be three that increase, got {epochs}')
   if (last := options.batch_size * options.factor**2) > config.num_train:
@@ -148,7 +183,4 @@ def _value(config, name: str):
 
 
 def _values(config, name: str) -> tuple:
-  values = tuple(_value(config, name))
-  if not values:
-    raise InputError(f'{name} must hold at least one value, got none')
-  return values
+  return tuple(_value(config, name))

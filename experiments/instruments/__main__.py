@@ -11,13 +11,15 @@ import jax
 
 import gdlab
 from experiments import app
+from experiments.fields import check_fields
 from experiments.instruments import figures, measure, page
 from gdlab import plots
+from gdlab.training.progress import say
 
 
 def study(config, workdir: pathlib.Path) -> None:
   """Trains, measures, draws. Nothing is resumed: a second start replaces what is there."""
-  measure.check(config)
+  check_fields(config, measure.FIELDS)
   problem = measure.make_problem(config)
   found: dict[str, Any] = {'seconds': {}}
 
@@ -25,7 +27,7 @@ def study(config, workdir: pathlib.Path) -> None:
     started = time.perf_counter()
     found[name] = make()
     found['seconds'][name] = time.perf_counter() - started
-    print(f'{name}: {found["seconds"][name]:.1f} s', file=sys.stderr, flush=True)
+    say(f'{name}: {found["seconds"][name]:.1f} s')
 
   part('gradients', lambda: gdlab.check_gradients(problem, key=jax.random.key(0)))
   part('overfit', lambda: gdlab.overfit_small(problem))
@@ -44,8 +46,6 @@ def study(config, workdir: pathlib.Path) -> None:
 
 
 def _write(config, found: dict[str, Any], workdir: pathlib.Path) -> None:
-  for folder in ('results', 'figures'):
-    (workdir / folder).mkdir(exist_ok=True)
   for name in ('run', 'faulty', 'spectrum', 'generalisation', 'plane'):
     with app.replacing(workdir / 'results' / f'{name}.nc') as path:
       gdlab.save(found[name], path)

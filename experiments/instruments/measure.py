@@ -12,9 +12,9 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 
 import gdlab
+from experiments.fields import Fields, count, positive
 from experiments.instruments import model
 from gdlab import analysis
-from gdlab.errors import check_count, check_real
 from gdlab.training.progress import Progress
 from gdlab.types import Array, Problem, PyTree, State
 
@@ -37,14 +37,20 @@ class Subject(NamedTuple):
   logits: Callable[[PyTree, Array], Array]
 
 
-def check(config) -> None:
-  """Raises InputError for a value out of range, before anything is computed."""
-  for name in ('width', 'batch_size', 'num_steps', 'eval_every', 'num_seeds', 'num_eigenvalues'):
-    check_count(name, config[name])
-  for name in ('num_probes', 'num_points'):
-    check_count(name, config[name], minimum=2)
-  for name in ('learning_rate', 'radius', 'relative_radius', 'faulty_rate'):
-    check_real(name, config[name], above=0)
+FIELDS: Fields = {
+  'width': count(),
+  'learning_rate': positive,
+  'batch_size': count(),
+  'num_steps': count(),
+  'eval_every': count(),
+  'num_seeds': count(),
+  'num_eigenvalues': count(),
+  'num_probes': count(2),
+  'num_points': count(2),
+  'radius': positive,
+  'relative_radius': positive,
+  'faulty_rate': positive,
+}
 
 
 def make_problem(config) -> Problem:

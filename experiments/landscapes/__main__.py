@@ -8,18 +8,22 @@ from collections.abc import Mapping
 import xarray as xr
 
 from experiments import app
+from experiments.fields import Fields, check_fields, choice, count, positive, rising, several
 from experiments.landscapes import catalogue, page, paths
-from gdlab.errors import check_count, check_real, unknown_name
+
+FIELDS: Fields = {
+  'names': several(choice(catalogue.LANDSCAPES, 'landscape')),
+  'num_updates': count(),
+  'seed': count(0),
+  'rates': rising(positive),
+  'num_rates': count(2),
+  'noise': positive,
+}
 
 
 def cells(config) -> list[app.Cell]:
   """One for every landscape."""
-  for name in config.names:
-    if name not in catalogue.LANDSCAPES:
-      raise unknown_name('landscape', name, catalogue.LANDSCAPES)
-  check_count('num_updates', config.num_updates)
-  check_count('num_rates', config.num_rates, minimum=2)
-  check_real('noise', config.noise, above=0)
+  check_fields(config, FIELDS)
   return [
     app.Cell(name, paths.cell(config, name, catalogue.LANDSCAPES[name].make))
     for name in config.names or catalogue.LANDSCAPES

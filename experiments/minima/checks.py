@@ -1,70 +1,81 @@
 """Refuses a configuration that the study could not finish with, before anything is measured."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from experiments.fields import Fields, check_fields, choice, count, positive, real, several
 from experiments.minima import kramers, valleys
 from experiments.minima.arms import DATASETS, TUNING_IDS
-from gdlab.errors import InputError, check_count, check_real, shown, unknown_name
+from gdlab.errors import InputError, check_count, check_real, shown
 
 EXAMPLES = {'digits': 1437, 'mnist': 60_000}  # for training
-COUNTS = {  # the least that is allowed
-  'num_seeds': 4,
-  'hidden_of_trap': 1,
-  'members': 2,
-  'valleys.num_seeds': 2,
-  'valleys.num_examples': 2,
-  'valleys.mini_batch': 2,
-  'valleys.updates': 1,
-  'valleys.return_updates': 1,
-  'valleys.records': 1,
-  'escape.num_seeds': 2,
-  'escape.num_examples': 2,
-  'dose.dim': 1,
-  'dose.num_seeds': 2,
-  'dose.num_tuning_seeds': 1,
-  'dose.updates': 1,
-  'dose_network.hidden': 1,
-  'dose_network.num_examples': 1,
-  'dose_network.num_seeds': 2,
-  'dose_network.num_tuning_seeds': 1,
-  'dose_network.updates': 1,
-  'trap.batch_size': 2,
-  'trap.num_tuning_seeds': 1,
-  'trap.epochs': 1,
-  'trap.return_epochs': 1,
-  'widths.num_tuning_seeds': 1,
-  'widths.batch_size': 1,
-  'widths.epochs': 1,
-  'widths.pairs': 2,
-  'widths.points': 3,
+SEEDS = count(2, TUNING_IDS)
+NUMBERS, RATES, LEVELS = (
+  several(count()),
+  several(positive),
+  several(real(minimum=0)),
+)  # ascending, see `_check_list`
+FIELDS: Fields = {
+  'dataset': choice(DATASETS),
+  'first_seeds': several(count(0)),
+  'num_seeds': count(4, TUNING_IDS),
+  'hidden_of_trap': count(),
+  'members': count(2),
+  'ensemble_width': count(),
+  'valleys.num_seeds': SEEDS,
+  'valleys.num_examples': count(2),
+  'valleys.batch_sizes': NUMBERS,
+  'valleys.mini_batch': count(2),
+  'valleys.learning_rates': RATES,
+  'valleys.learning_rate': positive,
+  'valleys.lower_rate': positive,
+  'valleys.escapes': positive,
+  'valleys.start_scale': real(minimum=0),
+  'valleys.updates': count(),
+  'valleys.patience': real(minimum=1),
+  'valleys.return_updates': count(),
+  'valleys.records': count(),
+  'escape.num_seeds': SEEDS,
+  'escape.num_examples': count(2),
+  'escape.batch_sizes': NUMBERS,
+  'escape.barriers': RATES,
+  'escape.learning_rate': positive,
+  'escape.horizon': real(minimum=1),
+  'dose.dim': count(),
+  'dose.num_seeds': SEEDS,
+  'dose.num_tuning_seeds': count(maximum=TUNING_IDS),
+  'dose.updates': count(),
+  'dose.learning_rates': RATES,
+  'dose.levels': LEVELS,
+  'dose_network.hidden': count(),
+  'dose_network.num_examples': count(),
+  'dose_network.num_seeds': SEEDS,
+  'dose_network.num_tuning_seeds': count(maximum=TUNING_IDS),
+  'dose_network.updates': count(),
+  'dose_network.learning_rates': RATES,
+  'dose_network.levels': LEVELS,
+  'trap.batch_size': count(2),
+  'trap.learning_rates': RATES,
+  'trap.num_tuning_seeds': count(maximum=TUNING_IDS),
+  'trap.epochs': count(),
+  'trap.return_epochs': count(),
+  'widths.hidden': NUMBERS,
+  'widths.learning_rates': RATES,
+  'widths.num_tuning_seeds': count(maximum=TUNING_IDS),
+  'widths.batch_size': count(),
+  'widths.epochs': count(),
+  'widths.pairs': count(2),
+  'widths.points': count(3),
 }
-POSITIVE = ('valleys.escapes', 'valleys.learning_rate', 'valleys.lower_rate', 'escape.learning_rate')
-AT_LEAST = {'valleys.start_scale': 0, 'valleys.patience': 1, 'escape.horizon': 1}
-WHOLE_LISTS = ('valleys.batch_sizes', 'escape.batch_sizes', 'widths.hidden')
-REAL_LISTS = (
-  'valleys.learning_rates',
-  'escape.barriers',
-  'dose.learning_rates',
-  'dose_network.learning_rates',
-  'trap.learning_rates',
-  'widths.learning_rates',
-)
-LEVELS = ('dose.levels', 'dose_network.levels')
 
 
 def check(config) -> None:
   """Refuses, with an InputError that names the argument, its value and what is allowed."""
-  if config.dataset not in DATASETS:
-    raise unknown_name('dataset', config.dataset, DATASETS)
-  for name, least in COUNTS.items():
-    check_count(name, _value(config, name), minimum=least)
-  for name in POSITIVE:
-    check_real(name, _value(config, name), above=0)
-  for name, least in AT_LEAST.items():
-    check_real(name, _value(config, name), minimum=least)
-  for name in (*WHOLE_LISTS, *REAL_LISTS, *LEVELS):
-    _check_list(name, _value(config, name))
+  check_fields(config, FIELDS)
+  for name, entry in FIELDS.items():
+    if entry in (NUMBERS, RATES, LEVELS):
+      _check_list(name, _value(config, name), from_zero=entry is LEVELS)
   _check_seeds(config)
   _check_sizes(config)
   _check_valleys(config)
@@ -81,19 +92,10 @@ def _value(config, name: str) -> Any:
   return (config[section] if section else config)[key]
 
 
-def _check_list(name: str, given: Any) -> None:
-  if not isinstance(given, (tuple, list)):
-    raise InputError(f'{name} must be at least two different numbers, ascending, got {shown(given)}')
-  for value in given:
-    if name in WHOLE_LISTS:
-      check_count(name, value)
-    elif name in LEVELS:
-      check_real(name, value, minimum=0)
-    else:
-      check_real(name, value, above=0)
+def _check_list(name: str, given: Sequence, from_zero: bool) -> None:
   if len(set(given)) < max(2, len(given)) or list(given) != sorted(given):
     raise InputError(f'{name} must be at least two different numbers, ascending, got {shown(tuple(given))}')
-  if name in LEVELS and given[0] != 0:
+  if from_zero and given[0] != 0:
     raise InputError(f'{name} must start with 0, which is no noise, got {shown(tuple(given))}')
 
 
@@ -103,7 +105,7 @@ def _check_seeds(config) -> None:
   sections = ('valleys', 'escape', 'dose', 'dose_network')
   most = max(config.num_seeds, *(config[name].num_seeds for name in sections))
   firsts = config.first_seeds
-  if not isinstance(firsts, (tuple, list)) or len(firsts) != 2:
+  if len(firsts) != 2:
     raise InputError(f'first_seeds must be two whole numbers, got {shown(firsts)}')
   for first in firsts:
     check_count('first_seeds', first, minimum=0, maximum=TUNING_IDS - most)

@@ -13,19 +13,44 @@ from matplotlib.figure import Figure
 
 import gdlab
 from experiments import app
+from experiments.fields import Fields, check_fields, count, positive, real, rising, several, share
 from gdlab import plots, theory
+from gdlab.errors import InputError
 from gdlab.report import Section, Table, page
 from gdlab.training.progress import Progress
 
 SOURCE = 'Zhang et al. 2019, "Which algorithmic choices matter at which batch sizes?", arXiv 1907.04164'
 
 
+FIELDS: Fields = {
+  'dimension': count(maximum=10**7),  # with some arrays of this length in float64
+  'target': positive,
+  'exponents': rising(count(0, 62)),  # sizes are int64
+  'rates': rising(real(minimum=-30, maximum=9)),
+  'num_rates': count(),
+  'powers': several(real(minimum=0.01, maximum=0.99)),
+  'momentum': share,
+  'averaging': share,
+}
+
+
+def check(config) -> None:
+  """Refuses a configuration that the page could not be made of."""
+  check_fields(config, FIELDS)
+  cents = [round(100 * power) for power in config.powers]  # by which curves are named
+  if len(set(cents)) < len(cents) or not np.allclose(
+    cents, [100 * power for power in config.powers], atol=1e-6
+  ):
+    raise InputError(f'powers must be different multiples of 0.01, got {tuple(config.powers)}')
+
+
 def cells(config) -> list[app.Cell]:
   """One for every curve."""
+  check(config)
   model = theory.noisy_quadratic(1 / np.arange(1, config.dimension + 1))
   curves: dict[str, tuple[theory.NoisyQuadratic, dict[str, Any]]] = {'plain': (model, {})}
   for power in config.powers:
-    curves[f'preconditioned_{round(100 * power)}'] = (theory.preconditioned(model, power), {})
+    curves[f'preconditioned_{round(100 * power):02}'] = (theory.preconditioned(model, power), {})
   curves['momentum'] = (model, {'momentum': config.momentum})
   curves['averaged'] = (model, {'averaging': config.averaging})
   return [

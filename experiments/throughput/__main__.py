@@ -3,7 +3,6 @@
 import functools
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from experiments import app
 from experiments.throughput import figures, machine, parts, settings
 from experiments.throughput.entries import Outcome, skipped
 from gdlab import plots
+from gdlab.training.progress import say
 
 
 def study(config, workdir: pathlib.Path) -> None:
@@ -26,13 +26,12 @@ def study(config, workdir: pathlib.Path) -> None:
   Nothing is resumed: contenders are compared only within one start, which a second one replaces.
   """
   settings.check(config)
-  (workdir / 'figures').mkdir(exist_ok=True)
   outcomes: dict[str, Outcome] = {}
   for name, measure in _measures(config):
     started = time.perf_counter()
     with gdlab.progress_bar(name) as progress:
       outcomes[name] = measure(progress)
-    print(f'{name}: {time.perf_counter() - started:.1f} s', file=sys.stderr, flush=True)
+    say(f'{name}: {time.perf_counter() - started:.1f} s')
     with app.replacing(workdir / 'throughput.json') as path:
       path.write_text(json.dumps(_content(config, outcomes), indent=2) + '\n', encoding='utf-8')
   _draw(workdir, outcomes)

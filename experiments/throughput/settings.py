@@ -1,37 +1,40 @@
 """What a configuration of the benchmark must be, refused before anything is measured."""
 
-from gdlab.errors import InputError, check_count, check_real, unknown_name
+from experiments.fields import Fields, check_fields, choice, count, positive, several
+from gdlab.errors import InputError
 
 PARTS = ('mlp', 'samplers', 'cnn', 'lanes', 'memory')
 STEPS = ('num_steps', 'vmap_steps', 'loop_steps', 'torch_steps')  # one value for each batch size
 
 
+COUNTS = several(count(), 1)
+FIELDS: Fields = {
+  'parts': several(choice(PARTS, 'part')),
+  'num_rounds': count(),
+  'hidden': COUNTS,
+  'learning_rate': positive,
+  'num_seeds': count(),
+  'batch_sizes': COUNTS,
+  **dict.fromkeys(STEPS, COUNTS),
+  'peak.sizes': COUNTS,
+  'peak.gflop': positive,
+  'cnn.batch_size': count(),
+  'cnn.num_seeds': count(),
+  'cnn.num_images': count(),
+  'cnn.num_steps': count(),
+  'cnn.torch_steps': count(),
+  'lanes.counts': COUNTS,
+  'lanes.num_rounds': count(),
+  'lanes.batch_size': count(),
+  'lanes.num_steps': count(),
+  'memory.counts': COUNTS,
+  'memory.num_steps': count(),
+}
+
+
 def check(config) -> None:
   """Refuses a configuration that the benchmark could not finish with, before anything is measured."""
-  for name in config.parts:
-    if name not in PARTS:
-      raise unknown_name('part', name, PARTS)
-  for section, names in {
-    '': ('num_rounds', 'num_seeds'),
-    'cnn': ('batch_size', 'num_seeds', 'num_images', 'num_steps', 'torch_steps'),
-    'lanes': ('num_rounds', 'batch_size', 'num_steps'),
-    'memory': ('num_steps',),
-  }.items():
-    for name in names:
-      check_count(f'{section}.{name}'.lstrip('.'), (config[section] if section else config)[name])
-  check_real('learning_rate', config.learning_rate, above=0)
-  check_real('peak.gflop', config.peak.gflop, above=0)
-  lists = {name: config[name] for name in ('hidden', 'batch_sizes', *STEPS)}
-  lists |= {
-    'peak.sizes': config.peak.sizes,
-    'lanes.counts': config.lanes.counts,
-    'memory.counts': config.memory.counts,
-  }
-  for name, values in lists.items():
-    if not values:
-      raise InputError(f'{name} must hold at least one whole number, got none')
-    for value in values:
-      check_count(name, value)
+  check_fields(config, FIELDS)
   for name in STEPS:
     if len(config[name]) != len(config.batch_sizes):
       raise InputError(

@@ -6,7 +6,7 @@ import pathlib
 import ml_collections
 
 from experiments import app, graded
-from experiments.variants import arms, claims, exact, report, special
+from experiments.variants import arms, checks, claims, exact, report, special
 from experiments.variants import clock as clocks
 from experiments.variants.study import Results, Study
 
@@ -24,8 +24,9 @@ SPECIAL = {
 
 def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
   """The clock, two cells for every arm, and the special ones."""
+  checks.check(config)
   problem = arms.make_problem(config)
-  arms.check(config, problem.num_examples)
+  checks.check_sizes(config, problem.num_examples)
   made = [app.Cell('timing', functools.partial(clocks.timing, config, problem))]
   for size in arms.arms(config, problem.num_examples):
     tuning = functools.partial(arms.tuning, config, problem, size)

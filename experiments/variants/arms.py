@@ -14,59 +14,16 @@ import xarray as xr
 import gdlab
 from experiments.workdir import Part
 from gdlab import problems, sampling, theory
-from gdlab.errors import InputError, check_count, check_real, unknown_name
 from gdlab.training.progress import Progress
 from gdlab.types import Algorithm, Problem, Sampler
 
+DATASETS = {'digits': problems.digits, 'mnist': problems.mnist}
 TUNING_IDS = 1_000_000  # seeds for tuning start here, far from the study's
 
 
 def make_problem(config) -> Problem:
   """The supervised problem that a configuration names."""
-  makers = {'digits': problems.digits, 'mnist': problems.mnist}
-  if config.dataset not in makers:
-    raise unknown_name('dataset', config.dataset, makers)
-  return makers[config.dataset](problems.MLP(features=tuple(config.hidden)))
-
-
-def check(config, num_examples: int) -> None:
-  """Refuses a configuration that the study could not finish with, before anything is measured."""
-  counts = {
-    '': ('num_seeds', 'num_tuning_seeds', 'epochs', 'min_updates', 'evaluations', 'components'),
-    'timing': ('repeats', 'offset'),
-    'noise': ('num_batches',),
-    'smoothness': ('num_updates',),
-    'floor': ('epochs',),
-    'convex': ('num_steps', 'num_seeds'),
-    'paths': ('num_updates',),
-  }
-  for section, names in counts.items():
-    for name in names:
-      check_count(f'{section}.{name}'.lstrip('.'), (config[section] if section else config)[name])
-  check_count('first_seed', config.first_seed, minimum=0, maximum=TUNING_IDS - config.num_seeds)
-  check_count('population', config.population, minimum=2)
-  check_count('mini_batch', config.mini_batch, minimum=32, maximum=256)
-  check_real('timing.seconds', config.timing.seconds, above=0)
-  neighbours = [
-    power + side for power in config.timing.powers for side in (-config.timing.offset, config.timing.offset)
-  ]
-  for name, sizes in (('batch_sizes', config.batch_sizes), ('timing.powers', neighbours)):
-    if not sizes:
-      raise InputError(f'{name} must hold at least one batch size, got none')
-    for size in sizes:
-      check_count(name, size, maximum=num_examples)
-  for size in (1, config.mini_batch):
-    if size not in config.batch_sizes:
-      raise InputError(
-        f'batch_sizes must hold 1 and mini_batch, got {tuple(config.batch_sizes)} without {size}'
-      )
-  for name in ('learning_rates', 'floor.learning_rates', 'stream.learning_rates'):
-    section, _, key = name.rpartition('.')
-    rates = (config[section] if section else config)[key]
-    if len(set(rates)) < max(2, len(rates)):
-      raise InputError(f'{name} must hold at least two rates, all different, got {tuple(rates)}')
-    for rate in rates:
-      check_real(name, rate, above=0)
+  return DATASETS[config.dataset](problems.MLP(features=tuple(config.hidden)))
 
 
 def sampler(batch_size: int, num_examples: int) -> Sampler:

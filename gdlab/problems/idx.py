@@ -3,8 +3,6 @@
 import gzip
 import hashlib
 import http.client
-import os
-import tempfile
 import urllib.request
 import zlib
 from collections.abc import Iterable, Sequence
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gdlab import files
 from gdlab.errors import InputError
 
 _UNSIGNED_BYTE = 0x08
@@ -104,10 +103,8 @@ def download(name: str, sha256: str, mirrors: Sequence[str], folder: Path, *, ti
 
 def _write(path: Path, content: bytes) -> Path:
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-      file.write(content)
-    os.replace(file.name, path)
+    with files.replacing(path) as temporary:
+      temporary.write_bytes(content)
   except OSError as error:
     raise InputError(f'{path}: expected a folder that can be written, found {error.strerror}') from None
   return path

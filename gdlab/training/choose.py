@@ -7,7 +7,6 @@ import json
 import math
 import os
 import pathlib
-import secrets
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
 from typing import NamedTuple
@@ -16,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab import files
 from gdlab.training import memory
 from gdlab.training.lane import Probe
 from gdlab.training.lanes import Maker
@@ -167,21 +167,10 @@ def _remember(key: str, width: int) -> int:
     return _remembered.setdefault(key, width)
   content = json.dumps({'lanes_at_once': width, 'machine': _machine()})
   # Where the file cannot be made, the finding serves this process.
-  with contextlib.suppress(OSError):
-    _write_once(_folder[0] / f'{key}.json', content)
+  with contextlib.suppress(OSError), files.replacing(_folder[0] / f'{key}.json', new=True) as temporary:
+    temporary.write_text(content, encoding='utf-8')
   found = _recall(key)
   return _remembered.setdefault(key, width) if found is None else found
-
-
-def _write_once(path: pathlib.Path, content: str) -> None:
-  """Makes the file, whole from the moment it is there, unless it is there already."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}')
-  try:
-    temporary.write_text(content, encoding='utf-8')
-    os.link(temporary, path)  # fails where there is one: the first process to come decides
-  finally:
-    temporary.unlink(missing_ok=True)
 
 
 def _machine() -> str:

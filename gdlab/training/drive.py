@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from gdlab.training import lanes
+from gdlab.training import interrupt, lanes
 from gdlab.training.collect import Collector
 from gdlab.training.lane import Lane
 from gdlab.training.plan import Layout
@@ -117,11 +117,13 @@ def advance(group: Group, block: Block, calls: Sequence[Call], report: Report) -
   program, collector = group.program, group.collector
 
   def collect(call: Call, results: Sequence[PyTree]) -> None:
+    interrupt.wait(lambda: jax.block_until_ready(results))
     collector.put(block.members, block.slots, call, _together(results))
     report(len(block.members) * call.num_steps)
 
   pending: tuple[Call, Sequence[PyTree]] | None = None
   for call in calls:
+    interrupt.look()
     periods = lanes.place(program.layout, call.periods)
     copies = zip(group.problem, block.lanes, block.inputs, block.counts, periods, strict=True)
     made = [lanes.advance(program, *arguments) for arguments in copies]  # none waits for another

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import itertools
 import os
 import time
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 
 from gdlab.errors import InputError, shown
-from gdlab.training import choose, drive, lanes, memory
+from gdlab.training import choose, drive, interrupt, lanes, memory
 from gdlab.training.collect import Collector
 from gdlab.training.grid import Grid, named_by
 from gdlab.training.lane import Probe
@@ -80,6 +81,7 @@ def make(work: Work) -> list[Share]:
     [shared] = lanes.place(Layout(1, devices, 1, 1, parallel), shared)
   shares, probed = [], None
   for structure, group_places in zip(work.points.groups(), places, strict=True):
+    interrupt.look()
     problem = shared if isinstance(shared, Problem) else _make_problem(shared, structure)
     group, cost = _group(work, structure, problem, inputs, num_lanes)
     probed = cost.probes if probed is None else probed
@@ -108,7 +110,7 @@ def compiled_ahead(
       for following in itertools.islice(coming, max(0, most - len(ahead))):
         ahead.append([pool.submit(lowered.compile) for lowered in drive.prepare(following, calls(following))])
       # Not `result`: what is wrong with a program is raised by its call, where a lack of memory is dealt with.
-      futures.wait(ahead.popleft())
+      interrupt.wait(functools.partial(futures.wait, ahead.popleft()))
       yield group
 
 

@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LINES = 10.0
 def reporting(progress: bool | Progress | None, total: int) -> Iterator[Callable[[int], None]]:
   """Yields `report(count)`, to be called with the number of updates just made."""
   if progress is None:
-    progress = sys.stderr.isatty()
+    progress = _on_terminal()
   if progress is False:
     yield lambda count: None
     return
@@ -35,8 +35,11 @@ def reporting(progress: bool | Progress | None, total: int) -> Iterator[Callable
 
 @contextlib.contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
-  """Yields a Progress that draws a bar on a terminal and prints a line every ten seconds elsewhere."""
-  if not sys.stderr.isatty():
+  """Yields a Progress that draws a bar on a terminal and prints a line every ten seconds elsewhere.
+
+  Without a standard error (under pythonw, after `2>&-`, or once it is closed) nothing is shown.
+  """
+  if not _on_terminal():
     yield _Lines(description)
     return
   columns = (
@@ -66,4 +69,18 @@ class _Lines:
       return
     self._last = now
     left = (now - self._started) * (total - done) / done
-    print(f'{self._description}: {done / total:.0%}, about {left:.0f} s left', file=sys.stderr, flush=True)
+    say(f'{self._description}: {done / total:.0%}, about {left:.0f} s left')
+
+
+def say(line: str) -> None:
+  """Prints a line to standard error; where that is missing, closed or no longer read, all goes on without."""
+  if sys.stderr is not None:  # `print` would take None for standard output
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+      print(line, file=sys.stderr, flush=True)
+
+
+def _on_terminal() -> bool:
+  try:
+    return sys.stderr.isatty()
+  except (AttributeError, ValueError):  # there is none, or it is closed
+    return False

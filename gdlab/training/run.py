@@ -9,7 +9,7 @@ import jax
 import xarray as xr
 
 from gdlab.errors import InputError, check_count, shown
-from gdlab.training import groups
+from gdlab.training import groups, interrupt
 from gdlab.training import halving as successive
 from gdlab.training.drive import Group, run_group
 from gdlab.training.grid import check_grid
@@ -152,6 +152,8 @@ def sweep(
 
   Raises:
     InputError: if an argument is out of range, before anything is computed.
+    KeyboardInterrupt: at Ctrl-C, between two compiled calls or while one is waited for. Those under way, two at most,
+      end by themselves. A handler of one's own for SIGINT is left alone.
   """
   started = time.perf_counter()
   ids = seed_ids(seeds)
@@ -173,7 +175,7 @@ def sweep(
   work = groups.Work(problem, make_algorithm, points, ids, schedule, probe_items, plan, share)
 
   # A run's keys pass through loops and selects unused; the checker for key reuse takes that for use.
-  with jax.debug_key_reuse(False):
+  with jax.debug_key_reuse(False), interrupt.deferred():
     shares = groups.make(work)
     total = sum(len(mine.places) for mine in shares) * num_steps
     with reporting(progress, total) as report:

@@ -1,17 +1,25 @@
 """Results on disk: NetCDF-4 files that appear whole or not at all."""
 
-import contextlib
 import os
 import pathlib
-import secrets
 
 import xarray as xr
 
-from gdlab.errors import InputError
+from gdlab import files
+from gdlab.errors import InputError, shown
+
+UNREADABLE = (
+  OSError,
+  KeyError,
+  RuntimeError,
+  ValueError,
+)  # what a damaged file is to HDF5, by the place of the damage
 
 
 def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
-  """Writes a result to a new NetCDF-4 file: under a temporary name, flushed, then renamed.
+  """Writes a result to a new NetCDF-4 file, which appears whole or not at all.
+
+  What processes that were killed in the midst of saving left in the folder is removed.
 
   Raises:
     InputError: if the file exists (results are immutable) or its folder cannot be written.
@@ -19,19 +27,15 @@ def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
   path = pathlib.Path(path)
   if os.path.lexists(path):
     raise InputError(f'path must name a new file, and {path} exists; results are never overwritten')
-  # Not the process id: in containers that share a folder all have the same.
-  temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}')
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dataset.to_netcdf(temporary, engine='h5netcdf')
-    with open(temporary, 'rb+') as written:
-      os.fsync(written.fileno())
-    os.replace(temporary, path)
+    with files.replacing(path, new=True) as temporary:
+      dataset.to_netcdf(temporary, engine='h5netcdf')
+  except FileExistsError as error:
+    raise InputError(
+      f'path must name a new file, and {path} exists; results are never overwritten'
+    ) from error
   except OSError as error:
     raise InputError(f'cannot write {path}: {error.strerror or error}') from error
-  finally:
-    with contextlib.suppress(OSError):  # not even a temporary file could be made
-      temporary.unlink()
   return path
 
 
@@ -39,11 +43,11 @@ def load(path: str | os.PathLike) -> xr.Dataset:
   """Reads a result back into memory.
 
   Raises:
-    InputError: if the file is missing or is not a NetCDF-4 file.
+    InputError: if the file is missing, is not a NetCDF-4 file, or is damaged where HDF5 sees it.
   """
   if not pathlib.Path(path).is_file():
     raise InputError(f'no result file {path}')
   try:
     return xr.load_dataset(path, engine='h5netcdf')
-  except OSError as error:
-    raise InputError(f'{path} is not a readable NetCDF-4 file: {error}') from error
+  except UNREADABLE as error:
+    raise InputError(f'{path} is not a readable NetCDF-4 file: {shown(error)}') from error

@@ -12,6 +12,7 @@ import xarray as xr
 from jax.flatten_util import ravel_pytree
 
 from configs import instruments
+from experiments.fields import check_fields
 from experiments.instruments import measure, model
 from gdlab.errors import InputError
 
@@ -72,10 +73,10 @@ def test_the_subject_is_the_recorded_run_and_its_logits_are_the_problems(config,
 @pytest.mark.parametrize(('name', 'value'), [('width', 0), ('num_points', 1), ('faulty_rate', -1.0)])
 def test_a_bad_configuration_is_refused(name, value):
   config = instruments.get_config()
-  measure.check(config)
+  check_fields(config, measure.FIELDS)
   config[name] = value
   with pytest.raises(InputError, match=name):
-    measure.check(config)
+    check_fields(config, measure.FIELDS)
 
 
 @pytest.mark.slow

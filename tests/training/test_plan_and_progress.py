@@ -205,6 +205,50 @@ def test_silence_can_be_asked_for(monkeypatch, isatty):
   assert shown(monkeypatch, False, isatty) == ''
 
 
+NO_STANDARD_ERROR = """
+import sys
+assert sys.stderr is None
+import gdlab, optax
+problem = gdlab.problems.quadratic([1.0, 0.1], noise=0.01, num_examples=16)
+descent = gdlab.algorithm(sampler=gdlab.sampling.single(), optimizer=optax.sgd(0.1))
+losses = []
+for progress in (None, True, False):
+  losses.append(gdlab.run(problem, descent, num_steps=8, seeds=2, eval_every=2, progress=progress).train_loss)
+with gdlab.progress_bar('cell') as show:
+  show(1, 2)
+print(all(loss.identical(losses[-1]) for loss in losses))
+"""
+
+
+def test_without_a_standard_error_nothing_but_the_bar_is_missing():
+  command = [sys.executable, '-c', NO_STANDARD_ERROR]
+  process = subprocess.run(
+    ['sh', '-c', 'exec "$@" 2>&-', 'sh', *command], stdout=subprocess.PIPE, text=True, check=False
+  )
+  assert (process.returncode, process.stdout) == (0, 'True\n')  # no line strays into standard output
+
+
+class Unread(Terminal):
+  """A standard error whose reader has gone."""
+
+  def write(self, text):
+    raise BrokenPipeError(32, 'Broken pipe')
+
+
+@pytest.mark.parametrize('kind', ['closed', 'missing', 'a stand-in', 'unread'])
+@pytest.mark.parametrize('progress', [None, True])
+def test_a_run_goes_on_without_a_standard_error(monkeypatch, capsys, kind, progress):
+  closed = io.StringIO()
+  closed.close()
+  stream = {'closed': closed, 'missing': None, 'a stand-in': object(), 'unread': Unread(False)}[kind]
+  monkeypatch.setattr(progress_module, 'SECONDS_BETWEEN_LINES', 0.0)
+  with monkeypatch.context() as patch:
+    patch.setattr(sys, 'stderr', stream)
+    with progress_module.reporting(progress, 40) as report:
+      report(40)
+  assert capsys.readouterr() == ('', '')
+
+
 def test_a_function_gets_running_totals():
   calls = []
   with progress_module.reporting(lambda done, total: calls.append((done, total)), 40) as report:

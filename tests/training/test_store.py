@@ -110,3 +110,16 @@ def test_another_kind_of_file_is_named(tmp_path):
   path.write_text('loss, accuracy\n' * 100)
   with pytest.raises(InputError, match=r'notes\.txt is not a readable NetCDF-4 file'):
     gdlab.load(path)
+
+
+@pytest.mark.parametrize(
+  'number', [1, 2, 3]
+)  # not the root's, after which h5netcdf complains once more by itself
+def test_a_damaged_file_is_named(tmp_path, number):
+  whole = gdlab.save(dataset(), tmp_path / 'whole.nc').read_bytes()
+  places = [place for place in range(len(whole)) if whole.startswith(b'OHDR', place)]  # HDF5's object headers
+  path = tmp_path / 'damaged.nc'
+  path.write_bytes(whole[: places[number]] + b'OHDX' + whole[places[number] + 4 :])
+  with pytest.raises(InputError, match=r'damaged\.nc is not a readable NetCDF-4 file') as caught:
+    gdlab.load(path)
+  assert '\n' not in str(caught.value)
