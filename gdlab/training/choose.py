@@ -18,7 +18,7 @@ import numpy as np
 
 from gdlab.training import memory
 from gdlab.training.lane import Probe
-from gdlab.training.lanes import Maker
+from gdlab.training.lanes import Maker, weak
 from gdlab.types import Array, Problem, PyTree
 
 # Measured on CPUs with multilayer perceptrons, in parameters x examples per update. Below the first, one update
@@ -79,7 +79,7 @@ def _cost(
   dtype: np.dtype,
 ) -> Cost:
   def first_update(problem: Problem, numbers: dict[str, Array]) -> tuple[PyTree, PyTree, PyTree]:
-    algorithm = make(numbers)
+    algorithm = make(weak(numbers))
     state = algorithm.init(jax.random.key(0), problem)
     algorithm.step(state, problem)
     batch, _ = algorithm.sampler.sample(state.sampler)
