@@ -118,8 +118,8 @@ def sweep(
 ) -> xr.Dataset:
   """Runs an algorithm at every point of a grid of hyperparameters, with many seeds each.
 
-  Hyperparameters whose values are floats are traced: all their values run side by side in one compiled program. Like the
-  Python floats they stand for, they leave the types of parameters and states as they are. Optimizers are more exact
+  Hyperparameters whose values are floats are traced: all their values run side by side in one compiled program. Like
+  the Python floats they stand for, they leave the types of parameters and states as they are. Optimizers are more exact
   with constants near 1 traced: with Adam's b2 = .9999 as a Python float updates are off by 8e-5 of themselves, traced
   by 3e-7 (float32), because `1 - b2` is then rounded once, as `b2 ** t` is; `run` takes `hyperparameters` for that.
   All others (batch sizes, samplers, widths, flags) shape the program, which is compiled once for each (in long runs

@@ -163,7 +163,7 @@ def test_a_traced_constant_near_1_is_as_exact_as_float32_allows():
   truth = numpy_adam(b2, steps)
   by_trace, by_constant = (np.abs(result.w.values[0] - truth).max(axis=1) for result in (traced, constant))
   eps = np.finfo(np.float32).eps
-  # The first update is the rate, about: v is (1 - b2) g^2, divided by 1 - b2 in the same rounding; of some 10 operations
+  # The first update is about the rate: v is (1 - b2) g^2, divided by 1 - b2 in the same rounding; some 10 operations
   # on numbers below 1.
   assert by_trace[1] < 10 * eps
   # A Python float is 1 - b2 in float64 where the gradient's square is weighed, and in float32 where that is undone.
