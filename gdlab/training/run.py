@@ -13,14 +13,14 @@ from gdlab.training import groups
 from gdlab.training import halving as successive
 from gdlab.training.drive import Group, run_group
 from gdlab.training.grid import check_grid
-from gdlab.training.groups import check_problem
+from gdlab.training.groups import check_problem, refuse_module
 from gdlab.training.halving import Halving, check_halving
 from gdlab.training.lane import Probe
+from gdlab.training.looped import check_probe_functions
 from gdlab.training.outcome import joined, plan_attributes
 from gdlab.training.parts import merge, table
 from gdlab.training.plan import Plan, check_plan
 from gdlab.training.progress import Progress, reporting
-from gdlab.training.records import check_names
 from gdlab.training.schedule import Call, Schedule, make_schedule
 from gdlab.training.seeds import Seeds, seed_ids
 from gdlab.types import Algorithm, Problem
@@ -139,7 +139,8 @@ def sweep(
     problem: what is minimised, or a function that makes it of the non-float hyperparameters it names.
     make_algorithm: makes the algorithm of the hyperparameters it names. It is traced once and must depend on nothing
       else: a global that it reads is not looked at again.
-    grid: hyperparameter -> values.
+    grid: hyperparameter -> values: all numbers, all strings, or all other hashable objects (functions, None), which
+      come back by their names.
     num_steps: updates of every run, >= 1.
     seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids. Every grid
       point gets the same seeds, so that points compare in pairs.
@@ -149,7 +150,8 @@ def sweep(
     record_every: updates between records of the step's own diagnostics; as `eval_every` by default. Also
       how often it is looked whether a run has diverged.
     probes: name -> `(problem, state) -> array`, measured at evaluations, for whatever else is wanted
-      (`lambda problem, state: state.params` for the path of a one-array model).
+      (`lambda problem, state: state.params` for the path of a one-array model). They see the state of which the next
+      update is made, wherever metrics are evaluated (`evaluate_at` of `gdlab.algorithm`).
     plan: the layout of the lanes; None chooses it by rule, and for long runs of small networks on a CPU by a short
       timed trial (see `remember_plans`). What was chosen is among the attributes of the result.
     halving: stops the worst points of the grid early; see `Halving`.
@@ -164,7 +166,8 @@ def sweep(
     `grad_norm`, `update_norm`, `param_norm` of the last update before the record (NaN at step 0); `status` (0
     running; 1 diverged: the run stopped being finite, its counts stay those of its last finite record and its
     metrics those of the evaluation before, or of 64 records back; 2 stopped by halving); the counts `updates`,
-    `examples`, `gradient_evaluations`, `epoch`.
+    `examples`, `gradient_evaluations`, `epoch`. A run that diverged so keeps a last loss that may be the least of all:
+    choose points by `gdlab.best`, where it loses.
 
   Raises:
     InputError: if an argument is out of range, before anything is computed.
@@ -178,11 +181,11 @@ def sweep(
     record_every,
   )
   make_problem = None if isinstance(problem, Problem) else problem
+  refuse_module(make_problem)
   if not callable(make_problem):
     check_problem(problem)
   points = check_grid(grid, make_algorithm, make_problem)
-  check_names('probe', probes or ())
-  check_names('hyperparameter', grid)
+  check_probe_functions(probes)
   halving = None if halving is None else check_halving(halving, num_steps)
   plan, share = check_plan(plan), _check_part(part, halving)
   probe_items = tuple((probes or {}).items())
