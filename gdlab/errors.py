@@ -111,4 +111,4 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
   known = sorted(known)
   near = difflib.get_close_matches(name, known, n=1)
   hint = f'; did you mean {near[0]!r}?' if near else '.'
-  return InputError(f'unknown {kind} {name!r}{hint} Known: {", ".join(known)}')
+  return InputError(f'unknown {kind} {shown(name)}{hint} Known: {", ".join(known)}')

@@ -262,9 +262,12 @@ class Algorithm(NamedTuple):
     observe: `(state, metrics) -> State`, the state after an evaluation whose metrics it is told, name -> float[] as
       `gdlab.evaluate` gives them. Leaves that learn nothing from it are the same objects, and so cost nothing. None
       for methods that never listen.
+    evaluated: `(state, problem) -> (params, model_state)`, where the method is to be measured, see `evaluate_at` of
+      `gdlab.algorithm`; None for the state's own.
   """
 
   init: Callable[..., State]
   step: Callable[[State, Problem], tuple[State, Info]]
   sampler: Sampler
   observe: Callable[[State, Mapping[str, Array]], State] | None = None
+  evaluated: Callable[[State, Problem], tuple[PyTree, PyTree]] | None = None

@@ -144,7 +144,9 @@ def convex(study: Study) -> Figure:
 def stream(study: Study, window: int = 50) -> Figure:
   """Prediction errors along the stream, with the source at rest and drifting."""
   result = study.results['stream']
-  tuning = result.sel(seed=result.seed >= TUNING_IDS).single.mean(('seed', 'example'))
+  # A run that diverged has no errors from there on: the rate that let it is the worst, not the mean of what is left.
+  tuning = result.sel(seed=result.seed >= TUNING_IDS).single.mean(('seed', 'example'), skipna=False)
+  tuning = tuning.fillna(float('inf'))
   chosen = result.sel(seed=result.seed < TUNING_IDS)
   with plots.panels(2, width=4.6) as (figure, axes):
     for panel, drift in zip(axes, result.drift.values, strict=True):

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.errors import InputError, check_count, check_real, shown
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import default_float
 from gdlab.problems.starts import array_start
@@ -112,7 +112,7 @@ def spherical_spin_glass(
   dimension = check_count('dimension', dimension, minimum=2)
   order = check_count('order', order, minimum=2)
   if start is not None and not np.any(start):
-    raise InputError(f'start must not be 0, where the direction is undefined, got {start!r}')
+    raise InputError(f'start must not be 0, where the direction is undefined, got {shown(start)}')
   rng = np.random.default_rng(check_count('seed', seed, minimum=0))
   couplings = rng.standard_normal((1,) + (dimension,) * order)
   return Problem(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gdlab.errors import InputError, check_count
+from gdlab.errors import InputError, check_count, shown
 from gdlab.theory.inputs import nonnegative, together
 
 
@@ -33,13 +33,13 @@ def mean_variance(variance: Any, batch_size: npt.ArrayLike, num_examples: int | 
   nonnegative('variance', variance)
   sizes = np.asarray(batch_size)
   if sizes.dtype.kind not in 'iu' or (sizes < 1).any():
-    raise InputError(f'batch_size must be whole numbers >= 1, got {batch_size!r}')
+    raise InputError(f'batch_size must be whole numbers >= 1, got {shown(batch_size)}')
   together(variance=np.asarray(variance), batch_size=sizes)
   if num_examples is None:
     return variance / sizes
   check_count('num_examples', num_examples)
   if (sizes > num_examples).any():
-    raise InputError(f'batch_size must be at most num_examples={num_examples}, got {batch_size!r}')
+    raise InputError(f'batch_size must be at most num_examples={num_examples}, got {shown(batch_size)}')
   # One example has no variance to correct: 0 / 0 becomes 0 / 1.
   return variance / sizes * (num_examples - sizes) / max(num_examples - 1, 1)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gdlab.errors import InputError
+from gdlab.errors import InputError, shown
 from gdlab.theory.inputs import as_floats, positive, positive_number, semidefinite, symmetric
 from gdlab.theory.linear import Floats
 
@@ -141,7 +141,7 @@ def examples_for_steps(steps: Any, fewest_steps: float, fewest_examples: float) 
   """
   count, fewest = positive('steps', steps), positive_number('fewest_steps', fewest_steps)
   if (count <= fewest).any():
-    raise InputError(f'steps must be above fewest_steps={fewest}, got {steps!r}')
+    raise InputError(f'steps must be above fewest_steps={fewest}, got {shown(steps)}')
   return positive_number('fewest_examples', fewest_examples) * (1 + 1 / (count / fewest - 1))
 
 
@@ -169,7 +169,7 @@ def _checked(gradient: Any, covariance: Any) -> tuple[Floats, Floats]:
 def _gradient(gradient: Any) -> Floats:
   slope = as_floats('gradient', gradient)
   if slope.ndim != 1 or not slope.any():
-    raise InputError(f'gradient must have shape [d] and not be zero, got {gradient!r}')
+    raise InputError(f'gradient must have shape [d] and not be zero, got {shown(gradient)}')
   return slope
 
 

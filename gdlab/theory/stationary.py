@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from gdlab.errors import InputError, check_count
+from gdlab.errors import InputError, check_count, shown
 from gdlab.theory.descent import largest_stable_rate
 from gdlab.theory.epochs import reshuffled_moment
 from gdlab.theory.inputs import (
@@ -172,7 +172,7 @@ def _matrices(hessian: Any, noise_covariance: Any) -> tuple[Floats, Floats]:
 def _stable(name: str, value: Any, smoothness: float, momentum: float, nesterov: bool) -> float:
   border = largest_stable_rate(smoothness, momentum=momentum, nesterov=nesterov)
   if positive_number(name, value) >= border:
-    raise InputError(f'{name} must lie in (0, {border}), where descent is stable, got {value!r}')
+    raise InputError(f'{name} must lie in (0, {border}), where descent is stable, got {shown(value)}')
   return float(value)
 
 

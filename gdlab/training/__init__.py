@@ -2,6 +2,7 @@
 
 from gdlab.evaluation import evaluate
 from gdlab.training.algorithm import algorithm, streams
+from gdlab.training.best import Best, best
 from gdlab.training.choose import remember_plans
 from gdlab.training.halving import Halving
 from gdlab.training.lane import DIVERGED, RUNNING, STOPPED
@@ -17,9 +18,11 @@ __all__ = [
   'DIVERGED',
   'RUNNING',
   'STOPPED',
+  'Best',
   'Halving',
   'Plan',
   'algorithm',
+  'best',
   'evaluate',
   'load',
   'merge',

@@ -1,19 +1,21 @@
 """Sampler, estimator and optimizer composed into one update of gradient descent."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import InputError, check_transformation, shown
+from gdlab.errors import InputError, shown
 from gdlab.estimators import batch_mean
 from gdlab.estimators.common import check_estimator
 from gdlab.objective import batch_loss, spread
 from gdlab.schedules import observe
 from gdlab.training.norms import norm
+from gdlab.training.optimizers import check_like, evaluation_params, fitted
 from gdlab.training.real_slots import filled, on_real_slots, real_sizes
+from gdlab.training.running_averages import reestimated
 from gdlab.types import (
   Algorithm,
   Array,
@@ -30,6 +32,7 @@ from gdlab.types import (
 )
 
 _OPTIMIZER = 0x6F7074  # folds the optimizer's key apart from those of slices and examples
+_STATISTICS = 0x737461  # and that of the pass that estimates statistics anew
 
 
 def check_updates(updates: PyTree, params: PyTree) -> None:
@@ -48,7 +51,14 @@ def streams(key: Key) -> Streams:
   return Streams(*(jax.random.fold_in(key, number) for number in range(len(Streams._fields))))
 
 
-def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None = None) -> Algorithm:
+def algorithm(
+  *,
+  sampler: Sampler,
+  optimizer: Any,
+  estimator: Estimator | None = None,
+  evaluate_at: Callable[[State], PyTree] | None = None,
+  reestimate: bool = False,
+) -> Algorithm:
   r"""Composes one update of gradient descent from the choices that vary independently.
 
   With batch $(i_b, w_b)$ from the sampler, estimate $g_t$ from the estimator and $u$ the optimizer's update rule,
@@ -80,8 +90,17 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
       same batch) as extra arguments, so line searches and Polyak steps work, and `key`, a fresh one for every
       update from the run's noise stream, so that injected noise differs between runs. It sees one gradient, the
       estimate; those that take one for every example (`optax.contrib.dpsgd`, `gdlab.transforms.noise_scale` first in a
-      chain) get them from `gdlab.estimators.per_example(stacked=True)`.
+      chain) get them from `gdlab.estimators.per_example(stacked=True)`. `optax.lookahead` has to be around all else,
+      and keeps its slow parameters in the state; `optax.contrib.sam` has to stand by itself, and with `opaque_mode` is
+      given the gradient on the same batch (which is not counted).
     estimator: the gradient estimate; `gdlab.estimators.batch_mean()` by default.
+    evaluate_at: `(state) -> params`, where `gdlab.run` measures metrics in place of the iterate:
+      `lambda state: gdlab.transforms.averaged_params(state.optimizer, like=state.params)` for averages. By default
+      the iterate, except with schedule-free optimizers, measured at their average (which Optax calls evaluation
+      parameters), and `optax.lookahead`, at its slow parameters. Probes see the state itself, of which the next update
+      is made; `evaluated(state, problem)` of the Algorithm tells them these parameters.
+    reestimate: whether the running statistics of batch normalisation are estimated anew for those parameters at each
+      evaluation, by a pass over the training data in training mode; those of the iterate are wrong for an average.
 
   Returns:
     An Algorithm. `init(key, problem, params=None)` takes one key, or `Streams` to set each stream by itself;
@@ -90,14 +109,18 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
     `gdlab.schedules.observe`; `gdlab.run` does so by itself.
 
   Raises:
-    InputError: if an argument is not of its kind.
+    InputError: if an argument is not of its kind; from `init` or `step`, if the optimizer does not fit.
   """
   estimator = batch_mean() if estimator is None else check_estimator('estimator', estimator)
   if not isinstance(sampler, Sampler):
     raise InputError(
       f'sampler must be a gdlab Sampler such as gdlab.sampling.reshuffle(32), got {shown(sampler)}'
     )
-  transformation = optax.with_extra_args_support(check_transformation('optimizer', optimizer))
+  if evaluate_at is not None and not callable(evaluate_at):
+    raise InputError(f'evaluate_at must be a function (state) -> params or None, got {shown(evaluate_at)}')
+  if not isinstance(reestimate, bool):
+    raise InputError(f'reestimate must be True or False, got {shown(reestimate)}')
+  transformation = fitted(optimizer)
 
   def init(key: Key | Streams, problem: Problem, params: PyTree = None) -> State:
     stream = key if isinstance(key, Streams) else streams(key)
@@ -171,4 +194,13 @@ def algorithm(*, sampler: Sampler, optimizer: Any, estimator: Estimator | None =
   def told(state: State, metrics: Mapping[str, Array]) -> State:
     return state._replace(optimizer=observe(state.optimizer, metrics))
 
-  return Algorithm(init, step, sampler, told)
+  def evaluated(state: State, problem: Problem) -> tuple[PyTree, PyTree]:
+    if evaluate_at is None:
+      params = evaluation_params(state.optimizer, state.params)
+    else:
+      params = check_like('evaluate_at', evaluate_at(state), state.params)
+    if not reestimate:
+      return params, state.model_state
+    return params, reestimated(problem, params, state.model_state, jax.random.fold_in(state.key, _STATISTICS))
+
+  return Algorithm(init, step, sampler, told, evaluated)

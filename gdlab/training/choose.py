@@ -18,7 +18,9 @@ import numpy as np
 from gdlab import files
 from gdlab.training import memory
 from gdlab.training.lane import Probe
-from gdlab.training.lanes import Maker
+from gdlab.training.lanes import Maker, weak
+from gdlab.training.looped import check_kept, check_probes
+from gdlab.training.tracing import explained
 from gdlab.types import Array, Problem, PyTree
 
 # Measured on CPUs with multilayer perceptrons, in parameters x examples per update. Below the first, one update
@@ -78,16 +80,19 @@ def _cost(
   probes: tuple[tuple[str, Probe], ...],
   dtype: np.dtype,
 ) -> Cost:
-  def first_update(problem: Problem, numbers: dict[str, Array]) -> tuple[PyTree, PyTree, PyTree]:
-    algorithm = make(numbers)
+  def first_update(problem: Problem, numbers: dict[str, Array]) -> tuple[PyTree, PyTree, PyTree, PyTree]:
+    with explained(names):
+      algorithm = make(weak(numbers))
     state = algorithm.init(jax.random.key(0), problem)
-    algorithm.step(state, problem)
+    moved, _ = algorithm.step(state, problem)
     batch, _ = algorithm.sampler.sample(state.sampler)
-    return state, batch, {name: probe(problem, state) for name, probe in probes}
+    check_probes(probed := {name: probe(problem, state) for name, probe in probes})
+    return state, moved, batch, probed
 
   problem = jax.tree.unflatten(structure, shapes)
   numbers = {name: jax.ShapeDtypeStruct((), dtype) for name in names}
-  state, batch, probed = jax.eval_shape(first_update, problem, numbers)
+  state, moved, batch, probed = jax.eval_shape(first_update, problem, numbers)
+  check_kept(state, moved)
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   described = [f'{leaf.dtype}{leaf.shape}' for leaf in jax.tree.leaves((state, batch, problem))]
   return Cost(

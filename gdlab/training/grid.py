@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gdlab.errors import InputError, shown, unknown_name
+from gdlab.training.records import check_names
 
 
 class Grid(NamedTuple):
@@ -75,6 +76,7 @@ def check_grid(
     raise InputError(f'grid must be a mapping from hyperparameter to values, got {shown(grid)}')
   if not callable(make_algorithm):
     raise InputError(f'make_algorithm must be a function of hyperparameters, got {shown(make_algorithm)}')
+  check_names('hyperparameter', grid)
   axes = {name: _checked_values(name, values) for name, values in grid.items()}
   traced = {name: values for name, values in axes.items() if _is_traced(values)}
   for name in axes:
@@ -88,7 +90,9 @@ def check_grid(
       raise unknown_name('hyperparameter', name, known)
   for function in (make_algorithm, make_problem):
     if missing := sorted(_required(function) - axes.keys()):
-      raise InputError(f'grid must hold {missing[0]!r}, which {_name(function)} needs, got {sorted(axes)}')
+      raise InputError(
+        f'grid must hold {missing[0]!r}, which {_name(function)} needs, got {shown(sorted(axes))}'
+      )
   return Grid(axes, traced, {name: values for name, values in axes.items() if name not in traced})
 
 
@@ -121,7 +125,7 @@ def _name(function: Callable | None) -> str:
 
 def _checked_values(name: str, values: Sequence[Any]) -> list[Any]:
   if isinstance(values, str) or not np.iterable(values):
-    raise InputError(f'grid[{name!r}] must be a sequence of values, got {values!r}')
+    raise InputError(f'grid[{name!r}] must be a sequence of values, got {shown(values)}')
   checked = [value.item() if getattr(value, 'shape', None) == () else value for value in values]
   if not checked:
     raise InputError(f'grid[{name!r}] must hold at least one value, got none')
@@ -135,8 +139,20 @@ def _checked_values(name: str, values: Sequence[Any]) -> list[Any]:
         f'grid[{name!r}] must hold numbers, strings or other hashable values, got {shown(value)}'
       ) from None
   if len(set(checked)) != len(checked):
-    raise InputError(f'grid[{name!r}] must hold distinct values, got {checked}')
+    raise InputError(f'grid[{name!r}] must hold distinct values, got {shown(checked)}')
+  if len(kinds := {_kind(value): value for value in checked}) > 1:
+    raise InputError(
+      f'grid[{name!r}] must hold values of one kind, for results give back numbers, strings, or the names of other '
+      f'objects, got {" and ".join(shown(value) for value in kinds.values())}: sweep over names of them'
+    )
   return checked
+
+
+def _kind(value: Any) -> str:
+  """As what a result gives a value back, see `records.storable`."""
+  if isinstance(value, str):
+    return 'string'
+  return 'number' if isinstance(value, bool | int | float | np.number) else 'object'
 
 
 def _is_traced(values: Sequence[Any]) -> bool:

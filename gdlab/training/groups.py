@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import linen, nnx
 
 from gdlab.errors import InputError, shown
 from gdlab.training import choose, drive, interrupt, lanes, memory
@@ -175,5 +176,20 @@ def _make_problem(make_problem: Callable[..., Problem], structure: dict[str, Any
 
 def check_problem(problem: object) -> None:
   """Raises InputError for what is not a problem."""
+  refuse_module(problem)
   if not isinstance(problem, Problem):
     raise InputError(f'problem must be a gdlab Problem such as gdlab.problems.digits(), got {shown(problem)}')
+
+
+def refuse_module(problem: object) -> None:
+  """Raises InputError for a Flax module, or a class of them, which can be called as what makes problems can."""
+  kind = problem if isinstance(problem, type) else type(problem)
+  for module, adapter in (
+    (linen.Module, 'from_linen(module, ...)'),
+    (nnx.Module, 'from_nnx(make_module, ...)'),
+  ):
+    if issubclass(kind, module):
+      raise InputError(
+        f'problem must be a gdlab Problem, such as gdlab.problems.{adapter} makes of a Flax module, data and a loss, '
+        f'got the module {shown(problem)}'
+      )

@@ -46,7 +46,7 @@ def check_halving(halving: Halving, num_steps: int) -> Halving:
     check_count('halving.steps', step, minimum=1, maximum=num_steps - 1) for step in halving.steps
   )
   if not steps or list(steps) != sorted(set(steps)):
-    raise InputError(f'halving.steps must be increasing, at least one, got {halving.steps}')
+    raise InputError(f'halving.steps must be increasing, at least one, got {shown(halving.steps)}')
   check_real('halving.keep', halving.keep, above=0, below=1)
   return halving._replace(steps=steps)
 
@@ -94,7 +94,7 @@ def _members(share: Share) -> list[np.ndarray]:
 def _check_metric(metric: str, share: Share) -> None:
   known = {*share.group.collector.names(), *DIAGNOSTICS}
   if metric not in known:
-    raise InputError(f'halving.metric must be one of {", ".join(sorted(known))}, got {metric!r}')
+    raise InputError(f'halving.metric must be one of {", ".join(sorted(known))}, got {shown(metric)}')
   if share.group.collector.column(metric, 0).ndim > 1:
     raise InputError(f'halving.metric must be one number of a run, and {metric} has axes of its own')
 

@@ -43,16 +43,21 @@ def start(
 ) -> tuple[Lane, dict[str, Array]]:
   """The lane before its first update, and the metrics there; an optimizer that listens is told of them too."""
   state = algorithm.init(streams, problem)
-  measured = measure(problem, state, probes)
+  measured = measure(algorithm, problem, state, probes)
   lane = Lane(
     _told(algorithm, state, measured, probes), jnp.int8(RUNNING), jnp.int32(0), _nothing(), _nothing()
   )
   return lane, measured
 
 
-def measure(problem: Problem, state: State, probes: Mapping[str, Probe]) -> dict[str, Array]:
-  """Everything evaluated at an evaluation point: the metrics and the probes."""
-  metrics = evaluate(problem, state.params, state.model_state)
+def measure(
+  algorithm: Algorithm, problem: Problem, state: State, probes: Mapping[str, Probe]
+) -> dict[str, Array]:
+  """Everything evaluated at an evaluation point: the metrics, where the method says, and the probes of the state."""
+  if algorithm.evaluated is None:
+    metrics = evaluate(problem, state.params, state.model_state)
+  else:
+    metrics = evaluate(problem, *algorithm.evaluated(state, problem))
   if taken := sorted(metrics.keys() & probes.keys()):
     raise InputError(f'probe must have a name that no metric has, got {taken[0]!r}')
   return metrics | {name: probe(problem, state) for name, probe in probes.items()}
@@ -97,7 +102,7 @@ def advance(
   blank = _missing_like(jax.eval_shape(record, lane, period.lengths[0])[1])
   lane, records = jax.lax.cond(lane.status == RUNNING, run, rest, lane)
 
-  evaluated = jax.jit(lambda state: measure(problem, state, probes), inline=True)
+  evaluated = jax.jit(lambda state: measure(algorithm, problem, state, probes), inline=True)
   unknown = _missing_like(jax.eval_shape(evaluated, lane.state))
   measured = jax.lax.cond(period.evaluates, evaluated, lambda state: unknown, lane.state)
   if algorithm.observe is None:

@@ -38,6 +38,15 @@ class Maker(NamedTuple):
     return algorithm
 
 
+def weak(numbers: Mapping[str, Any]) -> dict[str, Array]:
+  """Traced hyperparameters as weakly typed as the Python floats that they stand for.
+
+  What they are multiplied by keeps its type then, as it does with a constant: a strongly typed rate would turn updates
+  and states of bfloat16 into float32.
+  """
+  return {name: jnp.full_like(0.0, number) for name, number in numbers.items()}
+
+
 class Program(NamedTuple):
   """What is compiled: hashable, so that an equal program is compiled once.
 
@@ -72,7 +81,7 @@ def start(program: Program, problem: Problem, inputs: Inputs, counts: Array) -> 
   """
 
   def start_lane(_, inputs, problem):
-    algorithm = program.make(inputs.numbers)
+    algorithm = program.make(weak(inputs.numbers))
     return (), one.start(algorithm, problem, stream_keys(inputs.ids), dict(program.probes))
 
   return _over_lanes(program.layout, start_lane, (), inputs, counts, (problem,))[1]
@@ -85,7 +94,7 @@ def advance(
   """Lanes advanced through Q periods; records with axes [L, Q, R], metrics with axes [L, Q]."""
 
   def advance_lane(lane, inputs, problem, periods):
-    algorithm = program.make(inputs.numbers)
+    algorithm = program.make(weak(inputs.numbers))
 
     def through(lane, period):
       return one.advance(algorithm, problem, lane, period, dict(program.probes))

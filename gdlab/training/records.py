@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from gdlab.errors import InputError
+from gdlab.errors import InputError, shown
 from gdlab.training.lane import STATUS_MEANINGS
 from gdlab.types import Streams
 
@@ -36,8 +36,10 @@ RESERVED = {*ATTRIBUTES, 'seed', 'step', 'lane', *(f'{stream}_seed' for stream i
 def check_names(kind: str, names: Iterable[str]) -> None:
   """Raises InputError if a name is one that every result has."""
   for name in names:
+    if not isinstance(name, str):
+      raise InputError(f'{kind} must have a string for a name, got {shown(name)}')
     if name in RESERVED:
-      raise InputError(f'{kind} must have a name that results do not use themselves, got {name!r}')
+      raise InputError(f'{kind} must have a name that results do not use themselves, got {shown(name)}')
 
 
 def to_dataset(

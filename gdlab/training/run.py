@@ -13,14 +13,14 @@ from gdlab.training import groups, interrupt
 from gdlab.training import halving as successive
 from gdlab.training.drive import Group, run_group
 from gdlab.training.grid import check_grid
-from gdlab.training.groups import check_problem
+from gdlab.training.groups import check_problem, refuse_module
 from gdlab.training.halving import Halving, check_halving
 from gdlab.training.lane import Probe
+from gdlab.training.looped import check_probe_functions
 from gdlab.training.outcome import joined, plan_attributes
 from gdlab.training.parts import merge, table
 from gdlab.training.plan import Plan, check_plan
 from gdlab.training.progress import Progress, reporting
-from gdlab.training.records import check_names
 from gdlab.training.schedule import Call, Schedule, make_schedule
 from gdlab.training.seeds import Seeds, seed_ids
 from gdlab.types import Algorithm, Problem
@@ -28,10 +28,11 @@ from gdlab.types import Algorithm, Problem
 
 def run(
   problem: Problem,
-  algorithm: Algorithm,
+  algorithm: Algorithm | Callable[..., Algorithm],
   *,
   num_steps: int,
   seeds: Seeds,
+  hyperparameters: Mapping[str, Any] | None = None,
   eval_every: int | None = None,
   eval_steps: Sequence[int] = (),
   record_every: int | None = None,
@@ -52,9 +53,12 @@ def run(
 
   Args:
     problem: what is minimised.
-    algorithm: how; see `gdlab.algorithm`.
+    algorithm: how; see `gdlab.algorithm`. With `hyperparameters` a function that makes it of those it names.
     num_steps: updates of every run, >= 1.
     seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids.
+    hyperparameters: name -> value; floats are traced as in `sweep`, which is also more exact for constants near 1, and
+      are coordinates of the result (of what `merge` makes of parts, dims of length 1). None for an algorithm whose
+      numbers are constants of its program.
     eval_every: as for `sweep`.
     eval_steps: as for `sweep`.
     record_every: as for `sweep`.
@@ -69,12 +73,20 @@ def run(
   Raises:
     InputError: if an argument is out of range, before anything is computed.
   """
-  if not isinstance(algorithm, Algorithm):
-    raise InputError(f'algorithm must come from gdlab.algorithm(...), got {shown(algorithm)}')
-  return sweep(
+  if hyperparameters is None:
+    if not isinstance(algorithm, Algorithm):
+      raise InputError(f'algorithm must come from gdlab.algorithm(...), got {shown(algorithm)}')
+    make: Callable[..., Algorithm] = _Always(algorithm)
+  elif not isinstance(hyperparameters, Mapping):
+    raise InputError(f'hyperparameters must be a mapping from name to value, got {shown(hyperparameters)}')
+  elif isinstance(algorithm, Algorithm) or not callable(algorithm):
+    raise InputError(f'algorithm must be a function of the hyperparameters, got {shown(algorithm)}')
+  else:
+    make = algorithm
+  result = sweep(
     problem,
-    _Always(algorithm),
-    {},
+    make,
+    {name: [value] for name, value in (hyperparameters or {}).items()},
     num_steps=num_steps,
     seeds=seeds,
     eval_every=eval_every,
@@ -85,6 +97,7 @@ def run(
     part=part,
     progress=progress,
   )
+  return result.squeeze(list(hyperparameters or ())) if part is None else result
 
 
 def sweep(
@@ -105,7 +118,10 @@ def sweep(
 ) -> xr.Dataset:
   """Runs an algorithm at every point of a grid of hyperparameters, with many seeds each.
 
-  Hyperparameters whose values are floats are traced: all their values run side by side in one compiled program.
+  Hyperparameters whose values are floats are traced: all their values run side by side in one compiled program. Like
+  the Python floats they stand for, they leave the types of parameters and states as they are. Optimizers are more exact
+  with constants near 1 traced: with Adam's b2 = .9999 as a Python float updates are off by 8e-5 of themselves, traced
+  by 3e-7 (float32), because `1 - b2` is then rounded once, as `b2 ** t` is; `run` takes `hyperparameters` for that.
   All others (batch sizes, samplers, widths, flags) shape the program, which is compiled once for each (in long runs
   on a CPU once for every device, see `Plan.program_per_device`).
 
@@ -123,7 +139,8 @@ def sweep(
     problem: what is minimised, or a function that makes it of the non-float hyperparameters it names.
     make_algorithm: makes the algorithm of the hyperparameters it names. It is traced once and must depend on nothing
       else: a global that it reads is not looked at again.
-    grid: hyperparameter -> values.
+    grid: hyperparameter -> values: all numbers, all strings, or all other hashable objects (functions, None), which
+      come back by their names.
     num_steps: updates of every run, >= 1.
     seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids. Every grid
       point gets the same seeds, so that points compare in pairs.
@@ -133,7 +150,8 @@ def sweep(
     record_every: updates between records of the step's own diagnostics; as `eval_every` by default. Also
       how often it is looked whether a run has diverged.
     probes: name -> `(problem, state) -> array`, measured at evaluations, for whatever else is wanted
-      (`lambda problem, state: state.params` for the path of a one-array model).
+      (`lambda problem, state: state.params` for the path of a one-array model). They see the state of which the next
+      update is made, wherever metrics are evaluated (`evaluate_at` of `gdlab.algorithm`).
     plan: the layout of the lanes; None chooses it by rule, and for long runs of small networks on a CPU by a short
       timed trial (see `remember_plans`). What was chosen is among the attributes of the result.
     halving: stops the worst points of the grid early; see `Halving`.
@@ -148,7 +166,8 @@ def sweep(
     `grad_norm`, `update_norm`, `param_norm` of the last update before the record (NaN at step 0); `status` (0
     running; 1 diverged: the run stopped being finite, its counts stay those of its last finite record and its
     metrics those of the evaluation before, or of 64 records back; 2 stopped by halving); the counts `updates`,
-    `examples`, `gradient_evaluations`, `epoch`.
+    `examples`, `gradient_evaluations`, `epoch`. A run that diverged so keeps a last loss that may be the least of all:
+    choose points by `gdlab.best`, where it loses.
 
   Raises:
     InputError: if an argument is out of range, before anything is computed.
@@ -164,11 +183,11 @@ def sweep(
     record_every,
   )
   make_problem = None if isinstance(problem, Problem) else problem
+  refuse_module(make_problem)
   if not callable(make_problem):
     check_problem(problem)
   points = check_grid(grid, make_algorithm, make_problem)
-  check_names('probe', probes or ())
-  check_names('hyperparameter', grid)
+  check_probe_functions(probes)
   halving = None if halving is None else check_halving(halving, num_steps)
   plan, share = check_plan(plan), _check_part(part, halving)
   probe_items = tuple((probes or {}).items())

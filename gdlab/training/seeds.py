@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 
-from gdlab.errors import InputError, check_count, unknown_name
+from gdlab.errors import InputError, check_count, shown, unknown_name
 from gdlab.types import Array, Streams
 
 Seeds: TypeAlias = int | Sequence[int] | Mapping[str, int | Sequence[int]]
@@ -29,9 +29,9 @@ def seed_ids(seeds: Seeds) -> np.ndarray:
   """
   if isinstance(seeds, Mapping):
     return _from_mapping(seeds)
-  ids = _checked(seeds, 'seeds') if np.ndim(seeds) else [*range(check_count('seeds', seeds))]
+  ids = _checked(seeds, 'seeds') if _is_sequence(seeds) else [*range(check_count('seeds', seeds))]
   if len(set(ids)) != len(ids):
-    raise InputError(f'seeds must be distinct, got {ids}')
+    raise InputError(f'seeds must be distinct, got {shown(ids)}')
   return np.repeat(np.asarray(ids, np.int32)[:, None], len(Streams._fields), axis=1)
 
 
@@ -53,18 +53,23 @@ def _from_mapping(seeds: Mapping[str, int | Sequence[int]]) -> np.ndarray:
       raise unknown_name('random stream', str(name), Streams._fields)
   columns = {
     name: _checked(ids, f'seeds[{name!r}]')
-    if np.ndim(ids)
+    if _is_sequence(ids)
     else check_count(f'seeds[{name!r}]', ids, minimum=0, maximum=LARGEST_ID)
     for name, ids in seeds.items()
   }
   lengths = {name: len(column) for name, column in columns.items() if isinstance(column, list)}
   if len(set(lengths.values())) > 1:
-    raise InputError(f'seeds must have one length for all streams, got {lengths}')
+    raise InputError(f'seeds must have one length for all streams, got {shown(lengths)}')
   count = next(iter(lengths.values()), 1)
   ids = np.empty((count, len(Streams._fields)), np.int32)
   for number, name in enumerate(Streams._fields):
     ids[:, number] = columns.get(name, np.arange(count))
   return ids
+
+
+def _is_sequence(ids: Any) -> bool:
+  """Not by NumPy, which does not make arrays of ragged lists."""
+  return hasattr(ids, '__len__') and getattr(ids, 'shape', None) != () and not isinstance(ids, str)
 
 
 def _checked(ids: Any, name: str) -> list[int]:

@@ -13,7 +13,7 @@ takes the key that it hands back, of two, for a used one.
 
 | transform | what it does | place in the chain | read by |
 |---|---|---|---|
-| `perturb_at_saddle` | a uniform draw from a ball where the gradient is small | last; pass `grad=` | |
+| `perturb_at_saddle` | a uniform draw from a ball where the gradient is small | last; `grad=` or its rate | |
 | `perturbed_gradient_descent` | gradient descent with it, complete; constants: `pgd_constants` | alone | |
 | `langevin_noise` | noise of a temperature: Langevin dynamics, SGLD | last | |
 | `annealed_gradient_noise` | Gaussian noise of variance eta / (1 + t)^gamma | first | |
@@ -23,8 +23,9 @@ takes the key that it hands back, of two, for a used one.
 | `noise_scale` | per-example gradients to their mean and noise scale | first | `noise_scale_estimate` |
 | `freeze_non_finite` | stops for good at the first gradient that is not finite | around it | `freeze_status` |
 
-What Optax has is used as it is. What its line searches and L-BFGS evaluate by themselves is not among the gradient
-evaluations that a step counts; `gdlab.algorithm` says what to compare instead.
+What Optax has is used as it is; a test puts each of the following through `gdlab.algorithm`. What its line searches
+and L-BFGS evaluate by themselves is not among the gradient evaluations that a step counts; `gdlab.algorithm` says what
+to compare instead.
 
 | method | Optax |
 |---|---|
@@ -40,15 +41,15 @@ evaluations that a step counts; `gdlab.algorithm` says what to compare instead.
 | Polyak's step | `optax.polyak_sgd`, `optax.contrib.momo` |
 | rates without tuning | `optax.contrib.dog`, `prodigy`, `dadapt_adamw`, `mechanize`, `cocob` |
 | clipping | `optax.clip`, `clip_by_global_norm`, `clip_by_block_rms`, `adaptive_grad_clip` |
-| sharpness-aware steps | `optax.contrib.sam` (NaN where the gradient is zero; `gdlab.estimators` has an estimator) |
-| schedule-free averaging, lookahead | `optax.contrib.schedule_free`, `optax.lookahead` |
+| sharpness-aware steps | `optax.contrib.sam`, by itself (NaN at a gradient of zero, unlike `gdlab.estimators.sam`) |
+| schedule-free averaging, lookahead | `optax.contrib.schedule_free`; `optax.lookahead` around all else |
 | moving average of updates | `optax.ema`; of parameters that the loop keeps itself: `optax.incremental_update` |
 | large batches in parts | `optax.MultiSteps`, `optax.microbatching` |
-| differential privacy | `optax.contrib.dpsgd` |
+| differential privacy | `optax.contrib.dpsgd`, with `gdlab.estimators.per_example(stacked=True)` |
 | gradient noise with a key bound when built | `optax.add_noise`, `optax.noisy_sgd` |
 | parts of the parameters only, or by another rule | `optax.masked`, `optax.partition`, `optax.freeze` |
 | skipping bad gradients | `optax.apply_if_finite`, `optax.zero_nans`, `optax.skip_not_finite` |
-| any measurement of the updates | `optax.snapshot`, `optax.monitor` (not inside `lax.scan`) |
+| any measurement of the updates | `optax.snapshot`; in loops of one's own, not `gdlab.run`: `optax.monitor` |
 | schedules, rates in the state | `optax.schedules`, `inject_hyperparams`, `optax.contrib.reduce_on_plateau` |
 """
 

@@ -27,7 +27,7 @@ class PerturbState(NamedTuple):
 
 
 def perturb_at_saddle(
-  radius: Any, grad_threshold: Any, min_interval: Any, *, seed: Any = 0
+  radius: Any, grad_threshold: Any, min_interval: Any, *, learning_rate: Any = None, seed: Any = 0
 ) -> optax.GradientTransformationExtraArgs:
   r"""Adds a uniform draw from a ball to the update where the gradient is small.
 
@@ -38,8 +38,10 @@ def perturb_at_saddle(
 
   The ball is over all parameters together. Its place in a chain is last, after the learning rate; the threshold is
   for the raw gradient, which the loop passes as Optax's line searches take it, `update(g, state, params, grad=g)`
-  (`gdlab.algorithm` does). Without `grad` the norm of what comes in from the chain is compared.
-  `perturbed_gradient_descent` is the whole method. Under vmap the draw costs nothing while it is due in no lane.
+  (`gdlab.algorithm` does). Where a loop cannot (Flax's `TrainState`), `learning_rate` says behind which rate the
+  transform stands, and what comes in is divided by it: behind `optax.sgd(rate)` that is the gradient. Without both,
+  `update` refuses. `perturbed_gradient_descent` is the whole method. Under vmap the draw costs nothing while it is due
+  in no lane.
 
   Where it departs from the paper: there the perturbed point's own gradient makes the step, here the one already
   computed; the two differ by $\eta(\nabla f(\theta_t + \xi_t) - \nabla f(\theta_t))$. Its test for having arrived,
@@ -57,6 +59,9 @@ def perturb_at_saddle(
     radius: r >= 0 of the ball, in units of the parameters; 0 leaves every update as it is.
     grad_threshold: g_thres >= 0, for the Euclidean norm over all parameters.
     min_interval: t_thres >= 0, updates from one perturbation to the next at least; any real number.
+    learning_rate: a number >= 0 or an Optax schedule: by what the gradient has been multiplied before, used where
+      `update` is not given `grad`. Behind momentum or a preconditioner it is their output that is compared, not the
+      gradient; where the rate is 0 nothing is perturbed.
     seed: a whole number or a key, for plain loops; with the extra argument `key` of `update`, a fresh one each
       time as `gdlab.algorithm` gives, each run has its own noise. Two of a kind in one chain need different seeds.
 
@@ -64,7 +69,7 @@ def perturb_at_saddle(
     A GradientTransformationExtraArgs. A NaN gradient is not small: it passes through unperturbed.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: an argument out of range; from `update`, with neither `grad` nor `learning_rate`.
 
   Source: Jin, Ge, Netrapalli, Kakade and Jordan 2017, How to escape saddle points efficiently, arXiv 1703.00887.
   """
@@ -72,6 +77,19 @@ def perturb_at_saddle(
   check_real('grad_threshold', grad_threshold, minimum=0)
   check_real('min_interval', min_interval, minimum=0)
   check_seed(seed)
+  if learning_rate is not None:
+    number_or_schedule('learning_rate', learning_rate)
+
+  def small(updates: PyTree, grad: PyTree, step: Array) -> Array:
+    if grad is not None:
+      return optax.tree.norm(widened(grad)) <= grad_threshold
+    if learning_rate is None:
+      raise InputError(
+        'perturb_at_saddle needs the gradient, update(updates, state, params, grad=gradient), or the rate that it '
+        'stands behind, perturb_at_saddle(..., learning_rate=rate), got neither'
+      )
+    rate = learning_rate(step) if callable(learning_rate) else learning_rate
+    return (optax.tree.norm(widened(updates)) <= grad_threshold * rate) & (rate > 0)
 
   def init(params: PyTree) -> PerturbState:
     # Arrays of their own: what is in a state twice cannot be donated.
@@ -88,9 +106,8 @@ def perturb_at_saddle(
     **extra_args: Any,
   ) -> tuple[PyTree, PerturbState]:
     del params, extra_args
-    norm = optax.tree.norm(widened(updates if grad is None else grad))
     due = (state.last < 0) | (state.step - state.last >= min_interval)
-    perturb = (norm <= grad_threshold) & due
+    perturb = small(updates, grad, state.step) & due
     drawing = draw_key(state.key, state.step, key)
     updates = cond_any(perturb, _plus_ball, updates, drawing, jnp.asarray(radius, float))
     return updates, PerturbState(

@@ -138,6 +138,27 @@ class OptaxTest(parameterized.TestCase):
       self.assertGreater(moved, 0.01)
 
 
+class ExtraArgumentsTest(parameterized.TestCase):
+  def test_each_run_has_its_own_noise_inside_multi_steps_too(self):
+    # MultiSteps is no GradientTransformationExtraArgs, and hands extra arguments on all the same.
+    noisy = optax.MultiSteps(gdlab.transforms.langevin_noise(1.0, 0.1), 1)
+    descent = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=noisy)
+    with jax.debug_key_reuse(False):
+      problem = least_squares()
+      runs = [loop(descent, problem, jax.random.key(seed), 1, params=jnp.ones(D)) for seed in (0, 1)]
+    first, second = (history[0][0].params for history in runs)
+    self.assertTrue((first != second).all())
+
+  def test_only_what_an_update_takes_is_handed_on(self):
+    def update(updates, state, params, *, value):
+      return jax.tree.map(lambda leaf: jnp.full_like(leaf, value), updates), state
+
+    named = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    descent = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=named)
+    [(state, info)] = loop(descent, least_squares(), jax.random.key(0), 1, params=jnp.zeros(D))
+    np.testing.assert_array_equal(state.params, jnp.full(D, info.loss))
+
+
 class CompositionTest(parameterized.TestCase):
   def test_state_info_and_streams(self):
     with jax.debug_key_reuse(False):  # the keys are looked at more than once here

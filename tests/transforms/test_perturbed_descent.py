@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 from absl.testing import parameterized
+from flax.training.train_state import TrainState
 from scipy import stats
 from transform_cases import CASES, assert_close, gradients, scan, tree
 
@@ -22,7 +23,7 @@ def draws(params, radius):
   def draw(seed):
     transform = perturb_at_saddle(radius, 1.0, 1, seed=seed)
     zero = optax.tree.zeros_like(params)
-    return transform.update(zero, transform.init(params))[0]
+    return transform.update(zero, transform.init(params), grad=zero)[0]
 
   found = jax.jit(jax.vmap(draw))(jnp.arange(DRAWS))
   return np.concatenate([np.reshape(leaf, (DRAWS, -1)) for leaf in jax.tree.leaves(found)], axis=1)
@@ -56,7 +57,7 @@ class BallTest(parameterized.TestCase):
 
 @jax.jit
 def guarded(threshold, interval, gradient, state):
-  return perturb_at_saddle(0.5, threshold, interval).update(gradient, state)
+  return perturb_at_saddle(0.5, threshold, interval).update(gradient, state, grad=gradient)
 
 
 class WhenTest(parameterized.TestCase):
@@ -87,15 +88,45 @@ class WhenTest(parameterized.TestCase):
     gradient = jnp.array([3.0, 4.0])
     update, state = jax.jit(chained.update), chained.init(gradient)
     np.testing.assert_array_equal(update(gradient, state, gradient, grad=gradient)[0], -1e-3 * gradient)
-    self.assertTrue((update(gradient, state, gradient)[0] != -1e-3 * gradient).all())
     # The whole method knows its gradient.
     whole = perturbed_gradient_descent(1e-3, 0.5, 0.1, 1)
     np.testing.assert_array_equal(whole.update(gradient, whole.init(gradient))[0], -1e-3 * gradient)
 
+  def test_a_train_state_cannot_hand_the_gradient_on_so_the_rate_is_given(self):
+    params = {'w': jnp.array([1.0, 0.0])}
+
+    def perturbations(rate, **given):
+      chained = optax.chain(optax.sgd(rate), perturb_at_saddle(0.0, 0.5, 1, **given))
+      state = TrainState.create(apply_fn=None, params=params, tx=chained)
+      step = jax.jit(lambda state: state.apply_gradients(grads=state.params))  # of half the squared norm
+      counts = [0]
+      for _ in range(10):
+        state = step(state)
+        counts.append(int(state.opt_state[1].perturbations))
+      return np.diff(counts).tolist()
+
+    # The gradient's norm is .9^t, below .5 from update 7 on: .9^6 = .531, .9^7 = .478. The update's is .1 at the start.
+    expected = [0] * 7 + [1] * 3
+    self.assertEqual(perturbations(0.1, learning_rate=0.1), expected)
+    # A warm-up from 0: norms 1, 1, .9, ..., so that .478 comes one update later.
+    warmed = lambda count: jnp.where(count == 0, 0.0, 0.1)
+    self.assertEqual(perturbations(warmed, learning_rate=warmed), [0, *expected[:-1]])
+    with self.assertRaisesRegex(
+      InputError, r'^perturb_at_saddle needs the gradient, .* got neither$'
+    ) as caught:
+      perturbations(0.1)
+    self.assertNotIn('\n', str(caught.exception))
+
+  def test_the_gradient_counts_where_both_are_given(self):
+    transform = perturb_at_saddle(0.5, 0.1, 1, learning_rate=1e-3)
+    large, small = jnp.array([3.0, 4.0]), jnp.array([0.03, 0.04])
+    self.assertEqual(int(transform.update(small, transform.init(small), grad=large)[1].perturbations), 0)
+    self.assertEqual(int(transform.update(large, transform.init(small), grad=small)[1].perturbations), 1)
+
   def test_the_draw_stays_a_branch_under_vmap(self):
     transform = perturb_at_saddle(0.5, 0.1, 1)
     state = transform.init(jnp.zeros(2))
-    lanes = jax.vmap(lambda g: transform.update(g, state)[0])
+    lanes = jax.vmap(lambda g: transform.update(g, state, grad=g)[0])
     gradients = jnp.array([[0.0, 0.0], [3.0, 4.0]])
     self.assertIn('cond[', str(jax.make_jaxpr(lanes)(gradients)))
     found = jax.jit(lanes)(gradients)

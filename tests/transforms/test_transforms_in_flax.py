@@ -27,7 +27,7 @@ def everything():
       transforms.gradient_statistics(every=10),
       optax.sgd(RATE, momentum=0.9),
       transforms.coordinate_updates(),
-      transforms.perturb_at_saddle(1e-3, 1e-2, 5),
+      transforms.perturb_at_saddle(1e-3, 1e-2, 5, learning_rate=RATE),
       transforms.langevin_noise(1e-6, RATE),
       transforms.average_iterates(transforms.uniform_weights(STEPS // 2)),
     )

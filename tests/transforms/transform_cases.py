@@ -40,7 +40,7 @@ def frozen_langevin(temperature):
 
 BALL = {'radius': (0.5, 2.0), 'grad_threshold': (1e3, 1e-9), 'min_interval': (1, 3)}
 CASES = {
-  'perturb_at_saddle': Case(transforms.perturb_at_saddle, BALL, random=True),
+  'perturb_at_saddle': Case(transforms.perturb_at_saddle, BALL | {'learning_rate': (1.0, 0.0)}, random=True),
   'perturbed_gradient_descent': Case(
     transforms.perturbed_gradient_descent, {'learning_rate': (0.1, 0.3)} | BALL, random=True
   ),

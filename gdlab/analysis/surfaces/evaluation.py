@@ -84,5 +84,5 @@ def check_interval(name: str, interval: Any) -> tuple[float, float]:
   """A pair of finite numbers, ascending."""
   pair = np.asarray(interval)
   if pair.shape != (2,) or pair.dtype.kind not in 'iuf' or not np.isfinite(pair).all() or pair[0] >= pair[1]:
-    raise InputError(f'{name} must be two finite numbers, the lower first, got {interval!r}')
+    raise InputError(f'{name} must be two finite numbers, the lower first, got {shown(interval)}')
   return float(pair[0]), float(pair[1])
