@@ -268,7 +268,8 @@ def _cases(
 
   root = make(hidden, at, _root)
   yield case('NaN', 'square root at 0', Cause.NOT_FINITE, root, 3)
-  naive = dataclasses.replace(problem, loss=dataclasses.replace(problem.loss, loss=_root_loss))
+  training: Any = problem.loss  # a dataclass of the adapters
+  naive = dataclasses.replace(problem, loss=dataclasses.replace(training, loss=_root_loss))
   yield case(
     'NaN', 'square root of 1 - p', Cause.NOT_FINITE, naive, 2, grid={'rate': [5 * steady]}, num_steps=1500
   )

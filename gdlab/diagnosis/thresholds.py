@@ -33,6 +33,22 @@ CHANCE = 5.0
 # Share of a layer's units without any gradient; sound runs end below 0.26.
 DEAD = 0.9
 
+# Relative change of the loss for one of the layers without a gradient: rounding stays below.
+ANSWERS = 1e-4
+# What the updates of a layer that never changed should have changed of it, relative to its size, if they were shared
+# out by gradients.
+SHOULD_MOVE = 1e-5
+
+# Mistakes of a script.
+# Share of examples whose loss is one that only a softmax of a softmax has.
+SOFTMAX_TWICE = 0.9
+# Median cosine of the way between two evaluations and the gradient at the first: descent is below 0.
+UPHILL = 0.3
+# Share of what neighbours could tell of a label, at most.
+NEIGHBOURS_TELL = 0.25
+# How far above that of knowing nothing the training loss may end, as a share of it.
+NOTHING_LEARNED = 0.1
+
 # Held-out loss, as a share of that of knowing nothing.
 # The least improvement that shows that inputs tell the labels, and the least that shows it although nearest
 # neighbours do not: 400 random labels of inputs in two clusters gave 0.15 by chance.
