@@ -110,7 +110,7 @@ def _findings(
       found.append(finding)
 
   add(mistakes.softmax_twice(trace))
-  add(mistakes.ascent(trace, momentum, uphill))
+  add(mistakes.ascent(trace, momentum, replayed, uphill))
   if any(finding.cause is Cause.ASCENT for finding in found):
     return found  # all else follows
   if not found:  # inputs that are not scaled make everything explode
@@ -126,11 +126,11 @@ def _findings(
   frozen = mistakes.frozen(trace, names)
   # What follows is said of runs for which nothing else explains where they are; where a loss swings, so does the gap.
   if not found:
-    add(mistakes.random_labels(trace, data))
-  if not found:
     add(stability.swinging(trace, momentum))
   if not found:
     add(learning.generalisation(trace, data))
+  if not found:
+    add(mistakes.random_labels(trace, data))
   for rule in (stability.decayed_too_soon, stability.too_small, stability.standing_still):
     if all(finding.cause is Cause.OVERFITTING for finding in found):
       add(rule(trace, momentum))

@@ -8,6 +8,7 @@ from gdlab.diagnosis import thresholds as at
 from gdlab.diagnosis.data import Data
 from gdlab.diagnosis.findings import Cause, Finding, Severity
 from gdlab.diagnosis.learning import name_of
+from gdlab.diagnosis.nonfinite import NonFinite
 from gdlab.diagnosis.stability import final_loss, share_left, stability
 from gdlab.diagnosis.traces import Trace
 
@@ -25,19 +26,24 @@ def softmax_twice(trace: Trace) -> Finding | None:
   share = float(np.median(shares))
   evidence = {'examples at a loss of saturated probabilities': share, 'last loss': final_loss(trace)}
   words = (
-    f'The loss is bounded: with all parameters larger, {share:.0%} of the examples have exactly the loss of '
+    f'The loss is bounded: with all parameters larger, {share:.0%} of the examples have exactly the loss '
   )
-  words += 'outputs that are 0 and 1. It is given probabilities where it wants logits, and cannot fall below log(1 + (C-1)/e).'
+  words += (
+    'of outputs that are 0 and 1. It is given probabilities where it wants logits, and cannot fall below '
+  )
+  words += 'log(1 + (C-1)/e) for C classes.'
   advice = (
     'leave out the softmax (or sigmoid) at the end of the model, or use a loss that takes probabilities.'
   )
   return Finding(Cause.SOFTMAX_TWICE, Severity.SERIOUS, evidence, words, advice)
 
 
-def ascent(trace: Trace, momentum: float, uphill: float) -> Finding | None:
+def ascent(trace: Trace, momentum: float, replayed: NonFinite | None, uphill: float) -> Finding | None:
   """Updates that go up: the loss rises at a rate at which descent is stable, and the way follows the gradient."""
   fraction = float(stability(trace, momentum)[0])
-  grew = _largest_loss(trace) / trace.train[0]
+  grew = share_left(trace)
+  if replayed is not None:
+    grew = max(grew, replayed.previous_loss / replayed.first_loss)
   if not (uphill > at.UPHILL and grew > 1) or fraction > at.UNSTABLE:
     return None
   evidence = {'cosine of way and gradient': uphill, 'last loss over first': grew}
@@ -53,12 +59,6 @@ def ascent(trace: Trace, momentum: float, uphill: float) -> Finding | None:
   return Finding(Cause.ASCENT, Severity.FATAL, evidence, words + '.', advice)
 
 
-def _largest_loss(trace: Trace) -> float:
-  """The largest finite loss at the end, or of the last batch of a run that stopped being finite."""
-  losses = np.append(trace.train[1:], trace.batch_loss) if trace.diverged else trace.train[-3:]
-  return float(np.max(losses, initial=0, where=np.isfinite(losses)))
-
-
 def climb(trace: Trace) -> float:
   """The median cosine, over evaluations, of the way to the next one and the gradient; NaN where it is unknown."""
   way, gradient = np.diff(trace.sketch[:, 0], axis=0), trace.sketch[:-1, 1]
@@ -71,7 +71,9 @@ def climb(trace: Trace) -> float:
 
 def frozen(trace: Trace, names: Sequence[str]) -> Finding | None:
   """Layers that never change although the loss depends on them, while others do."""
-  if len(trace.steps) < 2 or not trace.layers.shape[1] or not np.isfinite(trace.layers).all():
+  if len(trace.steps) < 2 or not trace.layers.shape[1]:
+    return None
+  if not (np.isfinite(trace.layers).all() and np.isfinite(trace.gradient).all()):
     return None
   if np.array_equal(trace.sketch[0, 0], trace.sketch[-1, 0]):
     return None  # nothing moved at all
@@ -109,7 +111,7 @@ def random_labels(trace: Trace, data: Data) -> Finding | None:
     return None
   nothing = data.chance
   last = final_loss(trace)
-  if not 1 - at.LEARNED <= last / nothing < 1 + at.NOTHING_LEARNED:
+  if not abs(last / nothing - 1) < at.NOTHING_LEARNED:
     return None
   if np.isfinite(trace.test).all() and trace.test.min() < (1 - at.TOLD_BY_CHANCE) * nothing:
     return None

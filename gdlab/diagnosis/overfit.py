@@ -4,11 +4,11 @@ import dataclasses
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from gdlab.analysis.blocks import evenly_spaced
+from gdlab.dependence import mixes_in_evaluation
 from gdlab.errors import check_count, check_real
 from gdlab.objective import take
 from gdlab.sampling import full_batch
@@ -119,15 +119,12 @@ def _shapes_of(problem: Problem) -> str:
   parts = {'inputs': data.inputs, 'targets': data.targets} if isinstance(data, Examples) else {'data': data}
   words = f'Shapes: {", ".join(f"{name} {_shape(part)}" for name, part in parts.items())}, '
   words += f'losses {_shape(losses)}.'
-  if losses.shape != (count,):
-    words += f' There must be one loss per example, [{count}]: the likeliest cause is a mean or sum over a wrong axis.'
-  thin = [leaf for leaf in jax.tree.leaves(parts.get('targets')) if leaf.ndim == 2 and leaf.shape[1] == 1]
-  flat = [leaf for leaf in jax.tree.leaves(parts.get('targets')) if leaf.shape == (count,)]
-  if thin or (flat and jnp.issubdtype(flat[0].dtype, jnp.floating)):
-    own, other = (f'[{count}, 1]', f'[{count}]') if thin else (f'[{count}]', f'[{count}, 1]')
-    words += f' A likely cause is broadcasting: if the outputs are {other}, then outputs - targets {own} is '
-    words += f'[{count}, {count}], every output is compared with every target, and the mean is the best answer; give '
-    words += 'both the same shape.'
+  if mixes_in_evaluation(problem, params, model_state):
+    words += (
+      ' The loss of one example depends on the others, in evaluation as well: unless it is contrastive, the '
+    )
+    words += f'likeliest cause is broadcasting, as of outputs [{count}] minus targets [{count}, 1], which is '
+    words += f'[{count}, {count}], and whose mean makes every output answer to all targets. Give both the same shape.'
   return words
 
 

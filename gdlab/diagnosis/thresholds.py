@@ -33,20 +33,22 @@ CHANCE = 5.0
 # Share of a layer's units without any gradient; sound runs end below 0.26.
 DEAD = 0.9
 
-# Relative change of the loss for one of the layers without a gradient: rounding stays below.
-ANSWERS = 1e-4
-# What the updates of a layer that never changed should have changed of it, relative to its size, if they were shared
-# out by gradients.
+# Relative change of the loss for one of the layers without a gradient: 0 where they are dead, above 0.02 where the
+# gradient was stopped; rounding adds 1e-5.
+ANSWERS = 1e-3
+# What each update should have changed of a layer that never changed, as a share of it, if updates are shared out like
+# gradients: what is a hundred times float32's rounding is not lost in it.
 SHOULD_MOVE = 1e-5
 
 # Mistakes of a script.
-# Share of examples whose loss is one that only a softmax of a softmax has.
+# Share of examples whose loss is one that only a softmax of a softmax has: above 0.99 there, 0 in sound runs.
 SOFTMAX_TWICE = 0.9
-# Median cosine of the way between two evaluations and the gradient at the first: descent is below 0.
-UPHILL = 0.3
-# Share of what neighbours could tell of a label, at most.
+# Median cosine of the way between two evaluations and the gradient at the first: sound runs stay below -0.05, ascent
+# is above 0.5 with Adam and 0.6 with plain updates.
+UPHILL = 0.25
+# Share of what neighbours could tell of a label, at most; the sound data here have 0.97 and more.
 NEIGHBOURS_TELL = 0.25
-# How far above that of knowing nothing the training loss may end, as a share of it.
+# How far from knowing nothing the training loss may end, as a share of it.
 NOTHING_LEARNED = 0.1
 
 # Held-out loss, as a share of that of knowing nothing.
