@@ -75,10 +75,8 @@ def frozen(trace: Trace, names: Sequence[str]) -> Finding | None:
     return None
   if not (np.isfinite(trace.layers).all() and np.isfinite(trace.gradient).all()):
     return None
-  if np.array_equal(trace.sketch[0, 0], trace.sketch[-1, 0]):
-    return None  # nothing moved at all
   gradients, norms, marks, answers = (trace.layers[:, :, number] for number in (0, 1, 3, 4))
-  fixed = (marks == marks[0]).all(axis=0) & (norms == norms[0]).all(axis=0) & (norms[0] > 0)
+  fixed = (marks == marks[0]).all(axis=0) & (norms[0] > 0)
   shares = gradients[1:] / np.maximum(trace.gradient[1:, None], 1e-30)
   due = np.median(trace.update_norm[1:, None] * shares / np.maximum(norms[1:], 1e-30), axis=0)
   stopped = fixed & (gradients == 0).all(axis=0) & (np.median(answers, axis=0) > at.ANSWERS)

@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis import eigenpairs, hessian, training_losses
 from gdlab.analysis.blocks import evenly_spaced
-from gdlab.diagnosis.layers import along_copies, layers_of, units_of
+from gdlab.diagnosis.layers import Layer, along_copies, layers_of, units_of
 from gdlab.errors import check_count
 from gdlab.objective import batch_loss, batch_losses, take
 from gdlab.types import Array, Batch, Examples, Key, Known, Problem, PyTree, State
@@ -36,8 +36,8 @@ def probes(
   - `diagnosis_layers`, float[L, 5], for every layer (the kernels and embeddings of the module, each copy of a stack by
     itself; where no module says, the arrays with two axes or more):
     the norm of its gradient, the norm of its parameters, the share of its units (output features, filters) whose
-    gradient is exactly zero, a sum of its parameters with fixed random signs (two that are equal to the last bit are of
-    parameters that did not change), and, where its gradient is exactly zero, $|\Delta f / f| / 0.01$ when all such
+    gradient is exactly zero, a checksum of its parameters' bits (a whole number below 2^24, the same while they are the
+    same), and, where its gradient is exactly zero, $|\Delta f / f| / 0.01$ when all such
     layers change by 1 %: 0 where the loss does not depend on them, more where only the gradient was stopped.
   - `diagnosis_gradient`, float[]: the norm of the gradient over all parameters.
   - `diagnosis_curvature`, float[]: $\lambda_\max$ of the Hessian, by `gdlab.analysis.eigenpairs`, to within 1 % or as
@@ -118,17 +118,10 @@ def _layers(count: int, problem: Problem, state: State) -> Array:
     still = jnp.all(dead, axis=1)
     change = along_copies(layer, leaf, jnp.where(still, SHAKE, 0.0)).astype(leaf.dtype)
     shaken[layer.leaf] = leaf * (1 + change * signs)
-    mark = _wide(units_of(layer, leaf * signs)).sum((1, 2))
+    sizes = _norms(slopes), _norms(units_of(layer, leaf))
+    kind = sizes[0].dtype
     rows.append(
-      jnp.stack(
-        [
-          _norms(slopes),
-          _norms(units_of(layer, leaf)),
-          dead.mean(1, dtype=mark.dtype),
-          mark,
-          still.astype(mark.dtype),
-        ]
-      )
+      jnp.stack([*sizes, dead.mean(1, dtype=kind), _checksum(layer, leaf).astype(kind), still.astype(kind)])
     )
   table = jnp.concatenate(rows, axis=1).T
   batch = evenly_spaced(problem.num_examples, count)
@@ -199,6 +192,15 @@ def _classes(problem: Problem) -> Array | None:
 def _signs(number: int, like: Array) -> Array:
   key = jax.random.fold_in(jax.random.key(SIGNS), number)
   return jax.random.rademacher(key, like.shape, like.dtype)
+
+
+def _checksum(layer: Layer, leaf: Array) -> Array:
+  """A whole number below 2^24 for each copy, uint32[copies]: a float sum would depend on its order, and so on XLA."""
+  bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f'uint{8 * min(leaf.dtype.itemsize, 4)}'))
+  bits = bits.astype(jnp.uint32).reshape(*leaf.shape, -1)  # of eight bytes two words
+  factors = jax.random.bits(jax.random.key(SIGNS), bits.shape, jnp.uint32) | 1
+  words = jnp.sum(bits * factors, axis=-1, dtype=jnp.uint32)
+  return jnp.sum(units_of(layer, words), axis=(1, 2), dtype=jnp.uint32) >> 8
 
 
 def _norms(leaf: Array) -> Array:

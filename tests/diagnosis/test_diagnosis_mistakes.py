@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(3, 6))
 LABELS = RNG.integers(0, 3, 300)
 INPUTS = CENTRES[LABELS] * 2 + RNG.normal(size=(300, 6))
-SHUFFLED = RNG.permutation(LABELS)
+SHUFFLED = np.random.default_rng(1).permutation(LABELS)
 CROSS_ENTROPY = optax.softmax_cross_entropy_with_integer_labels
 
 
@@ -61,12 +61,10 @@ def findings(problem, optimizer, **options):
   [
     (problem(last='softmax'), optax.sgd(0.1), Cause.SOFTMAX_TWICE, 'wants logits'),
     (problem(stopped=True), optax.sgd(0.1), Cause.FROZEN_LAYER, 'exactly zero although the loss depends on it'),
-    (problem(), first_layer_left_out(0.1), Cause.FROZEN_LAYER, "['Dense_0']['kernel'] is the same"),
     (problem(), optax.chain(optax.sgd(0.01), optax.scale(-1)), Cause.ASCENT, 'The updates climb'),
-    (problem(), optax.chain(optax.scale_by_adam(), optax.scale(1e-3)), Cause.ASCENT, 'The updates climb'),
-    (problem(SHUFFLED), optax.sgd(1e-3), Cause.RANDOM_LABELS, 'as labels drawn at random would'),
+    (problem(SHUFFLED), optax.sgd(3e-3), Cause.RANDOM_LABELS, 'as labels drawn at random would'),
   ],
-  ids=['softmax', 'stopped', 'left out', 'ascent', 'Adam ascent', 'shuffled'],
+  ids=['softmax', 'stopped', 'ascent', 'shuffled'],
 )  # fmt: skip
 def test_a_mistake_is_named(problem, optimizer, cause, words):
   found = findings(problem, optimizer)
@@ -76,22 +74,17 @@ def test_a_mistake_is_named(problem, optimizer, cause, words):
   assert found[0].advice
 
 
-@pytest.mark.parametrize(
-  ('problem', 'optimizer'),
-  [
-    (problem(last='log_softmax'), optax.sgd(0.1)),  # the softmax of a log-softmax is the softmax
-    (problem(), optax.adam(0.005)),
-  ],
-)
-def test_sound_relatives_are_not(problem, optimizer):
-  assert findings(problem, optimizer) == ()
+def test_a_softmax_of_a_log_softmax_is_sound():
+  assert findings(problem(last='log_softmax'), optax.sgd(0.1)) == ()
 
 
-def test_a_frozen_layer_of_a_run_that_learned_is_mild_and_hides_nothing_else():
+def test_a_layer_that_the_optimizer_leaves_out_is_mild_where_the_run_learned():
   (found,) = findings(problem(), first_layer_left_out(0.1))
+  assert found.cause is Cause.FROZEN_LAYER
+  assert "['Dense_0']['kernel'] is the same" in found.words
   assert found.severity is Severity.MILD
   assert 'on purpose' in found.advice
-  # The first of the two kernels: no other layer, and no bias, which is no layer.
+  # Of two kernels; a bias is no layer.
   assert found.evidence['layers that never changed'] == 1
   assert found.evidence['layers'] == 2
 
@@ -122,7 +115,8 @@ def test_sketch_and_saturation_equal_closed_forms(x64):
   data = from_linen(Logits(), (logits, labels), CROSS_ENTROPY)
   descent = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(0.0))
   measure = probes()
-  state = descent.init(jax.random.key(0), data)
+  wide = lambda state: state._replace(params=jax.tree.map(lambda leaf: leaf.astype(float), state.params))
+  state = wide(descent.init(jax.random.key(0), data))
   found = measure['diagnosis_saturated'](data, state)
   shares = []
   for factor in (10, 100):
@@ -140,19 +134,34 @@ def test_sketch_and_saturation_equal_closed_forms(x64):
   line = from_linen(
     nn.Dense(1, use_bias=False), (inputs, target[:, None]), lambda y, t: (y - t)[:, 0] ** 2 / 2
   )
-  state = descent.init(jax.random.key(1), line)
+  state = wide(descent.init(jax.random.key(1), line))
   kernel = np.asarray(state.params['kernel'])[:, 0]
   gradient = inputs.T @ (inputs @ kernel - target) / 40
   sketch = np.asarray(measure['diagnosis_sketch'](line, state))
   np.testing.assert_allclose(np.abs(sketch[:, :5]), np.abs([kernel, gradient]), rtol=1e-12)
   np.testing.assert_allclose(sketch[0] @ sketch[1], kernel @ gradient, rtol=1e-10)
-  # The mark is a sum with signs: one entry that moves by a quarter moves it by a quarter, whichever it is.
-  mark = lambda kernel: measure['diagnosis_layers'](
-    line, state._replace(params={'kernel': jnp.asarray(kernel)[:, None]})
-  )[0, 3]
-  for number in range(5):
-    moved = mark(kernel + 0.25 * (np.arange(5) == number)) - mark(kernel)
-    np.testing.assert_allclose(abs(moved), 0.25, rtol=1e-12)
+
+
+def test_a_checksum_changes_with_the_last_bit_of_any_parameter_and_with_nothing_else():
+  line = from_linen(
+    nn.Dense(2, use_bias=False), (INPUTS, INPUTS[:, :2]), lambda y, t: jnp.sum((y - t) ** 2, -1)
+  )
+  state = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(0.0)).init(
+    jax.random.key(1), line
+  )
+  kernel = np.asarray(state.params['kernel'])
+  measure = probes()['diagnosis_layers']
+  compiled = jax.jit(lambda kernel: measure(line, state._replace(params={'kernel': kernel}))[0, 3])
+  # Each change of one entry to the next float: 12 of 2^24 checksums, which are equal to the first by chance once in
+  # a million such tests.
+  changed = [
+    np.where(np.arange(12).reshape(6, 2) == n, np.nextafter(kernel, np.float32(9)), kernel) for n in range(12)
+  ]
+  marks = [float(compiled(jnp.asarray(value))) for value in (kernel, *changed)]
+  assert marks[0] not in marks[1:]
+  # Another program, operation by operation: the same number.
+  assert marks[0] == float(measure(line, state)[0, 3])
+  assert 0 <= marks[0] < 2**24
 
 
 def test_the_answer_of_layers_without_a_gradient_tells_stopped_from_dead(x64):
@@ -189,7 +198,7 @@ def test_examples_are_picked_without_overflow_from_three_million():
 
 
 def test_overfit_small_names_the_shapes_that_broadcast():
-  model = nn.Sequential([nn.Dense(1), lambda x: x[:, 0]])
+  model = nn.Sequential((nn.Dense(1), lambda x: x[:, 0]))
   thin = Examples(jnp.asarray(INPUTS[:40]), jnp.asarray(RNG.normal(size=(40, 1))))
   # [1, B] minus [B, 1], which is what broadcasting makes of outputs [B] and targets [B, 1].
   wrong = lambda y, t: jnp.mean((y[None] - t) ** 2, -1)
