@@ -28,11 +28,13 @@ def diagnose(
 ) -> Diagnosis:
   r"""Says of every run of a result what is wrong with it, on what evidence, and what to try.
 
-  Causes are looked for in the order in which one brings about the next: bad data, exploding gradients, numbers that are
-  not finite, a rate beyond $(2 + 2\beta) / \lambda_\max$, dead layers, vanishing gradients; and if there is none of
-  these, oscillation (at the edge of stability or from gradient noise), labels learned by heart, overfitting, a schedule
-  that decayed too soon, a rate that is too small, a plateau. Each has its numbers in `gdlab.diagnosis.thresholds`. The
-  first finding of a run is the likeliest cause.
+  Causes are looked for in the order in which one brings about the next: bad data, a softmax of a softmax, updates along
+  the gradient instead of against it, exploding gradients, numbers that are not finite, a rate beyond
+  $(2 + 2\beta) / \lambda_\max$, dead layers, vanishing gradients; and if there is none of these, oscillation (at the
+  edge of stability or from gradient noise), labels learned by heart, overfitting, labels that inputs do not tell, a
+  schedule that decayed too soon, a rate that is too small, a plateau. Layers that were never trained are said of any
+  run that stayed finite, and first, as they may be meant. Each cause has its numbers in `gdlab.diagnosis.thresholds`.
+  The first finding of a run is the likeliest cause.
 
   All of it needs a run recorded with `probes=gdlab.diagnosis.probes()`. Of a plain result layers and curvature are
   unknown: what rests on them is left out or told from the course of the losses.

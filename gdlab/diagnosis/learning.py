@@ -13,7 +13,11 @@ from gdlab.diagnosis.traces import Trace
 
 def exploding(trace: Trace, data: Data, names: Sequence[str]) -> Finding | None:
   """Gradients that are far too large before the first update."""
-  if not trace.layers.shape[1] or not np.isfinite(trace.layers[0]).all() or not np.isfinite(trace.train[0]):
+  if (
+    not trace.layers.shape[1]
+    or not np.isfinite(trace.layers[0, :, :2]).all()
+    or not np.isfinite(trace.train[0])
+  ):
     return None
   gradients, norms = trace.layers[0, :, 0], trace.layers[0, :, 1]
   sensitivity = gradients * norms / max(trace.train[0], 1e-30)

@@ -1,8 +1,8 @@
 """The numbers that separate a fault from a sound run, with their reasons.
 
-All were set on the two tuning sets of `experiments.diagnosis_check` and on closed forms where there is one; the
-checking set has seen none of them. Ranges that are quoted are those of the 120 sound runs there; what has none is a
-choice. Losses are compared with the loss at the start, so that no number has a unit.
+All were set on the tuning sets of `experiments.diagnosis_check` and on closed forms where there is one; the checking
+set has seen none of them. Ranges that are quoted are those of the sound runs there; what has none is a choice. Losses
+are compared with the loss at the start, so that no number has a unit.
 """
 
 # How well a run did: the share of its first loss that is left. Between the two nothing is concluded from the level.

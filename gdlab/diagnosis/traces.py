@@ -90,6 +90,9 @@ def _trace(run: xr.Dataset, where: Mapping[str, Any], rate: Any, momentum: float
     return run[name].values[kept].astype(float)
 
   update, gradient = column('update_norm'), column('grad_norm')
+  layers = column(LAYERS, 0, COLUMNS)
+  missing = COLUMNS - layers.shape[2]  # in results of versions that measured less
+  layers = np.pad(layers, ((0, 0), (0, 0), (0, missing)), constant_values=np.nan)
   return Trace(
     where=where,
     steps=steps[kept],
@@ -101,7 +104,7 @@ def _trace(run: xr.Dataset, where: Mapping[str, Any], rate: Any, momentum: float
     param_norm=column('param_norm'),
     gradient=column(GRADIENT),
     curvature=column(CURVATURE),
-    layers=column(LAYERS, 0, COLUMNS),
+    layers=layers,
     sketch=column(SKETCH, 2, BUCKETS),
     saturated=column(SATURATED, len(FACTORS)),
     rate=_rates(rate, steps[kept], update, gradient, momentum),
