@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from gdlab.errors import check_count
-from gdlab.objective import batch_loss, batch_losses
+from gdlab.objective import ascent, batch_loss, batch_losses
 from gdlab.types import Algorithm, Array, Problem, State, Streams
 
 
@@ -140,12 +140,11 @@ def first_alignment(problem: Problem, algorithm: Algorithm, streams: Streams | A
     state = algorithm.init(streams, problem)
     batch, _ = algorithm.sampler.sample(state.sampler)
     key = jax.random.fold_in(state.key, state.step)
-    gradient = jax.grad(lambda params: batch_loss(problem, params, state.model_state, batch, key)[0])(
-      state.params
-    )
+    derivative = jax.grad(lambda params: batch_loss(problem, params, state.model_state, batch, key)[0])
+    gradient = ascent(derivative(state.params))
     moved, _ = algorithm.step(state, problem)
     way = optax.tree.sub(moved.params, state.params)
-    return optax.tree.vdot(way, gradient) / (optax.tree.norm(way) * optax.tree.norm(gradient))
+    return jnp.real(optax.tree.vdot(way, gradient)) / (optax.tree.norm(way) * optax.tree.norm(gradient))
 
   with jax.debug_key_reuse(False):  # the step uses the keys as well, on purpose
     return float(aligned(streams, problem))

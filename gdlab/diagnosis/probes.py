@@ -12,7 +12,7 @@ from gdlab.analysis import eigenpairs, hessian, training_losses
 from gdlab.analysis.blocks import evenly_spaced
 from gdlab.diagnosis.layers import Layer, along_copies, layers_of, units_of
 from gdlab.errors import check_count
-from gdlab.objective import batch_loss, batch_losses, take
+from gdlab.objective import ascent, batch_loss, batch_losses, take
 from gdlab.types import Array, Batch, Examples, Key, Known, Problem, PyTree, State
 
 LAYERS, GRADIENT, CURVATURE = 'diagnosis_layers', 'diagnosis_gradient', 'diagnosis_curvature'  # names
@@ -104,7 +104,8 @@ def largest_curvature(
 
 def _gradient(count: int, problem: Problem, state: State) -> PyTree:
   batch = evenly_spaced(problem.num_examples, count)
-  return jax.grad(lambda p: batch_loss(problem, p, state.model_state, batch, state.key)[0])(state.params)
+  gradient = jax.grad(lambda p: batch_loss(problem, p, state.model_state, batch, state.key)[0])
+  return ascent(gradient(state.params))
 
 
 def _layers(count: int, problem: Problem, state: State) -> Array:
@@ -112,12 +113,13 @@ def _layers(count: int, problem: Problem, state: State) -> Array:
   params, structure = jax.tree.flatten(state.params)
   shaken, rows = list(params), []
   for layer in layers_of(problem, state.params):
-    slopes, leaf = units_of(layer, gradient[layer.leaf]), params[layer.leaf]
+    slopes, leaf = units_of(layer, _real(gradient[layer.leaf])), params[layer.leaf]
     signs = _signs(layer.leaf, leaf)
     dead = jnp.all(slopes == 0, axis=2)
     still = jnp.all(dead, axis=1)
-    change = along_copies(layer, leaf, jnp.where(still, SHAKE, 0.0)).astype(leaf.dtype)
+    change = along_copies(layer, leaf, jnp.where(still, SHAKE, 0.0)).astype(signs.dtype)
     shaken[layer.leaf] = leaf * (1 + change * signs)
+    leaf = _real(leaf)
     sizes = _norms(slopes), _norms(units_of(layer, leaf))
     kind = sizes[0].dtype
     rows.append(
@@ -135,7 +137,7 @@ def _layers(count: int, problem: Problem, state: State) -> Array:
 
 
 def _gradient_norm(count: int, problem: Problem, state: State) -> Array:
-  return jnp.sqrt(jnp.sum(jnp.square(_wide(ravel_pytree(_gradient(count, problem, state))[0]))))
+  return jnp.sqrt(jnp.sum(jnp.square(_flat(_gradient(count, problem, state)))))
 
 
 def _curvature(count: int, max_products: int, problem: Problem, state: State) -> Array:
@@ -150,7 +152,7 @@ def _sketches(count: int, problem: Problem, state: State) -> Array:
 
 
 def _sketch(tree: PyTree) -> Array:
-  flat = _wide(ravel_pytree(tree)[0])
+  flat = _flat(tree)
   flat = flat * _signs(0, flat)
   return jnp.pad(flat, (0, -flat.size % BUCKETS)).reshape(-1, BUCKETS).sum(0)
 
@@ -191,7 +193,7 @@ def _classes(problem: Problem) -> Array | None:
 
 def _signs(number: int, like: Array) -> Array:
   key = jax.random.fold_in(jax.random.key(SIGNS), number)
-  return jax.random.rademacher(key, like.shape, like.dtype)
+  return jax.random.rademacher(key, like.shape, jnp.finfo(like.dtype).dtype)
 
 
 def _checksum(layer: Layer, leaf: Array) -> Array:
@@ -205,6 +207,15 @@ def _checksum(layer: Layer, leaf: Array) -> Array:
 
 def _norms(leaf: Array) -> Array:
   return jnp.sqrt(jnp.sum(jnp.square(_wide(leaf)), axis=(1, 2)))
+
+
+def _flat(tree: PyTree) -> Array:
+  return _wide(ravel_pytree(jax.tree.map(_real, tree))[0])
+
+
+def _real(leaf: Array) -> Array:
+  """A complex array as real and imaginary parts along a last axis more; a real one as it is."""
+  return jnp.stack([leaf.real, leaf.imag], axis=-1) if jnp.iscomplexobj(leaf) else leaf
 
 
 def _wide(leaf: Array) -> Array:

@@ -12,8 +12,9 @@ from flax import linen as nn
 
 import gdlab
 from gdlab.diagnosis import Cause, Severity, probes
+from gdlab.diagnosis.nonfinite import first_alignment
 from gdlab.problems import from_linen
-from gdlab.types import Examples
+from gdlab.types import Examples, Problem
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(3, 6))
@@ -164,6 +165,28 @@ def test_a_checksum_changes_with_the_last_bit_of_any_parameter_and_with_nothing_
   # Another program, operation by operation: the same number.
   assert marks[0] == float(measure(line, state)[0, 3])
   assert 0 <= marks[0] < 2**24
+
+
+def test_complex_parameters_count_as_two_real_ones(x64):
+  z = np.array([[1 + 2j, -0.5j]])
+  init = lambda key: ({'z': jnp.asarray(z)}, ())
+  losses = lambda p, examples: jnp.abs(p['z'][0, 0] - examples) ** 2 + 3 * jnp.abs(p['z'][0, 1]) ** 2
+  line = Problem(
+    init=init,
+    loss=lambda params, state, examples, mask, key: (losses(params, examples), state),
+    metrics=lambda params, state, examples: {'loss': losses(params, examples)},
+    name='complex',
+    train=jnp.array([0.5, 1.5]),
+  )
+  climbing = gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(-0.1))
+  state = climbing.init(jax.random.key(0), line)
+  # Mean over targets 0.5 and 1.5, as a function of real and imaginary parts: 2 (z1 - 1) and 6 z2.
+  gradient = np.array([2 * (z[0, 0] - 1), 6 * z[0, 1]])
+  found = probes()['diagnosis_layers'](line, state)
+  np.testing.assert_allclose(found[0, :3], [np.linalg.norm(gradient), np.linalg.norm(z), 0], rtol=1e-12)
+  sketch = probes()['diagnosis_sketch'](line, state)
+  np.testing.assert_allclose(sketch[0] @ sketch[1], np.vdot(z, gradient).real, rtol=1e-12)
+  np.testing.assert_allclose(first_alignment(line, climbing, jax.random.key(0)), 1, rtol=1e-12)
 
 
 def test_the_answer_of_layers_without_a_gradient_tells_stopped_from_dead(x64):
