@@ -51,13 +51,18 @@ def measure(case: planted.Case, *, progress: Progress) -> xr.Dataset:
   )
   points = itertools.product(*(range(len(values)) for values in case.grid.values()))
   diagnosed = [_diagnosed(case, result, dict(zip(case.grid, point))) for point in points]
-  expected = case.cause.value if case.cause else NOTHING
+  expected = [cause.value for cause in (case.cause, case.also) if cause] or [NOTHING]
   causes = itertools.chain(*(found.causes for found in diagnosed))
   named = [cause.value if cause else NOTHING for cause in causes]
   return xr.Dataset(
-    {'named': ('run', named), 'right': ('run', [name == expected for name in named])},
+    {'named': ('run', named), 'right': ('run', [name in expected for name in named])},
     attrs=gdlab.provenance()
-    | {'kind': case.kind, 'case': case.name, 'expected': expected, 'example': str(diagnosed[0].runs[0])},
+    | {
+      'kind': case.kind,
+      'case': case.name,
+      'expected': ' or '.join(expected),
+      'example': str(diagnosed[0].runs[0]),
+    },
   )
 
 
@@ -76,7 +81,7 @@ def finish(config, results: Mapping[str, xr.Dataset], workdir: pathlib.Path) -> 
   lead = (
     f'Planted faults whose cause is named first: {_count(faulty)}. '
     f'Sound runs in which nothing is found: {_count(sound)}.',
-    f'The set is {config.planted_set!r}; thresholds were set on the sets "tuning" and "tuning_2".',
+    f'The set is {config.planted_set!r}; thresholds were set on the sets "tuning", "tuning_2" and "tuning_3".',
   )
   rows = [
     [result.attrs['kind'], result.attrs['case'], result.attrs['expected'], _count([result]), _others(result)]

@@ -14,6 +14,7 @@ from flax import linen as nn
 from flax import nnx
 
 import gdlab
+from experiments.diagnosis_check import breakages
 from gdlab.diagnosis import Cause, probes
 from gdlab.diagnosis.probes import CURVATURE
 from gdlab.problems import images
@@ -24,7 +25,7 @@ class Case(NamedTuple):
   """Runs that share a fault: a sweep over severities and seeds.
 
   Attributes:
-    kind: the kind of fault, one of ten, or 'sound'.
+    kind: the kind of fault, one of fourteen, or 'sound'.
     name: which of that kind.
     cause: what a diagnosis must say first; None: it must find nothing.
     problem: what is trained.
@@ -36,6 +37,7 @@ class Case(NamedTuple):
     momentum: of the optimizer.
     max_examples: that the probes use.
     unit: measures what the grid's rates are multiples of; None: they are rates.
+    also: a second cause that says the same of the fault.
   """
 
   kind: str
@@ -50,6 +52,7 @@ class Case(NamedTuple):
   momentum: float = 0.0
   max_examples: int = 512
   unit: Callable[[], float] | None = None
+  also: Cause | None = None
 
 
 class Mlp(nnx.Module):
@@ -108,26 +111,41 @@ class Setting(NamedTuple):
   noisy: Sequence[float]  # rates at batch size 1
   edge: Sequence[float]  # rates at full batch, in units of 2 / lambda_max after 600 stable updates
   batch_size: int
+  ascent: Sequence[float]  # rates of ascent, in units of a sound one
+  slow: float  # rate at which labels at random are not learned by heart, in the same unit
+  tiny: Sequence[int]  # hidden layers that do not hold them
+  behind: float  # rate of the first layer over that of the others, in sound runs
 
 
 TUNING = Setting(
   seed=0, features=(32,), hidden=(16,), split=0, columns=30, large=(5.0, 15.0, 50.0), small=(2e-5, 3e-4),
   horizon=(30.0, 40.0, 50.0, 60.0, 75.0), unscaled=255.0, few=80, wrong=8, depth=8, explode=(4.0, 6.0),
   dead=(-30.0, -15.0), noisy=(0.12, 0.16, 0.2), edge=(1.1, 1.2), batch_size=32,
+  ascent=(0.05, 0.2, 1.0), slow=0.1, tiny=(3,), behind=0.1,
 )  # fmt: skip
 # Checked the rules until their first revision, which was made on it: since then it is for tuning too.
 TUNING_2 = Setting(
   seed=1000, features=(48, 24), hidden=(24, 12), split=1, columns=30, large=(4.0, 20.0, 100.0), small=(1e-5, 2e-4),
   horizon=(25.0, 35.0, 45.0, 55.0, 70.0), unscaled=100.0, few=60, wrong=10, depth=7, explode=(4.5, 8.0),
   dead=(-50.0, -20.0), noisy=(0.13, 0.18, 0.22), edge=(1.15, 1.3), batch_size=24,
+  ascent=(0.03, 0.3, 0.8), slow=0.05, tiny=(4, 2), behind=0.03,
 )  # fmt: skip
-# Other networks, two thirds of the tumours' inputs, other severities and seeds. Fixed before it was first run.
-CHECKING = Setting(
+# Checked the rules until four kinds of fault were added: since then it is for tuning too.
+TUNING_3 = Setting(
   seed=5000, features=(40, 40, 20), hidden=(20,), split=7, columns=20, large=(6.0, 12.0, 60.0), small=(1.5e-5, 2.5e-4),
   horizon=(22.0, 33.0, 44.0, 55.0, 66.0), unscaled=60.0, few=70, wrong=9, depth=9, explode=(5.0, 7.0),
   dead=(-40.0, -18.0), noisy=(0.14, 0.17, 0.21), edge=(1.05, 1.15), batch_size=28,
+  ascent=(0.04, 0.25, 1.5), slow=0.08, tiny=(4,), behind=0.05,
 )  # fmt: skip
-SETTINGS = {'tuning': TUNING, 'tuning_2': TUNING_2, 'checking': CHECKING}
+# Other networks, four fifths of the tumours' inputs, other severities and seeds. Fixed before the rules for the four
+# kinds of fault that it adds were written, and before it was first run.
+CHECKING = Setting(
+  seed=9000, features=(36, 28), hidden=(18, 10), split=11, columns=24, large=(7.0, 15.0, 40.0), small=(1.2e-5, 2.2e-4),
+  horizon=(24.0, 36.0, 48.0, 58.0, 68.0), unscaled=80.0, few=64, wrong=9, depth=8, explode=(4.8, 7.5),
+  dead=(-35.0, -16.0), noisy=(0.13, 0.165, 0.2), edge=(1.08, 1.18), batch_size=30,
+  ascent=(0.06, 0.15, 1.2), slow=0.07, tiny=(3, 3), behind=0.07,
+)  # fmt: skip
+SETTINGS = {'tuning': TUNING, 'tuning_2': TUNING_2, 'tuning_3': TUNING_3, 'checking': CHECKING}
 EVAL_EVERY = 29  # odd: every second update would miss a loss that swings with period two
 
 
@@ -155,7 +173,7 @@ def digits(hidden: Sequence[int], at: Setting, activation: Callable = nn.relu) -
 
 
 def cases(setting: Setting) -> Iterator[Case]:
-  """All cases of a set: 100 runs with a fault, 60 without."""
+  """All cases of a set: 140 runs with a fault, 80 without."""
   yield from _cases(setting, digits, setting.features, setting.seed, steady=0.1)
   yield from _cases(setting, tumours, setting.hidden, setting.seed + 500, steady=0.05)
 
@@ -207,6 +225,32 @@ def _cases(
     'sound', 'SGD, other rates', None, problem, 2, grid={'rate': [0.5 * steady, 0.75 * steady, 1.5 * steady]}
   )
 
+  against = tuple(-rate * steady for rate in at.ascent)
+  yield case('ascent', 'SGD', Cause.ASCENT, problem, 1, grid={'rate': against},
+             schedule=lambda point: -point['rate'])  # fmt: skip
+  yield case('labels at random', 'a rate too slow to learn them', Cause.RANDOM_LABELS, random, 3,
+             grid={'rate': [at.slow * steady]}, also=Cause.MEMORISING)  # fmt: skip
+  tiny = _trained_on(make(at.tiny, at), inputs, shuffled)
+  yield case(
+    'labels at random', 'a network too small for them', Cause.RANDOM_LABELS, tiny, 2, also=Cause.MEMORISING
+  )
+
+  twice = breakages.with_loss(problem, breakages.softmax_twice)
+  yield case('softmax twice', 'in model and loss', Cause.SOFTMAX_TWICE, twice, 3)
+  yield case('softmax twice', 'a larger rate', Cause.SOFTMAX_TWICE, twice, 2, grid={'rate': [5 * steady]})
+  harmless = breakages.with_loss(problem, breakages.log_softmax_twice)
+  yield case('sound', 'log-softmax in the model', None, harmless, 5)
+
+  def uneven(rate: float, first: float) -> Algorithm:
+    return gdlab.algorithm(sampler=sampler, optimizer=breakages.uneven(rate, first))
+
+  yield case('frozen layer', 'no updates for the first', Cause.FROZEN_LAYER, problem, 3, make_algorithm=uneven,
+             grid={'rate': [steady], 'first': [0.0]})  # fmt: skip
+  yield case('sound', 'smaller updates for the first layer', None, problem, 5, make_algorithm=uneven,
+             grid={'rate': [steady], 'first': [at.behind]})  # fmt: skip
+  detached = dataclasses.replace(problem, loss=breakages.Detached(problem.loss))
+  yield case('frozen layer', 'gradient of the first stopped', Cause.FROZEN_LAYER, detached, 2)
+
   cosine = _method(sampler, lambda rate: optax.sgd(_cosine(steady / 2, rate)))
   yield case('schedule', 'cosine too short', Cause.SCHEDULE_TOO_SHORT, problem, 1, make_algorithm=cosine,
              grid={'rate': at.horizon}, schedule=lambda point: _cosine(steady / 2, point['rate']))  # fmt: skip
@@ -224,7 +268,8 @@ def _cases(
 
   root = make(hidden, at, _root)
   yield case('NaN', 'square root at 0', Cause.NOT_FINITE, root, 3)
-  naive = dataclasses.replace(problem, loss=_changed(problem.loss, loss=_root_loss))
+  training: Any = problem.loss  # a dataclass of the adapters
+  naive = dataclasses.replace(problem, loss=dataclasses.replace(training, loss=_root_loss))
   yield case(
     'NaN', 'square root of 1 - p', Cause.NOT_FINITE, naive, 2, grid={'rate': [5 * steady]}, num_steps=1500
   )
@@ -236,11 +281,7 @@ def _cases(
              make_algorithm=single)  # fmt: skip
   # With squared loss curvature rises until it meets 2/rate, and stays (Cohen et al. 2021).
   full = _method(whole, optax.sgd)
-  smooth = dataclasses.replace(
-    smooth,
-    loss=_changed(smooth.loss, loss=_squared),
-    metrics=_changed(smooth.metrics, metrics=(('loss', _squared),)),
-  )
+  smooth = breakages.with_loss(smooth, _squared)
   # Where curvature has settled below 2/rate, as it does on the tumours at small rates, no edge is met.
   unit = functools.partial(_border, smooth, full(0.06 if make is digits else 0.2), seed)
   yield case('oscillating', 'full batch', Cause.EDGE_OF_STABILITY, smooth, 1, make_algorithm=full, num_steps=3000,
@@ -252,6 +293,9 @@ def _cases(
   )
   adam = _method(sampler, optax.adam)
   yield case('sound', 'Adam', None, problem, 6, make_algorithm=adam, grid={'rate': [0.001]}, schedule=None)
+  yield case(
+    'ascent', 'Adam', Cause.ASCENT, problem, 2, make_algorithm=adam, grid={'rate': [-0.001]}, schedule=None
+  )
 
 
 def _method(sampler: Sampler, optimizer: Callable[[Any], Any]) -> Callable[..., Algorithm]:
@@ -273,11 +317,6 @@ def _border(problem: Problem, algorithm: Algorithm, seed: int) -> float:
 def _cosine(peak: float, horizon: Any) -> Callable[[Any], Any]:
   """A cosine to zero over `horizon` updates, which may be traced."""
   return lambda count: peak * 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(count / horizon, 1.0)))
-
-
-def _changed(part: Any, **fields: Any) -> Any:
-  """A problem's loss or metrics, which are dataclasses here, with other fields."""
-  return dataclasses.replace(part, **fields)
 
 
 def _trained_on(problem: Problem, inputs: jax.Array, targets: jax.Array) -> Problem:

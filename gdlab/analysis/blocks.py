@@ -208,7 +208,12 @@ def sampled_gradient(
 
 def spaced_batch(num_examples: int, block_size: int) -> Batch:
   """At most `block_size` and at most 512 evenly spaced examples, of equal weight."""
-  size = min(check_count('block_size', block_size), BLOCK, num_examples)
+  return evenly_spaced(num_examples, min(check_count('block_size', block_size), BLOCK))
+
+
+def evenly_spaced(num_examples: int, count: int) -> Batch:
+  """At most `count` examples, evenly spaced, as a batch that averages their losses."""
+  size = min(count, num_examples)
   # On the host, where the product does not overflow.
   indices = np.arange(size, dtype=np.int64) * num_examples // size
   return Batch(jnp.asarray(indices, jnp.int32), jnp.full(size, 1 / size))

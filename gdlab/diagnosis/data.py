@@ -18,12 +18,15 @@ class Data(NamedTuple):
     chance: the loss of knowing nothing but the shares of the classes, their entropy; NaN where targets are no labels.
     agreement: the share of examples whose nearest neighbour has their label; NaN where that cannot be told.
     agreement_z: by how many standard errors it is above that of labels drawn at random.
+    told_at_most: what neighbours tell of a label, from 0 (as at random) to 1 (all agree): two standard errors above
+      what was found.
   """
 
   findings: tuple[Finding, ...] = ()
   chance: float = float('nan')
   agreement: float = float('nan')
   agreement_z: float = float('nan')
+  told_at_most: float = float('nan')
 
 
 def look_at_data(problem: Problem) -> Data:
@@ -83,7 +86,7 @@ def _scales(inputs: np.ndarray) -> tuple[Finding, ...]:
   return (_bad({'root mean square of inputs': size, 'mean / standard deviation': offset}, words, advice),)
 
 
-def _neighbours(inputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def _neighbours(inputs: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
   chosen = np.arange(min(len(labels), at.MAX_EXAMPLES)) * len(labels) // min(len(labels), at.MAX_EXAMPLES)
   points, own = inputs[chosen].astype(float), labels[chosen]
   squares = np.sum(points**2, axis=1)
@@ -94,7 +97,8 @@ def _neighbours(inputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
   shares = np.unique(own, return_counts=True)[1] / len(own)
   expected = float(np.sum(shares**2))
   error = np.sqrt(max(expected * (1 - expected), 1e-12) / len(own))
-  return agreement, float((agreement - expected) / error)
+  told = (agreement + 2 * error - expected) / max(1 - expected, 1e-12)
+  return agreement, float((agreement - expected) / error), float(told)
 
 
 def _bad(evidence: dict, words: str, advice: str, severity: Severity = Severity.SERIOUS) -> Finding:

@@ -3,16 +3,15 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from gdlab.diagnosis import learning, stability
+from gdlab.diagnosis import learning, mistakes, stability
 from gdlab.diagnosis.data import Data, look_at_data
 from gdlab.diagnosis.findings import Cause, Diagnosis, Finding, RunDiagnosis
-from gdlab.diagnosis.nonfinite import NonFinite, Replay, replayer
-from gdlab.diagnosis.probes import layer_names
+from gdlab.diagnosis.layers import layer_names
+from gdlab.diagnosis.nonfinite import NonFinite, Replay, first_alignment, replayer
 from gdlab.diagnosis.traces import Trace, traces
 from gdlab.errors import InputError, check_real, shown
 from gdlab.training.seeds import stream_keys
@@ -29,11 +28,13 @@ def diagnose(
 ) -> Diagnosis:
   r"""Says of every run of a result what is wrong with it, on what evidence, and what to try.
 
-  Causes are looked for in the order in which one brings about the next: bad data, exploding gradients, numbers that are
-  not finite, a rate beyond $(2 + 2\beta) / \lambda_\max$, dead layers, vanishing gradients; and if there is none of
-  these, oscillation (at the edge of stability or from gradient noise), labels learned by heart, overfitting, a schedule
-  that decayed too soon, a rate that is too small, a plateau. Each has its numbers in `gdlab.diagnosis.thresholds`. The
-  first finding of a run is the likeliest cause.
+  Causes are looked for in the order in which one brings about the next: bad data, a softmax of a softmax, updates along
+  the gradient instead of against it, exploding gradients, numbers that are not finite, a rate beyond
+  $(2 + 2\beta) / \lambda_\max$, dead layers, vanishing gradients; and if there is none of these, oscillation (at the
+  edge of stability or from gradient noise), labels learned by heart, overfitting, labels that inputs do not tell, a
+  schedule that decayed too soon, a rate that is too small, a plateau. Layers that were never trained are said of any
+  run that stayed finite, and first, as they may be meant. Each cause has its numbers in `gdlab.diagnosis.thresholds`.
+  The first finding of a run is the likeliest cause.
 
   All of it needs a run recorded with `probes=gdlab.diagnosis.probes()`. Of a plain result layers and curvature are
   unknown: what rests on them is left out or told from the course of the losses.
@@ -77,20 +78,32 @@ def diagnose(
   if algorithm is not None and problem is None:
     raise InputError('problem must be given with algorithm: runs that failed are made again')
   data = Data() if problem is None else look_at_data(problem)
-  names = () if problem is None else layer_names(jax.eval_shape(problem.init, jax.random.key(0))[0])
+  names = () if problem is None else layer_names(problem)
   replays: dict[Any, Replay] = {}
   runs = []
   for trace in traces(result, rate, momentum):
-    replayed = None
+    replayed, uphill = None, mistakes.climb(trace)
     if algorithm is not None and problem is not None and trace.diverged:
-      replayed = _replay(trace, result, problem, algorithm, replays)
-    found = _findings(trace, data, names, momentum, replayed)
+      point, keys = _made_of(trace, result)
+      made = algorithm if isinstance(algorithm, Algorithm) else algorithm(**point)
+      place = tuple(point.values())
+      if place not in replays:
+        replays[place] = replayer(problem, made, max_steps=max(trace.failed_at, 1))
+      replayed = replays[place](keys)
+      if np.isnan(uphill):  # it was looked at once only
+        uphill = first_alignment(problem, made, keys)
+    found = _findings(trace, data, names, momentum, replayed, uphill)
     runs.append(RunDiagnosis(trace.where, tuple(found)))
   return Diagnosis(tuple(runs))
 
 
 def _findings(
-  trace: Trace, data: Data, names: Sequence[str], momentum: float, replayed: NonFinite | None
+  trace: Trace,
+  data: Data,
+  names: Sequence[str],
+  momentum: float,
+  replayed: NonFinite | None,
+  uphill: float,
 ) -> list[Finding]:
   found = list(data.findings)
 
@@ -98,6 +111,10 @@ def _findings(
     if finding is not None:
       found.append(finding)
 
+  add(mistakes.softmax_twice(trace))
+  add(mistakes.ascent(trace, momentum, replayed, uphill))
+  if any(finding.cause is Cause.ASCENT for finding in found):
+    return found  # all else follows
   if not found:  # inputs that are not scaled make everything explode
     add(learning.exploding(trace, data, names))
   add(stability.blown_up(trace, momentum, replayed))
@@ -107,30 +124,24 @@ def _findings(
     return found
   add(learning.dead(trace, names))
   add(learning.vanishing(trace, names))
+  # A layer may be frozen on purpose: that explains nothing of what follows.
+  frozen = mistakes.frozen(trace, names)
   # What follows is said of runs for which nothing else explains where they are; where a loss swings, so does the gap.
   if not found:
     add(stability.swinging(trace, momentum))
   if not found:
     add(learning.generalisation(trace, data))
+  if not found:
+    add(mistakes.random_labels(trace, data))
   for rule in (stability.decayed_too_soon, stability.too_small, stability.standing_still):
     if all(finding.cause is Cause.OVERFITTING for finding in found):
       add(rule(trace, momentum))
-  return found
+  return found if frozen is None else [*data.findings, frozen, *found[len(data.findings) :]]
 
 
-def _replay(
-  trace: Trace,
-  result: xr.Dataset,
-  problem: Problem,
-  algorithm: Algorithm | Callable[..., Algorithm],
-  replays: dict[Any, Replay],
-) -> NonFinite | None:
-  """Makes a run again whose seeds and grid point the result holds."""
+def _made_of(trace: Trace, result: xr.Dataset) -> tuple[dict[str, Any], Streams]:
+  """The grid point and the keys with which a run is made again."""
   point = {name: value for name, value in trace.where.items() if name != 'seed'}
-  key = tuple(point.values())
-  if key not in replays:
-    made = algorithm if isinstance(algorithm, Algorithm) else algorithm(**point)
-    replays[key] = replayer(problem, made, max_steps=max(trace.failed_at, 1))
   seeds = result.sel(seed=trace.where['seed'])
   ids = np.asarray([seeds[f'{stream}_seed'].item() for stream in Streams._fields], np.int32)
-  return replays[key](stream_keys(jnp.asarray(ids)))
+  return point, stream_keys(jnp.asarray(ids))

@@ -12,11 +12,15 @@ class Cause(enum.Enum):
   """What can be wrong with a run. The value is what prints."""
 
   BAD_DATA = 'bad data'
+  SOFTMAX_TWICE = 'softmax applied twice'
+  ASCENT = 'updates along the gradient, not against it'
   NOT_FINITE = 'not finite'
   EXPLODING_GRADIENTS = 'exploding gradients'
   RATE_TOO_LARGE = 'learning rate too large'
   DEAD_LAYER = 'dead layer'
+  FROZEN_LAYER = 'layer that is not trained'
   VANISHING_GRADIENTS = 'vanishing gradients'
+  RANDOM_LABELS = 'labels that inputs do not tell'
   MEMORISING = 'memorising labels that inputs do not tell'
   OVERFITTING = 'overfitting'
   SCHEDULE_TOO_SHORT = 'schedule decayed too soon'

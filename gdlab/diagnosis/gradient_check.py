@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gdlab.diagnosis.probes import subset
+from gdlab.analysis.blocks import evenly_spaced
 from gdlab.errors import check_count, check_real
 from gdlab.objective import batch_loss
 from gdlab.types import Array, Key, Problem, PyTree
@@ -113,7 +113,7 @@ def check_gradients(
     )
     wide = dataclasses.replace(problem, train=train)
     flat, unravel = ravel_pytree(params)
-    batch = subset(problem.num_examples, num_examples)
+    batch = evenly_spaced(problem.num_examples, num_examples)
 
     def loss(x: Array, data: Problem) -> Array:
       return batch_loss(data, unravel(x), model_state, batch, noise)[0]

@@ -13,7 +13,11 @@ from gdlab.diagnosis.traces import Trace
 
 def exploding(trace: Trace, data: Data, names: Sequence[str]) -> Finding | None:
   """Gradients that are far too large before the first update."""
-  if not trace.layers.shape[1] or not np.isfinite(trace.layers[0]).all() or not np.isfinite(trace.train[0]):
+  if (
+    not trace.layers.shape[1]
+    or not np.isfinite(trace.layers[0, :, :2]).all()
+    or not np.isfinite(trace.train[0])
+  ):
     return None
   gradients, norms = trace.layers[0, :, 0], trace.layers[0, :, 1]
   sensitivity = gradients * norms / max(trace.train[0], 1e-30)
@@ -30,9 +34,9 @@ def exploding(trace: Trace, data: Data, names: Sequence[str]) -> Finding | None:
   if np.isfinite(chance):
     evidence['first loss over chance'] = chance
   words = (
-    f'Gradients explode: before the first update that of {_name(names, worst)} is {gradients[worst]:.3g}'
+    f'Gradients explode: before the first update that of {name_of(names, worst)} is {gradients[worst]:.3g}'
   )
-  words += f', against {gradients[-1]:.3g} at {_name(names, len(gradients) - 1)}'
+  words += f', against {gradients[-1]:.3g} at {name_of(names, len(gradients) - 1)}'
   words += f', and the loss is {chance:.3g} times that of knowing nothing.' if chance > at.CHANCE else '.'
   advice = (
     'a smaller initialisation (variance 1/fan-in, 2/fan-in for ReLU), normalisation layers, or clipping.'
@@ -51,8 +55,10 @@ def vanishing(trace: Trace, names: Sequence[str]) -> Finding | None:
   if not len(ratios) or not 0 < np.median(ratios) < at.VANISHED or not ratios[0] < at.VANISHED:
     return None
   low, high = int(np.argmin(gradients[0])), int(np.argmax(gradients[0]))
-  words = f'Gradients vanish: that of {_name(names, low)} is {gradients[0, low]:.2g} before the first update, that of '
-  words += f'{_name(names, high)} {gradients[0, high]:.2g}, '
+  words = (
+    f'Gradients vanish: that of {name_of(names, low)} is {gradients[0, low]:.2g} before the first update, '
+  )
+  words += f'that of {name_of(names, high)} {gradients[0, high]:.2g}, '
   words += f'and the loss is still {share_left(trace):.2f} of the first one.'
   advice = 'ReLU-like activations, residual connections, normalisation layers, or fewer layers.'
   evidence = {
@@ -66,13 +72,14 @@ def dead(trace: Trace, names: Sequence[str]) -> Finding | None:
   """A layer hardly any unit of which has a gradient."""
   if not trace.layers.shape[1] or not share_left(trace) > at.UNFINISHED:
     return None
-  shares = trace.layers[-1, :, 2]
+  # Where the loss answers to a change of layers without a gradient, that is stopped and they are not dead.
+  shares = np.where(trace.layers[-1, :, 4] > at.ANSWERS, 0.0, trace.layers[-1, :, 2])
   worst = int(np.argmax(shares))
   if not shares[worst] > at.DEAD:
     return None
   begun = int(trace.steps[np.argmax(trace.layers[:, worst, 2] > at.DEAD)])
   when = 'from the start' if begun == 0 else f'since update {begun} at the latest'
-  words = f'{shares[worst]:.0%} of the units of {_name(names, worst)} are dead: '
+  words = f'{shares[worst]:.0%} of the units of {name_of(names, worst)} are dead: '
   words += f'no example gives them a gradient, {when}.'
   advice = (
     'a start with biases near 0, a leaky activation, a smaller rate or a warm-up if they died on the way.'
@@ -128,5 +135,6 @@ def _failed(trace: Trace, data: Data) -> bool:
   return final_loss(trace) > at.UNFINISHED * (data.chance if data.chance > 0 else trace.train[0])
 
 
-def _name(names: Sequence[str], number: int) -> str:
+def name_of(names: Sequence[str], number: int) -> str:
+  """What a layer is called in words."""
   return names[number] if number < len(names) else f'layer {number + 1}'

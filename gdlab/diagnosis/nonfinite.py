@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from gdlab.errors import check_count
-from gdlab.objective import batch_losses
+from gdlab.objective import ascent, batch_loss, batch_losses
 from gdlab.types import Algorithm, Array, Problem, State, Streams
 
 
@@ -126,3 +127,24 @@ def replayer(problem: Problem, algorithm: Algorithm, *, max_steps: int) -> Repla
     )
 
   return replay
+
+
+def first_alignment(problem: Problem, algorithm: Algorithm, streams: Streams | Array) -> float:
+  """The cosine of the first update of a run and the gradient of the batch it was made on: -1 for plain descent.
+
+  A host function, at the cost of one update and one gradient.
+  """
+
+  @jax.jit
+  def aligned(streams: Any, problem: Problem) -> Array:
+    state = algorithm.init(streams, problem)
+    batch, _ = algorithm.sampler.sample(state.sampler)
+    key = jax.random.fold_in(state.key, state.step)
+    derivative = jax.grad(lambda params: batch_loss(problem, params, state.model_state, batch, key)[0])
+    gradient = ascent(derivative(state.params))
+    moved, _ = algorithm.step(state, problem)
+    way = optax.tree.sub(moved.params, state.params)
+    return jnp.real(optax.tree.vdot(way, gradient)) / (optax.tree.norm(way) * optax.tree.norm(gradient))
+
+  with jax.debug_key_reuse(False):  # the step uses the keys as well, on purpose
+    return float(aligned(streams, problem))

@@ -3,15 +3,17 @@
 import dataclasses
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import optax
 
-from gdlab.diagnosis.probes import subset
+from gdlab.analysis.blocks import evenly_spaced
+from gdlab.dependence import mixes_in_evaluation
 from gdlab.errors import check_count, check_real
 from gdlab.objective import take
 from gdlab.sampling import full_batch
 from gdlab.training import algorithm, sweep
-from gdlab.types import Algorithm, Known, Problem
+from gdlab.types import Algorithm, Examples, Known, Problem, PyTree
 
 RATES = (1e-3, 1e-2)  # Adam's; a decade apart, the better one counts
 FITTED_LOSS = 0.01  # of the loss at the start: what counts as fitted where there is no accuracy
@@ -27,7 +29,7 @@ class OverfitSmall(NamedTuple):
     loss: the lowest reached.
     accuracy: the highest reached; NaN where the problem has none.
     steps: after which it fitted; -1 if it did not.
-    words: the verdict.
+    words: the verdict; of a model that does not fit with the shapes that meet in its loss, and likely causes.
   """
 
   fits: bool
@@ -77,7 +79,7 @@ def overfit_small(
   check_count('num_steps', num_steps, minimum=10)
   check_real('tolerance', tolerance, above=0, below=1)
   seed = check_count('seed', seed, minimum=0)
-  chosen = subset(problem.num_examples, num_examples).indices
+  chosen = evenly_spaced(problem.num_examples, num_examples).indices
   small = dataclasses.replace(problem, train=take(problem.train, chosen), test=None, known=Known())
   found = sweep(small, _adam, {'rate': RATES}, num_steps=num_steps, seeds=[seed], progress=False).isel(seed=0)
   loss = found.train_loss.values
@@ -97,11 +99,37 @@ def overfit_small(
   else:
     words = (
       f'The model CANNOT fit {count} examples in {num_steps} updates of Adam: the loss went from {first:.3g} to '
-      f'{lowest:.3g}{right}. Look for a layer that passes nothing, equal inputs with different labels, '
-      'or a loss that is not of the outputs; check_gradients tells whether the gradient is right.'
+      f'{lowest:.3g}{right}. {_shapes_of(small)} Look for a layer that passes nothing, equal inputs with different '
+      'labels, or a loss that is not of the outputs; check_gradients tells whether the gradient is right.'
     )
   return OverfitSmall(fits, count, first, lowest, best, steps, words)
 
 
 def _adam(rate: float) -> Algorithm:
   return algorithm(sampler=full_batch(), optimizer=optax.adam(rate))
+
+
+def _shapes_of(problem: Problem) -> str:
+  """In words, the shapes that meet in the loss, and what they may do to one another."""
+  count = problem.num_examples
+  params, model_state = jax.eval_shape(problem.init, jax.random.key(0))
+  mask = jax.ShapeDtypeStruct((count,), bool)
+  losses, _ = jax.eval_shape(problem.loss, params, model_state, problem.train, mask, jax.random.key(0))
+  data = problem.train
+  parts = {'inputs': data.inputs, 'targets': data.targets} if isinstance(data, Examples) else {'data': data}
+  words = f'Shapes: {", ".join(f"{name} {_shape(part)}" for name, part in parts.items())}, '
+  words += f'losses {_shape(losses)}.'
+  if mixes_in_evaluation(problem, params, model_state):
+    words += (
+      ' The loss of one example depends on the others, in evaluation as well: unless it is contrastive, the '
+    )
+    words += f'likeliest cause is broadcasting, as of outputs [{count}] minus targets [{count}, 1], which is '
+    words += f'[{count}, {count}], and whose mean makes every output answer to all targets. Give both the same shape.'
+  return words
+
+
+def _shape(tree: PyTree) -> str:
+  """`float32[100, 3]`, or the first such of a tree with how many more there are."""
+  leaves = jax.tree.leaves(tree)
+  shown = ', '.join(f'{leaf.dtype}{list(leaf.shape)}' for leaf in leaves[:3])
+  return shown if len(leaves) <= 3 else f'{shown} and {len(leaves) - 3} more'

@@ -1,21 +1,29 @@
-"""What `gdlab.diagnose` needs to know of a run beyond its losses: three probes for `gdlab.run`."""
+"""What `gdlab.diagnose` needs to know of a run beyond its losses: five probes for `gdlab.run`."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis import eigenpairs, hessian, training_losses
+from gdlab.analysis.blocks import evenly_spaced
+from gdlab.diagnosis.layers import Layer, along_copies, layers_of, units_of
 from gdlab.errors import check_count
-from gdlab.objective import batch_loss, take
-from gdlab.types import Array, Batch, Key, Known, Problem, PyTree, State
+from gdlab.objective import ascent, batch_loss, batch_losses, take
+from gdlab.types import Array, Batch, Examples, Key, Known, Problem, PyTree, State
 
 LAYERS, GRADIENT, CURVATURE = 'diagnosis_layers', 'diagnosis_gradient', 'diagnosis_curvature'  # names
+SKETCH, SATURATED = 'diagnosis_sketch', 'diagnosis_saturated'
+COLUMNS = 5  # of `diagnosis_layers`
+BUCKETS = 64  # of a sketch: the cosine of two has a standard error of 1/8
 START = 0x646961  # of the Lanczos iteration: folded into the run's noise stream
+SIGNS = 0x7369676E  # of the random signs, the same at every evaluation
+SHAKE = 0.01  # relative size of the change of layers that have no gradient
+FACTORS = (10.0, 100.0)  # on all parameters, so that outputs saturate
+CLOSE = 0.01  # of a loss to a value that it can only have by a softmax of a softmax
 
 
 def probes(
@@ -25,16 +33,25 @@ def probes(
 
   All on the same `max_examples` training examples, evenly spread over the set, m of them:
 
-  - `diagnosis_layers`, float[L, 3]: for every layer (see `layer_names`) the norm of its gradient, the norm of its
-    parameters, and the share of its units (slices along the last axis) whose gradient is exactly zero.
+  - `diagnosis_layers`, float[L, 5], for every layer (the kernels and embeddings of the module, each copy of a stack by
+    itself; where no module says, the arrays with two axes or more):
+    the norm of its gradient, the norm of its parameters, the share of its units (output features, filters) whose
+    gradient is exactly zero, a checksum of its parameters' bits (a whole number below 2^24, the same while they are the
+    same), and, where its gradient is exactly zero, $|\Delta f / f| / 0.01$ when all such
+    layers change by 1 %: 0 where the loss does not depend on them, more where only the gradient was stopped.
   - `diagnosis_gradient`, float[]: the norm of the gradient over all parameters.
   - `diagnosis_curvature`, float[]: $\lambda_\max$ of the Hessian, by `gdlab.analysis.eigenpairs`, to within 1 % or as
     far as `max_products` go: then it is a lower bound.
+  - `diagnosis_sketch`, float[2, 64]: parameters and gradient, each as sums with random signs over 64 sets of
+    parameters; inner products of two sketches are unbiased for those of what they stand for.
+  - `diagnosis_saturated`, float[2]: the share of the examples whose loss is at a value that only a softmax (or sigmoid)
+    of a softmax has, when all parameters are 10 and 100 times as large: outputs that are probabilities are 0 and 1
+    there, and the cross-entropy of them is $\log(1 + (C-1)/e)$ or 1 more. NaN where targets are no classes.
 
-  Cost at an evaluation: two gradients of m examples, and at most `max_products` Hessian-vector products of 2 to 3
-  gradients each: up to 38 gradients of m examples with the defaults. On the digits 7 to 9 products are enough. Beside
-  `gdlab.run` they are functions `(problem, state) -> array` of anything with the attributes `params`, `model_state`
-  and `key`.
+  Cost at an evaluation: three gradients of m examples (which a compiler may merge to one), three losses, and at most
+  `max_products` Hessian-vector products of 2 to 3 gradients each: up to 40 gradients of m examples with the defaults.
+  On the digits 7 to 9 products are enough. Beside `gdlab.run` they are functions `(problem, state) -> array` of
+  anything with the attributes `params`, `model_state` and `key`.
 
   Example:
     >>> import optax, gdlab
@@ -50,6 +67,8 @@ def probes(
 
   Raises:
     InputError: if an argument is out of range.
+
+  Source of the sketch: M. Charikar, K. Chen and M. Farach-Colton, "Finding frequent items in data streams", 2002.
   """
   count = check_count('max_examples', max_examples)
   check_count('max_products', max_products)
@@ -57,12 +76,9 @@ def probes(
     LAYERS: functools.partial(_layers, count),
     GRADIENT: functools.partial(_gradient_norm, count),
     CURVATURE: functools.partial(_curvature, count, max_products),
+    SKETCH: functools.partial(_sketches, count),
+    SATURATED: functools.partial(_saturated, count),
   }
-
-
-def layer_names(params: PyTree) -> list[str]:
-  """The leaves that count as layers, by their path: those with two axes or more, or all where none has."""
-  return [jax.tree_util.keystr(path) for path, _ in _layer_leaves(params)]
 
 
 def largest_curvature(
@@ -86,42 +102,121 @@ def largest_curvature(
   return found.largest.values[0]
 
 
-def subset(num_examples: int, count: int) -> Batch:
-  """At most `count` examples, evenly spread, as a batch that averages their losses."""
-  count = min(count, num_examples)
-  return Batch(jnp.arange(count, dtype=jnp.int32) * num_examples // count, jnp.full(count, 1 / count))
-
-
 def _gradient(count: int, problem: Problem, state: State) -> PyTree:
-  batch = subset(problem.num_examples, count)
-  return jax.grad(lambda p: batch_loss(problem, p, state.model_state, batch, state.key)[0])(state.params)
+  batch = evenly_spaced(problem.num_examples, count)
+  gradient = jax.grad(lambda p: batch_loss(problem, p, state.model_state, batch, state.key)[0])
+  return ascent(gradient(state.params))
 
 
 def _layers(count: int, problem: Problem, state: State) -> Array:
-  gradients = _layer_leaves(_gradient(count, problem, state))
-  rows = []
-  for (_, gradient), (_, param) in zip(gradients, _layer_leaves(state.params)):
-    units = gradient.reshape(-1, gradient.shape[-1]) if gradient.ndim else gradient.reshape(1, 1)
-    dead = jnp.mean(jnp.all(units == 0, axis=0))
-    rows.append(jnp.stack([_norm(gradient), _norm(param), dead.astype(_norm(param).dtype)]))
-  return jnp.stack(rows)
+  gradient = jax.tree.leaves(_gradient(count, problem, state))
+  params, structure = jax.tree.flatten(state.params)
+  shaken, rows = list(params), []
+  for layer in layers_of(problem, state.params):
+    slopes, leaf = units_of(layer, _real(gradient[layer.leaf])), params[layer.leaf]
+    signs = _signs(layer.leaf, leaf)
+    dead = jnp.all(slopes == 0, axis=2)
+    still = jnp.all(dead, axis=1)
+    change = along_copies(layer, leaf, jnp.where(still, SHAKE, 0.0)).astype(signs.dtype)
+    shaken[layer.leaf] = leaf * (1 + change * signs)
+    leaf = _real(leaf)
+    sizes = _norms(slopes), _norms(units_of(layer, leaf))
+    kind = sizes[0].dtype
+    rows.append(
+      jnp.stack([*sizes, dead.mean(1, dtype=kind), _checksum(layer, leaf).astype(kind), still.astype(kind)])
+    )
+  table = jnp.concatenate(rows, axis=1).T
+  batch = evenly_spaced(problem.num_examples, count)
+  # Cloned: the same Dropout in both, which is no reuse by mistake.
+  before, after = (
+    batch_loss(problem, p, state.model_state, batch, jax.random.clone(state.key))[0]
+    for p in (state.params, jax.tree.unflatten(structure, shaken))
+  )
+  response = jnp.abs(after - before) / jnp.maximum(jnp.abs(before), 1e-30) / SHAKE
+  return table.at[:, -1].set(jnp.where(table[:, -1] > 0, response.astype(table.dtype), 0))
 
 
 def _gradient_norm(count: int, problem: Problem, state: State) -> Array:
-  return _norm(ravel_pytree(_gradient(count, problem, state))[0])
+  return jnp.sqrt(jnp.sum(jnp.square(_flat(_gradient(count, problem, state)))))
 
 
 def _curvature(count: int, max_products: int, problem: Problem, state: State) -> Array:
-  batch = subset(problem.num_examples, count)
+  batch = evenly_spaced(problem.num_examples, count)
   return largest_curvature(
     problem, state.params, state.model_state, state.key, batch, max_products=max_products
   )
 
 
-def _layer_leaves(params: PyTree) -> list[tuple[Any, Array]]:
-  leaves = jax.tree_util.tree_leaves_with_path(params)
-  return [(path, leaf) for path, leaf in leaves if jnp.ndim(leaf) >= 2] or leaves
+def _sketches(count: int, problem: Problem, state: State) -> Array:
+  return jnp.stack([_sketch(state.params), _sketch(_gradient(count, problem, state))])
 
 
-def _norm(leaf: Array) -> Array:
-  return jnp.sqrt(jnp.sum(jnp.square(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)))))
+def _sketch(tree: PyTree) -> Array:
+  flat = _flat(tree)
+  flat = flat * _signs(0, flat)
+  return jnp.pad(flat, (0, -flat.size % BUCKETS)).reshape(-1, BUCKETS).sum(0)
+
+
+def _saturated(count: int, problem: Problem, state: State) -> Array:
+  classes = _classes(problem)
+  if classes is None:
+    return jnp.full(len(FACTORS), jnp.nan)
+  batch = evenly_spaced(problem.num_examples, count)
+  # Of outputs that are 1 for one class and 0 for the others; with two classes, of a single output as well.
+  right = jnp.log1p((classes - 1) / jnp.e)
+  neither = jnp.where(classes == 2, jnp.log(2.0), right)
+
+  def share(factor: float) -> Array:
+    params = jax.tree.map(lambda leaf: leaf * jnp.asarray(factor, leaf.dtype), state.params)
+    key = jax.random.clone(state.key)
+    losses = batch_losses(problem, params, state.model_state, batch, key)[1][0]
+    ends = (jnp.abs(losses - right) < CLOSE) | (jnp.abs(losses - right - 1) < CLOSE)
+    middle = jnp.abs(losses - neither) < CLOSE
+    # A network that passes nothing on has log 2 everywhere, whatever its loss.
+    return jnp.where(ends.mean() > 0.1, (ends | middle).mean(), 0.0)
+
+  return jnp.stack([share(factor) for factor in FACTORS])
+
+
+def _classes(problem: Problem) -> Array | None:
+  """The number of classes as the targets show it, int[]; None where they are no classes."""
+  targets = jax.tree.leaves(problem.train.targets) if isinstance(problem.train, Examples) else []
+  if len(targets) != 1:
+    return None
+  (labels,) = targets
+  if labels.ndim == 2 and labels.shape[1] > 1:
+    return jnp.asarray(labels.shape[1])
+  if labels.size != problem.num_examples:
+    return None
+  return jnp.maximum(jnp.max(labels), 1).astype(int) + 1
+
+
+def _signs(number: int, like: Array) -> Array:
+  key = jax.random.fold_in(jax.random.key(SIGNS), number)
+  return jax.random.rademacher(key, like.shape, jnp.finfo(like.dtype).dtype)
+
+
+def _checksum(layer: Layer, leaf: Array) -> Array:
+  """A whole number below 2^24 for each copy, uint32[copies]: a float sum would depend on its order, and so on XLA."""
+  bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f'uint{8 * min(leaf.dtype.itemsize, 4)}'))
+  bits = bits.astype(jnp.uint32).reshape(*leaf.shape, -1)  # of eight bytes two words
+  factors = jax.random.bits(jax.random.key(SIGNS), bits.shape, jnp.uint32) | 1
+  words = jnp.sum(bits * factors, axis=-1, dtype=jnp.uint32)
+  return jnp.sum(units_of(layer, words), axis=(1, 2), dtype=jnp.uint32) >> 8
+
+
+def _norms(leaf: Array) -> Array:
+  return jnp.sqrt(jnp.sum(jnp.square(_wide(leaf)), axis=(1, 2)))
+
+
+def _flat(tree: PyTree) -> Array:
+  return _wide(ravel_pytree(jax.tree.map(_real, tree))[0])
+
+
+def _real(leaf: Array) -> Array:
+  """A complex array as real and imaginary parts along a last axis more; a real one as it is."""
+  return jnp.stack([leaf.real, leaf.imag], axis=-1) if jnp.iscomplexobj(leaf) else leaf
+
+
+def _wide(leaf: Array) -> Array:
+  return leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from gdlab.diagnosis.probes import CURVATURE, GRADIENT, LAYERS
+from gdlab.diagnosis.probes import BUCKETS, COLUMNS, CURVATURE, FACTORS, GRADIENT, LAYERS, SATURATED, SKETCH
 from gdlab.errors import InputError, shown
 from gdlab.training import DIVERGED
 
@@ -28,7 +28,9 @@ class Trace(NamedTuple):
     param_norm: float[E], of all parameters.
     gradient: float[E], norm of the gradient over the probes' examples.
     curvature: float[E], the largest eigenvalue of the Hessian there.
-    layers: float[E, L, 3], see `gdlab.diagnosis.probes`.
+    layers: float[E, L, 5], see `gdlab.diagnosis.probes`, as the following.
+    sketch: float[E, 2, 64], of parameters and gradient.
+    saturated: float[E, 2], share of examples at the values of a softmax of a softmax.
     rate: float[E], the learning rate of the last update.
     diverged: whether the run stopped being finite.
     last_update: the updates made up to the last finite record.
@@ -47,6 +49,8 @@ class Trace(NamedTuple):
   gradient: Floats
   curvature: Floats
   layers: Floats
+  sketch: Floats
+  saturated: Floats
   rate: Floats
   diverged: bool
   last_update: int
@@ -86,6 +90,9 @@ def _trace(run: xr.Dataset, where: Mapping[str, Any], rate: Any, momentum: float
     return run[name].values[kept].astype(float)
 
   update, gradient = column('update_norm'), column('grad_norm')
+  layers = column(LAYERS, 0, COLUMNS)
+  missing = COLUMNS - layers.shape[2]  # in results of versions that measured less
+  layers = np.pad(layers, ((0, 0), (0, 0), (0, missing)), constant_values=np.nan)
   return Trace(
     where=where,
     steps=steps[kept],
@@ -97,7 +104,9 @@ def _trace(run: xr.Dataset, where: Mapping[str, Any], rate: Any, momentum: float
     param_norm=column('param_norm'),
     gradient=column(GRADIENT),
     curvature=column(CURVATURE),
-    layers=column(LAYERS, 0, 3),
+    layers=layers,
+    sketch=column(SKETCH, 2, BUCKETS),
+    saturated=column(SATURATED, len(FACTORS)),
     rate=_rates(rate, steps[kept], update, gradient, momentum),
     diverged=bool(diverged[-1]),
     last_update=int(run.updates.values[-1]),

@@ -114,7 +114,10 @@ def test_probes_equal_closed_forms(x64):
   found = jax.jit(lambda s: {name: probe(problem, s) for name, probe in measure.items()})(state)
   norms = [np.linalg.norm(g) for g in gradients]
   expected = [[norms[0], np.linalg.norm(params[0]), 0.5], [norms[1], np.linalg.norm(params[1]), 0.0]]
-  np.testing.assert_allclose(found['diagnosis_layers'], expected, rtol=1e-12)
+  np.testing.assert_allclose(found['diagnosis_layers'][:, :3], expected, rtol=1e-12)
+  np.testing.assert_array_equal(
+    found['diagnosis_layers'][:, 4], [0, 0]
+  )  # asked of layers without a gradient only
   np.testing.assert_allclose(found['diagnosis_gradient'], np.hypot(*norms), rtol=1e-12)
   # As exact as it stops: an eigenvalue is within the residual, 1 %; the largest one is found from a random start.
   np.testing.assert_allclose(found['diagnosis_curvature'], np.linalg.eigvalsh(hessian)[-1], rtol=1e-2)

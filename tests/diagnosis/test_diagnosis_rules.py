@@ -32,7 +32,9 @@ def record(train=FALLING, *, test=None, rate=0.1, curvature=2.0, layers=None, di
     'param_norm': np.where(STEPS > 0, 5.0, np.nan),
     'diagnosis_gradient': gradient,
     'diagnosis_curvature': curvature * shape,
-  } | others
+  } | {
+    name: value for name, value in others.items() if name not in ('diagnosis_sketch', 'diagnosis_saturated')
+  }
   values['update_norm'] = rates * values['grad_norm']
   values['status'] = np.zeros(len(STEPS), np.int8)
   values['updates'] = STEPS
@@ -40,11 +42,12 @@ def record(train=FALLING, *, test=None, rate=0.1, curvature=2.0, layers=None, di
     values['status'] = np.where(diverged_at <= STEPS, DIVERGED, 0).astype(np.int8)
     values['updates'] = np.minimum(STEPS, diverged_at - 5)
   layers = np.tile([[1.0, 5.0, 0.1]], (3, 1)) if layers is None else np.asarray(layers, float)
+  layers = layers if layers.ndim == 3 else np.tile(layers, (len(STEPS), 1, 1))  # the same at every evaluation
   variables = {name: (('seed', 'step'), np.asarray(value)[None]) for name, value in values.items()}
-  variables['diagnosis_layers'] = (
-    ('seed', 'step', 'layer', 'number'),
-    np.tile(layers, (1, len(STEPS), 1, 1)),
-  )
+  variables['diagnosis_layers'] = (('seed', 'step', 'layer', 'number'), layers[None])
+  for name in ('diagnosis_sketch', 'diagnosis_saturated'):
+    if name in others:
+      variables[name] = (('seed', 'step', *'ab'[: np.ndim(others[name]) - 1]), np.asarray(others[name])[None])
   return xr.Dataset(variables, {'seed': [0], 'step': STEPS})
 
 
@@ -58,10 +61,47 @@ SWING = 1.0 + 0.5 * np.where(np.arange(len(STEPS)) % 2, 1.0, -1.0)
 EDGE = 1 + (SWING - 1) / 1e3
 
 
+def way(share):
+  """A sketch whose way between two evaluations has this cosine with the gradient: a right-angled triangle."""
+  sketch = np.zeros((len(STEPS), 2, 64))
+  sketch[:, 1, 0] = 2.0
+  sketch[:, 0, 0] = share * STEPS
+  sketch[:, 0, 1] = np.sqrt(1 - share**2) * STEPS
+  return sketch
+
+
+def marked(first, answers=0.0, gradient=1.0):
+  """Two layers, the first with these checksums over the evaluations, the second with ever new ones."""
+  one = np.ones(len(STEPS))
+  rows = [
+    [gradient * one, 5 * one, 0 * one, first * one, answers * one],
+    [one, 5 * one, 0 * one, STEPS, 0 * one],
+  ]
+  return np.moveaxis(np.array(rows), 2, 0)
+
+
+RISING = 2 + STEPS / 40.0
+
+
 @pytest.mark.parametrize(
   ('options', 'expected'),
   [
     ({}, []),
+    ({'diagnosis_saturated': np.tile([0.3, 0.95], (len(STEPS), 1))}, [Cause.SOFTMAX_TWICE]),
+    ({'diagnosis_saturated': np.tile([0.3, 0.85], (len(STEPS), 1))}, []),
+    ({'train': RISING, 'diagnosis_sketch': way(0.5)}, [Cause.ASCENT]),
+    ({'train': RISING, 'diagnosis_sketch': way(-0.1)}, [Cause.PLATEAU]),
+    ({'diagnosis_sketch': way(0.5)}, []),  # the loss falls: the way is bent
+    # Beyond the border, at 10 times the largest stable rate, the way says nothing: it jumps across the valley.
+    ({'train': RISING, 'diagnosis_sketch': way(0.5), 'curvature': 200.0}, [Cause.RATE_TOO_LARGE]),
+    ({'layers': marked(7.0)}, [Cause.FROZEN_LAYER]),
+    ({'layers': marked(np.where(STEPS == 50, 8.0, 7.0))}, []),
+    # Without a gradient: the loss answers to the layer or not. And a layer too slow to move is not said to be frozen.
+    ({'layers': marked(7.0, answers=0.1, gradient=0.0)}, [Cause.FROZEN_LAYER]),
+    ({'layers': marked(7.0, gradient=0.0)}, []),
+    ({'layers': marked(7.0, gradient=1e-6)}, []),
+    # Frozen on purpose or not, what else is wrong is still said.
+    ({'layers': marked(7.0), 'test': 2.0 * np.exp(-STEPS / 50.0) + 0.6}, [Cause.FROZEN_LAYER, Cause.OVERFITTING]),
     # The rate as a share of 2 / curvature, 1 / rate: 10 and 1.
     ({'train': FLAT * 1.01, 'curvature': 200.0}, [Cause.RATE_TOO_LARGE]),
     ({'train': 2 * 1.2**STEPS, 'curvature': 21.0}, [Cause.RATE_TOO_LARGE]),  # 1.05 times the border, blowing up
