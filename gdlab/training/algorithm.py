@@ -149,9 +149,8 @@ def algorithm(
       )
 
       def value_fn(params, key=None):
-        del (
-          key
-        )  # Optax's line searches hand on every extra argument, and refuse those that are not named here.
+        # Optax's line searches hand on every extra argument, and refuse those that are not named here.
+        del key
         return batch_loss(problem, params, state.model_state, batch, loss_key)[0]
 
       mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradient) if estimator.stacked else gradient

@@ -152,6 +152,7 @@ class CompilationTest(parameterized.TestCase):
       return loss(*args)
 
     counted = Problem(init, counted_loss, metrics, 'counted', problem().train)
+    gdlab.problems.mixing(counted)  # found out once for a loss, whatever the structure
 
     def traced_by(grid, seeds):
       before = len(traces)
