@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import random_models as models
 
 import gdlab
-from tests.problems import random_models as models
 
 UPDATES = 20
 PER_TEST = 10

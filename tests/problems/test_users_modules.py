@@ -7,6 +7,7 @@ import optax
 import pytest
 from flax import linen as nn
 from flax import nnx
+from one_line import refused
 
 import gdlab
 from gdlab.problems import from_linen, from_nnx
@@ -18,15 +19,6 @@ X = rng.normal(size=(N, 6)).astype(np.float32)
 Y = rng.integers(0, 3, N)
 MASK = jnp.ones(N, bool)
 EPS = float(np.finfo(np.float32).eps)
-
-
-def refused(match, make, *args, **options):
-  """That making the problem is refused in one line, which is returned."""
-  with pytest.raises(gdlab.InputError, match=match) as caught:
-    make(*args, **options)
-  assert '\n' not in str(caught.value)
-  assert len(str(caught.value)) < 700
-  return str(caught.value)
 
 
 def linen_net(flag, off_means):

@@ -7,10 +7,10 @@ import optax
 import pytest
 from flax import linen as nn
 from flax import nnx
+from one_line import refused
 
 import gdlab
 from gdlab.problems import from_linen, from_nnx
-from tests.problems.test_users_modules import refused
 
 ce = optax.softmax_cross_entropy_with_integer_labels
 rng = np.random.default_rng(0)
