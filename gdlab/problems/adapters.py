@@ -179,7 +179,7 @@ def supervised(
       f'module {name} cannot be initialised with inputs {given}: {fitting.complaint(error)}'
     ) from error
   fitting.check_params(params)
-  size, outputs = fitting.evaluated_shapes(name, model, params, model_state, train.inputs)
+  size, outputs = fitting.evaluated_shapes(name, model, params, model_state, train.inputs, flags)
   batch = fitting.batch_of(train, size)
   fitting.check_targets('data', train, outputs)
   if test is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from gdlab.dependence import follow
 from gdlab.errors import InputError, shown
 from gdlab.problems.checks import check_labels
+from gdlab.problems.flags import Flags
 from gdlab.types import Examples, PyTree
 
 # Shapes are checked on a batch of such a size, one that another axis will hardly have by chance.
@@ -38,14 +39,14 @@ def complaint(error: Exception) -> str:
 
 
 def evaluated_shapes(
-  name: str, model: Any, params: PyTree, model_state: PyTree, inputs: PyTree
+  name: str, model: Any, params: PyTree, model_state: PyTree, inputs: PyTree, flags: Flags
 ) -> tuple[int, PyTree]:
   """A batch size that the model takes, and its outputs for it; raises InputError if it takes none.
 
   Returns:
     `(size, outputs)`, shapes and dtypes.
   """
-  first: Exception | None = None
+  first: Exception = RuntimeError()
   for size in PROBE_SIZES:
     batch = batch_of(inputs, size)
     try:
@@ -53,9 +54,10 @@ def evaluated_shapes(
     except InputError:
       raise
     except Exception as error:
-      first = first or error
+      first = first if size > PROBE_SIZES[0] else error
+  hint = " (its call is given mask, bool[B]; flags={'mask': None} leaves that out)" if flags.mask else ''
   raise InputError(
-    f'module {name} does not take a batch of inputs {arrays(batch_of(inputs))}: {complaint(first)}'  # type: ignore[arg-type]
+    f'module {name} does not take a batch of inputs {arrays(batch_of(inputs))}{hint}: {complaint(first)}'
   ) from first
 
 
@@ -80,7 +82,7 @@ def check_targets(name: str, examples: Examples, outputs: PyTree) -> None:
 
 def check_function(label: str, function: Callable, inputs: PyTree, outputs: PyTree, targets: PyTree) -> None:
   """Raises InputError unless a loss or a metric gives one number per example, and no pairs by broadcasting."""
-  size = jax.tree.leaves(targets)[0].shape[0]
+  size = jax.tree.leaves(inputs)[0].shape[0]
   given = f'outputs {arrays(outputs)} (of inputs {arrays(inputs)}) and targets {arrays(targets)}'
   try:
     found = jax.eval_shape(function, outputs, targets)

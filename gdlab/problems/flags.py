@@ -45,7 +45,7 @@ class Flags(NamedTuple):
 
 
 def find_flags(
-  flags: Mapping[str, Any] | None, parameters: Iterable[str], attributes: Iterable[str], anything: bool
+  flags: Mapping[str, Any] | None, parameters: Iterable[str], attributes: Mapping[str, Any], anything: bool
 ) -> Flags:
   """The flags of a module.
 
@@ -53,15 +53,19 @@ def find_flags(
     flags: name -> value in training mode; a boolean has the opposite value in evaluation, a pair is the values in
       training and in evaluation. None for the usual names.
     parameters: of the module's call.
-    attributes: of the module.
+    attributes: of the module, with their values; under a usual name only True, False and None are a mode.
     anything: whether its call takes any further name (`**kwargs`).
 
   Raises:
     InputError: if `flags` is no such mapping, or names what the module does not have.
   """
-  parameters, attributes = tuple(parameters), tuple(attributes)
-  values = {name: (value, not value) for name, value in USUAL.items()}
-  if flags is not None:
+  parameters = tuple(parameters)
+  if flags is None:
+    values = {name: (value, not value) for name, value in USUAL.items()}
+    attributes = {
+      name: value for name, value in attributes.items() if value is None or isinstance(value, bool)
+    }
+  else:
     values = _checked(flags)
   found: dict[bool, list[tuple[str, Any, Any]]] = {True: [], False: []}
   for name, (training, evaluation) in values.items():

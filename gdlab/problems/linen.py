@@ -142,7 +142,7 @@ def from_linen(
   module = _frozen(module)
   parameters = inspect.signature(type(module).__call__).parameters
   anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-  own = [field.name for field in dataclasses.fields(module) if field.name not in ('parent', 'name')]
+  own = {name: getattr(module, name, None) for name in _fields(module)}
   told = find_flags(flags, parameters, own, anything)
   model = LinenModel(module, told, tuple(shapes), structure)
   model = _with_sown(model, check_sown(sown), name)
@@ -163,6 +163,11 @@ def _all(inputs: PyTree) -> Array:
   return jnp.ones(batch_length(inputs), bool)
 
 
+def _fields(module: nn.Module) -> list[str]:
+  """The names of a module's own attributes."""
+  return [field.name for field in dataclasses.fields(module) if field.name not in ('parent', 'name')]
+
+
 def _frozen(value: Any) -> Any:
   """A module whose attributes hold tuples for lists and frozen dictionaries for others, so that it has a hash."""
   if isinstance(value, list | tuple) and not hasattr(value, '_fields'):
@@ -170,8 +175,7 @@ def _frozen(value: Any) -> Any:
   if isinstance(value, dict):
     return FrozenDict({key: _frozen(entry) for key, entry in value.items()})
   if isinstance(value, nn.Module) and value.scope is None:
-    fields = [field.name for field in dataclasses.fields(value) if field.name not in ('parent', 'name')]
-    before = {name: getattr(value, name) for name in fields if hasattr(value, name)}
+    before = {name: getattr(value, name) for name in _fields(value) if hasattr(value, name)}
     after = {name: _frozen(entry) for name, entry in before.items()}
     changed = {name: after[name] for name in after if after[name] is not before[name]}
     return value.clone(**changed) if changed else value

@@ -169,11 +169,14 @@ def from_nnx(
   )
 
 
-def _attributes(module: nnx.Module) -> list[str]:
+def _attributes(module: nnx.Module) -> dict[str, Any]:
   """Attributes that may be flags of the user's: those that `train()` and `eval()` set are not among them."""
-  plain = (bool, int, float, str)
   set_by_nnx = ('deterministic', 'use_running_average')
-  return [name for name, value in vars(module).items() if isinstance(value, plain) and name not in set_by_nnx]
+  return {
+    name: value
+    for name, value in vars(module).items()
+    if isinstance(value, bool | int | float | str) and name not in set_by_nnx
+  }
 
 
 def _holds(module: nnx.Module) -> set[str]:

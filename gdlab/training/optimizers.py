@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.errors import InputError, check_transformation, shown
+from gdlab.objective import ascent
 from gdlab.types import PyTree
 
 
@@ -46,7 +47,7 @@ def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
 
   def update(updates: PyTree, state: PyTree, params: PyTree, **extra_args: Any) -> tuple[PyTree, PyTree]:
     if 'grad_fn' in takes:
-      extra_args['grad_fn'] = lambda at, number: jax.grad(extra_args['value_fn'])(at)
+      extra_args['grad_fn'] = lambda at, number: ascent(jax.grad(extra_args['value_fn'])(at))
     given = {name: value for name, value in extra_args.items() if _ANY in takes or name in takes}
     if isinstance(state, SlowParams):
       both = optax.LookaheadParams(params, state.slow)

@@ -35,7 +35,7 @@ def real_sizes(
       f'sampler must draw batches of known sizes, for {why}: take reshuffle(B), reshuffle(B, drop_remainder=True) or '
       'with_replacement(B), or set Sampler.sizes of one of your own'
     )
-  return sampler.sizes(problem.num_examples)
+  return tuple(sorted(set(sampler.sizes(problem.num_examples))))
 
 
 def on_real_slots(sizes: tuple[int, ...], batch: Batch, function: Callable[[Batch], PyTree]) -> PyTree:
