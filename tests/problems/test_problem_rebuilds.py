@@ -70,7 +70,17 @@ BUILDS = {
 # Public names that make no problem; and two that read a file that may not be there, by the code of two that are.
 NO_PROBLEMS = {
   *('CNN', 'GRU', 'MLP', 'PatchConv', 'TrackingError', 'Transformer', 'class_accuracy', 'landscapes'),
-  *('matrices', 'noise', 'not_biases', 'random_walk', 'rotation', 'value_fn', 'with_noise'),
+  *(
+    'Mixing',
+    'mixing',
+    'matrices',
+    'noise',
+    'not_biases',
+    'random_walk',
+    'rotation',
+    'value_fn',
+    'with_noise',
+  ),
 }
 FROM_FILES = {'mnist', 'shakespeare'}
 
