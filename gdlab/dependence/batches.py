@@ -37,9 +37,9 @@ def mixing(problem: Problem) -> Mixing:
   """Which losses of a problem mix the examples of a batch.
 
   The programs of `problem.loss` and `problem.metrics` are traced for a small batch, and every number in them is
-  followed back to the examples that it can depend on; nothing is computed. Where a program holds operations that gdlab
-  does not know, two small batches that differ in one example decide. Answers are kept for functions and shapes, so that
-  asking again is free, also inside a compiled function.
+  followed back to the examples that it can depend on; nothing is computed. Only where a program holds operations that
+  gdlab cannot look into (callbacks, kernels of one's own), small batches that differ in one example are run and decide.
+  Answers are kept for functions and shapes, so that asking again is free, also inside a compiled function.
 
   Example:
     >>> import gdlab

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from gdlab.dependence.labels import Labels, Value, either, over
+from gdlab.dependence.labels import BITS, Labels, Value, either, full, over, short
 
 
 def gather(operand: Value, indices: Value, params: dict[str, Any], out_shape: tuple[int, ...]) -> Labels:
@@ -118,3 +118,57 @@ def _at(labels: np.ndarray, axes: list[int], rank: int) -> np.ndarray:
   for position, axis in enumerate(axes):
     shape[axis] = labels.shape[position]
   return np.transpose(labels, order).reshape(shape)
+
+
+def scatter(operand: Value, indices: Value, updates: Value, params: dict[str, Any]) -> Labels:
+  """Labels of `lax.scatter` and its kin; an index that is not known may be any.
+
+  Entries keep their own labels, and gain those of what may be put there and of where that goes.
+  """
+  numbers = params['dimension_numbers']
+  batch_rank, rank = len(indices.shape) - 1, len(operand.shape)
+  batch_axes = [axis for axis in range(len(updates.shape)) if axis not in numbers.update_window_dims]
+  new = np.transpose(full(updates.labels, updates.shape), (*batch_axes, *numbers.update_window_dims))
+  if indices.labels is not None:
+    where = np.bitwise_or.reduce(indices.labels, axis=-1)
+    new = new | where.reshape(*where.shape, *(1,) * (new.ndim - batch_rank))
+  columns = _columns(indices)
+  windows = [
+    axis
+    for axis in range(rank)
+    if axis not in (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+  ]
+  picked: list[tuple[int, np.ndarray]] = []
+  everywhere: list[int] = []
+  for axis, size in enumerate(operand.shape):
+    if axis in windows:
+      if new.shape[batch_rank + windows.index(axis)] < size:  # a part of the axis, from some place on
+        everywhere.append(axis)
+    elif axis in numbers.operand_batching_dims:
+      place = numbers.scatter_indices_batching_dims[numbers.operand_batching_dims.index(axis)]
+      picked.append((axis, _along(np.arange(size), place, batch_rank)))
+    else:
+      found = axis in numbers.scatter_dims_to_operand_dims
+      column = (
+        columns[numbers.scatter_dims_to_operand_dims.index(axis)]
+        if found
+        else np.zeros((1,) * batch_rank, int)
+      )
+      if column is None:
+        everywhere.append(axis)
+      picked.append(
+        (axis, np.zeros((1,) * batch_rank, int) if column is None else np.clip(column, 0, size - 1))
+      )
+  for axis in everywhere:
+    if axis in windows:
+      new = np.bitwise_or.reduce(new, axis=batch_rank + windows.index(axis), keepdims=True)
+  shape = [1 if axis in everywhere else size for axis, size in enumerate(operand.shape)]
+  order = [*(axis for axis, _ in picked), *windows]
+  target = np.zeros([shape[axis] for axis in order], BITS)
+  if picked:
+    places = tuple(np.broadcast_to(index, indices.shape[:-1]) for _, index in picked)
+    np.bitwise_or.at(target, places, new)
+  else:
+    target |= np.bitwise_or.reduce(new, axis=tuple(range(batch_rank)))
+  put = np.transpose(target, np.argsort(order))
+  return either(operand.labels, short(put))

@@ -173,7 +173,10 @@ def _scan(eqn: Any, inputs: list[Value], doubt: set[str]) -> list[Value]:
   consts, carry, xs = inputs[:first], inputs[first:last], inputs[last:]
   length = params['length']
   varying = any(x.labels is not None and x.labels.shape[0] > 1 for x in xs)
-  if varying and length <= LONGEST_UNROLLED:
+  counting = any(
+    value.labels is None and value.known() is not None for value in carry
+  )  # of a loop over examples
+  if (varying or counting) and length <= LONGEST_UNROLLED:
     steps = []
     order = range(length)[::-1] if params['reverse'] else range(length)
     for step in order:

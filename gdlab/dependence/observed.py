@@ -1,4 +1,4 @@
-"""What two small batches show: for programs with operations through which labels cannot be followed."""
+"""What small batches show: for programs with operations through which labels cannot be followed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +11,7 @@ from gdlab.types import Problem, PyTree
 
 # In units of the last place: sums in another order differ by some of these, a changed example by far more.
 ROUNDING = 1e3
+TRIALS = 4  # pairs of batches
 
 
 def reaches_others(
@@ -33,8 +34,9 @@ def reaches_others(
   """
   # Not traced, where what asks is: the answer is needed now.
   with jax.ensure_compile_time_eval():
+    if _too_few(problem.train, size):
+      return True
     params, model_state = _point(problem, params, model_state)
-    batch, other = (_examples(problem.train, size, number) for number in (0, 1))
     slots = range(size) if mask is None else np.flatnonzero(~mask).tolist()
     every = jnp.ones(size, bool) if mask is None else jnp.asarray(mask)
 
@@ -43,10 +45,15 @@ def reaches_others(
       kept = jax.tree.map(lambda leaf: jnp.delete(leaf, slot, axis=0), losses)
       return kept if mask is None else (kept, state)
 
-    def replaced(slot: int) -> PyTree:
-      return jax.tree.map(lambda one, two: one.at[slot].set(two[slot]), batch, other)
+    def seen(trial: int) -> bool:
+      batch, other = _examples(problem.train, size, trial)
 
-    return any(_differ(others(batch, slot), others(replaced(slot), slot)) for slot in slots)
+      def replaced(slot: int) -> PyTree:
+        return jax.tree.map(lambda one, two: one.at[slot].set(two[slot]), batch, other)
+
+      return any(_differ(others(batch, slot), others(replaced(slot), slot)) for slot in slots)
+
+    return any(map(seen, range(TRIALS)))
 
 
 def _point(problem: Problem, params: PyTree, model_state: PyTree) -> tuple[PyTree, PyTree]:
@@ -59,17 +66,24 @@ def _point(problem: Problem, params: PyTree, model_state: PyTree) -> tuple[PyTre
   return _moved(params, jax.random.key(1)), model_state
 
 
-def _examples(train: PyTree, size: int, number: int) -> PyTree:
-  """A few examples, or (number 1) others; made up where the data have no values yet."""
+def _too_few(train: PyTree, size: int) -> bool:
+  """Whether there are not two batches, and whole numbers that cannot be moved a little: then nothing can be shown."""
   leaves = jax.tree.leaves(train)
+  whole = any(not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+  return whole and leaves[0].shape[0] < 2 * size
+
+
+def _examples(train: PyTree, size: int, trial: int) -> tuple[PyTree, PyTree]:
+  """Two batches of examples from anywhere; made up where the data have no values yet."""
+  leaves, rng = jax.tree.leaves(train), np.random.default_rng(trial)
   if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-    rng = np.random.default_rng(number)
     draw = lambda leaf: jnp.asarray(rng.integers(0, 2, (size, *leaf.shape[1:])), leaf.dtype)
-    return _moved(jax.tree.map(draw, train), jax.random.key(4 + number))
-  places = (np.arange(size) + number * size) % leaves[0].shape[0]
-  found = jax.tree.map(lambda leaf: leaf[places], train)
+    one, two = (jax.tree.map(draw, train) for _ in range(2))
+  else:
+    places = np.resize(rng.permutation(leaves[0].shape[0]), (2, size))
+    one, two = (jax.tree.map(lambda leaf, at=at: leaf[at], train) for at in places)
   # Few examples come again: floats of the second lot are moved a little.
-  return found if number == 0 else _moved(found, jax.random.key(3))
+  return one, _moved(two, jax.random.key(3 + trial))
 
 
 def _moved(tree: PyTree, key: Any) -> PyTree:

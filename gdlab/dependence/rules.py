@@ -79,6 +79,10 @@ RULES: dict[str, Rule] = {
   'approx_top_k': products.last_axis,
   'fft': products.fourier,
   'gather': lambda inputs, params, shapes: [indexing.gather(inputs[0], inputs[1], params, shapes[0])],
+  **dict.fromkeys(
+    ('scatter', 'scatter-add', 'scatter-max', 'scatter-min', 'scatter-mul', 'scatter-sub'),
+    lambda inputs, params, shapes: [indexing.scatter(inputs[0], inputs[1], inputs[2], params)],
+  ),
   'dynamic_slice': lambda inputs, params, shapes: [
     indexing.dynamic_slice(inputs[0], inputs[1:], params['slice_sizes'])
   ],

@@ -139,7 +139,7 @@ def from_linen(
   train = as_examples('data', data)
   shapes, structure = jax.tree.flatten(batch_of(train.inputs, 1))
   name = name or type(module).__name__
-  module = _frozen(module)
+  module = _frozen(module, {})
   parameters = inspect.signature(type(module).__call__).parameters
   anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
   own = {name: getattr(module, name, None) for name in _fields(module)}
@@ -168,17 +168,20 @@ def _fields(module: nn.Module) -> list[str]:
   return [field.name for field in dataclasses.fields(module) if field.name not in ('parent', 'name')]
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: Any, made: dict[int, Any]) -> Any:
   """A module whose attributes hold tuples for lists and frozen dictionaries for others, so that it has a hash."""
   if isinstance(value, list | tuple) and not hasattr(value, '_fields'):
-    return tuple(map(_frozen, value))
+    entries = tuple(_frozen(entry, made) for entry in value)
+    same = isinstance(value, tuple) and all(new is old for new, old in zip(entries, value, strict=True))
+    return value if same else entries
   if isinstance(value, dict):
-    return FrozenDict({key: _frozen(entry) for key, entry in value.items()})
+    return FrozenDict({key: _frozen(entry, made) for key, entry in value.items()})
   if isinstance(value, nn.Module) and value.scope is None:
     before = {name: getattr(value, name) for name in _fields(value) if hasattr(value, name)}
-    after = {name: _frozen(entry) for name, entry in before.items()}
+    after = {name: _frozen(entry, made) for name, entry in before.items()}
     changed = {name: after[name] for name in after if after[name] is not before[name]}
-    return value.clone(**changed) if changed else value
+    # A module that is there twice is one module, whose parameters are shared.
+    return made.setdefault(id(value), value.clone(**changed) if changed else value)
   return value
 
 
@@ -206,7 +209,7 @@ def _holds(model: LinenModel) -> set[str]:
 def _with_sown(model: LinenModel, sown: tuple[Any, ...] | None, name: str) -> LinenModel:
   """The model with its sown collections told from its state."""
   try:
-    found = _sown(model)
+    found = [name for name in _sown(model) if name != 'perturbations']
   except Exception:  # it does not fit its inputs, which is said in words further on
     return model
   if unknown := [collection for collection in sown or () if collection not in (*found, 'intermediates')]:

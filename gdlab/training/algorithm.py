@@ -154,15 +154,16 @@ def algorithm(
         return batch_loss(problem, params, state.model_state, batch, loss_key)[0]
 
       mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradient) if estimator.stacked else gradient
-      updates, optimizer_state = transformation.update(
-        gradient,
-        state.optimizer,
-        state.params,
-        value=estimated.loss,
-        grad=mean,
-        value_fn=value_fn,
-        key=optimizer_key,
-      )
+      extra = {'value': estimated.loss, 'grad': mean, 'value_fn': value_fn, 'key': optimizer_key}
+      try:
+        updates, optimizer_state = transformation.update(gradient, state.optimizer, state.params, **extra)
+      except (TypeError, ValueError) as error:
+        if isinstance(error, InputError) or not estimator.stacked:
+          raise
+        reason = ' '.join(str(error).split())[:200]
+        raise InputError(
+          f'optimizer cannot take one gradient for every slot, as per_example(stacked=True) hands on: {reason}'
+        ) from error
       check_updates(updates, state.params)
       return mean, updates, optimizer_state, estimator_state, filled(estimated, drawn.weights.shape[0])
 
