@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 import xarray as xr
 
@@ -51,6 +52,8 @@ def measure(case: planted.Case, *, progress: Progress) -> xr.Dataset:
   )
   points = itertools.product(*(range(len(values)) for values in case.grid.values()))
   diagnosed = [_diagnosed(case, result, dict(zip(case.grid, point))) for point in points]
+  # The programs of all cases together would use up the memory maps of one process; they are kept on disk.
+  jax.clear_caches()
   expected = [cause.value for cause in (case.cause, case.also) if cause] or [NOTHING]
   causes = itertools.chain(*(found.causes for found in diagnosed))
   named = [cause.value if cause else NOTHING for cause in causes]
