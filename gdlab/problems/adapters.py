@@ -11,7 +11,8 @@ complex numbers.
 `deterministic`, `use_running_average` or `inference`, it is told the mode by these; NNX modules also by `train()` and
 `eval()`. Others are named: `flags={'is_fitting': True}`, with the value in training, or a pair of the values in
 training and in evaluation. A module with Dropout or BatchNorm whose outputs and state show that one of them stays on or
-off is refused; `flags={}` says that it is told nothing, and that this is meant.
+off is refused, and so is one with a boolean argument that nobody named and that switches on draws or a changing state.
+Naming a flag says that what it leaves on or off is meant; `flags={}` says that the module is told nothing.
 
 **The padded batch.** A sampler pads the last batch of an epoch. Where the call has `mask`, it is given bool[B], False
 on padding; a module with BatchNorm may hand it on (`nn.BatchNorm(...)(x, mask=mask[:, None])`). No module has to:
@@ -46,6 +47,7 @@ from gdlab.errors import InputError, shown
 from gdlab.problems import fitting
 from gdlab.problems.checks import as_examples, check_alike, default_float, hashable
 from gdlab.problems.flags import Flags
+from gdlab.problems.labels import check_targets
 from gdlab.problems.modes import check_modes
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
@@ -141,6 +143,7 @@ def supervised(
   name: str,
   holds: Callable[[], Collection[str]],
   flags: Flags,
+  switches: Mapping[str, bool],
   kinds: Callable[[], PyTree],
 ) -> Problem:
   """Checks that model, loss, metrics and data fit together, without computing anything, and joins them.
@@ -154,6 +157,7 @@ def supervised(
     name: what reports call the problem.
     holds: gives 'Dropout' and 'BatchNorm', as far as they are in the module.
     flags: what the module is told of the mode.
+    switches: booleans that its call takes beside these, with their defaults.
     kinds: see Problem.
 
   Raises:
@@ -169,25 +173,24 @@ def supervised(
   hashable('the model', model)
   hashable('loss and metrics', (loss, *metrics.values()))
 
-  try:
+  given = fitting.arrays(fitting.batch_of(train.inputs, 1))
+  with fitting.in_one_line(f'module {name} cannot be initialised with inputs {given}'):
     params, model_state = jax.eval_shape(ModelInit(model), jax.random.key(0))
-  except InputError:
-    raise
-  except Exception as error:
-    given = fitting.arrays(fitting.batch_of(train.inputs, 1))
-    raise InputError(
-      f'module {name} cannot be initialised with inputs {given}: {fitting.complaint(error)}'
-    ) from error
   fitting.check_params(params)
-  size, outputs = fitting.evaluated_shapes(name, model, params, model_state, train.inputs, flags)
-  batch = fitting.batch_of(train, size)
-  fitting.check_targets('data', train, outputs)
+  at = params, model_state
+  shapes = fitting.evaluated_shapes(name, model, *at, train.inputs, flags)
+  batches = {size: fitting.batch_of(train, size) for size in shapes}
+  outputs = shapes[min(shapes)]
   if test is not None:
     check_alike(test, train)
-    fitting.check_targets('test', test, outputs)
   for label, function in {'loss': loss, **metrics}.items():
-    fitting.check_function(label, function, batch.inputs, outputs, batch.targets)
-  check_modes(name, model, (params, model_state), batch.inputs, holds(), flags)
+    for size, batch in batches.items():
+      fitting.check_function(label, function, batch.inputs, shapes[size], batch.targets)
+  for place, examples in {'data': train, 'test': test}.items():
+    if examples is not None:
+      check_targets(place, examples, outputs, loss)
+  with fitting.in_one_line(f'module {name} fails in training mode'):
+    check_modes(name, model, at, batches[min(batches)].inputs, holds(), flags, switches)
   problem = Problem(
     init=ModelInit(model),
     loss=ModelLoss(model, loss),
@@ -197,5 +200,6 @@ def supervised(
     test=test,
     kinds=kinds,
   )
-  mixing(problem)  # now, where a misfit in training mode can still be told
+  with fitting.in_one_line(f'module {name} fails in training mode'):
+    mixing(problem)  # kept from now on
   return problem

@@ -1,6 +1,8 @@
 """Whether model, loss, metrics and data fit together: each misfit in one line, with the shapes."""
 
-from collections.abc import Callable
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -9,15 +11,15 @@ import numpy as np
 
 from gdlab.dependence import follow
 from gdlab.errors import InputError, shown
-from gdlab.problems.checks import check_labels
 from gdlab.problems.flags import Flags
-from gdlab.types import Examples, PyTree
+from gdlab.types import PyTree
 
-# Shapes are checked on a batch of such a size, one that another axis will hardly have by chance.
-PROBE_SIZES = (7, 8, 12)
+# Shapes are checked on batches of two sizes, which another axis will hardly have both by chance; models that need an
+# even or a divisible number of examples get the second pair.
+PROBE_SIZES = (7, 11), (8, 12)
 
 
-def batch_of(tree: PyTree, size: int = PROBE_SIZES[0]) -> PyTree:
+def batch_of(tree: PyTree, size: int = PROBE_SIZES[0][0]) -> PyTree:
   """Shapes and dtypes of a batch of `size` examples like those in `tree`."""
   return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), tree)
 
@@ -32,29 +34,41 @@ def arrays(tree: PyTree) -> str:
   return one(leaves[0]) if len(leaves) == 1 else shown(jax.tree.map(one, tree)).replace("'", '')
 
 
-def complaint(error: Exception) -> str:
+def complaint(error: Exception | None) -> str:
   """The first line of what JAX or Flax says, on one line of bounded length."""
   text = ' '.join(str(error).split('--------------------')[0].split())
   return f'{type(error).__name__}: {text}' if len(text) <= 300 else f'{type(error).__name__}: {text[:297]}...'
 
 
+@contextlib.contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+  """Turns whatever a user's module raises into an InputError of one line that begins with `what`."""
+  try:
+    yield
+  except InputError:
+    raise
+  except Exception as error:
+    raise InputError(f'{what}: {complaint(error)}') from error
+
+
 def evaluated_shapes(
   name: str, model: Any, params: PyTree, model_state: PyTree, inputs: PyTree, flags: Flags
-) -> tuple[int, PyTree]:
-  """A batch size that the model takes, and its outputs for it; raises InputError if it takes none.
+) -> dict[int, PyTree]:
+  """The outputs in evaluation mode, shapes and dtypes, for two sizes of a batch that the model takes.
 
-  Returns:
-    `(size, outputs)`, shapes and dtypes.
+  Raises:
+    InputError: if it takes none.
   """
-  first: Exception = RuntimeError()
-  for size in PROBE_SIZES:
-    batch = batch_of(inputs, size)
+  first: Exception | None = None
+  for sizes in PROBE_SIZES:
     try:
-      return size, jax.eval_shape(model.evaluate, params, model_state, batch)
+      return {
+        size: jax.eval_shape(model.evaluate, params, model_state, batch_of(inputs, size)) for size in sizes
+      }
     except InputError:
       raise
     except Exception as error:
-      first = first if size > PROBE_SIZES[0] else error
+      first = first or error
   hint = " (its call is given mask, bool[B]; flags={'mask': None} leaves that out)" if flags.mask else ''
   raise InputError(
     f'module {name} does not take a batch of inputs {arrays(batch_of(inputs))}{hint}: {complaint(first)}'
@@ -69,15 +83,6 @@ def check_params(params: PyTree) -> None:
         f'params{jax.tree_util.keystr(path)} must be floats, got {leaf.dtype}{list(leaf.shape)}: numbers that are not '
         "trained belong in another collection, such as self.variable('constants', ...)"
       )
-
-
-def check_targets(name: str, examples: Examples, outputs: PyTree) -> None:
-  """Integer targets with one axis less than the outputs are class labels; a single class is none."""
-  targets = examples.targets
-  if not (isinstance(targets, jax.Array) and jnp.issubdtype(targets.dtype, jnp.integer)):
-    return
-  if isinstance(outputs, jax.ShapeDtypeStruct) and outputs.ndim == targets.ndim + 1 and outputs.shape[-1] > 1:
-    check_labels(f'{name}.targets', targets, outputs.shape[-1])
 
 
 def check_function(label: str, function: Callable, inputs: PyTree, outputs: PyTree, targets: PyTree) -> None:
@@ -96,28 +101,30 @@ def check_function(label: str, function: Callable, inputs: PyTree, outputs: PyTr
     )
   if not jnp.issubdtype(found.dtype, jnp.floating) and found.dtype != bool and label == 'loss':
     raise InputError(f'loss must return floats, got {found.dtype} for {given}')
-  pairs = _pairs(outputs, targets)
-  if pairs and _mixes(function, outputs, targets):
+  pair = _pair(outputs, targets)
+  if pair and _mixes(function, size, outputs, targets):
     raise InputError(
-      f'{label} sets every output against every target: {given} broadcast to {list(pairs)}; give targets the shape of '
-      'the outputs'
+      f'{label} sets every example against every other: in {given}, {pair} would be broadcast to pairs; give both one '
+      'shape'
     )
 
 
-def _pairs(outputs: PyTree, targets: PyTree) -> tuple[int, ...]:
-  """The shape that both broadcast to, if they are one array each and it is neither's; else ()."""
-  both = (outputs, targets)
-  if not all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in both):
-    return ()
-  try:
-    shape = np.broadcast_shapes(outputs.shape, targets.shape)
-  except ValueError:
-    return ()
-  return () if shape in (outputs.shape, targets.shape) else shape
+def _pair(outputs: PyTree, targets: PyTree) -> str:
+  """Two arrays that differ in axes of length 1 alone and broadcast to a shape that is neither's, in words; or ''."""
+  leaves = jax.tree.leaves((outputs, targets))
+  for one, two in itertools.combinations(leaves, 2):
+    bare = [[length for length in leaf.shape if length != 1] for leaf in (one, two)]
+    if bare[0] == bare[1] and one.shape != two.shape:
+      try:
+        joint = np.broadcast_shapes(one.shape, two.shape)
+      except ValueError:
+        continue
+      if joint not in (one.shape, two.shape):
+        return f'{list(one.shape)} and {list(two.shape)}'
+  return ''
 
 
-def _mixes(function: Callable, outputs: PyTree, targets: PyTree) -> bool:
-  size = outputs.shape[0]
+def _mixes(function: Callable, size: int, outputs: PyTree, targets: PyTree) -> bool:
   own = np.asarray([1 << slot for slot in range(size)], np.uint16)
   labels = follow(function, (outputs, targets), (own, own)).labels
   return bool((labels & ~own).any())

@@ -1,6 +1,7 @@
 """What a module's call is told of the mode and of the padding: the arguments, under their usual names or given ones."""
 
 import difflib
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ USUAL = {
   'deterministic': False,
   'use_running_average': False,
   'inference': False,
+  'update_stats': True,
 }
 MASK = 'mask'
 
@@ -26,7 +28,7 @@ class Flags(NamedTuple):
     arguments: (name, value in training, value in evaluation) of arguments of its call.
     attributes: the same of attributes of the module itself, where the call has no such argument.
     mask: whether the call takes `mask`, bool[B], False on padding.
-    given: whether the user named them; '' for the usual ones, 'none' for `flags={}`, else 'some'.
+    given: whether the user named them: '' for the usual ones, 'none' for `flags={}`, else 'some'.
   """
 
   arguments: tuple[tuple[str, Any, Any], ...]
@@ -39,6 +41,23 @@ class Flags(NamedTuple):
     found = {name: values[not train] for name, *values in self.arguments}
     return found | ({MASK: mask} if self.mask else {})
 
+  def names(self) -> list[str]:
+    """What the module is told the mode by."""
+    return [name for name, *_ in (*self.arguments, *self.attributes)]
+
+  def as_given(self) -> dict[str, Any]:
+    """The same as a user would give it."""
+    return {name: training for name, training, _ in (*self.arguments, *self.attributes)}
+
+  def turned(self) -> 'Flags':
+    """What tells the module in training that it is evaluated."""
+    turn = lambda told: tuple((name, evaluation, training) for name, training, evaluation in told)
+    return self._replace(arguments=turn(self.arguments), attributes=turn(self.attributes))
+
+  def told(self, name: str, training: bool) -> 'Flags':
+    """The same with one more argument."""
+    return self._replace(arguments=(*self.arguments, (name, training, not training)))
+
   def set(self, *, train: bool) -> dict[str, Any]:
     """The attributes for one forward pass."""
     return {name: values[not train] for name, *values in self.attributes}
@@ -50,8 +69,8 @@ def find_flags(
   """The flags of a module.
 
   Args:
-    flags: name -> value in training mode; a boolean has the opposite value in evaluation, a pair is the values in
-      training and in evaluation. None for the usual names.
+    flags: beside the usual names, name -> value in training mode; a boolean has the opposite value in evaluation, a
+      pair is the values in training and in evaluation. An empty one says that the module is told nothing.
     parameters: of the module's call.
     attributes: of the module, with their values; under a usual name only True, False and None are a mode.
     anything: whether its call takes any further name (`**kwargs`).
@@ -60,27 +79,28 @@ def find_flags(
     InputError: if `flags` is no such mapping, or names what the module does not have.
   """
   parameters = tuple(parameters)
-  if flags is None:
-    values = {name: (value, not value) for name, value in USUAL.items()}
-    attributes = {
-      name: value for name, value in attributes.items() if value is None or isinstance(value, bool)
-    }
-  else:
-    values = _checked(flags)
-  found: dict[bool, list[tuple[str, Any, Any]]] = {True: [], False: []}
-  for name, (training, evaluation) in values.items():
-    if name in parameters or name in attributes or (flags is not None and anything):
-      found[name not in attributes or name in parameters].append((name, training, evaluation))
-    elif flags is not None:
-      known = sorted({*parameters, *attributes} - {'self', 'inputs', 'x'})
+  values = {} if flags is not None and not flags else {name: (on, not on) for name, on in USUAL.items()}
+  named = {} if flags is None else _checked(flags)
+  arguments, owned = [], []
+  for name, both in (values | named).items():
+    # Under a usual name an attribute is a mode only if it is True, False or None.
+    is_mode = name in attributes and (attributes[name] is None or isinstance(attributes[name], bool))
+    if name in parameters or (name in named and anything and name not in attributes):
+      arguments.append((name, *both))
+    elif is_mode or (name in named and name in attributes):
+      owned.append((name, *both))
+    elif name in named:
+      known = sorted({*parameters, *attributes} - {'self'})
       near = difflib.get_close_matches(name, known, n=1)
       hint = f'; did you mean {near[0]!r}?' if near else ''
       raise InputError(
         f"flags must name arguments of the module's call or its attributes, {shown(known)}, got {name!r}{hint}"
       )
-  takes_mask = MASK in parameters and MASK not in values
-  given = '' if flags is None else 'some' if flags else 'none'
-  return Flags(tuple(found[True]), tuple(found[False]), takes_mask, given)
+  takes_mask = MASK in parameters and MASK not in named
+  given = 'none' if flags is not None and not flags else ''
+  if any(training != evaluation for training, evaluation in named.values()):
+    given = 'some'
+  return Flags(tuple(arguments), tuple(owned), takes_mask, given)
 
 
 def _checked(flags: Any) -> dict[str, tuple[Any, Any]]:
@@ -104,3 +124,12 @@ def _checked(flags: Any) -> dict[str, tuple[Any, Any]]:
     except TypeError:
       raise InputError(f'flags[{name!r}] must be hashable, got {shown(value)}') from None
   return values
+
+
+def other_switches(parameters: Mapping[str, inspect.Parameter], flags: Flags) -> dict[str, bool]:
+  """Booleans that a call takes beside its flags, with their defaults."""
+  return {
+    name: parameter.default
+    for name, parameter in parameters.items()
+    if isinstance(parameter.default, bool) and name not in flags.names()
+  }

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from gdlab.problems.adapters import (
 )
 from gdlab.problems.checks import as_examples
 from gdlab.problems.fitting import batch_of
-from gdlab.problems.flags import Flags, find_flags
+from gdlab.problems.flags import Flags, find_flags, other_switches
 from gdlab.problems.linen_kinds import LinenKinds
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
@@ -125,7 +125,7 @@ def from_linen(
     test: held-out examples like `data`.
     metrics: further `(outputs, targets) -> float[B]` by name; `'loss'` is always reported.
     name: what reports call the problem; the module's class by default.
-    flags: what the module is told of the mode, name -> value in training; by default the usual names.
+    flags: what the module is told of the mode beside the usual names, name -> value in training; `{}` for nothing.
     sown: collections of sown values that the loss is given, as `loss((outputs, {collection: values}), targets)`; `()`
       leaves all out.
 
@@ -155,6 +155,7 @@ def from_linen(
     name=name,
     holds=lambda: _holds(model),
     flags=told,
+    switches=other_switches(parameters, told),
     kinds=LinenKinds(model),
   )
 
@@ -186,8 +187,16 @@ def _frozen(value: Any, made: dict[int, Any]) -> Any:
 
 
 def _holds(model: LinenModel) -> set[str]:
-  """Which of Dropout and BatchNorm are in the module, as its training pass calls them."""
-  found = set()
+  """Which of Dropout and BatchNorm are in the module."""
+  found: set[str] = set()
+  with nn.intercept_methods(looking(found)):
+    # A function of its own: of one that has been traced before JAX remembers the result, and nothing is called.
+    jax.eval_shape(lambda key: model.init(key), jax.random.key(0))
+  return found
+
+
+def looking(found: set[str]) -> Callable[..., Any]:
+  """An interceptor for `nn.intercept_methods` that adds Dropout and BatchNorm to `found` where they are called."""
 
   def look(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
     module = context.module
@@ -200,10 +209,7 @@ def _holds(model: LinenModel) -> set[str]:
       found.add('BatchNorm')
     return method(*args, **kwargs)
 
-  with nn.intercept_methods(look):
-    # A function of its own: of one that has been traced before JAX remembers the result, and nothing is called.
-    jax.eval_shape(lambda key: model.init(key), jax.random.key(0))
-  return found
+  return look
 
 
 def _with_sown(model: LinenModel, sown: tuple[Any, ...] | None, name: str) -> LinenModel:

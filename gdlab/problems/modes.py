@@ -1,7 +1,8 @@
-"""Whether a module really has two modes: Dropout and BatchNorm on in training, off in evaluation."""
+"""Whether a module really has two modes, by what its outputs and its state depend on in each."""
 
-from collections.abc import Collection
-from typing import Any
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,15 +12,30 @@ from gdlab.errors import InputError
 from gdlab.problems.flags import USUAL, Flags
 from gdlab.types import PyTree
 
-_KEY, _OTHERS = 1 << 15, (1 << 15) - 1  # labels of the key, and of the examples
+_KEY, _EXAMPLES = 1 << 15, (1 << 15) - 1  # labels of the key, and of the examples
+
+
+class _Pass(NamedTuple):
+  """What a forward pass does: whether it draws, and whether examples reach the state."""
+
+  draws: bool
+  learns: bool
 
 
 def check_modes(
-  name: str, model: Any, at: tuple[PyTree, PyTree], inputs: PyTree, holds: Collection[str], flags: Flags
+  name: str,
+  model: Any,
+  at: tuple[PyTree, PyTree],
+  inputs: PyTree,
+  holds: Collection[str],
+  flags: Flags,
+  switches: Mapping[str, bool],
 ) -> None:
-  """Raises InputError if Dropout or BatchNorm stays in one mode, by what the outputs and the state depend on.
+  """Raises InputError if a module stays in one mode that has two.
 
-  A module without either may have one mode; with `flags={}` the user says that one is meant.
+  By default Dropout and BatchNorm have to be on in training and off in evaluation, and no boolean of the call that is
+  not known may switch on draws or a changing state. Flags that the user gives must make a difference; with `flags={}`
+  one mode is meant.
 
   Args:
     name: the module's, for messages.
@@ -28,33 +44,86 @@ def check_modes(
     inputs: a batch of at most 14 inputs, shapes and dtypes.
     holds: 'Dropout' and 'BatchNorm', as far as they are in the module.
     flags: what it is told.
+    switches: booleans that its call takes beside these, with their defaults.
   """
-  if not holds or flags.given == 'none':
+  if flags.given == 'none' or not (holds or switches or flags.given or flags.mask):
     return
-  size = jax.tree.leaves(inputs)[0].shape[0]
-  key, mask = jax.eval_shape(lambda: jax.random.key(0)), np.ones(size, bool)
-  own = np.asarray([1 << slot for slot in range(size)], np.uint16)
-  outputs, state = follow(model.train, (*at, inputs, mask, key), (0, 0, own, 0, _KEY)).labels
-  evaluated, doubt = follow(model.evaluate, (*at, inputs, key), (0, 0, own, _KEY))
-  on = {'Dropout': _carries(outputs, _KEY), 'BatchNorm': _carries(state, _OTHERS)}
+  if flags.mask:
+    _check_mask(name, model, at, inputs)
+  if flags.given:
+    turned = dataclasses.replace(model, flags=flags.turned())
+    programs = [str(jax.make_jaxpr(one.train)(*at, *_rest(inputs))) for one in (model, turned)]
+    if programs[0] == programs[1]:
+      told = ', '.join(flags.names())
+      raise InputError(f'flags must make a difference to module {name}, and {told} makes none in training')
+    return
+  training = _trained(model, at, inputs)
+  on = {'Dropout': training.draws, 'BatchNorm': training.learns}
+  if off := [layer for layer in sorted(holds) if not on[layer]]:
+    raise InputError(_complaint(name, f'holds a {off[0]} that is off in training', flags))
+  for switch, default in switches.items():
+    turned = dataclasses.replace(model, flags=flags.told(switch, not default))
+    try:
+      other = _trained(turned, at, inputs)
+    except Exception:  # what does not run that way is no mode
+      continue
+    if (other.draws and not training.draws) or (other.learns and not training.learns):
+      what = 'draws' if other.draws and not training.draws else 'changes its state'
+      raise InputError(
+        _complaint(name, f'{what} only with {switch}={not default}', flags, switch, not default)
+      )
+  evaluated, doubt = follow(model.evaluate, (*at, inputs, _rest(inputs)[-1]), (0, 0, _own(inputs), _KEY))
   still_on = {
     'Dropout': _carries(evaluated, _KEY),
-    'BatchNorm': any(_several(leaf & _OTHERS) for leaf in jax.tree.leaves(evaluated)),
+    'BatchNorm': any(_several(leaf & _EXAMPLES) for leaf in jax.tree.leaves(evaluated)),
   }
-  off = [layer for layer in sorted(holds) if not on[layer]]
-  if off and (flags.given == '' or len(off) == len(holds)):
-    raise InputError(_complaint(name, off[0], 'off in training', flags))
   # Where labels are only assumed, what looks stuck may be so for no more reason than that.
-  if flags.given == '' and not doubt and (stuck := [layer for layer in sorted(holds) if still_on[layer]]):
-    raise InputError(_complaint(name, stuck[0], 'on in evaluation', flags))
+  if not doubt and (stuck := [layer for layer in sorted(holds) if still_on[layer]]):
+    raise InputError(_complaint(name, f'holds a {stuck[0]} that is on in evaluation', flags))
 
 
-def _complaint(name: str, layer: str, what: str, flags: Flags) -> str:
-  told = [flag for flag, *_ in (*flags.arguments, *flags.attributes)]
+def _check_mask(name: str, model: Any, at: tuple[PyTree, PyTree], inputs: PyTree) -> None:
+  """Raises InputError if `mask` is not the batch's: it reaches other examples although no example does."""
+  own, (mask, key) = _own(inputs), _rest(inputs)[1:]
+  size = len(own)
+  if 2 * size > 16:
+    return
+  mask = jax.ShapeDtypeStruct(mask.shape, mask.dtype)
+  args, marks = (*at, inputs, mask, key), (0, 0, own, own << np.uint16(size), 0)
+  labels = jax.tree.leaves(follow(model.train, args, marks).labels[0])
+  examples = (1 << size) - 1
+  masks = [leaf >> np.uint16(size) for leaf in labels]
+  if any(_several(leaf) for leaf in masks) and not any(_several(leaf & examples) for leaf in labels):
+    raise InputError(
+      f"module {name} takes mask for something else than the batch's padding, bool[B]: give flags={{'mask': None}} to "
+      'leave it out, and what it masks among the inputs'
+    )
+
+
+def _trained(model: Any, at: tuple[PyTree, PyTree], inputs: PyTree) -> _Pass:
+  args = (*at, *_rest(inputs))
+  outputs, state = follow(model.train, args, (0, 0, _own(inputs), 0, _KEY)).labels
+  return _Pass(_carries(outputs, _KEY), _carries(state, _EXAMPLES))
+
+
+def _rest(inputs: PyTree) -> tuple[Any, Any, Any]:
+  """The arguments of a training pass after parameters and state."""
+  size = jax.tree.leaves(inputs)[0].shape[0]
+  return inputs, np.ones(size, bool), jax.eval_shape(lambda: jax.random.key(0))
+
+
+def _own(inputs: PyTree) -> np.ndarray:
+  size = jax.tree.leaves(inputs)[0].shape[0]
+  return np.asarray([1 << slot for slot in range(size)], np.uint16)
+
+
+def _complaint(name: str, what: str, flags: Flags, switch: str = 'training', on: bool = True) -> str:
+  told = flags.names()
   heard = f'is told {", ".join(told)}' if told else f'takes none of {", ".join(USUAL)}'
+  meant = str(flags.as_given()) if told else '{}'
   return (
-    f'module {name} holds a {layer} that is {what}: its call {heard}; name the argument or attribute that switches it, '
-    "with its value in training, as in flags={'training': True}, or give flags={} if one mode is meant"
+    f'module {name} {what}: its call {heard}; name the argument or attribute that switches it, with its value in '
+    f"training, as in flags={{'{switch}': {on}}}, or give flags={meant} if it is meant so"
   )
 
 

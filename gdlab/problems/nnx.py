@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from flax import nnx
 
 from gdlab.errors import InputError, shown
@@ -29,12 +30,13 @@ from gdlab.problems.adapters import (
 )
 from gdlab.problems.checks import as_examples
 from gdlab.problems.fitting import batch_of
-from gdlab.problems.flags import Flags, find_flags
+from gdlab.problems.flags import Flags, find_flags, other_switches
+from gdlab.problems.linen import looking
 from gdlab.problems.nnx_kinds import NnxKinds
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
-# The rest is the model's state: what is neither trained nor random nor a by-product of one call.
-_STATE = nnx.Not(nnx.Any(nnx.Param, nnx.RngState, nnx.Intermediate))
+# The model's state: what is neither trained nor random. What a call sows is caught and is not among it.
+_STATE = nnx.Not(nnx.Any(nnx.Param, nnx.RngState))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,19 +69,21 @@ class NnxModel:
   ) -> tuple[PyTree, PyTree]:
     """The forward pass in training mode, every random stream started afresh from the key."""
     module = self._merge(params, model_state, key)
-    module.train()
     outputs = self._called(module, inputs, train=True, mask=mask)
     return outputs, _state(module)
 
   def evaluate(self, params: PyTree, model_state: PyTree, inputs: PyTree, key: Key | None = None) -> PyTree:
     """The forward pass in evaluation mode. A module that is random even there always draws the same."""
     module = self._merge(params, model_state, jax.random.key(EVALUATION_KEY) if key is None else key)
-    module.eval()
     return self._called(module, inputs, train=False, mask=jnp.ones(batch_length(inputs), bool))
 
   def _called(self, module: nnx.Module, inputs: PyTree, *, train: bool, mask: Array) -> PyTree:
-    for name, value in self.flags.set(train=train).items():
-      setattr(module, name, value)
+    if self.flags.given != 'none':
+      module.train() if train else module.eval()
+    for _, part in nnx.iter_modules(module):
+      for name, value in self.flags.set(train=train).items():
+        if hasattr(part, name):
+          setattr(part, name, value)
     arguments = self.flags.call(train=train, mask=mask)
     if not (self.sown or self.left_out):
       return module(inputs, **arguments)  # type: ignore[operator]
@@ -150,7 +154,9 @@ def from_nnx(
   if not isinstance(module, nnx.Module):
     raise InputError(f'make_module must return an nnx.Module, got {shown(module)}')
   name = name or type(module).__name__
-  parameters = inspect.signature(type(module).__call__).parameters
+  # Behind the bridge the call takes anything, and hands it on to that of the Linen module.
+  called = module.to_nnx__module if isinstance(module, nnx.bridge.ToNNX) else module
+  parameters = inspect.signature(type(called).__call__).parameters
   anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
   told = find_flags(flags, parameters, _attributes(module), anything)
   streams = nnx.to_pure_dict(nnx.state(module, nnx.RngState))
@@ -163,31 +169,38 @@ def from_nnx(
     test=test,
     metrics=metrics,
     name=name,
-    holds=lambda: _holds(module),
+    holds=lambda: _holds(module, model, train),
     flags=told,
+    switches=other_switches(parameters, told),
     kinds=NnxKinds(make_module),
   )
 
 
 def _attributes(module: nnx.Module) -> dict[str, Any]:
-  """Attributes that may be flags of the user's: those that `train()` and `eval()` set are not among them."""
+  """Attributes that may be flags, of the module and all in it, but for those that `train()` and `eval()` set."""
   set_by_nnx = ('deterministic', 'use_running_average')
   return {
     name: value
-    for name, value in vars(module).items()
+    for _, part in nnx.iter_modules(module)
+    for name, value in vars(part).items()
     if isinstance(value, bool | int | float | str) and name not in set_by_nnx
   }
 
 
-def _holds(module: nnx.Module) -> set[str]:
-  """Which of Dropout and BatchNorm are in the module."""
-  found = set()
+def _holds(module: nnx.Module, model: NnxModel, train: Examples) -> set[str]:
+  """Which of Dropout and BatchNorm are in the module, or in Linen modules behind the bridge."""
+  found: set[str] = set()
   for _, part in nnx.iter_modules(module):
     rate = getattr(part, 'rate', 0) if isinstance(part, nnx.Dropout) else getattr(part, 'dropout_rate', 0)
     if isinstance(part, nnx.Dropout | nnx.MultiHeadAttention) and rate > 0:
       found.add('Dropout')
     if isinstance(part, nnx.BatchNorm):
       found.add('BatchNorm')
+  if any(isinstance(part, nnx.bridge.ToNNX) for _, part in nnx.iter_modules(module)):
+    with nn.intercept_methods(looking(found)):
+      params, model_state = jax.eval_shape(lambda key: model.init(key), jax.random.key(0))
+      inputs = batch_of(train.inputs)
+      jax.eval_shape(lambda *args: model.evaluate(*args), params, model_state, inputs)
   return found
 
 
@@ -217,7 +230,6 @@ def _sown(model: NnxModel, train: Examples) -> list[type[nnx.Variable]]:
   def look(params, model_state, inputs, mask, key):
     module = model._merge(params, model_state, key)
     before = {path for path, _ in nnx.to_flat_state(nnx.state(module))}
-    module.train()
     model._called(module, inputs, train=True, mask=mask)
     added = [variable for path, variable in nnx.to_flat_state(nnx.state(module)) if path not in before]
     found.extend(dict.fromkeys(type(variable) for variable in added))

@@ -130,7 +130,7 @@ def test_a_mode_that_cannot_be_told_is_refused_unless_it_is_meant():
   refused('Dropout that is on in evaluation', from_linen, always, (X, Y), ce)
   for module in (stuck, always, Anything()):
     from_linen(module, (X, Y), ce, flags={})
-  refused('is off in training', from_linen, Anything(), (X, Y), ce, flags={'other': True})
+  refused('other makes none in training', from_linen, Anything(), (X, Y), ce, flags={'other': True})
   refused("did you mean 'mode'", from_linen, Moded(), (X, Y), ce, flags={'mod': ('training', 'evaluation')})
   refused(
     r"flags\['mode'\] must be True or False", from_linen, Moded(), (X, Y), ce, flags={'mode': 'training'}
