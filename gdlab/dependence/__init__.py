@@ -10,6 +10,7 @@ from gdlab.dependence.batches import (
   padding_reaches,
 )
 from gdlab.dependence.interpreter import Followed, follow
+from gdlab.dependence.labels import of_examples
 
 __all__ = [
   'Followed',
@@ -19,6 +20,7 @@ __all__ = [
   'mixes_in_evaluation',
   'mixes_in_training',
   'mixing',
+  'of_examples',
   'one_by_one',
   'padding_reaches',
 ]

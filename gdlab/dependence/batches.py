@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.dependence.interpreter import Followed, follow
+from gdlab.dependence.labels import of_examples
 from gdlab.dependence.observed import reaches_others
 from gdlab.errors import InputError
 from gdlab.types import Problem, PyTree
 
-# Batch sizes that another axis will hardly have by chance; models that need an even or a divisible one take the next.
-SIZES = (7, 8, 12)
+# Batch sizes that another axis will hardly have by chance; what needs an even, a divisible or a larger one takes
+# another.
+SIZES = (7, 8, 12, 16)
 MOST_KEPT = 512  # answers, with the functions they are about
 
 
@@ -153,7 +155,7 @@ def _in_evaluation(problem: Problem, params: PyTree, model_state: PyTree, size: 
       check_losses(f'metric {name!r}', values, size)
     return found, ()
 
-  found = follow(metrics, (params, model_state, _batch(problem, size)), (0, 0, _own(size)))
+  found = follow(metrics, (params, model_state, _batch(problem, size)), (0, 0, of_examples(size)))
   suspected = any(_crosses(labels, size) for labels in found.labels[0].values())
   return suspected and (not found.doubt or reaches_others(metrics, problem, params, model_state, size))
 
@@ -171,17 +173,12 @@ def _trained(problem: Problem, params: PyTree, model_state: PyTree, mask: np.nda
   size = len(mask)
   key = jax.eval_shape(lambda: jax.random.key(0))
   args = params, model_state, _batch(problem, size), mask, key
-  return follow(_losses(problem, size), args, (0, 0, _own(size), 0, 0))
+  return follow(_losses(problem, size), args, (0, 0, of_examples(size), 0, 0))
 
 
 def _batch(problem: Problem, size: int) -> PyTree:
   return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype), problem.train)
 
 
-def _own(size: int) -> np.ndarray:
-  """A label for every example."""
-  return np.asarray([1 << slot for slot in range(size)], np.uint16)
-
-
 def _crosses(labels: np.ndarray, size: int) -> bool:
-  return bool((labels & ~_own(size)).any())
+  return bool((labels & ~of_examples(size)).any())

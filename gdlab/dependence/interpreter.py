@@ -40,7 +40,7 @@ def follow(
   Args:
     function: a function of arrays that JAX can trace.
     args: its arguments; of NumPy arrays among the leaves the values are known, of all others the shapes.
-    labels: for every argument a bit field for all entries of its leaves, or uint16[B], one for each index of their
+    labels: for every argument a bit field for all entries of its leaves, or uint32[B], one for each index of their
       leading axis.
   """
   placed = [(leaf, mark) for arg, mark in zip(args, labels, strict=True) for leaf in jax.tree.leaves(arg)]

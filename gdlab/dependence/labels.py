@@ -11,7 +11,12 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 Labels: TypeAlias = np.ndarray | None
-BITS = np.uint16
+BITS = np.uint32
+
+
+def of_examples(size: int) -> np.ndarray:
+  """A label for each example of a batch of at most 32, uint32[size]."""
+  return BITS(1) << np.arange(size, dtype=BITS)
 
 
 class Value(NamedTuple):

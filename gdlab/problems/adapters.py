@@ -178,19 +178,15 @@ def supervised(
     params, model_state = jax.eval_shape(ModelInit(model), jax.random.key(0))
   fitting.check_params(params)
   at = params, model_state
-  shapes = fitting.evaluated_shapes(name, model, *at, train.inputs, flags)
-  batches = {size: fitting.batch_of(train, size) for size in shapes}
-  outputs = shapes[min(shapes)]
+  shapes = fitting.fitting_shapes(name, model, at, train, {'loss': loss, **metrics}, flags)
+  size = min(shapes)
   if test is not None:
     check_alike(test, train)
-  for label, function in {'loss': loss, **metrics}.items():
-    for size, batch in batches.items():
-      fitting.check_function(label, function, batch.inputs, shapes[size], batch.targets)
   for place, examples in {'data': train, 'test': test}.items():
     if examples is not None:
-      check_targets(place, examples, outputs, loss)
+      check_targets(place, examples, shapes[size], loss)
   with fitting.in_one_line(f'module {name} fails in training mode'):
-    check_modes(name, model, at, batches[min(batches)].inputs, holds(), flags, switches)
+    check_modes(name, model, at, fitting.batch_of(train.inputs, size), holds(), flags, switches)
   problem = Problem(
     init=ModelInit(model),
     loss=ModelLoss(model, loss),

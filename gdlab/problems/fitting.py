@@ -2,21 +2,21 @@
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.dependence import follow
+from gdlab.dependence import follow, of_examples
 from gdlab.errors import InputError, shown
 from gdlab.problems.flags import Flags
-from gdlab.types import PyTree
+from gdlab.types import Examples, PyTree
 
 # Shapes are checked on batches of two sizes, which another axis will hardly have both by chance; models that need an
-# even or a divisible number of examples get the second pair.
-PROBE_SIZES = (7, 11), (8, 12)
+# even, a divisible or a larger number of examples get another pair.
+PROBE_SIZES = (7, 11), (8, 12), (16, 32)
 
 
 def batch_of(tree: PyTree, size: int = PROBE_SIZES[0][0]) -> PyTree:
@@ -34,7 +34,7 @@ def arrays(tree: PyTree) -> str:
   return one(leaves[0]) if len(leaves) == 1 else shown(jax.tree.map(one, tree)).replace("'", '')
 
 
-def complaint(error: Exception | None) -> str:
+def complaint(error: Exception) -> str:
   """The first line of what JAX or Flax says, on one line of bounded length."""
   text = ' '.join(str(error).split('--------------------')[0].split())
   return f'{type(error).__name__}: {text}' if len(text) <= 300 else f'{type(error).__name__}: {text[:297]}...'
@@ -51,28 +51,53 @@ def in_one_line(what: str) -> Iterator[None]:
     raise InputError(f'{what}: {complaint(error)}') from error
 
 
-def evaluated_shapes(
-  name: str, model: Any, params: PyTree, model_state: PyTree, inputs: PyTree, flags: Flags
+def fitting_shapes(
+  name: str,
+  model: Any,
+  at: tuple[PyTree, PyTree],
+  train: Examples,
+  functions: Mapping[str, Callable],
+  flags: Flags,
 ) -> dict[int, PyTree]:
-  """The outputs in evaluation mode, shapes and dtypes, for two sizes of a batch that the model takes.
+  """Checks that model, loss and metrics take batches, without computing any.
+
+  Args:
+    name: the module's, for messages.
+    model: see `gdlab.problems.adapters.Model`.
+    at: its parameters and state, shapes and dtypes.
+    train: training examples.
+    functions: loss and metrics by name, `(outputs, targets) -> float[B]`.
+    flags: what the module is told.
+
+  Returns:
+    The outputs in evaluation mode, shapes and dtypes, for two sizes of a batch.
 
   Raises:
-    InputError: if it takes none.
+    InputError: if there are no two sizes of a batch that all of them take.
   """
-  first: Exception | None = None
+  complaints = []
   for sizes in PROBE_SIZES:
     try:
-      return {
-        size: jax.eval_shape(model.evaluate, params, model_state, batch_of(inputs, size)) for size in sizes
-      }
-    except InputError:
-      raise
-    except Exception as error:
-      first = first or error
+      return {size: _shapes(name, model, at, batch_of(train, size), functions, flags) for size in sizes}
+    except InputError as error:
+      complaints.append(error)
+  raise complaints[0]
+
+
+def _shapes(
+  name: str,
+  model: Any,
+  at: tuple[PyTree, PyTree],
+  batch: Examples,
+  functions: Mapping[str, Callable],
+  flags: Flags,
+) -> PyTree:
   hint = " (its call is given mask, bool[B]; flags={'mask': None} leaves that out)" if flags.mask else ''
-  raise InputError(
-    f'module {name} does not take a batch of inputs {arrays(batch_of(inputs))}{hint}: {complaint(first)}'
-  ) from first
+  with in_one_line(f'module {name} does not take a batch of inputs {arrays(batch.inputs)}{hint}'):
+    outputs = jax.eval_shape(model.evaluate, *at, batch.inputs)
+  for label, function in functions.items():
+    check_function(label, function, batch.inputs, outputs, batch.targets)
+  return outputs
 
 
 def check_params(params: PyTree) -> None:
@@ -125,7 +150,7 @@ def _pair(outputs: PyTree, targets: PyTree) -> str:
 
 
 def _mixes(function: Callable, size: int, outputs: PyTree, targets: PyTree) -> bool:
-  own = np.asarray([1 << slot for slot in range(size)], np.uint16)
+  own = of_examples(size)
   labels = follow(function, (outputs, targets), (own, own)).labels
   return bool((labels & ~own).any())
 

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gdlab.dependence import follow
+from gdlab.dependence import follow, of_examples
+from gdlab.dependence.labels import BITS
 from gdlab.errors import InputError
 from gdlab.problems.flags import USUAL, Flags
 from gdlab.types import PyTree
 
-_KEY, _EXAMPLES = 1 << 15, (1 << 15) - 1  # labels of the key, and of the examples
+_KEY, _EXAMPLES = 1 << 31, (1 << 31) - 1  # labels of the key, and of the examples
 
 
 class _Pass(NamedTuple):
@@ -41,7 +42,7 @@ def check_modes(
     name: the module's, for messages.
     model: see `gdlab.problems.adapters.Model`.
     at: its parameters and state, shapes and dtypes.
-    inputs: a batch of at most 14 inputs, shapes and dtypes.
+    inputs: a batch of at most 16 inputs, shapes and dtypes.
     holds: 'Dropout' and 'BatchNorm', as far as they are in the module.
     flags: what it is told.
     switches: booleans that its call takes beside these, with their defaults.
@@ -84,15 +85,13 @@ def check_modes(
 
 def _check_mask(name: str, model: Any, at: tuple[PyTree, PyTree], inputs: PyTree) -> None:
   """Raises InputError if `mask` is not the batch's: it reaches other examples although no example does."""
-  own, (mask, key) = _own(inputs), _rest(inputs)[1:]
+  own, (_, mask, key) = _own(inputs), _rest(inputs)
   size = len(own)
-  if 2 * size > 16:
-    return
   mask = jax.ShapeDtypeStruct(mask.shape, mask.dtype)
-  args, marks = (*at, inputs, mask, key), (0, 0, own, own << np.uint16(size), 0)
+  args, marks = (*at, inputs, mask, key), (0, 0, own, own << BITS(size), 0)
   labels = jax.tree.leaves(follow(model.train, args, marks).labels[0])
   examples = (1 << size) - 1
-  masks = [leaf >> np.uint16(size) for leaf in labels]
+  masks = [leaf >> BITS(size) for leaf in labels]
   if any(_several(leaf) for leaf in masks) and not any(_several(leaf & examples) for leaf in labels):
     raise InputError(
       f"module {name} takes mask for something else than the batch's padding, bool[B]: give flags={{'mask': None}} to "
@@ -113,8 +112,7 @@ def _rest(inputs: PyTree) -> tuple[Any, Any, Any]:
 
 
 def _own(inputs: PyTree) -> np.ndarray:
-  size = jax.tree.leaves(inputs)[0].shape[0]
-  return np.asarray([1 << slot for slot in range(size)], np.uint16)
+  return of_examples(jax.tree.leaves(inputs)[0].shape[0])
 
 
 def _complaint(name: str, what: str, flags: Flags, switch: str = 'training', on: bool = True) -> str:

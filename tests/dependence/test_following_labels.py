@@ -9,7 +9,7 @@ from jax import lax
 from gdlab.dependence import follow
 
 ROWS = 4
-OWN = np.asarray([1, 2, 4, 8], np.uint16)
+OWN = np.asarray([1, 2, 4, 8], np.uint32)
 X = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
 MASK = np.asarray([True, True, True, False])
 
@@ -23,13 +23,13 @@ def labels_of(function, *known):
 def rows_that_matter(function, *known):
   """By changing one row after the other: a lower bound on the labels."""
   base = np.asarray(function(jnp.asarray(X), *known))
-  found = np.zeros(base.shape, np.uint16)
+  found = np.zeros(base.shape, np.uint32)
   for row in range(ROWS):
     for change in (0.7, -1.3):
       moved = X.copy()
       moved[row] += change * np.asarray([1.0, -0.5, 2.0], np.float32)
       found |= np.where(np.asarray(function(jnp.asarray(moved), *known)) != base, OWN[row], 0).astype(
-        np.uint16
+        np.uint32
       )
   return found
 

@@ -369,3 +369,8 @@ def test_an_optimizer_that_cannot_take_stacked_gradients():
   with pytest.raises(gdlab.InputError, match='optimizer cannot take one gradient for every slot') as caught:
     method.step(state, problem)
   assert '\n' not in str(caught.value)
+
+
+def test_a_loss_that_needs_a_large_batch():
+  nearest = lambda o, t: jax.lax.top_k(-jnp.sum((o[:, None] - o[None]) ** 2, -1), 14)[0].mean(-1) + t
+  assert mixing(from_linen(nn.Dense(3), (X, Y), nearest)) == ALL
