@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gdlab.analysis.blocks import evenly_spaced
+from gdlab.analysis.blocks import check_real_params, evenly_spaced
 from gdlab.errors import check_count, check_real
 from gdlab.objective import batch_loss
 from gdlab.types import Array, Key, Problem, PyTree
@@ -97,7 +97,7 @@ def check_gradients(
     tolerance: on the error, > 0.
 
   Raises:
-    InputError: if an argument is out of range.
+    InputError: if an argument is out of range, or the parameters are complex.
 
   Source: Nocedal and Wright 2006, Numerical Optimization, section 8.1.
   """
@@ -108,6 +108,7 @@ def check_gradients(
     if params is None:
       params, own = problem.init(start)
       model_state = own if model_state is None else model_state
+    check_real_params(params)
     params, model_state, train = (
       _wide(tree) for tree in (params, () if model_state is None else model_state, problem.train)
     )

@@ -17,6 +17,7 @@ def exploding(trace: Trace, data: Data, names: Sequence[str]) -> Finding | None:
     not trace.layers.shape[1]
     or not np.isfinite(trace.layers[0, :, :2]).all()
     or not np.isfinite(trace.train[0])
+    or not trace.train[0] > 0  # a loss that can be 0 or less has no size to hold gradients against
   ):
     return None
   gradients, norms = trace.layers[0, :, 0], trace.layers[0, :, 1]

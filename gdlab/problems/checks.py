@@ -10,6 +10,7 @@ from gdlab.errors import InputError, check_real, shown
 from gdlab.types import Array, Examples, Problem, PyTree
 
 _SMALLEST, _LARGEST = 1e-6, 1e6
+_WHOLE = 2**24  # float32 has all whole numbers up to here
 
 
 def default_float() -> np.dtype:
@@ -29,10 +30,7 @@ def as_array(name: str, value: Any) -> Array:
   Raises:
     InputError: not a rectangular array of real numbers, no example in it, or not all finite.
   """
-  if isinstance(value, np.ma.MaskedArray) and (count := int(np.ma.count_masked(value))):
-    raise InputError(
-      f'{name} must be a plain array, got a masked one with {count} masked entries: fill them or drop the examples'
-    )
+  check_unmasked(name, value)
   try:
     array = np.asarray(value)
   except ValueError as error:
@@ -45,20 +43,51 @@ def as_array(name: str, value: Any) -> Array:
   if array.shape[0] == 0:
     raise InputError(f'{name} must hold at least one example, got an array of shape {array.shape}')
   if floating:
+    _check_rounding(name, array)
     array = array.astype(default_float(), copy=False)
     if not (finite := np.isfinite(array)).all():
       index = tuple(int(i) for i in np.argwhere(~finite)[0])
       raise InputError(f'{name} must be finite, got {array[index]} at index {index}')
-  elif array.dtype != bool:
-    stored = jax.dtypes.canonicalize_dtype(array.dtype)
-    limits = np.iinfo(stored)
-    if (wrong := array[(array < limits.min) | (array > limits.max)]).size:
-      raise InputError(
-        f'{name} must fit {stored}, whole numbers in [{limits.min}, {limits.max}], got {wrong.flat[0]}: number ids '
-        'from 0, or enable jax_enable_x64'
-      )
+  check_whole(name, array)
   # Not asarray, which on a CPU may share memory that the caller goes on writing to.
   return jnp.array(array)
+
+
+def check_unmasked(name: str, value: Any) -> None:
+  """Raises InputError for an array with masked entries, which JAX would take for numbers."""
+  if isinstance(value, np.ma.MaskedArray) and (count := int(np.ma.count_masked(value))):
+    raise InputError(
+      f'{name} must be a plain array, got a masked one with {count} masked entries: fill them or drop the examples'
+    )
+
+
+def check_whole(name: str, array: np.ndarray) -> None:
+  """Raises InputError for whole numbers that would wrap in the dtype that JAX keeps them in."""
+  if not jnp.issubdtype(array.dtype, jnp.integer):
+    return
+  stored = jax.dtypes.canonicalize_dtype(array.dtype)
+  limits = np.iinfo(stored)
+  if (wrong := array[(array < limits.min) | (array > limits.max)]).size:
+    raise InputError(
+      f'{name} must fit {stored}, whole numbers in [{limits.min}, {limits.max}], got {wrong.flat[0]}: number ids '
+      'from 0, or enable jax_enable_x64'
+    )
+
+
+def _check_rounding(name: str, array: np.ndarray) -> None:
+  """Raises InputError for numbers beyond float32's whole ones whose differences it does not keep: ids, time stamps."""
+  if array.dtype.itemsize <= default_float().itemsize or not np.isfinite(array).all():
+    return
+  largest, spread = np.abs(array).max(axis=0), np.ptp(array, axis=0)
+  with np.errstate(over='ignore'):
+    moved = np.abs(array - array.astype(default_float())).max(axis=0)
+  lost = (largest > _WHOLE) & (spread > 0) & (moved > 0.01 * spread)
+  if lost.any():
+    index = np.unravel_index(int(np.argmax(lost)), lost.shape)
+    raise InputError(
+      f'{name} must keep its differences in {default_float()}, got values of {largest[index]:.6g} that differ by '
+      f'{spread[index]:.3g} at most: subtract an offset, or enable jax_enable_x64'
+    )
 
 
 def real_array(name: str, value: Any) -> np.ndarray:
@@ -109,13 +138,18 @@ def as_examples(name: str, data: Any) -> Examples:
   examples = as_pair(name, data)
   if not jax.tree.leaves(examples.inputs):
     raise InputError(f'{name}.inputs must hold at least one array, got {shown(examples.inputs)}')
-  pairs, treedef = jax.tree_util.tree_flatten_with_path(examples)
+  # Lists of numbers, and lists of these, are arrays; others are pytrees.
+  pairs, treedef = jax.tree_util.tree_flatten_with_path(examples, is_leaf=_is_table)
   leaves = [as_array(f'{name}{jax.tree_util.keystr(path)}', leaf) for path, leaf in pairs]
   lengths = {f'{name}{jax.tree_util.keystr(path)}': leaf.shape[0] for (path, _), leaf in zip(pairs, leaves)}
   if len(set(lengths.values())) != 1:
     found = ', '.join(f'{leaf} has {length}' for leaf, length in lengths.items())
     raise InputError(f'{name} must hold as many inputs as targets, but {found}')
   return jax.tree_util.tree_unflatten(treedef, leaves)
+
+
+def _is_table(node: Any) -> bool:
+  return isinstance(node, list) and all(isinstance(entry, int | float) or _is_table(entry) for entry in node)
 
 
 def check_alike(test: Examples, train: Examples) -> None:

@@ -29,7 +29,7 @@ from gdlab.problems.adapters import (
   supervised,
 )
 from gdlab.problems.checks import as_examples
-from gdlab.problems.fitting import batch_of
+from gdlab.problems.fitting import batch_of, in_one_line
 from gdlab.problems.flags import Flags, find_flags, other_switches
 from gdlab.problems.linen import looking
 from gdlab.problems.nnx_kinds import NnxKinds
@@ -149,8 +149,13 @@ def from_nnx(
   """
   if isinstance(make_module, nnx.Module) or not callable(make_module):
     raise InputError(f'make_module must be a function (nnx.Rngs) -> nnx.Module, got {shown(make_module)}')
+  if isinstance(make_module, nn.Module):
+    raise InputError(
+      f'make_module must make an nnx.Module, got the Linen module {type(make_module).__name__}: use from_linen'
+    )
   train = as_examples('data', data)
-  module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
+  with in_one_line('make_module must make the module from nnx.Rngs alone'):
+    module = nnx.eval_shape(lambda: make_module(nnx.Rngs(0)))
   if not isinstance(module, nnx.Module):
     raise InputError(f'make_module must return an nnx.Module, got {shown(module)}')
   name = name or type(module).__name__

@@ -29,7 +29,7 @@ class Penalty:
       if self.is_on(path, leaf):
         # A weight of 0 is left out: 0 times an overflown square would be NaN.
         total += self.l1 * jnp.sum(jnp.abs(leaf)) if self.l1 else 0
-        total += self.l2 / 2 * jnp.sum(leaf**2) if self.l2 else 0
+        total += self.l2 / 2 * jnp.sum(jnp.real(leaf * jnp.conj(leaf))) if self.l2 else 0
     return total
 
   def is_on(self, path: Any, leaf: Array) -> bool:

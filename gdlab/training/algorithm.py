@@ -12,8 +12,9 @@ from gdlab.estimators import batch_mean
 from gdlab.estimators.common import check_estimator
 from gdlab.objective import batch_loss, spread
 from gdlab.schedules import observe
+from gdlab.training.groups import check_problem
 from gdlab.training.norms import norm
-from gdlab.training.optimizers import check_like, evaluation_params, fitted
+from gdlab.training.optimizers import check_like, check_params, evaluation_params, fitted
 from gdlab.training.real_slots import filled, on_real_slots, real_sizes
 from gdlab.training.running_averages import reestimated
 from gdlab.types import (
@@ -124,8 +125,9 @@ def algorithm(
 
   def init(key: Key | Streams, problem: Problem, params: PyTree = None) -> State:
     stream = key if isinstance(key, Streams) else streams(key)
+    check_problem(problem)
     own_params, model_state = problem.init(stream.init)
-    params = own_params if params is None else params
+    params = own_params if params is None else check_params(params, own_params)
     real_sizes(sampler, estimator, problem, params, model_state)  # refuses what does not fit
     return State(
       step=jnp.zeros((), jnp.int32),
@@ -157,12 +159,14 @@ def algorithm(
       extra = {'value': estimated.loss, 'grad': mean, 'value_fn': value_fn, 'key': optimizer_key}
       try:
         updates, optimizer_state = transformation.update(gradient, state.optimizer, state.params, **extra)
-      except (TypeError, ValueError) as error:
-        if isinstance(error, InputError) or not estimator.stacked:
+      except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
           raise
-        reason = ' '.join(str(error).split())[:200]
+        what = 'one gradient for every slot' if estimator.stacked else 'one gradient for the batch'
+        reason = ' '.join(str(error).split())[:300]
         raise InputError(
-          f'optimizer cannot take one gradient for every slot, as per_example(stacked=True) hands on: {reason}'
+          f'optimizer cannot make an update of {what} ({type(error).__name__}: {reason}); those that take per-example '
+          'gradients need estimator=gdlab.estimators.per_example(stacked=True), others do not take that'
         ) from error
       check_updates(updates, state.params)
       return mean, updates, optimizer_state, estimator_state, filled(estimated, drawn.weights.shape[0])

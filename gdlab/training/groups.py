@@ -15,6 +15,7 @@ import numpy as np
 from flax import linen, nnx
 
 from gdlab.errors import InputError, shown
+from gdlab.problems.checks import check_unmasked, check_whole
 from gdlab.training import choose, drive, interrupt, lanes, memory
 from gdlab.training.collect import Collector
 from gdlab.training.grid import Grid, named_by
@@ -179,6 +180,11 @@ def check_problem(problem: object) -> None:
   refuse_module(problem)
   if not isinstance(problem, Problem):
     raise InputError(f'problem must be a gdlab Problem such as gdlab.problems.digits(), got {shown(problem)}')
+  for split in ('train', 'test'):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(problem, split)):
+      if isinstance(leaf, np.ndarray):  # what JAX holds already has changed already
+        check_unmasked(f'problem.{split}{jax.tree_util.keystr(path)}', leaf)
+        check_whole(f'problem.{split}{jax.tree_util.keystr(path)}', leaf)
 
 
 def refuse_module(problem: object) -> None:

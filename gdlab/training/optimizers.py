@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gdlab.errors import InputError, check_transformation, shown
@@ -34,8 +35,20 @@ def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
   takes = _takes(optimizer.update)
 
   def init(params: PyTree) -> PyTree:
-    state = optimizer.init(params)
+    # Lookahead warns of parameters that are not of its own kind.
+    is_lookahead = getattr(optimizer.init, '__qualname__', '').startswith('lookahead.')
+    state = optimizer.init(optax.LookaheadParams.init_synced(params) if is_lookahead else params)
+    for found in _nodes(state, optax.contrib.ScheduleFreeState):
+      if not isinstance(found.b1, jax.core.Tracer) and float(found.b1) == 0:
+        raise InputError(
+          'optimizer must have b1 > 0 for schedule-free, whose average is not kept with 0, got b1=0'
+        )
     if isinstance(state, optax.LookaheadState):
+      if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
+        raise InputError(
+          'optimizer must draw outside of optax.lookahead, which does not hand on the key of the run: its noise would '
+          'be the same for all seeds'
+        )
       # Copies: an array that is in a state and in the parameters cannot be donated.
       return SlowParams(state, jax.tree.map(jnp.array, params))
     if _nodes(state, optax.LookaheadState):
@@ -69,10 +82,15 @@ def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
 def evaluation_params(state: PyTree, params: PyTree) -> PyTree:
   """Where an optimizer says that it is to be measured, as its state knows it; else at the parameters themselves.
 
-  Of schedule-free methods that is the average x, where y is what takes the gradients; of lookahead, the slow ones.
+  Of schedule-free methods that is the average x, where y is what takes the gradients; of lookahead, the slow ones; of
+  SAM, those that are not perturbed.
   """
   if isinstance(state, SlowParams):
     return state.slow
+  if isinstance(state, optax.contrib.SAMState) and state.cache is not None:
+    # Between its steps it stands at the perturbed point, and has the one that counts in its cache.
+    synced = state.steps_since_sync == 0
+    return jax.tree.map(lambda own, cached: jnp.where(synced, own, cached), params, state.cache)
   is_masked = lambda node: isinstance(node, optax.MaskedNode)
   for found in _nodes(state, optax.contrib.ScheduleFreeState):
 
@@ -93,6 +111,20 @@ def check_like(name: str, found: PyTree, params: PyTree) -> PyTree:
       f"{name} must give parameters of the problem's structure and shapes, {shown(wanted)}, got {shown(got)}"
     )
   return found
+
+
+def check_params(params: PyTree, own: PyTree) -> PyTree:
+  """Returns parameters to start from if they are like the problem's own; raises InputError if not."""
+  check_like('params', params, own)
+  for path, leaf in jax.tree.leaves_with_path(params):
+    name = f'params{jax.tree_util.keystr(path)}'
+    if isinstance(leaf, np.ma.MaskedArray):
+      raise InputError(f'{name} must be a plain array, got a masked one')
+    if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+      raise InputError(f'{name} must be floats, got {jnp.result_type(leaf)}')
+    if isinstance(leaf, np.ndarray) and not np.isfinite(leaf).all():
+      raise InputError(f'{name} must be finite, got {leaf[~np.isfinite(leaf)][0]}')
+  return params
 
 
 def _nodes(state: PyTree, kind: type) -> list[Any]:

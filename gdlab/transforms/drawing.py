@@ -34,12 +34,17 @@ def draw_key(carried: Key, count: Array, key: Key | None) -> Key:
 
 
 def standard_normals(key: Key, tree: PyTree) -> PyTree:
-  """Independent N(0, 1) like `tree`, in at least float32: JAX's bfloat16 normals end at 2.9 deviations."""
+  """Independent N(0, 1) like `tree`, in at least float32: JAX's bfloat16 normals end at 2.9 deviations.
+
+  Of a complex number real and imaginary part are one each.
+  """
   return optax.tree.random_like(key, tree, sampler=_normal)
 
 
 def _normal(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
-  return jax.random.normal(key, shape, wide(dtype))
+  drawn = jax.random.normal(key, shape, wide(dtype))
+  # JAX shares a variance of 1 between the two parts.
+  return drawn * jnp.sqrt(2).astype(jnp.real(drawn).dtype) if jnp.iscomplexobj(drawn) else drawn
 
 
 def plus(updates: PyTree, change: PyTree) -> PyTree:

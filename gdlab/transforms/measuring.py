@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.branching import cond_any
-from gdlab.errors import check_count
+from gdlab.errors import InputError, check_count
 from gdlab.floats import widened
 from gdlab.transforms.arguments import only_state
 from gdlab.types import Array, PyTree
@@ -76,7 +76,7 @@ def gradient_statistics(every: Any = 1) -> optax.GradientTransformationExtraArgs
     whole. A NaN gradient passes through and shows as NaN until the next measurement.
 
   Raises:
-    InputError: `every` out of range.
+    InputError: `every` out of range; from `init`, for complex parameters.
 
   Source: Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance, for the whole from its leaves.
   """
@@ -117,6 +117,8 @@ def _refresh(measured: GradientStatistics, count: Array, updates: PyTree) -> Gra
 
 def _measure(tree: PyTree) -> tuple[Statistics, Statistics]:
   """Statistics per leaf, and of all entries together pooled from those."""
+  if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(tree)):
+    raise InputError('gradient_statistics measures real gradients, got complex ones, which have no order')
   tree = widened(tree)
   leaves, structure = jax.tree.flatten(tree)
   rows = [_of_array(leaf) for leaf in leaves]

@@ -125,7 +125,7 @@ def _plus_ball(updates: PyTree, key: Key, radius: Array) -> PyTree:
   direction_key, radius_key = jax.random.split(key)
   normals = standard_normals(direction_key, updates)
   norm = optax.tree.norm(normals)
-  dimension = max(1, optax.tree.size(updates))
+  dimension = max(1, sum(leaf.size * (1 + jnp.iscomplexobj(leaf)) for leaf in jax.tree.leaves(updates)))
   length = radius * jax.random.uniform(radius_key, dtype=jnp.result_type(float)) ** (1 / dimension)
   return plus(updates, optax.tree.scale(length / norm, normals))
 

@@ -55,7 +55,7 @@ def distance_from_init(params: PyTree, initial: PyTree) -> Distance:
   squares: dict[str, Array] = {}
   for path, leaf in jax.tree.leaves_with_path(moved):
     layer = jax.tree_util.keystr(path[:-1] or path, simple=True, separator='/')
-    squares[layer] = squares.get(layer, 0) + jnp.sum(leaf**2)
+    squares[layer] = squares.get(layer, 0) + jnp.sum(jnp.real(leaf * jnp.conj(leaf)))
   total, start = optax.tree.norm(moved), optax.tree.norm(widened(initial))
   relative = total / jnp.where(start > 0, start, jnp.nan)
   return Distance(total, relative, {name: jnp.sqrt(square) for name, square in squares.items()})
