@@ -168,8 +168,13 @@ def _cond(eqn: Any, inputs: list[Value], doubt: set[str]) -> list[Value]:
 
 
 def _scan(eqn: Any, inputs: list[Value], doubt: set[str]) -> list[Value]:
-  params = eqn.params
-  first, last = params['num_consts'], params['num_consts'] + params['num_carry']
+  params, body_jaxpr = eqn.params, eqn.params['jaxpr'].jaxpr
+  # By shapes, for releases of JAX store the counts in different ways: what is gone over has one axis more outside.
+  num_carry = sum(
+    _rank(out) == _rank(inner) for out, inner in zip(eqn.outvars, body_jaxpr.outvars, strict=True)
+  )
+  last = sum(_rank(value) == _rank(inner) for value, inner in zip(eqn.invars, body_jaxpr.invars, strict=True))
+  first = last - num_carry
   consts, carry, xs = inputs[:first], inputs[first:last], inputs[last:]
   length = params['length']
   varying = any(x.labels is not None and x.labels.shape[0] > 1 for x in xs)
@@ -196,6 +201,10 @@ def _scan(eqn: Any, inputs: list[Value], doubt: set[str]) -> list[Value]:
   carry, ys = _settled(body, carry)
   stacked = [Value((length, *y.shape), None if y.labels is None else y.labels[None]) for y in ys]
   return [*carry, *stacked]
+
+
+def _rank(atom: Any) -> int:
+  return len(atom.aval.shape)
 
 
 def _while(eqn: Any, inputs: list[Value], doubt: set[str]) -> list[Value]:
