@@ -35,8 +35,8 @@ def check_modes(
   """Raises InputError if a module stays in one mode that has two.
 
   By default Dropout and BatchNorm have to be on in training and off in evaluation, and no boolean of the call that is
-  not known may switch on draws or a changing state. Flags that the user gives must make a difference; with `flags={}`
-  one mode is meant.
+  not known may switch on draws or a changing state. Flags that the user gives must make a difference where there is one
+  of the two; with `flags={}` one mode is meant.
 
   Args:
     name: the module's, for messages.
@@ -52,6 +52,8 @@ def check_modes(
   if flags.mask:
     _check_mask(name, model, at, inputs)
   if flags.given:
+    if not holds:
+      return
     turned = dataclasses.replace(model, flags=flags.turned())
     programs = [str(jax.make_jaxpr(one.train)(*at, *_rest(inputs))) for one in (model, turned)]
     if programs[0] == programs[1]:
