@@ -9,10 +9,11 @@ complex numbers.
 
 **The mode.** Where its call, or the module itself as an attribute, has `train`, `training`, `is_training`,
 `deterministic`, `use_running_average`, `inference` or `update_stats`, it is told the mode by these; NNX modules also by
-`train()` and `eval()`. Others are named: `flags={'is_fitting': True}`, with the value in training, or a pair of the values in
-training and in evaluation. A module with Dropout or BatchNorm whose outputs and state show that one of them stays on or
-off is refused, and so is one with a boolean argument that nobody named and that switches on draws or a changing state.
-Naming a flag says that what it leaves on or off is meant; `flags={}` says that the module is told nothing.
+`train()` and `eval()`. Others are named: `flags={'is_fitting': True}`, with the value in training, or a pair of the
+values in training and in evaluation. A module with Dropout or BatchNorm whose outputs and state show that one of them
+stays on or off is refused, and so is one with a boolean argument that nobody named and that switches on draws or a
+changing state. Naming a flag says that what it leaves on or off is meant; `flags={}` says that the module is told
+nothing.
 
 **The padded batch.** A sampler pads the last batch of an epoch. Where the call has `mask`, it is given bool[B], False
 on padding; a module with BatchNorm may hand it on (`nn.BatchNorm(...)(x, mask=mask[:, None])`). No module has to:

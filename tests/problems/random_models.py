@@ -60,7 +60,7 @@ class Draw:
   @property
   def hazard(self) -> str:
     if self.loss == 'slip':
-      return 'sets every output against every target'
+      return 'sets every example against every other'
     if self.has_modes and self.flag == 'fitting' and not self.named and self.api == 'linen':
       return 'off in training'
     if self.mixes and self.padded:
