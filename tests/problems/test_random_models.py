@@ -24,10 +24,9 @@ ROUNDINGS = 200
 @pytest.fixture(autouse=True, scope='module')
 def quick_compilation():
   """Three programs are compiled for every draw: they take half the time where XLA does not try hard."""
-  before = jax.config.jax_disable_most_optimizations
   jax.config.update('jax_disable_most_optimizations', True)
   yield
-  jax.config.update('jax_disable_most_optimizations', before)
+  jax.config.update('jax_disable_most_optimizations', False)
 
 
 @functools.partial(jax.jit, static_argnums=0)
