@@ -204,7 +204,7 @@ class NnxBody(nnx.Module):
       elif layer == 'stack':
         setattr(self, f'into{number}', nnx.Linear(width, WIDTH, **own))
         make = lambda rngs: nnx.Linear(WIDTH, WIDTH, param_dtype=dtype, dtype=dtype, rngs=rngs)
-        part, width = nnx.vmap(make, in_axes=(0,))(rngs.fork(split=2)), WIDTH
+        part, width = nnx.split_rngs(splits=2)(nnx.vmap(make, in_axes=(0,)))(rngs), WIDTH
       if part is not None:
         setattr(self, f'part{number}', part)
     if case.head != 'tied':
