@@ -44,7 +44,8 @@ def ascent(trace: Trace, momentum: float, replayed: NonFinite | None, uphill: fl
   grew = share_left(trace)
   if replayed is not None:
     grew = max(grew, replayed.previous_loss / replayed.first_loss)
-  if not (uphill > at.UPHILL and grew > 1) or fraction > at.UNSTABLE:
+  # Beyond the border of stability descent moves away as well: there the way of some steps follows the gradient too.
+  if not (uphill > at.UPHILL and grew > 1) or fraction >= 1:
     return None
   evidence = {'cosine of way and gradient': uphill, 'last loss over first': grew}
   words = f'The updates climb: the cosine of the way and the gradient is {uphill:.2f}, where descent has less than 0, '

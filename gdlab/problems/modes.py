@@ -13,14 +13,19 @@ from gdlab.errors import InputError
 from gdlab.problems.flags import USUAL, Flags
 from gdlab.types import PyTree
 
-_KEY, _EXAMPLES = 1 << 31, (1 << 31) - 1  # labels of the key, and of the examples
+_KEY, _STATE, _EXAMPLES = (
+  1 << 31,
+  1 << 30,
+  (1 << 30) - 1,
+)  # labels of the key, the model's state, and the examples
 
 
 class _Pass(NamedTuple):
-  """What a forward pass does: whether it draws, and whether examples reach the state."""
+  """What a forward pass does: whether it draws, whether examples reach the state, and whether the state is read."""
 
   draws: bool
   learns: bool
+  reads: bool
 
 
 def check_modes(
@@ -61,6 +66,9 @@ def check_modes(
       raise InputError(f'flags must make a difference to module {name}, and {told} makes none in training')
     return
   training = _trained(model, at, inputs)
+  evaluated, doubt = follow(model.evaluate, (*at, inputs, _rest(inputs)[-1]), (0, _STATE, _own(inputs), _KEY))
+  if not (training.learns or training.reads or _carries(evaluated, _STATE)):
+    holds = {*holds} - {'BatchNorm'}  # one that is there and never called
   on = {'Dropout': training.draws, 'BatchNorm': training.learns}
   if off := [layer for layer in sorted(holds) if not on[layer]]:
     raise InputError(_complaint(name, f'holds a {off[0]} that is off in training', flags))
@@ -75,7 +83,6 @@ def check_modes(
       raise InputError(
         _complaint(name, f'{what} only with {switch}={not default}', flags, switch, not default)
       )
-  evaluated, doubt = follow(model.evaluate, (*at, inputs, _rest(inputs)[-1]), (0, 0, _own(inputs), _KEY))
   still_on = {
     'Dropout': _carries(evaluated, _KEY),
     'BatchNorm': any(_several(leaf & _EXAMPLES) for leaf in jax.tree.leaves(evaluated)),
@@ -103,8 +110,8 @@ def _check_mask(name: str, model: Any, at: tuple[PyTree, PyTree], inputs: PyTree
 
 def _trained(model: Any, at: tuple[PyTree, PyTree], inputs: PyTree) -> _Pass:
   args = (*at, *_rest(inputs))
-  outputs, state = follow(model.train, args, (0, 0, _own(inputs), 0, _KEY)).labels
-  return _Pass(_carries(outputs, _KEY), _carries(state, _EXAMPLES))
+  outputs, state = follow(model.train, args, (0, _STATE, _own(inputs), 0, _KEY)).labels
+  return _Pass(_carries(outputs, _KEY), _carries(state, _EXAMPLES), _carries(outputs, _STATE))
 
 
 def _rest(inputs: PyTree) -> tuple[Any, Any, Any]:

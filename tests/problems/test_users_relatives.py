@@ -366,7 +366,9 @@ def test_an_optimizer_that_cannot_take_stacked_gradients():
   )
   problem = from_linen(nn.Dense(3), (X, C), ce)
   state = method.init(KEY, problem)
-  with pytest.raises(gdlab.InputError, match='optimizer cannot take one gradient for every slot') as caught:
+  with pytest.raises(
+    gdlab.InputError, match='optimizer cannot make an update of one gradient for every slot'
+  ) as caught:
     method.step(state, problem)
   assert '\n' not in str(caught.value)
 
@@ -374,3 +376,14 @@ def test_an_optimizer_that_cannot_take_stacked_gradients():
 def test_a_loss_that_needs_a_large_batch():
   nearest = lambda o, t: jax.lax.top_k(-jnp.sum((o[:, None] - o[None]) ** 2, -1), 14)[0].mean(-1) + t
   assert mixing(from_linen(nn.Dense(3), (X, Y), nearest)) == ALL
+
+
+def test_a_batch_norm_that_is_never_called():
+  class Spare(nnx.Module):
+    def __init__(self, rngs):
+      self.last, self.norm = nnx.Linear(3, 3, rngs=rngs), nnx.BatchNorm(3, rngs=rngs)
+
+    def __call__(self, x):
+      return self.last(x)
+
+  assert mixing(from_nnx(Spare, (X, C), ce)) == Mixing(False, False, False)
