@@ -44,7 +44,7 @@ class RefusalsTest(parameterized.TestCase):
     ((X.astype(object), Y), r'data\.inputs must have a float, integer or boolean dtype, got object'),
     ((X * 1j, Y), 'dtype, got complex'),
     ((X.astype(str), Y), 'dtype, got <U'),
-    ((X, [[1], [2, 3]]), r'data\.targets\[0\]\[0\] must have a leading axis.*scalar 1'),
+    ((X, [[1], [2, 3]]), r'data\.targets must be a rectangular array of numbers, got \[\[1\], \[2, 3\]\]'),
     (({'a': X, 'b': X[:3]}, Y), r"data\.inputs\['b'\] has 3"),
     (((), Y), r'data\.inputs must hold at least one array'),
     ((X, Y, Y), r'data must be a pair \(inputs, targets\)'),
