@@ -59,6 +59,10 @@ EVALUATION_KEY = 0  # of what a module draws in evaluation
 class Model(Protocol):
   """A Flax model as pure functions; `model_state` is `()` if it has none."""
 
+  @property
+  def flags(self) -> Flags:
+    """What the module is told of the mode and the padding."""
+
   def init(self, key: Key) -> tuple[PyTree, PyTree]:
     """Draws `(params, model_state)`."""
 
@@ -143,8 +147,6 @@ def supervised(
   metrics: Mapping[str, PerExample] | None,
   name: str,
   holds: Callable[[], Collection[str]],
-  flags: Flags,
-  switches: Mapping[str, bool],
   kinds: Callable[[], PyTree],
 ) -> Problem:
   """Checks that model, loss, metrics and data fit together, without computing anything, and joins them.
@@ -157,8 +159,6 @@ def supervised(
     metrics: further functions like `loss`, by name; `'loss'` is taken.
     name: what reports call the problem.
     holds: gives 'Dropout' and 'BatchNorm', as far as they are in the module.
-    flags: what the module is told of the mode.
-    switches: booleans that its call takes beside these, with their defaults.
     kinds: see Problem.
 
   Raises:
@@ -179,7 +179,7 @@ def supervised(
     params, model_state = jax.eval_shape(ModelInit(model), jax.random.key(0))
   fitting.check_params(params)
   at = params, model_state
-  shapes = fitting.fitting_shapes(name, model, at, train, {'loss': loss, **metrics}, flags)
+  shapes = fitting.fitting_shapes(name, model, at, train, {'loss': loss, **metrics})
   size = min(shapes)
   if test is not None:
     check_alike(test, train)
@@ -187,7 +187,7 @@ def supervised(
     if examples is not None:
       check_targets(place, examples, shapes[size], loss)
   with fitting.in_one_line(f'module {name} fails in training mode'):
-    check_modes(name, model, at, fitting.batch_of(train.inputs, size), holds(), flags, switches)
+    check_modes(name, model, at, fitting.batch_of(train.inputs, size), holds())
   problem = Problem(
     init=ModelInit(model),
     loss=ModelLoss(model, loss),

@@ -11,7 +11,6 @@ import numpy as np
 
 from gdlab.dependence import follow, of_examples
 from gdlab.errors import InputError, shown
-from gdlab.problems.flags import Flags
 from gdlab.types import Examples, PyTree
 
 # Shapes are checked on batches of two sizes, which another axis will hardly have both by chance; models that need an
@@ -52,12 +51,7 @@ def in_one_line(what: str) -> Iterator[None]:
 
 
 def fitting_shapes(
-  name: str,
-  model: Any,
-  at: tuple[PyTree, PyTree],
-  train: Examples,
-  functions: Mapping[str, Callable],
-  flags: Flags,
+  name: str, model: Any, at: tuple[PyTree, PyTree], train: Examples, functions: Mapping[str, Callable]
 ) -> dict[int, PyTree]:
   """Checks that model, loss and metrics take batches, without computing any.
 
@@ -67,7 +61,6 @@ def fitting_shapes(
     at: its parameters and state, shapes and dtypes.
     train: training examples.
     functions: loss and metrics by name, `(outputs, targets) -> float[B]`.
-    flags: what the module is told.
 
   Returns:
     The outputs in evaluation mode, shapes and dtypes, for two sizes of a batch.
@@ -75,29 +68,25 @@ def fitting_shapes(
   Raises:
     InputError: if there are no two sizes of a batch that all of them take.
   """
+  hint = (
+    " (its call is given mask, bool[B]; flags={'mask': None} leaves that out)" if model.flags.mask else ''
+  )
+
+  def outputs_for(size: int) -> PyTree:
+    batch = batch_of(train, size)
+    with in_one_line(f'module {name} does not take a batch of inputs {arrays(batch.inputs)}{hint}'):
+      outputs = jax.eval_shape(model.evaluate, *at, batch.inputs)
+    for label, function in functions.items():
+      check_function(label, function, batch.inputs, outputs, batch.targets)
+    return outputs
+
   complaints = []
   for sizes in PROBE_SIZES:
     try:
-      return {size: _shapes(name, model, at, batch_of(train, size), functions, flags) for size in sizes}
+      return {size: outputs_for(size) for size in sizes}
     except InputError as error:
       complaints.append(error)
   raise complaints[0]
-
-
-def _shapes(
-  name: str,
-  model: Any,
-  at: tuple[PyTree, PyTree],
-  batch: Examples,
-  functions: Mapping[str, Callable],
-  flags: Flags,
-) -> PyTree:
-  hint = " (its call is given mask, bool[B]; flags={'mask': None} leaves that out)" if flags.mask else ''
-  with in_one_line(f'module {name} does not take a batch of inputs {arrays(batch.inputs)}{hint}'):
-    outputs = jax.eval_shape(model.evaluate, *at, batch.inputs)
-  for label, function in functions.items():
-    check_function(label, function, batch.inputs, outputs, batch.targets)
-  return outputs
 
 
 def check_params(params: PyTree) -> None:

@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from gdlab.errors import InputError, shown
@@ -29,12 +29,14 @@ class Flags(NamedTuple):
     attributes: the same of attributes of the module itself, where the call has no such argument.
     mask: whether the call takes `mask`, bool[B], False on padding.
     given: whether the user named them: '' for the usual ones, 'none' for `flags={}`, else 'some'.
+    switches: (name, default) of the booleans that the call takes beside these.
   """
 
   arguments: tuple[tuple[str, Any, Any], ...]
   attributes: tuple[tuple[str, Any, Any], ...]
   mask: bool
   given: str
+  switches: tuple[tuple[str, bool], ...]
 
   def call(self, *, train: bool, mask: Array) -> dict[str, Any]:
     """The arguments for one forward pass."""
@@ -63,22 +65,20 @@ class Flags(NamedTuple):
     return {name: values[not train] for name, *values in self.attributes}
 
 
-def find_flags(
-  flags: Mapping[str, Any] | None, parameters: Iterable[str], attributes: Mapping[str, Any], anything: bool
-) -> Flags:
+def find_flags(flags: Mapping[str, Any] | None, call: Callable, attributes: Mapping[str, Any]) -> Flags:
   """The flags of a module.
 
   Args:
     flags: beside the usual names, name -> value in training mode; a boolean has the opposite value in evaluation, a
       pair is the values in training and in evaluation. An empty one says that the module is told nothing.
-    parameters: of the module's call.
+    call: the module's.
     attributes: of the module, with their values; under a usual name only True, False and None are a mode.
-    anything: whether its call takes any further name (`**kwargs`).
 
   Raises:
     InputError: if `flags` is no such mapping, or names what the module does not have.
   """
-  parameters = tuple(parameters)
+  parameters = inspect.signature(call).parameters
+  anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
   values = {} if flags is not None and not flags else {name: (on, not on) for name, on in USUAL.items()}
   named = {} if flags is None else _checked(flags)
   arguments, owned = [], []
@@ -100,7 +100,13 @@ def find_flags(
   given = 'none' if flags is not None and not flags else ''
   if any(training != evaluation for training, evaluation in named.values()):
     given = 'some'
-  return Flags(tuple(arguments), tuple(owned), takes_mask, given)
+  told = {name for name, *_ in arguments}
+  switches = [
+    (name, parameter.default)
+    for name, parameter in parameters.items()
+    if isinstance(parameter.default, bool) and name not in told
+  ]
+  return Flags(tuple(arguments), tuple(owned), takes_mask, given, tuple(switches))
 
 
 def _checked(flags: Any) -> dict[str, tuple[Any, Any]]:
@@ -124,12 +130,3 @@ def _checked(flags: Any) -> dict[str, tuple[Any, Any]]:
     except TypeError:
       raise InputError(f'flags[{name!r}] must be hashable, got {shown(value)}') from None
   return values
-
-
-def other_switches(parameters: Mapping[str, inspect.Parameter], flags: Flags) -> dict[str, bool]:
-  """Booleans that a call takes beside its flags, with their defaults."""
-  return {
-    name: parameter.default
-    for name, parameter in parameters.items()
-    if isinstance(parameter.default, bool) and name not in flags.names()
-  }

@@ -1,7 +1,6 @@
 """Problems from Flax Linen modules."""
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from gdlab.problems.adapters import (
 )
 from gdlab.problems.checks import as_examples
 from gdlab.problems.fitting import batch_of
-from gdlab.problems.flags import Flags, find_flags, other_switches
+from gdlab.problems.flags import Flags, find_flags
 from gdlab.problems.linen_kinds import LinenKinds
 from gdlab.types import Array, Examples, Key, Problem, PyTree
 
@@ -140,10 +139,8 @@ def from_linen(
   shapes, structure = jax.tree.flatten(batch_of(train.inputs, 1))
   name = name or type(module).__name__
   module = _frozen(module, {})
-  parameters = inspect.signature(type(module).__call__).parameters
-  anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
   own = {name: getattr(module, name, None) for name in _fields(module)}
-  told = find_flags(flags, parameters, own, anything)
+  told = find_flags(flags, type(module).__call__, own)
   model = LinenModel(module, told, tuple(shapes), structure)
   model = _with_sown(model, check_sown(sown), name)
   return supervised(
@@ -154,8 +151,6 @@ def from_linen(
     metrics=metrics,
     name=name,
     holds=lambda: _holds(model),
-    flags=told,
-    switches=other_switches(parameters, told),
     kinds=LinenKinds(model),
   )
 

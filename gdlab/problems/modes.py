@@ -1,7 +1,7 @@
 """Whether a module really has two modes, by what its outputs and its state depend on in each."""
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import jax
@@ -34,8 +34,6 @@ def check_modes(
   at: tuple[PyTree, PyTree],
   inputs: PyTree,
   holds: Collection[str],
-  flags: Flags,
-  switches: Mapping[str, bool],
 ) -> None:
   """Raises InputError if a module stays in one mode that has two.
 
@@ -49,10 +47,9 @@ def check_modes(
     at: its parameters and state, shapes and dtypes.
     inputs: a batch of at most 16 inputs, shapes and dtypes.
     holds: 'Dropout' and 'BatchNorm', as far as they are in the module.
-    flags: what it is told.
-    switches: booleans that its call takes beside these, with their defaults.
   """
-  if flags.given == 'none' or not (holds or switches or flags.given or flags.mask):
+  flags = model.flags
+  if flags.given == 'none' or not (holds or flags.switches or flags.given or flags.mask):
     return
   if flags.mask:
     _check_mask(name, model, at, inputs)
@@ -72,7 +69,7 @@ def check_modes(
   on = {'Dropout': training.draws, 'BatchNorm': training.learns}
   if off := [layer for layer in sorted(holds) if not on[layer]]:
     raise InputError(_complaint(name, f'holds a {off[0]} that is off in training', flags))
-  for switch, default in switches.items():
+  for switch, default in flags.switches:
     turned = dataclasses.replace(model, flags=flags.told(switch, not default))
     try:
       other = _trained(turned, at, inputs)

@@ -9,7 +9,6 @@ go back into any module of the same kind with Flax's own function:
 """
 
 import dataclasses
-import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,7 +29,7 @@ from gdlab.problems.adapters import (
 )
 from gdlab.problems.checks import as_examples
 from gdlab.problems.fitting import batch_of, in_one_line
-from gdlab.problems.flags import Flags, find_flags, other_switches
+from gdlab.problems.flags import Flags, find_flags
 from gdlab.problems.linen import looking
 from gdlab.problems.nnx_kinds import NnxKinds
 from gdlab.types import Array, Examples, Key, Problem, PyTree
@@ -161,9 +160,7 @@ def from_nnx(
   name = name or type(module).__name__
   # Behind the bridge the call takes anything, and hands it on to that of the Linen module.
   called = module.to_nnx__module if isinstance(module, nnx.bridge.ToNNX) else module
-  parameters = inspect.signature(type(called).__call__).parameters
-  anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-  told = find_flags(flags, parameters, _attributes(module), anything)
+  told = find_flags(flags, type(called).__call__, _attributes(module))
   streams = nnx.to_pure_dict(nnx.state(module, nnx.RngState))
   model = NnxModel(make_module, told, nnx.graphdef(module), streams)
   model = _with_sown(model, check_sown(sown), train, name)
@@ -175,8 +172,6 @@ def from_nnx(
     metrics=metrics,
     name=name,
     holds=lambda: _holds(module, model, train),
-    flags=told,
-    switches=other_switches(parameters, told),
     kinds=NnxKinds(make_module),
   )
 
