@@ -18,8 +18,6 @@ from gdlab import analysis
 from gdlab.training.progress import Progress
 from gdlab.types import Array, Problem, PyTree, State
 
-RUN_PROBES = ('eigenvalues', 'noise_scales', 'sharpness', 'params')
-
 
 class Subject(NamedTuple):
   """What is looked at.

@@ -16,8 +16,6 @@ from gdlab.types import Array, Key, Problem, PyTree
 
 STEPS = 10.0 ** -np.arange(1.5, 6.6, 0.5)  # of the scan, relative to the leaf's own root mean square
 SPACING = 10**0.5  # between neighbours of it
-# A difference of order p that is half an order off at both ends of the scan's fit is still told from p - 1.
-ORDER_TOLERANCE = 0.5
 
 
 class LeafCheck(NamedTuple):
