@@ -9,12 +9,13 @@ from gdlab.dependence.batches import (
   one_by_one,
   padding_reaches,
 )
-from gdlab.dependence.interpreter import Followed, follow
+from gdlab.dependence.interpreter import Followed, Traced, follow, trace
 from gdlab.dependence.labels import of_examples
 
 __all__ = [
   'Followed',
   'Mixing',
+  'Traced',
   'check_losses',
   'follow',
   'mixes_in_evaluation',
@@ -23,4 +24,5 @@ __all__ = [
   'of_examples',
   'one_by_one',
   'padding_reaches',
+  'trace',
 ]

@@ -1,13 +1,13 @@
 """Whether the loss of an example depends on the other examples of its batch, and on what padding holds."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.dependence.interpreter import Followed, follow
+from gdlab.dependence.interpreter import Followed, follow, trace
 from gdlab.dependence.labels import of_examples
 from gdlab.dependence.observed import reaches_others
 from gdlab.errors import InputError
@@ -59,17 +59,17 @@ def mixing(problem: Problem) -> Mixing:
 
 def mixes_in_training(problem: Problem, params: PyTree, model_state: PyTree) -> bool:
   """`Mixing.training`, for parameters and model state of these shapes."""
-  return _kept(_in_training, problem.loss, problem, params, model_state)
+  return _kept(_in_training, problem.loss, problem, params, model_state)[0]
 
 
 def mixes_in_evaluation(problem: Problem, params: PyTree, model_state: PyTree) -> bool:
   """`Mixing.evaluation`, for parameters and model state of these shapes."""
-  return _kept(_in_evaluation, problem.metrics, problem, params, model_state)
+  return _kept(_in_evaluation, problem.metrics, problem, params, model_state)[0]
 
 
 def padding_reaches(problem: Problem, params: PyTree, model_state: PyTree) -> bool:
   """`Mixing.padding`, for parameters and model state of these shapes."""
-  return _kept(_through_padding, problem.loss, problem, params, model_state)
+  return _kept(_in_training, problem.loss, problem, params, model_state)[1]
 
 
 def one_by_one(name: str, problem: Problem, params: PyTree, model_state: PyTree) -> None:
@@ -91,12 +91,13 @@ def check_losses(name: str, losses: Any, size: int) -> None:
     )
 
 
-_KEPT: dict[Any, bool] = {}  # not functools.cache: the data are no part of the key
+Answers: TypeAlias = tuple[bool, ...]
+_KEPT: dict[Any, Answers] = {}  # not functools.cache: the data are no part of the key
 
 
 def _kept(
-  question: Callable[..., bool], function: Callable, problem: Problem, params: PyTree, model_state: PyTree
-) -> bool:
+  question: Callable[..., Answers], function: Callable, problem: Problem, params: PyTree, model_state: PyTree
+) -> Answers:
   leaves, structure = jax.tree.flatten((params, model_state, _example(problem.train)))
   shapes = tuple((np.shape(leaf), str(jnp.result_type(leaf))) for leaf in leaves)
   key = (question, function, structure, shapes, str(jnp.result_type(float)))
@@ -112,8 +113,8 @@ def _example(train: PyTree) -> PyTree:
 
 
 def _at_some_size(
-  question: Callable[..., bool], problem: Problem, params: PyTree, model_state: PyTree
-) -> bool:
+  question: Callable[..., Answers], problem: Problem, params: PyTree, model_state: PyTree
+) -> Answers:
   complaint: Exception | None = None
   at = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), (params, model_state)
@@ -129,51 +130,44 @@ def _at_some_size(
   raise complaint
 
 
-def _in_training(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> bool:
-  found = _trained(problem, params, model_state, np.ones(size, bool))
-  suspected = _crosses(found.labels[0], size)
-  return suspected and (
-    not found.doubt or reaches_others(_losses(problem, size), problem, params, model_state, size)
-  )
+def _in_training(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> Answers:
+  """Whether examples reach the losses of others, and whether padding reaches those of real ones or the state."""
 
-
-def _through_padding(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> bool:
-  mask = np.arange(size) < size - 1
-  found = _trained(problem, params, model_state, mask)
-  padding = 1 << (size - 1)
-  losses, states = found.labels[0][:-1], jax.tree.leaves(found.labels[1])
-  suspected = any((labels & padding).any() for labels in (losses, *states))
-  return suspected and (
-    not found.doubt or reaches_others(_losses(problem, size), problem, params, model_state, size, mask)
-  )
-
-
-def _in_evaluation(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> bool:
-  def metrics(params, model_state, examples, mask=None, key=None):
-    found = dict(problem.metrics(params, model_state, examples))
-    for name, values in found.items():
-      check_losses(f'metric {name!r}', values, size)
-    return found, ()
-
-  found = follow(metrics, (params, model_state, _batch(problem, size)), (0, 0, of_examples(size)))
-  suspected = any(_crosses(labels, size) for labels in found.labels[0].values())
-  return suspected and (not found.doubt or reaches_others(metrics, problem, params, model_state, size))
-
-
-def _losses(problem: Problem, size: int) -> Callable[..., tuple[Any, PyTree]]:
   def losses(params, model_state, examples, mask, key):
     losses, model_state = problem.loss(params, model_state, examples, mask, key)
     check_losses('loss', losses, size)
     return losses, model_state
 
-  return losses
+  batch, key = _batch(problem, size), jax.eval_shape(lambda: jax.random.key(0))
+  whole, padded = np.ones(size, bool), np.arange(size) < size - 1
+  traced = trace(losses, (params, model_state, batch, whole, key))
+
+  def followed(mask: np.ndarray) -> Followed:
+    return follow(traced, (params, model_state, batch, mask, key), (0, 0, of_examples(size), 0, 0))
+
+  def seen(doubt: frozenset[str], mask: np.ndarray | None = None) -> bool:
+    return not doubt or reaches_others(losses, problem, params, model_state, size, mask)
+
+  found = followed(whole)
+  mixes = _crosses(found.labels[0], size) and seen(found.doubt)
+  found, padding = followed(padded), of_examples(size)[-1]
+  reached = found.labels[0][:-1], *jax.tree.leaves(found.labels[1])
+  return mixes, any((labels & padding).any() for labels in reached) and seen(found.doubt, padded)
 
 
-def _trained(problem: Problem, params: PyTree, model_state: PyTree, mask: np.ndarray) -> Followed:
-  size = len(mask)
-  key = jax.eval_shape(lambda: jax.random.key(0))
-  args = params, model_state, _batch(problem, size), mask, key
-  return follow(_losses(problem, size), args, (0, 0, of_examples(size), 0, 0))
+def _in_evaluation(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> Answers:
+  """Whether examples reach the metrics of others."""
+
+  def metrics(params, model_state, examples, mask, key):
+    found = dict(problem.metrics(params, model_state, examples))
+    for name, values in found.items():
+      check_losses(f'metric {name!r}', values, size)
+    return found, ()
+
+  args = params, model_state, _batch(problem, size), None, None
+  found = follow(trace(metrics, args), args, (0, 0, of_examples(size), 0, 0))
+  suspected = any(_crosses(labels, size) for labels in found.labels[0].values())
+  return (suspected and (not found.doubt or reaches_others(metrics, problem, params, model_state, size)),)
 
 
 def _batch(problem: Problem, size: int) -> PyTree:

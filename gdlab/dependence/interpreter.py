@@ -29,29 +29,44 @@ class Followed(NamedTuple):
   doubt: frozenset[str]
 
 
-def follow(
-  function: Callable[..., PyTree], args: Sequence[PyTree], labels: Sequence[int | np.ndarray]
-) -> Followed:
-  """Labels of a function's outputs, given those of its arguments.
+class Traced(NamedTuple):
+  """A program through which labels can be followed more than once: tracing is most of the work.
+
+  Attributes:
+    program: a ClosedJaxpr.
+    structure: of its outputs.
+  """
+
+  program: Any
+  structure: Any
+
+
+def trace(function: Callable[..., PyTree], args: Sequence[PyTree]) -> Traced:
+  """The program of a function of arrays, or of shapes and dtypes."""
+  program, outputs = jax.make_jaxpr(function, return_shape=True)(*args)
+  return Traced(program, jax.tree.structure(outputs))
+
+
+def follow(traced: Traced, args: Sequence[PyTree], labels: Sequence[int | np.ndarray]) -> Followed:
+  """Labels of a program's outputs, given those of its arguments.
 
   An entry of an output carries at least the labels of every entry of an argument that it depends on. It may carry more
   where the program hides what it does (an index that is not known before it runs may be any index).
 
   Args:
-    function: a function of arrays that JAX can trace.
-    args: its arguments; of NumPy arrays among the leaves the values are known, of all others the shapes.
+    traced: see `trace`.
+    args: of the same shapes; of NumPy arrays among the leaves the values are known.
     labels: for every argument a bit field for all entries of its leaves, or uint32[B], one for each index of their
       leading axis.
   """
   placed = [(leaf, mark) for arg, mark in zip(args, labels, strict=True) for leaf in jax.tree.leaves(arg)]
-  closed, outputs = jax.make_jaxpr(function, return_shape=True)(*args)
   values = [
     Value(np.shape(leaf), _marked(mark, np.shape(leaf)), functools.partial(_given, leaf))
     for leaf, mark in placed
   ]
   doubt: set[str] = set()
-  found = [full(value.labels, value.shape) for value in _run_closed(closed, values, doubt)]
-  return Followed(jax.tree.unflatten(jax.tree.structure(outputs), found), frozenset(doubt))
+  found = [full(value.labels, value.shape) for value in _run_closed(traced.program, values, doubt)]
+  return Followed(jax.tree.unflatten(traced.structure, found), frozenset(doubt))
 
 
 def _marked(mark: int | np.ndarray, shape: tuple[int, ...]) -> Any:

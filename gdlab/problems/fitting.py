@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.dependence import follow, of_examples
+from gdlab.dependence import follow, of_examples, trace
 from gdlab.errors import InputError, shown
 from gdlab.types import Examples, PyTree
 
@@ -140,7 +140,7 @@ def _pair(outputs: PyTree, targets: PyTree) -> str:
 
 def _mixes(function: Callable, size: int, outputs: PyTree, targets: PyTree) -> bool:
   own = of_examples(size)
-  labels = follow(function, (outputs, targets), (own, own)).labels
+  labels = follow(trace(function, (outputs, targets)), (outputs, targets), (own, own)).labels
   return bool((labels & ~own).any())
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gdlab.dependence import follow, of_examples
+from gdlab.dependence import Traced, follow, of_examples, trace
 from gdlab.dependence.labels import BITS
 from gdlab.errors import InputError
 from gdlab.problems.flags import USUAL, Flags
@@ -51,19 +51,19 @@ def check_modes(
   flags = model.flags
   if flags.given == 'none' or not (holds or flags.switches or flags.given or flags.mask):
     return
+  args = _arguments(at, inputs)
+  traced = trace(model.train, args)
   if flags.mask:
-    _check_mask(name, model, at, inputs)
+    _check_mask(name, traced, args)
   if flags.given:
-    if not holds:
-      return
     turned = dataclasses.replace(model, flags=flags.turned())
-    programs = [str(jax.make_jaxpr(one.train)(*at, *_rest(inputs))) for one in (model, turned)]
-    if programs[0] == programs[1]:
+    if holds and str(trace(turned.train, args).program) == str(traced.program):
       told = ', '.join(flags.names())
       raise InputError(f'flags must make a difference to module {name}, and {told} makes none in training')
     return
-  training = _trained(model, at, inputs)
-  evaluated, doubt = follow(model.evaluate, (*at, inputs, _rest(inputs)[-1]), (0, _STATE, _own(inputs), _KEY))
+  training, own = _pass(traced, args), _own(inputs)
+  at_evaluation = (*at, inputs, args[-1])
+  evaluated, doubt = follow(trace(model.evaluate, at_evaluation), at_evaluation, (0, _STATE, own, _KEY))
   if not (training.learns or training.reads or _carries(evaluated, _STATE)):
     holds = {*holds} - {'BatchNorm'}  # one that is there and never called
   on = {'Dropout': training.draws, 'BatchNorm': training.learns}
@@ -72,7 +72,7 @@ def check_modes(
   for switch, default in flags.switches:
     turned = dataclasses.replace(model, flags=flags.told(switch, not default))
     try:
-      other = _trained(turned, at, inputs)
+      other = _pass(trace(turned.train, args), args)
     except Exception:  # what does not run that way is no mode
       continue
     if (other.draws and not training.draws) or (other.learns and not training.learns):
@@ -89,13 +89,12 @@ def check_modes(
     raise InputError(_complaint(name, f'holds a {stuck[0]} that is on in evaluation', flags))
 
 
-def _check_mask(name: str, model: Any, at: tuple[PyTree, PyTree], inputs: PyTree) -> None:
+def _check_mask(name: str, traced: Traced, args: tuple[Any, ...]) -> None:
   """Raises InputError if `mask` is not the batch's: it reaches other examples although no example does."""
-  own, (_, mask, key) = _own(inputs), _rest(inputs)
-  size = len(own)
-  mask = jax.ShapeDtypeStruct(mask.shape, mask.dtype)
-  args, marks = (*at, inputs, mask, key), (0, 0, own, own << BITS(size), 0)
-  labels = jax.tree.leaves(follow(model.train, args, marks).labels[0])
+  params, model_state, inputs, mask, key = args
+  own, size = _own(inputs), len(mask)
+  unknown = params, model_state, inputs, jax.ShapeDtypeStruct(mask.shape, mask.dtype), key
+  labels = jax.tree.leaves(follow(traced, unknown, (0, 0, own, own << BITS(size), 0)).labels[0])
   examples = (1 << size) - 1
   masks = [leaf >> BITS(size) for leaf in labels]
   if any(_several(leaf) for leaf in masks) and not any(_several(leaf & examples) for leaf in labels):
@@ -105,16 +104,15 @@ def _check_mask(name: str, model: Any, at: tuple[PyTree, PyTree], inputs: PyTree
     )
 
 
-def _trained(model: Any, at: tuple[PyTree, PyTree], inputs: PyTree) -> _Pass:
-  args = (*at, *_rest(inputs))
-  outputs, state = follow(model.train, args, (0, _STATE, _own(inputs), 0, _KEY)).labels
+def _pass(traced: Traced, args: tuple[Any, ...]) -> _Pass:
+  outputs, state = follow(traced, args, (0, _STATE, _own(args[2]), 0, _KEY)).labels
   return _Pass(_carries(outputs, _KEY), _carries(state, _EXAMPLES), _carries(outputs, _STATE))
 
 
-def _rest(inputs: PyTree) -> tuple[Any, Any, Any]:
-  """The arguments of a training pass after parameters and state."""
+def _arguments(at: tuple[PyTree, PyTree], inputs: PyTree) -> tuple[Any, ...]:
+  """Those of a training pass on a batch without padding."""
   size = jax.tree.leaves(inputs)[0].shape[0]
-  return inputs, np.ones(size, bool), jax.eval_shape(lambda: jax.random.key(0))
+  return *at, inputs, np.ones(size, bool), jax.eval_shape(lambda: jax.random.key(0))
 
 
 def _own(inputs: PyTree) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import parameterized
 from jax import lax
 
-from gdlab.dependence import follow
+from gdlab.dependence import follow, trace
 
 ROWS = 4
 OWN = np.asarray([1, 2, 4, 8], np.uint32)
@@ -16,7 +16,8 @@ MASK = np.asarray([True, True, True, False])
 
 def labels_of(function, *known):
   """Labels of the output for rows labelled 1, 2, 4, 8, and the operations that had no rule."""
-  found = follow(function, (jax.ShapeDtypeStruct(X.shape, X.dtype), *known), (OWN, *[0] * len(known)))
+  args = jax.ShapeDtypeStruct(X.shape, X.dtype), *known
+  found = follow(trace(function, args), args, (OWN, *[0] * len(known)))
   return found.labels, set(found.doubt)
 
 
@@ -137,11 +138,8 @@ class MaskTest(parameterized.TestCase):
     self.assertFalse(labels[3].any())
 
   def test_a_mask_that_is_not_known(self):
-    found = follow(
-      lambda x, mask: jnp.where(mask[:, None], x, 0).sum(0),
-      (jax.ShapeDtypeStruct(X.shape, X.dtype), jax.ShapeDtypeStruct((ROWS,), bool)),
-      (OWN, 0),
-    )
+    args = jax.ShapeDtypeStruct(X.shape, X.dtype), jax.ShapeDtypeStruct((ROWS,), bool)
+    found = follow(trace(lambda x, mask: jnp.where(mask[:, None], x, 0).sum(0), args), args, (OWN, 0))
     self.assertTrue((found.labels == 15).all())
 
 
