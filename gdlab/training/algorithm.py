@@ -160,7 +160,8 @@ def algorithm(
       try:
         updates, optimizer_state = transformation.update(gradient, state.optimizer, state.params, **extra)
       except (TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, InputError | jax.errors.JAXTypeError):  # of a tracer more is known where it comes from
+        # Of a tracer more is known where it comes from.
+        if isinstance(error, InputError | jax.errors.JAXTypeError):
           raise
         what = 'one gradient for every slot' if estimator.stacked else 'one gradient for the batch'
         reason = ' '.join(str(error).split())[:300]
