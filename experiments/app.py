@@ -12,7 +12,7 @@ from experiments import processes, watch
 from experiments.cells import Cell, Share
 from experiments.launch import Config, start
 from experiments.workdir import Results, replacing
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 __all__ = ['Cell', 'main', 'replacing', 'start']
 

@@ -10,8 +10,8 @@ import xarray as xr
 
 import gdlab
 from experiments.workdir import Part, Results
-from gdlab.errors import InputError
-from gdlab.training.progress import say
+from gdlab.core.errors import InputError
+from gdlab.host.progress import say
 
 LOOK_EVERY = 1.0  # seconds between looks for a file of another process
 GIVE_UP = (

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from gdlab.training.progress import Progress
-from gdlab.types import Algorithm, Problem
+from gdlab.core.types import Algorithm, Problem
+from gdlab.host.progress import Progress
 
 
 def loop_timer(algorithm: Algorithm, problem: Problem) -> Callable[[int], float]:

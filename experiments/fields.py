@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import ml_collections
 
-from gdlab.errors import InputError, check_count, check_real, shown, unknown_name
+from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 
 Check: TypeAlias = Callable[[str, Any], None]  # raises InputError, of the entry's name and its value
 Fields: TypeAlias = Mapping[str, Check]  # 'section.name' -> what it may be

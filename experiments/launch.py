@@ -16,8 +16,8 @@ from ml_collections import config_flags
 
 import gdlab
 from experiments.workdir import open_workdir
-from gdlab.errors import InputError, shown, unknown_name
-from gdlab.training.progress import say
+from gdlab.core.errors import InputError, shown, unknown_name
+from gdlab.host.progress import say
 
 Config: TypeAlias = ml_collections.ConfigDict
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import jax
 
 from experiments.watch import SILENCE_LIMIT, Watch, clear
-from gdlab.errors import InputError, check_count
-from gdlab.training.progress import say
+from gdlab.core.errors import InputError, check_count
+from gdlab.host.progress import say
 
 JOIN_LIMIT = 120  # seconds that all processes have to come together
 

@@ -18,7 +18,7 @@ from absl import flags
 
 from experiments.launch import launch
 from experiments.workdir import open_workdir
-from gdlab.errors import InputError, check_count
+from gdlab.core.errors import InputError, check_count
 
 FORWARDED = 'What follows -- goes to the study.'
 

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import NoReturn
 
-from gdlab.errors import InputError
-from gdlab.training.progress import say
+from gdlab.core.errors import InputError
+from gdlab.host.progress import say
 
 BEAT_EVERY = 2.0  # seconds
 SILENCE_LIMIT = 30.0  # seconds without a sign of life after which a process counts as dead

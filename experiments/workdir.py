@@ -13,9 +13,9 @@ import ml_collections
 import xarray as xr
 
 import gdlab
-from gdlab import files
-from gdlab.errors import InputError
-from gdlab.training.store import UNREADABLE
+from gdlab.core.errors import InputError
+from gdlab.host import files
+from gdlab.results.store import UNREADABLE
 
 Part: TypeAlias = tuple[int, int] | None  # (i, n): the i-th of n parts of a cell; None: all of it
 

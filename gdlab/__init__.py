@@ -18,8 +18,23 @@ from gdlab import (
   theory,
   transforms,
 )
+from gdlab.core.errors import InputError
+from gdlab.core.types import (
+  Algorithm,
+  Batch,
+  EstimateInfo,
+  Estimator,
+  Examples,
+  Info,
+  Known,
+  LeafKind,
+  Problem,
+  Sampler,
+  State,
+  StationaryPoints,
+  Streams,
+)
 from gdlab.diagnosis import check_gradients, diagnose, overfit_small
-from gdlab.errors import InputError
 from gdlab.training import (
   DIVERGED,
   RUNNING,
@@ -41,21 +56,6 @@ from gdlab.training import (
   sweep,
   use_all_cores,
   use_compilation_cache,
-)
-from gdlab.types import (
-  Algorithm,
-  Batch,
-  EstimateInfo,
-  Estimator,
-  Examples,
-  Info,
-  Known,
-  LeafKind,
-  Problem,
-  Sampler,
-  State,
-  StationaryPoints,
-  Streams,
 )
 
 __version__ = '0.1.0'

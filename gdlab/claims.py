@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gdlab import files
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.host import files
 from gdlab.statistics import Interval
 
 

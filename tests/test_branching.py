@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from gdlab.branching import cond_any
+from gdlab.core.branching import cond_any
 
 
 def function(operand, scale, shift):

@@ -10,7 +10,7 @@ from absl.testing import parameterized
 
 from gdlab import claims
 from gdlab.claims import Verdict
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.statistics import Interval, exactly
 
 S, C, I = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE  # noqa: E741

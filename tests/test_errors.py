@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from gdlab.errors import InputError, check_count, check_real, unknown_name
+from gdlab.core.errors import InputError, check_count, check_real, unknown_name
 
 
 class CheckCountTest(parameterized.TestCase):

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import gdlab
-from gdlab import files
+from gdlab.host import files
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Each stops in the midst of a save, says so, and is killed or goes on.
@@ -28,7 +28,8 @@ xr.Dataset.to_netcdf = to_netcdf
 gdlab.save(xr.Dataset({'x': ('a', [1.0] * 1000)}), folder / 'target')
 """,
   'claims': """
-from gdlab import claims, files
+from gdlab import claims
+from gdlab.host import files
 move = files._move
 files._move = lambda *arguments: (pause(), move(*arguments))
 claims.write_claims(folder / 'target', [])
@@ -48,7 +49,7 @@ with replacing(folder / 'target') as path:
   path.write_text('whole')
 """,
   'killed between the folder and its lock': """
-from gdlab import files
+from gdlab.host import files
 files._take = lambda lock: pause()
 with files.replacing(folder / 'target') as path:
   path.write_text('whole')

@@ -10,14 +10,16 @@ GDLAB = Path(__file__).resolve().parents[1] / 'gdlab'
 
 # From the bottom up. A module or package missing here is refused: give it its row.
 LAYERS = (
-  {'types', 'errors', 'files', 'floats', 'leaves', 'objective', 'evaluation', 'branching', 'dependence'},
+  {'core'},
+  {'_cpu', 'host'},
   {'analysis', 'problems', 'sampling', 'estimators', 'transforms', 'schedules', 'theory'},
+  {'updates', 'results'},
   {'training'},
   {'claims', 'diagnosis', 'statistics'},
   {'report', 'plots'},
 )
-# Parts of one row that must not know each other; they meet in `training`, through the Protocols in `types`.
-STRANGERS = LAYERS[1]
+# Parts of one row that must not know each other; they meet in `updates`, through the Protocols in `core.types`.
+STRANGERS = LAYERS[2]
 OUTSIDE = {'experiments', 'configs', 'tests'}
 ROW = {unit: row for row, units in enumerate(LAYERS) for unit in units}
 
@@ -37,7 +39,7 @@ def imported_modules(path: Path, package: Path) -> set[str]:
     elif isinstance(node, ast.ImportFrom):
       parents = list(here[: len(here) - node.level + 1]) if node.level else []
       base = '.'.join(parents + ([node.module] if node.module else []))
-      # `from gdlab import types` names a part, `from gdlab.types import Batch` is within one.
+      # `from gdlab import core` names a part, `from gdlab.core.types import Batch` is within one.
       found |= {f'{base}.{alias.name}' for alias in node.names} if base == package.name else {base}
   return found
 
@@ -93,10 +95,10 @@ def write_tree(root: Path, **sources: str) -> Path:
 def test_a_sound_tree_passes(tmp_path):
   package = write_tree(
     tmp_path,
-    types='import jax',
-    objective='from gdlab.types import Batch',
-    sampling__in__epochs='from gdlab import types\nfrom gdlab.sampling import one\nfrom . import other',
-    training__in__run='import gdlab.sampling.epochs\nfrom gdlab.objective import batch_loss',
+    core__in__types='import jax',
+    core__in__objective='from gdlab.core.types import Batch',
+    sampling__in__epochs='from gdlab import core\nfrom gdlab.sampling import one\nfrom . import other',
+    training__in__run='import gdlab.sampling.epochs\nfrom gdlab.core.objective import batch_loss',
     claims='from gdlab.statistics import interval',
     statistics='import numpy',
     report__in__page='from ..claims import Claim',
@@ -107,13 +109,13 @@ def test_a_sound_tree_passes(tmp_path):
 @pytest.mark.parametrize(
   ('name', 'source', 'expected'),
   [
-    ('types', 'from gdlab.training import run', 'types imports training, which lies above it'),
+    ('core', 'from gdlab.training import run', 'core imports training, which lies above it'),
     ('training__in__run', 'import gdlab.report.page', 'training imports report, which lies above it'),
     ('sampling__in__epochs', 'from gdlab.estimators import batch_mean', 'sampling imports estimators'),
     ('sampling__in__epochs', 'from ..problems import digits', 'sampling imports problems, its neighbour'),
     ('sampling__in__epochs', 'from .. import problems', 'sampling imports problems, its neighbour'),
     ('sampling', 'def late():\n  from gdlab import plots', 'sampling imports plots, which lies above it'),
-    ('types', 'from experiments.variants import main', 'the library imports experiments.variants'),
+    ('core', 'from experiments.variants import main', 'the library imports experiments.variants'),
     ('plots', 'import configs', 'the library imports configs'),
     ('training', 'from tests.helpers import x', 'the library imports tests.helpers'),
     ('claims', 'import gdlab', 'gdlab is no listed part'),

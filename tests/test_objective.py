@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from gdlab.objective import batch_loss, batch_losses, take
-from gdlab.types import Batch, Problem
+from gdlab.core.objective import batch_loss, batch_losses, take
+from gdlab.core.types import Batch, Problem
 
 
 def problem_of(loss, train):

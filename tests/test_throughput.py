@@ -16,9 +16,9 @@ import pytest
 import gdlab
 from configs import throughput
 from experiments.throughput import entries, figures, loops, parts, pool, ratios, runs, settings, tasks
-from gdlab.errors import InputError
-from gdlab.objective import batch_loss
-from gdlab.training import machine
+from gdlab.core.errors import InputError
+from gdlab.core.objective import batch_loss
+from gdlab.host import machine
 
 TINY = (
   "--config.parts=('mlp',)",

@@ -14,9 +14,10 @@ from jax.flatten_util import ravel_pytree
 import gdlab
 from experiments.batch_size import cooling
 from experiments.batch_size.benches import Arm, Bench, Data, sampler, seeds, tuning_seeds
-from gdlab import estimators, evaluation, theory
-from gdlab.training.progress import Progress
-from gdlab.types import Algorithm, Examples, Problem
+from gdlab import estimators, theory
+from gdlab.core import evaluation
+from gdlab.core.types import Algorithm, Examples, Problem
+from gdlab.host.progress import Progress
 
 KEPT = nn.BatchNorm.momentum  # what running statistics keep of themselves at an update: 0.99
 

@@ -5,8 +5,8 @@ import functools
 from typing import NamedTuple
 
 from gdlab import problems, sampling
-from gdlab.errors import check_count, unknown_name
-from gdlab.types import Examples, Problem, Sampler
+from gdlab.core.errors import check_count, unknown_name
+from gdlab.core.types import Examples, Problem, Sampler
 
 TUNING_IDS = 1_000_000  # seeds for tuning start here, far from the study's
 PROBLEMS = {'digits': problems.digits, 'mnist': problems.mnist}

@@ -13,7 +13,7 @@ from experiments.fields import (
   several,
   share,
 )
-from gdlab.errors import InputError, check_count
+from gdlab.core.errors import InputError, check_count
 
 GROWN = ('clean', 'noisy')  # the benches on which a batch can grow: those of the perceptron
 COUNTS, RATES = several(count(), 1), several(positive, 1)

@@ -7,7 +7,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.blocks import full_loss_and_gradient
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 
 class EndPoint(NamedTuple):

@@ -11,7 +11,7 @@ import gdlab
 from experiments.batch_size.arms import probes
 from experiments.batch_size.benches import Bench, seeds, tuning_seeds
 from gdlab import sampling, schedules
-from gdlab.types import Algorithm
+from gdlab.core.types import Algorithm
 
 WAYS = ('growth', 'decay', 'kept')  # the batch grows, the rate decays, neither: each has a search of its own
 

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from experiments.batch_size.benches import Bench
 from gdlab import analysis
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 # Name -> words.
 MEASURES = {

@@ -12,8 +12,8 @@ import xarray as xr
 import gdlab
 from experiments.batch_size.benches import Bench, sampler, seeds, tuning_seeds
 from gdlab import analysis, schedules, statistics
+from gdlab.core.types import Algorithm, Problem
 from gdlab.statistics import Crossing
-from gdlab.types import Algorithm, Problem
 
 RULES = ('best of all tried', 'linear', 'square root', 'as it was')
 

@@ -15,8 +15,8 @@ import gdlab
 from experiments import app
 from experiments.diagnosis_check import planted
 from gdlab.diagnosis import Diagnosis, probes
+from gdlab.host.progress import Progress
 from gdlab.report import Section, Table, page
-from gdlab.training.progress import Progress
 
 NOTHING = 'nothing found'
 

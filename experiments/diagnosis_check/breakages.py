@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import optax
 
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 CROSS_ENTROPY = optax.softmax_cross_entropy_with_integer_labels
 FIRST_LAYER = 2  # its leaves, bias and kernel, are the first of the networks here
@@ -42,7 +42,7 @@ class Detached:
   loss: Any
 
   def __call__(self, params: PyTree, model_state: PyTree, examples: PyTree, mask: Array, key: Key) -> Any:
-    """The loss, see `gdlab.types.LossFn`."""
+    """The loss, see `gdlab.core.types.LossFn`."""
     leaves, structure = jax.tree.flatten(params)
     leaves[:FIRST_LAYER] = map(jax.lax.stop_gradient, leaves[:FIRST_LAYER])
     return self.loss(jax.tree.unflatten(structure, leaves), model_state, examples, mask, key)

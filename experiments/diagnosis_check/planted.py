@@ -15,10 +15,10 @@ from flax import nnx
 
 import gdlab
 from experiments.diagnosis_check import breakages
+from gdlab.core.types import Algorithm, Examples, Key, Problem, PyTree, Sampler
 from gdlab.diagnosis import Cause, probes
 from gdlab.diagnosis.probes import CURVATURE
 from gdlab.problems import images
-from gdlab.types import Algorithm, Examples, Key, Problem, PyTree, Sampler
 
 
 class Case(NamedTuple):

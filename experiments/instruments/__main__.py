@@ -14,7 +14,7 @@ from experiments import app
 from experiments.fields import check_fields
 from experiments.instruments import figures, measure, page
 from gdlab import plots
-from gdlab.training.progress import say
+from gdlab.host.progress import say
 
 
 def study(config, workdir: pathlib.Path) -> None:

@@ -15,8 +15,8 @@ import gdlab
 from experiments.fields import Fields, count, positive
 from experiments.instruments import model
 from gdlab import analysis
-from gdlab.training.progress import Progress
-from gdlab.types import Array, Problem, PyTree, State
+from gdlab.core.types import Array, Problem, PyTree, State
+from gdlab.host.progress import Progress
 
 
 class Subject(NamedTuple):

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from gdlab import problems
+from gdlab.core.types import Problem
 from gdlab.problems import landscapes, matrices
-from gdlab.types import Problem
 
 
 class Entry(NamedTuple):

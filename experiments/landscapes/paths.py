@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 
 import gdlab
 from gdlab import problems, sampling
-from gdlab.training.progress import Progress
+from gdlab.host.progress import Progress
 
 GRID = 121  # points of the surface along each side
 CURVATURES = 256  # points of the box at which the unit of the rates is measured

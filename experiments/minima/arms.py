@@ -7,8 +7,8 @@ import xarray as xr
 
 import gdlab
 from gdlab import problems
-from gdlab.training.progress import Progress
-from gdlab.types import Problem
+from gdlab.core.types import Problem
+from gdlab.host.progress import Progress
 
 TUNING_IDS = 1_000_000  # seeds for tuning start here, far from the study's
 DATASETS = {'digits': problems.digits, 'mnist': problems.mnist}

@@ -9,8 +9,8 @@ from jax.flatten_util import ravel_pytree
 import gdlab
 from experiments.minima import arms
 from gdlab import analysis
-from gdlab.training.progress import Progress
-from gdlab.types import Problem
+from gdlab.core.types import Problem
+from gdlab.host.progress import Progress
 
 
 def final_params(problem: Problem, runs: xr.Dataset) -> list:

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.fields import Fields, check_fields, choice, count, positive, real, several
 from experiments.minima import kramers, valleys
 from experiments.minima.arms import DATASETS, TUNING_IDS
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
 
 EXAMPLES = {'digits': 1437, 'mnist': 60_000}  # for training
 SEEDS = count(2, TUNING_IDS)

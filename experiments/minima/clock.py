@@ -5,7 +5,7 @@ import xarray as xr
 
 from experiments import clock
 from experiments.minima.valleys import descent, landscape, variance, with_data
-from gdlab.training.progress import Progress
+from gdlab.host.progress import Progress
 
 REPEATS, COUNT = 9, 20_000
 

@@ -12,8 +12,8 @@ import xarray as xr
 import gdlab
 from experiments.minima import arms
 from gdlab import problems, sampling, transforms
-from gdlab.training.progress import Progress
-from gdlab.types import Algorithm, Examples, Problem
+from gdlab.core.types import Algorithm, Examples, Problem
+from gdlab.host.progress import Progress
 
 SCHEDULES = ('constant', 'annealed')
 

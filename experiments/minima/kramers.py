@@ -15,7 +15,7 @@ import gdlab
 from experiments.minima import arms
 from experiments.minima.valleys import PROBES, descent, landscape, with_data
 from gdlab import theory
-from gdlab.training.progress import Progress
+from gdlab.host.progress import Progress
 
 STREAMS = 10_000  # between the ids of the random streams of one temperature and batch size and the next
 WALL = 1.1  # behind the starting minimum, in distances between the two minima, halved

@@ -12,8 +12,8 @@ from jax.flatten_util import ravel_pytree
 import gdlab
 from experiments.minima import arms
 from gdlab import sampling, schedules, theory
-from gdlab.training.progress import Progress
-from gdlab.types import Algorithm, Problem
+from gdlab.core.types import Algorithm, Problem
+from gdlab.host.progress import Progress
 
 MOMENTUM = 0.9
 

@@ -19,10 +19,10 @@ import xarray as xr
 import gdlab
 from experiments.minima import arms
 from gdlab import problems, sampling, theory
+from gdlab.core.types import Algorithm, Array, Problem, PyTree
+from gdlab.host.progress import Progress
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
 from gdlab.problems.landscapes.base import ScatteredInit
-from gdlab.training.progress import Progress
-from gdlab.types import Algorithm, Array, Problem, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

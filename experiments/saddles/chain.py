@@ -12,7 +12,7 @@ import xarray as xr
 import gdlab
 from experiments.saddles.seeds import keys, study_seeds, tuning_seeds
 from gdlab import problems, sampling, transforms
-from gdlab.types import Algorithm, Problem
+from gdlab.core.types import Algorithm, Problem
 
 TAU = float(np.e)  # half the width of a tube
 

@@ -20,7 +20,7 @@ from experiments.fields import (
 from experiments.saddles import places
 from experiments.saddles.seeds import TUNING_IDS
 from experiments.saddles.training import DATASETS, WIDEST
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
 
 NUMBERS, RATES, SHARE = several(count()), several(positive), real(above=0, below=1)
 FIELDS: Fields = {

@@ -12,7 +12,7 @@ from experiments.saddles import places
 from experiments.saddles.seeds import study_seeds
 from gdlab import analysis, problems
 from gdlab.analysis import FoundPoints
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 # What is kept of a search, one row per seed: counts, and pairs of loss and share of negative eigenvalues.
 MOST_POINTS = 64

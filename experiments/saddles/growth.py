@@ -13,8 +13,8 @@ import gdlab
 from experiments.saddles import places
 from experiments.saddles.seeds import keys, study_seeds
 from gdlab import problems, sampling
+from gdlab.core.types import Algorithm, Problem
 from gdlab.problems import noise as noises
-from gdlab.types import Algorithm, Problem
 
 LIMIT = 2_000_000  # updates
 EXITS = ('start', 'updates', 'escaped')

@@ -14,10 +14,10 @@ import numpy as np
 import xarray as xr
 
 from gdlab import problems
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import Array, Examples, Key, Problem, PyTree
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
 from gdlab.problems.landscapes.saddles import StrictSaddle
-from gdlab.types import Array, Examples, Key, Problem, PyTree
 
 
 class Place(NamedTuple):

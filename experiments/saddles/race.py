@@ -14,7 +14,7 @@ from experiments import clock
 from experiments.saddles import places
 from experiments.saddles.seeds import study_seeds, tuning_seeds
 from gdlab import sampling, transforms
-from gdlab.types import Algorithm
+from gdlab.core.types import Algorithm
 
 AT = ('full batch', 'B=1', 'mini-batch', 'large batch', 'perturbed', 'Langevin')
 KEPT = (

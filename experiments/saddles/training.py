@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 import gdlab
 from experiments.saddles.seeds import TUNING_IDS, keys, tuning_seeds
 from gdlab import analysis, problems, sampling, statistics
-from gdlab.types import Key, Problem, PyTree
+from gdlab.core.types import Key, Problem, PyTree
 
 OPTIMIZERS = {'SGD': optax.sgd, 'Adam': optax.adam}
 CONTROL = 'SGD, small start'  # next to the saddle at the origin: what has to be found near it

@@ -17,7 +17,7 @@ from experiments import app
 from experiments.throughput import figures, machine, parts, settings
 from experiments.throughput.entries import Outcome, skipped
 from gdlab import plots
-from gdlab.training.progress import say
+from gdlab.host.progress import say
 
 
 def study(config, workdir: pathlib.Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from experiments.throughput import pool, products, ratios, tasks
 from experiments.throughput.entries import Entry, Outcome, per_core, row, skipped, us_of, variants_of
 from experiments.throughput.pool import Spec
-from gdlab.training.progress import Progress
+from gdlab.host.progress import Progress
 
 EVAL_EVERY = 100  # updates, in the runs that are evaluated
 

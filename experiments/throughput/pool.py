@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
-from gdlab.training.machine import SMALL_LOOP
+from gdlab.host.machine import SMALL_LOOP
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = 20.0  # seconds that a worker gets to end by itself

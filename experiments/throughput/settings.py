@@ -1,7 +1,7 @@
 """What a configuration of the benchmark must be, refused before anything is measured."""
 
 from experiments.fields import Fields, check_fields, choice, count, positive, several
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 PARTS = ('mlp', 'samplers', 'cnn', 'lanes', 'memory')
 STEPS = ('num_steps', 'vmap_steps', 'loop_steps', 'torch_steps')  # one value for each batch size

@@ -12,7 +12,7 @@ import optax
 from flax import linen as nn
 
 from gdlab import problems
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 MOMENTUM = 0.9
 

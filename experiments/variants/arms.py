@@ -14,8 +14,8 @@ import xarray as xr
 import gdlab
 from experiments.workdir import Part
 from gdlab import problems, sampling, theory
-from gdlab.training.progress import Progress
-from gdlab.types import Algorithm, Problem, Sampler
+from gdlab.core.types import Algorithm, Problem, Sampler
+from gdlab.host.progress import Progress
 
 DATASETS = {'digits': problems.digits, 'mnist': problems.mnist}
 TUNING_IDS = 1_000_000  # seeds for tuning start here, far from the study's

@@ -2,7 +2,7 @@
 
 from experiments.fields import Fields, check_fields, choice, count, exactly, positive, real, several
 from experiments.variants.arms import DATASETS, TUNING_IDS
-from gdlab.errors import InputError, check_count
+from gdlab.core.errors import InputError, check_count
 
 COUNTS, RATES = several(count(), 1), several(positive)
 FIELDS: Fields = {

@@ -6,7 +6,7 @@ import xarray as xr
 from experiments import clock
 from experiments.variants.arms import arms, descent
 from gdlab import theory
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 
 def timing(config, problem: Problem, progress) -> xr.Dataset:

@@ -11,8 +11,9 @@ import xarray as xr
 
 import gdlab
 from experiments.variants.arms import arms, descent, seeds
-from gdlab import analysis, objective, problems, sampling, theory
-from gdlab.types import Batch, Problem, Sampler
+from gdlab import analysis, problems, sampling, theory
+from gdlab.core import objective
+from gdlab.core.types import Batch, Problem, Sampler
 
 
 def identities(config, problem: Problem, progress) -> xr.Dataset:

@@ -10,7 +10,7 @@ import gdlab
 from experiments.variants.arms import descent, seeds, tuning_seeds
 from experiments.variants.exact import components, logistic
 from gdlab import problems, sampling
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 
 def smoothness(config, problem: Problem, progress) -> xr.Dataset:

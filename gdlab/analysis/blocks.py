@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gdlab.dependence import mixes_in_evaluation, padding_reaches
-from gdlab.errors import InputError, check_count, shown
-from gdlab.floats import widened
-from gdlab.objective import batch_losses, real_indices, take
-from gdlab.types import Array, Batch, Key, Problem, PyTree
+from gdlab.core.dependence import mixes_in_evaluation, padding_reaches
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.objective import batch_losses, real_indices, take
+from gdlab.core.types import Array, Batch, Key, Problem, PyTree
 
 BLOCK = 512  # examples at once by default: larger gain little on a CPU and cost memory
 Losses: TypeAlias = Callable[[Problem, PyTree, PyTree, Batch, Key], Array]

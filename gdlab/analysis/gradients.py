@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.blocks import check_real_params
-from gdlab.dependence import one_by_one
-from gdlab.errors import InputError, check_count
-from gdlab.floats import widened
-from gdlab.objective import batch_loss
-from gdlab.types import Array, Batch, Key, Problem, PyTree
+from gdlab.core.dependence import one_by_one
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, check_count
+from gdlab.core.objective import batch_loss
+from gdlab.core.types import Array, Batch, Key, Problem, PyTree
 
 ExampleLoss: TypeAlias = Callable[[PyTree, Array], Array]  # (params, index) -> float[]
 

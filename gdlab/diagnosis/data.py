@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from gdlab.core.types import Examples, Problem
 from gdlab.diagnosis import thresholds as at
 from gdlab.diagnosis.findings import Cause, Finding, Severity
-from gdlab.types import Examples, Problem
 
 
 class Data(NamedTuple):

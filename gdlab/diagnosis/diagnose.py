@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.seeds import stream_keys
+from gdlab.core.types import Algorithm, Problem, Streams
 from gdlab.diagnosis import learning, mistakes, stability
 from gdlab.diagnosis.data import Data, look_at_data
 from gdlab.diagnosis.findings import Cause, Diagnosis, Finding, RunDiagnosis
 from gdlab.diagnosis.layers import layer_names
 from gdlab.diagnosis.nonfinite import NonFinite, Replay, first_alignment, replayer
 from gdlab.diagnosis.traces import Trace, traces
-from gdlab.errors import InputError, check_real, shown
-from gdlab.training.seeds import stream_keys
-from gdlab.types import Algorithm, Problem, Streams
 
 
 def diagnose(

@@ -10,9 +10,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.blocks import check_real_params, evenly_spaced
-from gdlab.errors import check_count, check_real
-from gdlab.objective import batch_loss
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.errors import check_count, check_real
+from gdlab.core.objective import batch_loss
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 STEPS = 10.0 ** -np.arange(1.5, 6.6, 0.5)  # of the scan, relative to the leaf's own root mean square
 SPACING = 10**0.5  # between neighbours of it

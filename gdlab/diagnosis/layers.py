@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.types import Array, LeafKind, Problem, PyTree
+from gdlab.core.types import Array, LeafKind, Problem, PyTree
 
 KINDS = ('kernel', 'embedding')  # of leaves that are layers
 

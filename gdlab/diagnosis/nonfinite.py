@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gdlab.errors import check_count
-from gdlab.objective import ascent, batch_loss, batch_losses
-from gdlab.types import Algorithm, Array, Problem, State, Streams
+from gdlab.core.errors import check_count
+from gdlab.core.objective import ascent, batch_loss, batch_losses
+from gdlab.core.types import Algorithm, Array, Problem, State, Streams
 
 
 class NonFinite(NamedTuple):

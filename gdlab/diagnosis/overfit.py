@@ -8,12 +8,12 @@ import numpy as np
 import optax
 
 from gdlab.analysis.blocks import evenly_spaced
-from gdlab.dependence import mixes_in_evaluation
-from gdlab.errors import check_count, check_real
-from gdlab.objective import take
+from gdlab.core.dependence import mixes_in_evaluation
+from gdlab.core.errors import check_count, check_real
+from gdlab.core.objective import take
+from gdlab.core.types import Algorithm, Examples, Known, Problem, PyTree
 from gdlab.sampling import full_batch
 from gdlab.training import algorithm, sweep
-from gdlab.types import Algorithm, Examples, Known, Problem, PyTree
 
 RATES = (1e-3, 1e-2)  # Adam's; a decade apart, the better one counts
 FITTED_LOSS = 0.01  # of the loss at the start: what counts as fitted where there is no accuracy

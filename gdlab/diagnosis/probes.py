@@ -10,10 +10,10 @@ from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis import eigenpairs, hessian, training_losses
 from gdlab.analysis.blocks import evenly_spaced
+from gdlab.core.errors import check_count
+from gdlab.core.objective import ascent, batch_loss, batch_losses, take
+from gdlab.core.types import Array, Batch, Examples, Key, Known, Problem, PyTree, State
 from gdlab.diagnosis.layers import Layer, along_copies, layers_of, units_of
-from gdlab.errors import check_count
-from gdlab.objective import ascent, batch_loss, batch_losses, take
-from gdlab.types import Array, Batch, Examples, Key, Known, Problem, PyTree, State
 
 LAYERS, GRADIENT, CURVATURE = 'diagnosis_layers', 'diagnosis_gradient', 'diagnosis_curvature'  # names
 SKETCH, SATURATED = 'diagnosis_sketch', 'diagnosis_saturated'

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from gdlab.core.errors import InputError, shown
 from gdlab.diagnosis.probes import BUCKETS, COLUMNS, CURVATURE, FACTORS, GRADIENT, LAYERS, SATURATED, SKETCH
-from gdlab.errors import InputError, shown
 from gdlab.training import DIVERGED
 
 Floats = np.ndarray

@@ -5,11 +5,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gdlab.dependence import padding_reaches
-from gdlab.errors import InputError, shown
-from gdlab.floats import widened
-from gdlab.objective import real_indices
-from gdlab.types import Array, Batch, Estimator, Problem, PyTree
+from gdlab.core.dependence import padding_reaches
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, shown
+from gdlab.core.objective import real_indices
+from gdlab.core.types import Array, Batch, Estimator, Problem, PyTree
 
 
 def summable(tree: PyTree) -> PyTree:

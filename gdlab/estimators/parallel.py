@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gdlab.errors import InputError, shown
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Array, Estimator
 from gdlab.estimators.common import check_summed
 from gdlab.estimators.plain import batch_mean
-from gdlab.types import Array, Estimator
 
 
 def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gdlab.dependence import one_by_one
-from gdlab.errors import check_real
+from gdlab.core.dependence import one_by_one
+from gdlab.core.errors import check_real
+from gdlab.core.objective import ascent, batch_loss, real_indices
+from gdlab.core.types import Array, Batch, EstimateInfo, Estimator, Key, Problem, PyTree
 from gdlab.estimators.common import along_batch, num_examples, over_largest, summable, weighted_sum
 from gdlab.estimators.plain import no_state
-from gdlab.objective import ascent, batch_loss, real_indices
-from gdlab.types import Array, Batch, EstimateInfo, Estimator, Key, Problem, PyTree
 
 
 def per_example(stacked: bool = False) -> Estimator:

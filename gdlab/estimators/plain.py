@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.dependence import padding_reaches
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.dependence import padding_reaches
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.objective import ascent, batch_losses
+from gdlab.core.types import EstimateInfo, Estimator
 from gdlab.estimators.common import check_summed, num_examples, slices, summable
-from gdlab.objective import ascent, batch_losses
-from gdlab.types import EstimateInfo, Estimator
 
 
 class BatchMeanState(NamedTuple):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.objective import real_indices, take
+from gdlab.core.types import Estimator, Problem, PyTree
 from gdlab.estimators.common import summable, weighted_sum
 from gdlab.estimators.per_example import example_gradients
-from gdlab.objective import real_indices, take
-from gdlab.types import Estimator, Problem, PyTree
 
 
 class SagaState(NamedTuple):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import check_real
+from gdlab.core.errors import check_real
+from gdlab.core.types import Estimator, PyTree
 from gdlab.estimators.common import over_largest, summable
 from gdlab.estimators.plain import batch_mean, no_state
-from gdlab.types import Estimator, PyTree
 
 
 def sam(rho: Any, *, adaptive: bool = False) -> Estimator:

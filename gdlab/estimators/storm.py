@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.branching import cond_any
-from gdlab.errors import check_real
+from gdlab.core.branching import cond_any
+from gdlab.core.errors import check_real
+from gdlab.core.objective import real_indices, take
+from gdlab.core.types import Array, Estimator, Known, Problem, PyTree
 from gdlab.estimators.common import summable
 from gdlab.estimators.plain import batch_mean
-from gdlab.objective import real_indices, take
-from gdlab.types import Array, Estimator, Known, Problem, PyTree
 
 
 class StormState(NamedTuple):

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.branching import cond_any
-from gdlab.errors import check_count
+from gdlab.core.branching import cond_any
+from gdlab.core.errors import check_count
+from gdlab.core.objective import ascent, batch_loss
+from gdlab.core.types import Array, Batch, Estimator, Key, Known, Problem, PyTree
 from gdlab.estimators.common import slices, summable
 from gdlab.estimators.plain import batch_mean
-from gdlab.objective import ascent, batch_loss
-from gdlab.types import Array, Batch, Estimator, Key, Known, Problem, PyTree
 
 _FULL = 0x73767267  # folds the full gradient's key apart from those of slices and examples
 

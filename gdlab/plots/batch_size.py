@@ -7,7 +7,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.plots.inputs import arms, numbers
 from gdlab.plots.pieces import arrows
 from gdlab.plots.style import COLOURS, LINES, MARKERS, panels

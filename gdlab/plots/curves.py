@@ -8,7 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gdlab.errors import InputError, check_real
+from gdlab.core.errors import InputError, check_real
 from gdlab.plots.inputs import arms, numbers, variable
 from gdlab.plots.pieces import band
 from gdlab.plots.style import COLOURS, LINES, panels

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gdlab.claims import Finding, Part, Verdict
-from gdlab.errors import InputError, shown
+from gdlab.core.errors import InputError, shown
 from gdlab.plots.style import COLOURS, panels
 
 MARKS = {

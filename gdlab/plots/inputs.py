@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gdlab.errors import InputError, shown
+from gdlab.core.errors import InputError, shown
 from gdlab.statistics.intervals import floats
 
 

@@ -7,7 +7,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gdlab.errors import InputError, shown
+from gdlab.core.errors import InputError, shown
 from gdlab.plots.style import panels
 
 MOST_NUMBERS = 81  # cells in which a number can still be read

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm
 from matplotlib.contour import ContourSet
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.plots.style import COLOURS, MARKERS
 from gdlab.statistics.intervals import along, floats
 

@@ -9,7 +9,7 @@ from matplotlib import patheffects
 from matplotlib.figure import Figure
 
 from gdlab.analysis.surfaces.paths import above_chord
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.plots.inputs import arms, numbers, variable
 from gdlab.plots.pieces import contours
 from gdlab.plots.style import COLOURS, LINES, panels

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.plots.inputs import numbers
 from gdlab.plots.style import COLOURS, panels
 

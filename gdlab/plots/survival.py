@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.plots.inputs import arms
 from gdlab.plots.style import COLOURS, LINES, panels
 from gdlab.statistics import Crossing, kaplan_meier

@@ -4,9 +4,9 @@
 `with_noise` puts on any problem.
 """
 
-from gdlab.dependence import Mixing, mixing
+from gdlab._cpu.convolution import PatchConv
+from gdlab.core.dependence import Mixing, mixing
 from gdlab.problems import landscapes, matrices, noise
-from gdlab.problems.convolution import PatchConv
 from gdlab.problems.drifting import TrackingError, drifting_regression, random_walk, rotation
 from gdlab.problems.images import digits, mnist
 from gdlab.problems.imbalanced import class_accuracy, imbalanced_digits

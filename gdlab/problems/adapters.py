@@ -43,14 +43,14 @@ from typing import Any, Protocol, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from gdlab.dependence import mixing
-from gdlab.errors import InputError, shown
+from gdlab.core.dependence import mixing
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Array, Examples, Key, Problem, PyTree
 from gdlab.problems import fitting
 from gdlab.problems.checks import as_examples, check_alike, default_float, hashable
 from gdlab.problems.flags import Flags
 from gdlab.problems.labels import check_targets
 from gdlab.problems.modes import check_modes
-from gdlab.types import Array, Examples, Key, Problem, PyTree
 
 PerExample: TypeAlias = Callable[[PyTree, PyTree], Array]  # (outputs, targets) -> float[B]
 EVALUATION_KEY = 0  # of what a module draws in evaluation

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.types import Array, Key, PyTree
 from gdlab.problems.checks import default_float
-from gdlab.types import Array, Key, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen, nnx
 
-from gdlab.errors import InputError, check_real, shown
-from gdlab.types import Array, Examples, Problem, PyTree
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.types import Array, Examples, Problem, PyTree
 
 _SMALLEST, _LARGEST = 1e-6, 1e6
 _WHOLE = 2**24  # float32 has all whole numbers up to here
@@ -202,12 +203,6 @@ def moderate_or_zero(name: str, value: Any) -> float:
   return 0.0 if nonnegative(name, value) == 0 else moderate(name, value)
 
 
-def check_problem(value: Any) -> None:
-  """Raises InputError unless `value` is a Problem."""
-  if not isinstance(value, Problem):
-    raise InputError(f'problem must be a gdlab Problem, got {shown(value)}')
-
-
 def hashable(name: str, value: PyTree) -> None:
   """Raises InputError if `value` cannot be hashed: a problem's functions are keys of compilation caches."""
   try:
@@ -215,3 +210,29 @@ def hashable(name: str, value: PyTree) -> None:
   except TypeError as error:
     reason = str(error).split('\n')[0]
     raise InputError(f'{name} must be hashable (tuples for arrays), got {shown(value)}: {reason}') from None
+
+
+def check_problem(problem: object) -> None:
+  """Raises InputError for what is not a problem."""
+  refuse_module(problem)
+  if not isinstance(problem, Problem):
+    raise InputError(f'problem must be a gdlab Problem such as gdlab.problems.digits(), got {shown(problem)}')
+  for split in ('train', 'test'):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(problem, split)):
+      if isinstance(leaf, np.ndarray):  # what JAX holds already has changed already
+        check_unmasked(f'problem.{split}{jax.tree_util.keystr(path)}', leaf)
+        check_whole(f'problem.{split}{jax.tree_util.keystr(path)}', leaf)
+
+
+def refuse_module(problem: object) -> None:
+  """Raises InputError for a Flax module, or a class of them, which can be called as what makes problems can."""
+  kind = problem if isinstance(problem, type) else type(problem)
+  for module, adapter in (
+    (linen.Module, 'from_linen(module, ...)'),
+    (nnx.Module, 'from_nnx(make_module, ...)'),
+  ):
+    if issubclass(kind, module):
+      raise InputError(
+        f'problem must be a gdlab Problem, such as gdlab.problems.{adapter} makes of a Flax module, data and a loss, '
+        f'got the module {shown(problem)}'
+      )

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, Problem, State
 from gdlab.problems.checks import as_array, nonnegative, real_array
 from gdlab.problems.regression import linear_regression
-from gdlab.types import Array, Problem, State
 
 # (random generator, number of examples, number of weights) -> float[N, d]
 Path: TypeAlias = Callable[[np.random.Generator, int, int], np.ndarray]

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.dependence import follow, of_examples, trace
-from gdlab.errors import InputError, shown
-from gdlab.types import Examples, PyTree
+from gdlab.core.dependence import follow, of_examples, trace
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Examples, PyTree
 
 # Shapes are checked on batches of two sizes, which another axis will hardly have both by chance; models that need an
 # even, a divisible or a larger number of examples get another pair.

@@ -5,8 +5,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gdlab.errors import InputError, shown
-from gdlab.types import Array
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Array
 
 # Names of Flax's own modules and of the field's, with their values in training mode; evaluation is the opposite.
 USUAL = {

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gdlab import files
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.host import files
 
 _UNSIGNED_BYTE = 0x08
 

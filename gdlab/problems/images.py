@@ -11,12 +11,12 @@ import optax
 from flax import linen as nn
 from flax import nnx
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import Array, Examples, Problem
 from gdlab.problems import idx
 from gdlab.problems.linen import from_linen
 from gdlab.problems.models import MLP
 from gdlab.problems.nnx import from_nnx
-from gdlab.types import Array, Examples, Problem
 
 MNIST_MIRRORS = (
   'https://storage.googleapis.com/cvdf-datasets/mnist/',

@@ -9,10 +9,10 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.types import Array, Problem, State
 from gdlab.problems.checks import nonnegative, real_array
 from gdlab.problems.images import digits
-from gdlab.types import Array, Problem, State
 
 NUM_CLASSES = 10
 

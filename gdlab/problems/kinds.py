@@ -9,8 +9,8 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from gdlab.leaves import kind_by_name
-from gdlab.types import LeafKind
+from gdlab.core.leaves import kind_by_name
+from gdlab.core.types import LeafKind
 
 Path: TypeAlias = tuple[str, ...]
 Shape: TypeAlias = tuple[int, ...]

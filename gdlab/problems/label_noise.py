@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Examples, Known, Problem
 from gdlab.problems.checks import as_array, check_labels, check_problem
-from gdlab.types import Examples, Known, Problem
 
 
 def with_label_noise(problem: Problem, fraction: float, *, num_classes: int, seed: int = 0) -> Problem:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.types import Array, Examples, PyTree
 from gdlab.problems.checks import check_labels
-from gdlab.types import Array, Examples, PyTree
 
 
 def check_targets(name: str, examples: Examples, outputs: PyTree, loss: Callable) -> None:

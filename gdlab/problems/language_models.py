@@ -9,9 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gdlab.errors import InputError, check_count
-from gdlab.problems.products import dot_general
-from gdlab.types import Array
+from gdlab._cpu.products import dot_general
+from gdlab.core.errors import InputError, check_count
+from gdlab.core.types import Array
 
 _EMBEDDING_SCALE = 0.02
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
-from gdlab.errors import InputError, shown
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Array, Examples, Key, Problem, PyTree
 from gdlab.problems.adapters import (
   EVALUATION_KEY,
   ModelInit,
@@ -22,7 +23,6 @@ from gdlab.problems.checks import as_examples
 from gdlab.problems.fitting import batch_of
 from gdlab.problems.flags import Flags, find_flags
 from gdlab.problems.linen_kinds import LinenKinds
-from gdlab.types import Array, Examples, Key, Problem, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

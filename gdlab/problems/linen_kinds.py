@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from gdlab.core.types import PyTree
 from gdlab.problems.adapters import Model
 from gdlab.problems.kinds import (
   Path,
@@ -20,7 +21,6 @@ from gdlab.problems.kinds import (
   other,
 )
 from gdlab.problems.language_models import Transformer
-from gdlab.types import PyTree
 
 _CONVOLUTIONS = nn.Conv, nn.ConvLocal, nn.ConvTranspose
 _LAYERS = nn.Dense, nn.DenseGeneral, nn.Einsum, *_CONVOLUTIONS

@@ -9,10 +9,10 @@ import numpy as np
 import optax
 from scipy import special
 
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.types import Array, Examples, Known, Problem
 from gdlab.problems.analytic import NormalInit, PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import as_pair, as_rows, check_alike, check_labels, nonnegative
-from gdlab.types import Array, Examples, Known, Problem
 
 
 @dataclasses.dataclass(frozen=True)

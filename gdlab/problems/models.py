@@ -10,10 +10,10 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from gdlab.errors import InputError, check_count, check_real
-from gdlab.problems.convolution import QuarteredConv, greatest
-from gdlab.problems.products import dot_general, transposed
-from gdlab.types import Array
+from gdlab._cpu.convolution import QuarteredConv, greatest
+from gdlab._cpu.products import dot_general, transposed
+from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.types import Array
 
 
 class MLP(nn.Module):

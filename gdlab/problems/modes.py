@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gdlab.dependence import Traced, follow, of_examples, trace
-from gdlab.dependence.labels import BITS
-from gdlab.errors import InputError
+from gdlab.core.dependence import Traced, follow, of_examples, trace
+from gdlab.core.dependence.labels import BITS
+from gdlab.core.errors import InputError
+from gdlab.core.types import PyTree
 from gdlab.problems.flags import USUAL, Flags
-from gdlab.types import PyTree
 
 _KEY, _STATE, _EXAMPLES = (
   1 << 31,

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
-from gdlab.errors import InputError, shown
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Array, Examples, Key, Problem, PyTree
 from gdlab.problems.adapters import (
   EVALUATION_KEY,
   ModelInit,
@@ -32,7 +33,6 @@ from gdlab.problems.fitting import batch_of, in_one_line
 from gdlab.problems.flags import Flags, find_flags
 from gdlab.problems.linen import looking
 from gdlab.problems.nnx_kinds import NnxKinds
-from gdlab.types import Array, Examples, Key, Problem, PyTree
 
 # The model's state: what is neither trained nor random. What a call sows is caught and is not among it.
 _STATE = nnx.Not(nnx.Any(nnx.Param, nnx.RngState))

@@ -8,6 +8,7 @@ import jax
 from flax import linen as nn
 from flax import nnx
 
+from gdlab.core.types import PyTree
 from gdlab.problems.kinds import (
   Path,
   Role,
@@ -20,7 +21,6 @@ from gdlab.problems.kinds import (
   stacks,
 )
 from gdlab.problems.linen_kinds import recorder
-from gdlab.types import PyTree
 
 _NORMS = nnx.BatchNorm, nnx.LayerNorm, nnx.RMSNorm, nnx.InstanceNorm
 _CONVOLUTIONS = nnx.Conv, nnx.ConvTranspose

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, Key, LossFn, Problem, PyTree
 from gdlab.problems.checks import check_problem, hashable, nonnegative, real_array
-from gdlab.types import Array, Key, LossFn, Problem, PyTree
 
 # Apart from the numbers of slices and examples, by which estimators fold keys.
 _NOISE, _CURVATURE = 0x6E6F6973, 0x63757276

@@ -6,12 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import FixedInit, NormalInit, PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import default_float, real_array
 from gdlab.problems.landscapes.base import SameForAll
 from gdlab.problems.noise import state_dependent, with_noise
-from gdlab.types import Array, Known, Problem, StationaryPoints
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.types import Array, Key, Known, Problem, PyTree, StationaryPoints
 from gdlab.problems.analytic import FixedInit, PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import default_float, moderate, real_array
 from gdlab.problems.landscapes.base import SameForAll
-from gdlab.types import Array, Key, Known, Problem, PyTree, StationaryPoints
 
 _ALL_SIGNS = 10  # dimensions up to which all 2^(d+1) - 1 stationary points are listed
 

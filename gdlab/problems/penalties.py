@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from gdlab.errors import InputError, shown
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Array, Key, Known, LossFn, MetricsFn, Problem, PyTree
 from gdlab.problems.checks import check_problem, hashable, nonnegative
-from gdlab.types import Array, Key, Known, LossFn, MetricsFn, Problem, PyTree
 
 Where: TypeAlias = Callable[[str, Array], bool]  # (path, parameter array) -> whether it is penalised
 

@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import FixedInit, NormalInit, PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import default_float, real_array, real_vector
-from gdlab.types import Array, Known, Problem, StationaryPoints
 
 _DEFAULT_EXAMPLES = 1024
 

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import default_float
 from gdlab.problems.starts import array_start
-from gdlab.types import Array, Known, Problem
 
 
 class Waves(NamedTuple):

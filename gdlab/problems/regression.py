@@ -6,10 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import check_real
+from gdlab.core.errors import check_real
+from gdlab.core.types import Array, Examples, Known, Problem
 from gdlab.problems.analytic import NormalInit, PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import as_pair, as_rows, check_alike, default_float, nonnegative
-from gdlab.types import Array, Examples, Known, Problem
 
 
 @dataclasses.dataclass(frozen=True)

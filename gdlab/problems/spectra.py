@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Problem
 from gdlab.problems.checks import nonnegative, real_vector
 from gdlab.problems.logistic import logistic_regression
 from gdlab.problems.regression import linear_regression
-from gdlab.types import Problem
 
 
 def spectral_regression(

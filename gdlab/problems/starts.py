@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from gdlab.errors import InputError, check_real, shown
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.types import Array, Key, PyTree
 from gdlab.problems.analytic import NormalInit
 from gdlab.problems.checks import default_float, real_array
-from gdlab.types import Array, Key, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

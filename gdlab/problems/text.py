@@ -11,10 +11,10 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, Examples, Problem
 from gdlab.problems.language_models import Transformer
 from gdlab.problems.linen import from_linen
-from gdlab.types import Array, Examples, Problem
 
 SHAKESPEARE_SHA256 = '86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed'
 

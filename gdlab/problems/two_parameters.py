@@ -4,10 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
-from gdlab.errors import InputError, check_real, shown
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.types import Array, Examples, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import FixedInit, NormalInit, PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import as_array
-from gdlab.types import Array, Examples, Known, Problem, StationaryPoints
 
 _BOX = 3.0  # of both parameters, in either direction
 

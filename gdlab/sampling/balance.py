@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.branching import cond_any
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.branching import cond_any
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.types import Array, Batch, EstimateInfo, Key, PyTree, Sampler
 from gdlab.sampling.epochs import next_slice, permutation, slice_sizes
 from gdlab.sampling.independent import check_batch_size
-from gdlab.types import Array, Batch, EstimateInfo, Key, PyTree, Sampler
 
 
 class GrabState(NamedTuple):

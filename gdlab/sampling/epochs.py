@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdlab.branching import cond_any
-from gdlab.errors import check_count
+from gdlab.core.branching import cond_any
+from gdlab.core.errors import check_count
+from gdlab.core.types import Array, Batch, Key, Sampler
 from gdlab.sampling.independent import check_batch_size, equal_weights
-from gdlab.types import Array, Batch, Key, Sampler
 
 LARGEST_NETWORK = 2**14  # words that a network sorts; beyond it XLA's sort is as fast
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from scipy import stats
 
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, Batch, Key, Sampler
 from gdlab.sampling.independent import check_batch_size
-from gdlab.types import Array, Batch, Key, Sampler
 
 MAX_OVERFLOW = 1e-6  # how often more examples may be drawn than there are slots
 

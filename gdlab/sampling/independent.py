@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdlab.branching import cond_any
-from gdlab.errors import InputError, check_count
-from gdlab.types import Array, Batch, Key, Sampler
+from gdlab.core.branching import cond_any
+from gdlab.core.errors import InputError, check_count
+from gdlab.core.types import Array, Batch, Key, Sampler
 
 DRAWN_TOGETHER = 256  # draws; random numbers cost a small update as much as its arithmetic if made one by one
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdlab.errors import InputError, check_count, check_real, shown
-from gdlab.floats import wide
+from gdlab.core.dtypes import wide
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, Batch, EstimateInfo, Key, Sampler
 from gdlab.sampling.independent import check_batch_size
-from gdlab.types import Array, Batch, EstimateInfo, Key, Sampler
 
 
 class AdaptiveImportanceState(NamedTuple):

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdlab.branching import cond_any
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.branching import cond_any
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, Batch, Key, Sampler
 from gdlab.sampling.epochs import reordered
 from gdlab.sampling.independent import check_batch_size
-from gdlab.types import Array, Batch, Key, Sampler
 
 
 class BatchSizeScheduleState(NamedTuple):

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.types import Array, Batch, Key, Sampler
 from gdlab.sampling.independent import check_batch_size
 from gdlab.sampling.subsets import subset
-from gdlab.types import Array, Batch, Key, Sampler
 
 
 class StratifiedState(NamedTuple):

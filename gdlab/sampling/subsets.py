@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from gdlab.types import Array, Key
+from gdlab.core.types import Array, Key
 
 
 def subset(key: Key, population: Array, size: Array, slots: int) -> Array:

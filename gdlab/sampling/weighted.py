@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.branching import cond_any
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.branching import cond_any
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.types import Array, Batch, Key, Sampler
 from gdlab.sampling.independent import DRAWN_TOGETHER, check_batch_size, uniform_draws
-from gdlab.types import Array, Batch, Key, Sampler
 
 # Folds the coin's key apart from those that `jax.random.randint` splits off the same key.
 _COIN = 0x636F696E

@@ -4,10 +4,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from gdlab.errors import InputError, check_real, shown
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.types import Array
 from gdlab.schedules.numbers import Schedule, exact, floats
 from gdlab.schedules.ramps import half_cosine, line
-from gdlab.types import Array
 
 
 def warmup(schedule: Schedule, num_warmup_steps: Any, start: Any = 0.0) -> Schedule:

@@ -10,10 +10,10 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from gdlab.errors import InputError, check_real, shown
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.types import Array
 from gdlab.schedules.numbers import Schedule, exact, floats
 from gdlab.schedules.ramps import half_cosine, line
-from gdlab.types import Array
 
 
 def robbins_monro(initial: Any, exponent: Any = 1.0, offset: Any = 1.0) -> Schedule:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import jax.numpy as jnp
 
-from gdlab.types import Array
+from gdlab.core.types import Array
 
 Schedule: TypeAlias = Callable[[Any], Any]  # Optax's: (count int32[]) -> float[]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from gdlab.types import Array, PyTree
+from gdlab.core.types import Array, PyTree
 
 
 def observe(opt_state: PyTree, metrics: Mapping[str, Array]) -> PyTree:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import InputError, check_real, shown, unknown_name
+from gdlab.core.errors import InputError, check_real, shown, unknown_name
+from gdlab.core.types import Array, PyTree
 from gdlab.schedules.numbers import floats
-from gdlab.types import Array, PyTree
 
 
 @jax.tree_util.register_dataclass

@@ -5,7 +5,7 @@ Each is exactly `first` up to 0, and exactly `last` from `length` on, which wins
 
 import jax.numpy as jnp
 
-from gdlab.types import Array
+from gdlab.core.types import Array
 
 
 def line(elapsed: Array, first: Array, last: Array, length: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from gdlab.errors import InputError, check_real, shown
+from gdlab.core.errors import InputError, check_real, shown
 
 
 class AdamScaling(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import elementwise
 
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.statistics.intervals import Interval, along, floats
 
 

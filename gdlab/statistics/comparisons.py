@@ -17,7 +17,7 @@ import numpy.typing as npt
 import scipy.optimize
 import scipy.stats
 
-from gdlab.errors import InputError, check_count, check_real, unknown_name
+from gdlab.core.errors import InputError, check_count, check_real, unknown_name
 from gdlab.statistics.intervals import Interval, floats
 from gdlab.statistics.pairing import paired_differences
 from gdlab.statistics.resampling import bootstrap

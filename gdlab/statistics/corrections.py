@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.statistics.intervals import floats
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gdlab.errors import InputError, check_real
+from gdlab.core.errors import InputError, check_real
 from gdlab.statistics.intervals import along
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 class Interval(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.statistics.intervals import Interval, floats
 from gdlab.statistics.resampling import bootstrap
 

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.optimize
 import scipy.stats
 
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.statistics.intervals import Interval
 
 MOST_SEEDS = 10_000_000  # beyond which nobody runs anything

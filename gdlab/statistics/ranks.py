@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.statistics.intervals import floats
 
 

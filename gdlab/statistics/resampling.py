@@ -9,7 +9,7 @@ import numpy.typing as npt
 import scipy.stats
 from scipy.special import stdtrit
 
-from gdlab.errors import InputError, check_count, check_real, unknown_name
+from gdlab.core.errors import InputError, check_count, check_real, unknown_name
 from gdlab.statistics.intervals import Interval, along, floats
 
 METHODS = ('t', 'bca')

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from gdlab.errors import InputError, check_count, check_real
-from gdlab.types import Streams
+from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.types import Streams
 
 
 def factorial_seeds(init: int = 1, order: int = 1, noise: int = 1) -> Mapping[str, list[int]]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
-from gdlab.errors import InputError, check_count, check_real
+from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.statistics.comparisons import Comparison
 from gdlab.statistics.crossings import Crossing
 from gdlab.statistics.intervals import Interval, floats

@@ -1,6 +1,6 @@
 """Plain gradient descent on smooth functions: where it is stable and how fast it must converge."""
 
-from gdlab.errors import InputError, check_real
+from gdlab.core.errors import InputError, check_real
 from gdlab.theory.inputs import momentum_factor
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gdlab.errors import InputError, check_real, shown
+from gdlab.core.errors import InputError, check_real, shown
 
 
 def as_floats(name: str, value: Any) -> np.ndarray:

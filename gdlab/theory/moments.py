@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdlab.errors import InputError, check_count
+from gdlab.core.errors import InputError, check_count
 from gdlab.theory.inputs import as_floats, nonnegative_number, per_direction, semidefinite, symmetric
 from gdlab.theory.linear import Floats, System, momentum_system
 from gdlab.theory.minibatch import mean_variance

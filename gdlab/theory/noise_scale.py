@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gdlab.errors import InputError, shown
+from gdlab.core.errors import InputError, shown
 from gdlab.theory.inputs import as_floats, positive, positive_number, semidefinite, symmetric
 from gdlab.theory.linear import Floats
 

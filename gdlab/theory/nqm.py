@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.errors import InputError, check_count, shown
 from gdlab.theory.descent import largest_stable_rate
 from gdlab.theory.inputs import (
   momentum_factor,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.theory.inputs import positive, positive_number
 from gdlab.theory.linear import Floats
 from gdlab.theory.nqm import Curve, Method, NoisyQuadratic, Phase, Stretch, checked_phases, method

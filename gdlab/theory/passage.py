@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.polynomial.legendre as legendre
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.theory.linear import Floats
 
 _ORDER = 16

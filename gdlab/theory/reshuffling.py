@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gdlab.errors import InputError, check_count
+from gdlab.core.errors import InputError, check_count
 from gdlab.theory.inputs import as_floats, nonnegative_number, positive_number, symmetric
 from gdlab.theory.linear import Floats
 from gdlab.theory.moments import batch_sizes_of_epoch

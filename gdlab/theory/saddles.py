@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.errors import InputError, check_count, shown
 from gdlab.theory.inputs import nonnegative, nonnegative_number, positive, positive_number, together
 from gdlab.theory.linear import Floats, Powers, System, momentum_system, powers, scaled_power, stationary
 from gdlab.theory.stability import spectral_radius

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.optimize
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.theory.descent import largest_stable_rate
 from gdlab.theory.inputs import momentum_factor, nonnegative, positive_number, spectrum
 from gdlab.theory.linear import Floats, momentum_system, powers, stationary

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.theory.inputs import positive_number, spectrum
 from gdlab.theory.linear import Floats, eigenvalues, momentum_system
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.errors import InputError, check_count, shown
 from gdlab.theory.descent import largest_stable_rate
 from gdlab.theory.epochs import reshuffled_moment
 from gdlab.theory.inputs import (

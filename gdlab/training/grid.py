@@ -1,4 +1,4 @@
-"""The grid of a sweep: which hyperparameters are traced as lanes, and which shape a program."""
+"""The points of a sweep: which hyperparameters are traced as lanes, and which shape a program."""
 
 import inspect
 import itertools
@@ -9,91 +9,118 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdlab.errors import InputError, shown, unknown_name
-from gdlab.training.records import check_names
+from gdlab.core.errors import InputError, shown, unknown_name
+from gdlab.core.types import Algorithm
+from gdlab.results.datasets import TRIAL, check_names
 
 
 class Grid(NamedTuple):
-  """A checked grid; its points are the product of all axes.
+  """Checked points: the product of all axes, one of which may be a list of trials.
 
   Attributes:
-    axes: every hyperparameter and its values, in the order given.
-    traced: those whose values are lanes of one program.
-    shaping: those that need a program for each value.
+    axes: every dim of the result and its values, in order; those of `trial` are its numbers.
+    trials: hyperparameter -> its value in every trial.
+    traced: the hyperparameters whose values are lanes of one program; the others need a program for each value.
   """
 
   axes: dict[str, list[Any]]
-  traced: dict[str, list[float]]
-  shaping: dict[str, list[Any]]
+  trials: dict[str, list[Any]]
+  traced: tuple[str, ...]
 
-  def groups(self) -> list[dict[str, Any]]:
-    """The shaping hyperparameters of every program."""
-    return [
-      dict(zip(self.shaping, values, strict=True)) for values in itertools.product(*self.shaping.values())
-    ]
+  def points(self) -> list[dict[str, Any]]:
+    """The hyperparameters of every point, in the order of the axes."""
+    found = []
+    for values in itertools.product(*self.axes.values()):
+      point = dict(zip(self.axes, values, strict=True))
+      trial = point.pop(TRIAL, None)
+      found.append(point | {name: column[trial] for name, column in self.trials.items()})
+    return found
 
-  def numbers(self, num_seeds: int) -> dict[str, np.ndarray]:
-    """The traced hyperparameters of every lane, float[L]; the seeds of a point follow one another."""
-    points = np.asarray(list(itertools.product(*self.traced.values())), float)
-    return {name: np.repeat(points[:, column], num_seeds) for column, name in enumerate(self.traced)}
-
-  def first_numbers(self) -> dict[str, float]:
-    """The traced hyperparameters of the first lane."""
-    return {name: float(values[0]) for name, values in self.traced.items()}
-
-  def num_points(self) -> int:
-    """How many traced points every program has."""
-    return math.prod(len(values) for values in self.traced.values())
-
-  def places(self, num_seeds: int) -> np.ndarray:
-    """Where the lanes of every program belong among all runs, which are numbered with axes (*axes, seed).
+  def programs(self, num_seeds: int) -> list[tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray]]:
+    """The programs that all runs need.
 
     Returns:
-      int[programs, L].
+      For each `(structure, numbers, places)`: the hyperparameters that shape it; the traced ones of its lanes,
+      name -> float[L], the seeds of a point after one another; and where the lanes belong among all runs, int[L], which
+      are numbered with axes (*axes, seed).
     """
-    sizes = [len(values) for values in self.axes.values()]
-    names = list(self.axes)
-    numbers = np.arange(math.prod(sizes) * num_seeds).reshape(*sizes, num_seeds)
-    order = [names.index(name) for name in (*self.shaping, *self.traced)]
-    turned = np.transpose(numbers, (*order, len(order)))
-    return turned.reshape(-1, self.num_points() * num_seeds)
+    points = self.points()
+    members: dict[tuple, list[int]] = {}
+    for number, point in enumerate(points):
+      # By type too: True is 1, and may be something else to the algorithm.
+      shape = tuple((name, value, type(value)) for name, value in point.items() if name not in self.traced)
+      members.setdefault(shape, []).append(number)
+    found = []
+    for shape, own in members.items():
+      columns = {name: np.asarray([points[number][name] for number in own], float) for name in self.traced}
+      numbers_ = {name: np.repeat(column, num_seeds) for name, column in columns.items()}
+      places = np.add.outer(np.asarray(own) * num_seeds, np.arange(num_seeds)).ravel()
+      found.append(({name: value for name, value, _ in shape}, numbers_, places))
+    return found
 
 
 def check_grid(
-  grid: Mapping[str, Sequence[Any]], make_algorithm: Callable, make_problem: Callable | None
+  grid: Mapping[str, Sequence[Any]] | None,
+  trials: Mapping[str, Sequence[Any]] | None,
+  make_algorithm: Any,
+  make_problem: Callable | None,
+  num_steps: Any = None,
 ) -> Grid:
-  """Checks a grid against the functions that take its hyperparameters.
+  """Checks points against the functions that take their hyperparameters.
 
   Args:
-    grid: hyperparameter -> values.
-    make_algorithm: takes any of them.
+    grid: hyperparameter -> values, of which the product is taken; None for none.
+    trials: hyperparameter -> its value in every trial; None for none.
+    make_algorithm: takes any of them; an Algorithm takes none.
     make_problem: takes those that shape a program; None for a problem that is the same everywhere.
+    num_steps: may be a function that takes those that shape a program, too.
 
   Raises:
     InputError: if nobody takes a name, or values are missing, repeated or of the wrong kind.
   """
-  if not isinstance(grid, Mapping):
-    raise InputError(f'grid must be a mapping from hyperparameter to values, got {shown(grid)}')
-  if not callable(make_algorithm):
+  if not callable(make_algorithm) and not isinstance(make_algorithm, Algorithm):
     raise InputError(f'make_algorithm must be a function of hyperparameters, got {shown(make_algorithm)}')
-  check_names('hyperparameter', grid)
-  axes = {name: _checked_values(name, values) for name, values in grid.items()}
-  traced = {name: values for name, values in axes.items() if _is_traced(values)}
-  for name in axes:
-    takers = [make_algorithm] if name in traced or make_problem is None else [make_algorithm, make_problem]
-    known = set[str]().union(*map(_parameters, takers))
-    if make_problem is not None and name in traced and name in _parameters(make_problem) - known:
-      raise InputError(
-        f'problem must be a function of hyperparameters that are not floats, and {name} is one'
-      )
+  grid, trials = _mapping('grid', grid), _mapping('points', trials)
+  axes = {name: _checked_values('grid', name, values) for name, values in grid.items()}
+  for name, values in axes.items():
+    if len(set(values)) != len(values):
+      raise InputError(f'grid[{name!r}] must hold distinct values, got {shown(values)}')
+  columns = {name: _checked_values('points', name, values) for name, values in trials.items()}
+  if both := sorted(axes.keys() & columns.keys()):
+    raise InputError(f'points must not hold what grid holds, got {both[0]!r} in both')
+  lengths = {name: len(column) for name, column in columns.items()}
+  if len(set(lengths.values())) > 1:
+    raise InputError(
+      f'points must hold one value of every hyperparameter for each trial, got {shown(lengths)}'
+    )
+  every = columns | axes
+  traced = tuple(sorted(name for name in every if _is_traced(every[name])))
+  makers = [make_algorithm] if callable(make_algorithm) else []
+  takers = [function for function in (make_problem, num_steps) if callable(function)]
+  for name in every:
+    for what, function in (('problem', make_problem), ('num_steps', num_steps)):
+      if name in traced and callable(function) and name in _parameters(function):
+        raise InputError(
+          f'{what} must be a function of hyperparameters that are not floats, and {name} is one'
+        )
+    known = set[str]().union(*map(_parameters, makers if name in traced else makers + takers))
     if ANY not in known and name not in known:
       raise unknown_name('hyperparameter', name, known)
-  for function in (make_algorithm, make_problem):
-    if missing := sorted(_required(function) - axes.keys()):
+  for function in makers + takers:
+    if missing := sorted(_required(function) - every.keys()):
       raise InputError(
-        f'grid must hold {missing[0]!r}, which {_name(function)} needs, got {shown(sorted(axes))}'
+        f'grid must hold {missing[0]!r}, which {_name(function)} needs, got {shown(sorted(every))}'
       )
-  return Grid(axes, traced, {name: values for name, values in axes.items() if name not in traced})
+  trial_axis = {TRIAL: [*range(next(iter(lengths.values())))]} if columns else {}
+  return Grid(trial_axis | axes, columns, traced)
+
+
+def _mapping(name: str, given: Mapping[str, Sequence[Any]] | None) -> Mapping[str, Sequence[Any]]:
+  given = {} if given is None else given
+  if not isinstance(given, Mapping):
+    raise InputError(f'{name} must be a mapping from hyperparameter to values, got {shown(given)}')
+  check_names('hyperparameter', given)
+  return given
 
 
 def named_by(function: Callable, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,33 +150,31 @@ def _name(function: Callable | None) -> str:
   return getattr(function, '__name__', repr(function))
 
 
-def _checked_values(name: str, values: Sequence[Any]) -> list[Any]:
+def _checked_values(what: str, name: str, values: Sequence[Any]) -> list[Any]:
   if isinstance(values, str) or not np.iterable(values):
-    raise InputError(f'grid[{name!r}] must be a sequence of values, got {shown(values)}')
+    raise InputError(f'{what}[{name!r}] must be a sequence of values, got {shown(values)}')
   checked = [value.item() if getattr(value, 'shape', None) == () else value for value in values]
   if not checked:
-    raise InputError(f'grid[{name!r}] must hold at least one value, got none')
+    raise InputError(f'{what}[{name!r}] must hold at least one value, got none')
   for value in checked:
     if isinstance(value, float) and not math.isfinite(value):
-      raise InputError(f'grid[{name!r}] must hold finite numbers, got {value}')
+      raise InputError(f'{what}[{name!r}] must hold finite numbers, got {value}')
     try:
       hash(value)
     except TypeError:
       raise InputError(
-        f'grid[{name!r}] must hold numbers, strings or other hashable values, got {shown(value)}'
+        f'{what}[{name!r}] must hold numbers, strings or other hashable values, got {shown(value)}'
       ) from None
-  if len(set(checked)) != len(checked):
-    raise InputError(f'grid[{name!r}] must hold distinct values, got {shown(checked)}')
   if len(kinds := {_kind(value): value for value in checked}) > 1:
     raise InputError(
-      f'grid[{name!r}] must hold values of one kind, for results give back numbers, strings, or the names of other '
+      f'{what}[{name!r}] must hold values of one kind, for results give back numbers, strings, or the names of other '
       f'objects, got {" and ".join(shown(value) for value in kinds.values())}: sweep over names of them'
     )
   return checked
 
 
 def _kind(value: Any) -> str:
-  """As what a result gives a value back, see `records.storable`."""
+  """As what a result gives a value back, see `datasets.storable`."""
   if isinstance(value, str):
     return 'string'
   return 'number' if isinstance(value, bool | int | float | np.number) else 'object'

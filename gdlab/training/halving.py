@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real, shown
-from gdlab.training import drive, lanes
-from gdlab.training.groups import Share, compiled_ahead
-from gdlab.training.lane import DIAGNOSTICS, RUNNING
-from gdlab.training.schedule import Call, Schedule
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.results.datasets import DIAGNOSTICS, RUNNING
+from gdlab.training import layout
+from gdlab.training.execute import all_smaller, compiled_ahead
+from gdlab.training.programs import Block, Program, Report
+from gdlab.training.records import Records
 
 
 class Halving(NamedTuple):
@@ -22,8 +23,7 @@ class Halving(NamedTuple):
   (one diverged run makes it infinite), and only the best share of them goes on. What is stopped has status
   STOPPED from then on and no further records: a value at the end is that of a survivor.
 
-  All lanes that still run stay in memory between rankings, whatever `Plan.lanes_per_block` says: where they do not fit,
-  the error is raised. A sweep without halving goes on in smaller blocks.
+  All lanes that still run stay in memory between rankings, whatever `Plan.lanes_per_block` says.
 
   Attributes:
     steps: updates after which points are ranked, increasing.
@@ -51,74 +51,118 @@ def check_halving(halving: Halving, num_steps: int) -> Halving:
   return halving._replace(steps=steps)
 
 
-def run(shares: Sequence[Share], schedule: Schedule, halving: Halving, report: drive.Report) -> list[Share]:
-  """Runs all groups side by side from ranking to ranking. All running lanes stay in memory."""
+def run_halving(
+  programs: Sequence[Program], num_seeds: int, halving: Halving, report: Report
+) -> list[Program]:
+  """Runs all programs side by side from ranking to ranking, with all running lanes in memory.
 
-  def stages_of(group: drive.Group) -> list[list[Call]]:
-    return schedule.calls(group.program.layout.steps_per_call, halving.steps)
+  Where they do not fit, all begin again in blocks half as large, which wait in the host's memory for the rankings.
 
-  groups = [share.group for share in shares]
-  stages = [stages_of(group) for group in groups]
-  for _ in compiled_ahead(groups, lambda group: stages_of(group)[0][0]):
+  Args:
+    programs: of the sweep.
+    num_seeds: runs of every point.
+    halving: when and how is ranked.
+    report: told the updates made, or left out, of all lanes.
+
+  Returns:
+    The programs with the plans that fitted.
+  """
+  programs, park = list(programs), False
+  while True:
+    made = 0
+
+    def counted(updates: int) -> None:
+      nonlocal made
+      made += updates
+      report(updates)
+
+    try:
+      _run(programs, num_seeds, halving, counted, park)
+    except (RuntimeError, ValueError, MemoryError) as error:  # JAX's is one of the first two, by place
+      programs, park = [_begun_again(program) for program in all_smaller(programs, error)], True
+      report(-made)
+    else:
+      return programs
+
+
+def _run(programs: Sequence[Program], num_seeds: int, halving: Halving, report: Report, park: bool) -> None:
+  stages = [program.records.chunks(program.plan.steps_per_call, halving.steps) for program in programs]
+  for _ in compiled_ahead(programs, halving.steps):
     pass  # All at once, before any runs: they run side by side.
-  blocks: dict[int, list[drive.Block]] = {}
-  ends = [*halving.steps, int(schedule.steps[-1])]
-  for stage, end in enumerate(ends):
-    for number, share in enumerate(shares):
-      group, calls = share.group, stages[number][stage]
-      if stage == 0:
-        blocks[number] = [drive.begin(group, members) for members in _members(share)]
-        _check_metric(halving.metric, share)
-      blocks[number] = [drive.advance(group, block, calls, report) for block in blocks[number]]
-    if end == ends[-1]:
-      return list(shares)
-    place = int(np.searchsorted(schedule.steps, end))
-    going = _going(shares, blocks, halving, place)
-    for number, share in enumerate(shares):
-      kept = []
+  host = jax.local_devices(backend='cpu')[0] if park else None
+  blocks = [[program.start(members) for members in _members(program)] for program in programs]
+  for program in programs:
+    _check_metric(halving.metric, program)
+  for stage, end in enumerate((*halving.steps, None)):
+    for number, program in enumerate(programs):
+      chunks = stages[number][stage]
+      for place, block in enumerate(blocks[number]):
+        ready = block if host is None else _moved(program, block, None)
+        done = program.advance(ready, chunks, report)
+        blocks[number][place] = done if host is None else _moved(program, done, host)
+    if end is None:
+      return
+    going = _going(programs, blocks, num_seeds, halving, end)
+    for number, program in enumerate(programs):
+      place, kept = _place(program, end), []
       for block in blocks[number]:
-        stays = np.isin(share.points[block.members], going)
-        share.group.collector.stop(block.members[~stays], place)
-        report(int((~stays).sum()) * (ends[-1] - end))
+        stays = np.isin(program.places[block.members] // num_seeds, going)
+        program.records.stop(block.members[~stays], place)
+        report(int((~stays).sum()) * (program.records.num_steps - end))
         if stays.any():
-          kept.append(block if stays.all() else _compact(share.group, block, stays))
+          kept.append(block if stays.all() else _compact(program, block, stays))
       blocks[number] = kept
-  raise AssertionError('the last stage returns')
 
 
-def _members(share: Share) -> list[np.ndarray]:
-  size, total = share.group.program.layout.lanes_per_block, len(share.places)
+def _begun_again(program: Program) -> Program:
+  records = program.records
+  return program._replace(records=Records(records.steps, records.evaluates, records.num_lanes))
+
+
+def _moved(program: Program, block: Block, host: jax.Device | None) -> Block:
+  """The block with its lanes in the host's memory, or with None back on the devices."""
+  if host is not None:
+    return block._replace(lanes=jax.device_put(block.lanes, host))
+  places = [jax.tree.map(lambda leaf: leaf.sharding, inputs['ids']) for inputs in block.inputs]
+  return block._replace(lanes=tuple(map(jax.device_put, block.lanes, places)))
+
+
+def _members(program: Program) -> list[np.ndarray]:
+  size, total = program.plan.lanes_per_block, len(program.places)
   return [np.arange(first, min(first + size, total)) for first in range(0, total, size)]
 
 
-def _check_metric(metric: str, share: Share) -> None:
-  known = {*share.group.collector.names(), *DIAGNOSTICS}
+def _place(program: Program, step: int) -> int:
+  return int(np.searchsorted(program.records.steps, step))
+
+
+def _check_metric(metric: str, program: Program) -> None:
+  known = {*program.records.names(), *DIAGNOSTICS}
   if metric not in known:
     raise InputError(f'halving.metric must be one of {", ".join(sorted(known))}, got {shown(metric)}')
-  if share.group.collector.column(metric, 0).ndim > 1:
+  if program.records.column(metric, 0).ndim > 1:
     raise InputError(f'halving.metric must be one number of a run, and {metric} has axes of its own')
 
 
-def _going(shares: Sequence[Share], blocks, halving: Halving, place: int) -> np.ndarray:
+def _going(programs: Sequence[Program], blocks, num_seeds: int, halving: Halving, step: int) -> np.ndarray:
   """The points that go on."""
   values, points = [], []
-  for number, share in enumerate(shares):
-    running = np.concatenate([block.members for block in blocks[number]] or [np.zeros(0, int)])
-    collector = share.group.collector
-    value = collector.column(halving.metric, place)[running]
-    failed = (collector.column('status', place)[running] != RUNNING) | ~np.isfinite(value)
+  for program, own in zip(programs, blocks, strict=True):
+    running = np.concatenate([block.members for block in own] or [np.zeros(0, int)])
+    place, records = _place(program, step), program.records
+    value = records.column(halving.metric, place)[running]
+    failed = (records.column('status', place)[running] != RUNNING) | ~np.isfinite(value)
     values.append(np.where(failed, np.inf, -value if halving.largest else value))
-    points.append(share.points[running])
+    points.append(program.places[running] // num_seeds)
   names, inverse = np.unique(np.concatenate(points), return_inverse=True)
   means = np.bincount(inverse, np.concatenate(values)) / np.bincount(inverse)
   return names[np.argsort(means, kind='stable')[: math.ceil(round(halving.keep * len(names), 9))]]
 
 
-def _compact(group: drive.Group, block: drive.Block, stays: np.ndarray) -> drive.Block:
+def _compact(program: Program, block: Block, stays: np.ndarray) -> Block:
   """The lanes that stay, moved together, so that the others cost nothing."""
-  layout = group.program.layout
-  slots, counts = lanes.slots(layout, int(stays.sum()))
-  source = np.zeros(layout.lanes_per_block, int)
+  inputs, counts, slots = program.placed(block.members[stays])
+  source = np.zeros(program.plan.lanes_per_block, int)
   source[slots] = block.slots[stays]
 
   def moved(*leaves: jax.Array) -> jax.Array:
@@ -126,6 +170,6 @@ def _compact(group: drive.Group, block: drive.Block, stays: np.ndarray) -> drive
       return leaves[0][source]
     return jnp.concatenate(jax.device_put(leaves, next(iter(leaves[0].devices()))))[source]
 
-  carried = jax.tree.map(moved, *zip(block.lanes, block.inputs, strict=True))
-  going, inputs, counted = zip(*lanes.place(layout, (*carried, counts), split_lanes=True), strict=True)
-  return drive.Block(going, inputs, counted, block.members[stays], slots)
+  carried = jax.tree.map(moved, *block.lanes)
+  going = layout.place(program.plan, carried, split_lanes=True)[: len(inputs)]
+  return Block(going, inputs, counts, block.members[stays], slots)

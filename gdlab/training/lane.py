@@ -1,22 +1,26 @@
-"""One lane: one run of one algorithm with one seed, advanced from evaluation to evaluation."""
+"""One lane: one run of one algorithm with one seed, advanced from evaluation to evaluation.
+
+The functions of a lane are `(make, probes, problem, lane, inputs, ...) -> (lane, results)`: `make(numbers)` makes the
+algorithm of the lane's hyperparameters, `probes` maps names to functions, `inputs` holds the lane's `ids` (of its
+seeds) and its `numbers`.
+"""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from gdlab.errors import InputError
-from gdlab.evaluation import evaluate
-from gdlab.types import Algorithm, Array, Info, Problem, PyTree, State, Streams
+from gdlab.core.errors import InputError
+from gdlab.core.evaluation import evaluate
+from gdlab.core.seeds import stream_keys
+from gdlab.core.types import Algorithm, Array, Info, Problem, PyTree, State
+from gdlab.results.datasets import DIAGNOSTICS, DIVERGED, RUNNING
 
-RUNNING, DIVERGED, STOPPED = 0, 1, 2
-DIAGNOSTICS = ('batch_loss', 'grad_norm', 'update_norm', 'param_norm')  # of a record
-STATUS_MEANINGS = ('running', 'diverged', 'stopped')  # names of the codes above, in order
-
-Probe = Callable[[Problem, State], Array]
-
+Make: TypeAlias = Callable[[Mapping[str, Any]], Algorithm]
+Probe: TypeAlias = Callable[[Problem, State], PyTree]
+Probes: TypeAlias = Mapping[str, Probe]
+Inputs: TypeAlias = Mapping[str, Any]
 
 COUNT_BASE = 2**30  # counts are int32[2] in this base, most significant first: int32 alone is too small
 
@@ -25,107 +29,169 @@ class Lane(NamedTuple):
   """All that a run carries from one record to the next: with it a run can go on elsewhere."""
 
   state: State
-  status: Array  # int8[], one of the codes above
+  status: Array  # int8[], RUNNING or DIVERGED
   updates: Array  # int32[], made up to the last finite record
   examples: Array  # drawn since the last record, see `_add`
   gradient_evaluations: Array  # per-example gradients since the last record, see `_add`
 
 
-class Period(NamedTuple):
-  """The stretch of updates that ends in one evaluation."""
-
-  lengths: Array | np.ndarray  # int32[R], updates up to each record; 0 on padding
-  evaluates: Array | np.ndarray  # bool[], whether metrics are evaluated at its end
-
-
 def start(
-  algorithm: Algorithm, problem: Problem, streams: Streams, probes: Mapping[str, Probe]
-) -> tuple[Lane, dict[str, Array]]:
-  """The lane before its first update, and the metrics there; an optimizer that listens is told of them too."""
-  state = algorithm.init(streams, problem)
+  make: Make, probes: Probes, problem: Problem, lane: tuple[()], inputs: Inputs, params: PyTree
+) -> tuple[tuple[()], tuple[Lane, dict[str, Array]]]:
+  """The lane before its first update, and the metrics there; an optimizer that listens is told of them too.
+
+  Args:
+    make: see above.
+    probes: see above.
+    problem: what is minimised.
+    lane: nothing yet.
+    inputs: see above.
+    params: where the run starts; None for the problem's own initial parameters.
+  """
+  algorithm = make(inputs['numbers'])
+  state = algorithm.init(stream_keys(inputs['ids']), problem, params)
   measured = measure(algorithm, problem, state, probes)
-  lane = Lane(
-    _told(algorithm, state, measured, probes), jnp.int8(RUNNING), jnp.int32(0), _nothing(), _nothing()
-  )
-  return lane, measured
-
-
-def measure(
-  algorithm: Algorithm, problem: Problem, state: State, probes: Mapping[str, Probe]
-) -> dict[str, Array]:
-  """Everything evaluated at an evaluation point: the metrics, where the method says, and the probes of the state."""
-  if algorithm.evaluated is None:
-    metrics = evaluate(problem, state.params, state.model_state)
-  else:
-    metrics = evaluate(problem, *algorithm.evaluated(state, problem))
-  if taken := sorted(metrics.keys() & probes.keys()):
-    raise InputError(f'probe must have a name that no metric has, got {taken[0]!r}')
-  return metrics | {name: probe(problem, state) for name, probe in probes.items()}
+  told = _told(algorithm, state, measured, probes)
+  return lane, (Lane(told, jnp.int8(RUNNING), jnp.int32(0), _nothing(), _nothing()), measured)
 
 
 def advance(
-  algorithm: Algorithm, problem: Problem, lane: Lane, period: Period, probes: Mapping[str, Probe]
+  make: Make, probes: Probes, problem: Problem, lane: Lane, inputs: Inputs, lengths: Array, evaluates: Array
 ) -> tuple[Lane, tuple[dict[str, Array], dict[str, Array]]]:
-  """Makes the updates of one period; returns its records, [R] each, and the metrics at its end.
+  """Makes the updates of Q periods: `lengths` int32[Q, R] and `evaluates` bool[Q] as in `Chunk`.
 
   A lane that is not finite at a record has status DIVERGED from there on. At the period's end its state is put
   back to the period's beginning and stays there: it takes no further updates, and its neighbours never notice.
   (To look at every step, or to keep the state of every record, would cost as much as small updates do.)
 
   A lane that still runs at an evaluation tells its method of the metrics, after the probes have looked at it.
-  """
 
-  def record(lane: Lane, length: Array) -> tuple[Lane, dict[str, Array]]:
+  Returns:
+    The lane and `(records [Q, R], metrics [Q, ...])`.
+  """
+  algorithm = make(inputs['numbers'])
+  # Traced once, here, for all of its uses below.
+  step = jax.jit(lambda state: algorithm.step(state, problem), inline=True)
+  jax.eval_shape(step, lane.state)
+
+  def up_to_record(lane: Lane, length: Array) -> tuple[Lane, dict[str, Array]]:
     # Only the last update's diagnostics are used, so only that one computes them.
     begun = lane._replace(examples=_nothing(), gradient_evaluations=_nothing())
-    moved = jax.lax.fori_loop(0, length - 1, lambda _, lane: _update(step, lane)[0], begun)
-    moved, info = _update(step, moved)
+    moved = jax.lax.fori_loop(0, length - 1, lambda _, lane: _updated(step, lane)[0], begun)
+    moved, info = _updated(step, moved)
     return _recorded(lane, moved, info)
 
   def record_unless_padding(lane: Lane, length: Any) -> tuple[Lane, dict[str, Array]]:
-    return jax.lax.cond(length > 0, record, lambda lane, length: (lane, blank), lane, length)
+    return jax.lax.cond(length > 0, up_to_record, lambda lane, length: (lane, blank), lane, length)
 
-  def run(lane: Lane) -> tuple[Lane, dict[str, Array]]:
-    moved, records = jax.lax.scan(record_unless_padding, lane, period.lengths)
-    kept = jax.tree.map(
-      lambda new, old: jnp.where(moved.status == RUNNING, new, old), moved.state, lane.state
-    )
-    return moved._replace(state=kept), records
+  def run(lane: Lane, lengths: Array) -> tuple[Lane, dict[str, Array]]:
+    moved, records = jax.lax.scan(record_unless_padding, lane, lengths)
+    return moved._replace(state=_kept(moved.status, moved.state, lane.state)), records
 
-  def rest(lane: Lane) -> tuple[Lane, dict[str, Array]]:
+  def rest(lane: Lane, lengths: Array) -> tuple[Lane, dict[str, Array]]:
     idle = blank | {'status': lane.status, 'updates': lane.updates}
-    count = period.lengths.shape[0]
-    return lane, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count, *leaf.shape)), idle)
+    return lane, jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(lengths), *leaf.shape)), idle)
 
-  # Traced once for all of its uses here.
-  step = jax.jit(lambda state: algorithm.step(state, problem), inline=True)
-  blank = _missing_like(jax.eval_shape(record, lane, period.lengths[0])[1])
-  lane, records = jax.lax.cond(lane.status == RUNNING, run, rest, lane)
+  def through(lane: Lane, period: tuple[Array, Array]) -> tuple[Lane, Any]:
+    lane, records = jax.lax.cond(lane.status == RUNNING, run, rest, lane, period[0])
+    lane, measured = _evaluated(algorithm, problem, lane, period[1], probes)
+    return lane, (records, measured)
 
+  blank = _missing_like(jax.eval_shape(up_to_record, lane, lengths[0, 0])[1])
+  return jax.lax.scan(through, lane, (lengths, evaluates))
+
+
+def update(
+  make: Make, probes: Probes, problem: Problem, lane: Lane, inputs: Inputs
+) -> tuple[Lane, tuple[()]]:
+  """One update without a record, for a host that makes every update by a call; `record` and `close` go with it."""
+  del probes
+  algorithm = make(inputs['numbers'])
+  return _updated(lambda state: algorithm.step(state, problem), lane)[0], ()
+
+
+def record(
+  make: Make, probes: Probes, problem: Problem, lane: Lane, inputs: Inputs
+) -> tuple[Lane, dict[str, Array]]:
+  """The last update before a record, and the record."""
+  del probes
+  algorithm = make(inputs['numbers'])
+  after, found = _recorded(lane, *_updated(lambda state: algorithm.step(state, problem), lane))
+  return after._replace(examples=_nothing(), gradient_evaluations=_nothing()), found
+
+
+def close(
+  make: Make, probes: Probes, problem: Problem, lanes: tuple[Lane, State], inputs: Inputs, evaluates: Array
+) -> tuple[Lane, dict[str, Array]]:
+  """The end of a period: of a lane that ran through it and the state with which it began, as `advance` does it."""
+  moved, began = lanes
+  lane = moved._replace(state=_kept(moved.status, moved.state, began))
+  return _evaluated(make(inputs['numbers']), problem, lane, evaluates, probes)
+
+
+def read(
+  make: Make, probes: Probes, problem: Problem, lane: Lane, inputs: Inputs
+) -> tuple[Lane, tuple[PyTree, PyTree]]:
+  """The parameters and the model's state at which the metrics of the lane are measured."""
+  del probes
+  return lane, _measured_at(make(inputs['numbers']), problem, lane.state)
+
+
+def measure(algorithm: Algorithm, problem: Problem, state: State, probes: Probes) -> dict[str, Array]:
+  """Everything evaluated at an evaluation point: the metrics, where the method says, and the probes of the state."""
+  metrics = evaluate(problem, *_measured_at(algorithm, problem, state))
+  probed = named({name: probe(problem, state) for name, probe in probes.items()})
+  if taken := sorted(name for name in metrics if name.partition('.')[0] in probes):
+    raise InputError(f'probe must have a name that no metric has, got {taken[0]!r}')
+  return metrics | probed
+
+
+def named(trees: Mapping[str, PyTree]) -> dict[str, Array]:
+  """Every array of some trees by a name of its own: that of its tree, and the way to it, `params.Dense_0.kernel`."""
+  return {
+    '.'.join([name, *(jax.tree_util.keystr((key,), simple=True) for key in path)]): leaf
+    for name, tree in trees.items()
+    for path, leaf in jax.tree.leaves_with_path(tree)
+  }
+
+
+def _measured_at(algorithm: Algorithm, problem: Problem, state: State) -> tuple[PyTree, PyTree]:
+  if algorithm.evaluated is None:
+    return state.params, state.model_state
+  return algorithm.evaluated(state, problem)
+
+
+def _evaluated(
+  algorithm: Algorithm, problem: Problem, lane: Lane, evaluates: Array, probes: Probes
+) -> tuple[Lane, dict[str, Array]]:
+  """The lane and its metrics at the end of a period, if that is an evaluation."""
   evaluated = jax.jit(lambda state: measure(algorithm, problem, state, probes), inline=True)
   unknown = _missing_like(jax.eval_shape(evaluated, lane.state))
-  measured = jax.lax.cond(period.evaluates, evaluated, lambda state: unknown, lane.state)
+  measured = jax.lax.cond(evaluates, evaluated, lambda state: unknown, lane.state)
   if algorithm.observe is None:
-    return lane, (records, measured)
+    return lane, measured
 
   def listened(new: Array, old: Array) -> Array:
     # A leaf that has not listened is the same object: the program holds nothing of all this for it.
-    return old if new is old else jnp.where(period.evaluates & (lane.status == RUNNING), new, old)
+    return old if new is old else jnp.where(evaluates & (lane.status == RUNNING), new, old)
 
   told = jax.tree.map(listened, _told(algorithm, lane.state, measured, probes), lane.state)
-  return lane._replace(state=told), (records, measured)
+  return lane._replace(state=told), measured
 
 
-def _told(
-  algorithm: Algorithm, state: State, measured: Mapping[str, Array], probes: Mapping[str, Probe]
-) -> State:
+def _told(algorithm: Algorithm, state: State, measured: Mapping[str, Array], probes: Probes) -> State:
   """The state after the method has been told the metrics; a probe is the user's own affair."""
   if algorithm.observe is None:
     return state
-  return algorithm.observe(state, {name: value for name, value in measured.items() if name not in probes})
+  metrics = {name: value for name, value in measured.items() if name.partition('.')[0] not in probes}
+  return algorithm.observe(state, metrics)
 
 
-def _update(step: Callable[[State], tuple[State, Info]], lane: Lane) -> tuple[Lane, Info]:
+def _kept(status: Array, new: State, old: State) -> State:
+  return jax.tree.map(lambda new, old: jnp.where(status == RUNNING, new, old), new, old)
+
+
+def _updated(step: Callable[[State], tuple[State, Info]], lane: Lane) -> tuple[Lane, Info]:
   state, info = step(lane.state)
   counted = lane._replace(
     state=state,

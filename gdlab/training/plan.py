@@ -1,10 +1,15 @@
 """How the lanes of a sweep are laid out on the machine."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.errors import InputError, check_count, shown
+
+CALLS_PER_RUN = 16  # how often a run comes back to the host for progress when the plan does not say
+
+
+Choice: TypeAlias = Any  # a whole number or a truth value; None while it is open
 
 
 class Plan(NamedTuple):
@@ -22,54 +27,50 @@ class Plan(NamedTuple):
       blocks follow when these are done.
     data_parallel: devices that share every batch, all that are in use: lanes then follow one another. 1 by default,
       and batches must divide by it. For models that one device is too slow for. (Lanes side by side as well would
-      have to take every branch together; processes with devices of their own need not, see `part` of `sweep`.)
+      have to take every branch together; processes with devices of their own need not, see `executor` of `sweep`.)
     program_per_device: whether every device has a compiled copy of its own, which takes as many compilations, at
       once. XLA's matrix products on a CPU keep working memory with the program, which devices that share one hand
       to and fro between their caches. By default in long runs on a CPU; the bits were the same wherever compared.
+    host_steps: whether the host makes every update by a call of its own, in place of a compiled loop over updates.
+      By default where an update has a convolution and the backend is a CPU, on which XLA's convolutions are several
+      times slower inside a loop than outside.
   """
 
-  lanes_at_once: int | None = None
-  num_devices: int | None = None
-  steps_per_call: int | None = None
-  lanes_per_block: int | None = None
-  data_parallel: int | None = None
-  program_per_device: bool | None = None
-
-
-CALLS_PER_RUN = 16  # how often a run comes back to the host for progress when the plan does not say
-
-
-class Layout(NamedTuple):
-  """A plan with every choice made; fields as in `Plan`."""
-
-  lanes_at_once: int
-  num_devices: int
-  steps_per_call: int
-  lanes_per_block: int
-  data_parallel: int
-  program_per_device: bool = False
+  lanes_at_once: Choice = None
+  num_devices: Choice = None
+  steps_per_call: Choice = None
+  lanes_per_block: Choice = None
+  data_parallel: Choice = None
+  program_per_device: Choice = None
+  host_steps: Choice = None
 
   @property
   def shards(self) -> int:
-    """Groups of devices with lanes of their own."""
+    """Of a plan with every choice made: groups of devices with lanes of their own."""
     return self.num_devices // self.data_parallel
 
-  def fitted(self, lanes_per_block: int) -> 'Layout':
-    """This layout with another block, rounded up to what fills every device evenly."""
-    unit = self.shards * self.lanes_at_once
-    return self._replace(lanes_per_block=-(-lanes_per_block // unit) * unit)
+  @property
+  def unit(self) -> int:
+    """Of a plan with every choice made: how many lanes advance at a time on all devices."""
+    return self.shards * self.lanes_at_once
 
-  def halved(self) -> 'Layout | None':
-    """A layout that needs about half the memory; None if there is none.
+  def fitted(self, lanes_per_block: int) -> 'Plan':
+    """This plan with another block, rounded up to what fills every device evenly."""
+    return self._replace(lanes_per_block=-(-lanes_per_block // self.unit) * self.unit)
+
+  def halved(self) -> 'Plan | None':
+    """A plan that needs about half the memory; None if there is none.
 
     Lanes at once are halved last: all else leaves every result as it is, bit for bit.
     """
-    unit = self.shards * self.lanes_at_once
-    if self.lanes_per_block > unit:
-      return self.fitted(max(unit, self.lanes_per_block // unit // 2 * unit))
+    if self.lanes_per_block > self.unit:
+      return self.fitted(max(self.unit, self.lanes_per_block // self.unit // 2 * self.unit))
     if self.lanes_at_once > 1:
       return self._replace(lanes_at_once=self.lanes_at_once // 2).fitted(1)
     return None
+
+
+FLAGS = 'program_per_device', 'host_steps'
 
 
 def check_plan(plan: Plan | None) -> Plan:
@@ -82,7 +83,7 @@ def check_plan(plan: Plan | None) -> Plan:
   if not isinstance(plan, Plan):
     raise InputError(f'plan must be a gdlab.Plan or None, got {shown(plan)}')
   for name, value in plan._asdict().items():
-    if name == 'program_per_device':
+    if name in FLAGS:
       if value not in (None, False, True):
         raise InputError(f'plan.{name} must be True, False or None, got {shown(value)}')
     elif value is not None:
@@ -96,13 +97,18 @@ def check_plan(plan: Plan | None) -> Plan:
       raise InputError(
         f'plan.data_parallel must be 1 or all devices in use, {plan.num_devices}, got {plan.data_parallel}'
       )
-    if plan.program_per_device:
-      raise InputError('plan.program_per_device must be False or None where devices share a batch, got True')
-    plan = plan._replace(num_devices=plan.data_parallel, program_per_device=False)
+    for name in FLAGS:
+      if getattr(plan, name):
+        raise InputError(f'plan.{name} must be False or None where devices share a batch, got True')
+    plan = plan._replace(num_devices=plan.data_parallel, program_per_device=False, host_steps=False)
+  if plan.host_steps and plan.steps_per_call not in (None, 1):
+    raise InputError(
+      f'plan.steps_per_call must be 1 or None where the host makes every update, got {plan.steps_per_call}'
+    )
   return plan
 
 
-def resolve(
+def resolved(
   plan: Plan,
   num_lanes: int,
   num_steps: int,
@@ -110,8 +116,9 @@ def resolve(
   lanes_at_once: int,
   memory_lanes: int,
   program_per_device: bool = False,
-) -> Layout:
-  """Makes the choices that a checked plan leaves open.
+  host_steps: bool = False,
+) -> Plan:
+  """A checked plan with the choices made that it leaves open.
 
   All devices are used even for few lanes (the others rest): so where lanes follow one another, the bits of a lane do
   not depend on how many there are.
@@ -120,18 +127,20 @@ def resolve(
     plan: what was asked for.
     num_lanes: lanes of the sweep's program.
     num_steps: updates of every run.
-    lanes_at_once: what was found best for the problem, see `choose`.
+    lanes_at_once: what was found best for the problem, see `autotune`.
     memory_lanes: how many lanes fit the memory.
     program_per_device: whether it pays to compile one for every device.
+    host_steps: whether it pays to make every update by a call.
   """
-  layout = Layout(
+  on_host = host_steps if plan.host_steps is None else plan.host_steps
+  per_device = program_per_device if plan.program_per_device is None else plan.program_per_device
+  chosen = Plan(
     lanes_at_once=plan.lanes_at_once or lanes_at_once,
     num_devices=plan.num_devices or jax.local_device_count(),
-    steps_per_call=plan.steps_per_call or -(-num_steps // CALLS_PER_RUN),
-    lanes_per_block=0,
+    # A host that makes every update is there for every evaluation.
+    steps_per_call=1 if on_host else plan.steps_per_call or -(-num_steps // CALLS_PER_RUN),
     data_parallel=plan.data_parallel or 1,
-    program_per_device=bool(
-      program_per_device if plan.program_per_device is None else plan.program_per_device
-    ),
+    program_per_device=bool(on_host or per_device),
+    host_steps=bool(on_host),
   )
-  return layout.fitted(min(num_lanes, plan.lanes_per_block or memory_lanes))
+  return chosen.fitted(min(num_lanes, plan.lanes_per_block or memory_lanes))

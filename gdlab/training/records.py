@@ -1,136 +1,180 @@
-"""Records of a sweep as an `xarray.Dataset`, with where they came from."""
+"""The records of a run: when they are made, how that cuts the updates into compiled calls, and what came of it."""
 
-import functools
-import pathlib
-import platform
-import re
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
-from typing import Any
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-import jax
+import jax.numpy as jnp
 import numpy as np
-import xarray as xr
 
-from gdlab.errors import InputError, shown
-from gdlab.training.lane import STATUS_MEANINGS
-from gdlab.types import Streams
+from gdlab.core.errors import check_count
+from gdlab.results.datasets import RUNNING, STOPPED
+from gdlab.training.lane import COUNT_BASE
 
-ATTRIBUTES = {
-  'batch_loss': 'mean loss of the last batch, before its update',
-  'grad_norm': 'Euclidean norm of the last gradient estimate',
-  'update_norm': 'Euclidean norm of the last update',
-  'param_norm': 'Euclidean norm of the parameters',
-  'status': 'what became of the run',
-  'updates': 'updates made',
-  'examples': 'training examples drawn',
-  'gradient_evaluations': 'per-example gradients computed',
-  'epoch': 'examples drawn over examples in the training set',
-}
+EVALUATIONS_PER_RUN = 50  # when `eval_every` does not say
+RECORDS_PER_PERIOD = 64  # at most: a diverged run is put back by a period
+COUNTS = ('examples', 'gradient_evaluations')
 
 
-RESERVED = {*ATTRIBUTES, 'seed', 'step', 'lane', *(f'{stream}_seed' for stream in Streams._fields)}
+class Chunk(NamedTuple):
+  """A stretch of updates between two returns to the host: Q periods of at most R records, some of both padding.
 
+  A period is the stretch of updates that ends in one evaluation, or in its 64th record.
 
-def check_names(kind: str, names: Iterable[str]) -> None:
-  """Raises InputError if a name is one that every result has."""
-  for name in names:
-    if not isinstance(name, str):
-      raise InputError(f'{kind} must have a string for a name, got {shown(name)}')
-    if name in RESERVED:
-      raise InputError(f'{kind} must have a name that results do not use themselves, got {shown(name)}')
-
-
-def to_dataset(
-  records: Mapping[str, np.ndarray],
-  *,
-  axes: Mapping[str, Sequence[Any]],
-  ids: np.ndarray,
-  steps: np.ndarray,
-  attributes: Mapping[str, Any],
-) -> xr.Dataset:
-  """Builds the result of a sweep.
-
-  Args:
-    records: name -> array with axes (one per hyperparameter, seed, step, the value's own ...).
-    axes: the swept hyperparameters and their values.
-    ids: int[S, 3], the stream ids of every seed.
-    steps: int[T], the updates after which records were made.
-    attributes: stored with the dataset.
+  Attributes:
+    lengths: int32[Q, R], updates up to each record; 0 on padding.
+    evaluates: bool[Q], whether metrics are evaluated at the end of each period.
+    places: int[Q, R], where each record belongs among all; -1 on padding.
+    ends: int[Q], where the metrics of each period belong; -1 for none.
   """
-  dims = (*axes, 'seed', 'step')
-  variables = {}
-  for name, values in records.items():
-    own = tuple(f'{name}_{number}' for number in range(values.ndim - len(dims)))
-    variables[name] = xr.Variable((*dims, *own), values, describe(name))
-  coordinates: dict[str, Any] = {name: storable(values) for name, values in axes.items()}
-  coordinates |= {'seed': _run_names(ids), 'step': steps}
-  coordinates |= {f'{stream}_seed': ('seed', ids[:, column]) for column, stream in enumerate(Streams._fields)}
-  return xr.Dataset(variables, coordinates, dict(attributes))
+
+  lengths: np.ndarray
+  evaluates: np.ndarray
+  places: np.ndarray
+  ends: np.ndarray
+
+  @property
+  def num_steps(self) -> int:
+    """Updates made."""
+    return int(self.lengths.sum())
 
 
-def describe(name: str) -> dict[str, Any]:
-  """The attributes of a variable."""
-  if name not in ATTRIBUTES:
-    return {}
-  codes = {
-    'flag_values': np.arange(len(STATUS_MEANINGS), dtype=np.int8),
-    'flag_meanings': ' '.join(STATUS_MEANINGS),
-  }
-  return {'long_name': ATTRIBUTES[name]} | (codes if name == 'status' else {})
+class Records:
+  """The records of L lanes: made at steps int[T], 0 first; metrics are evaluated where `evaluates` bool[T] says so.
+
+  Values have axes [L, T, ...]; missing ones are NaN, or 0 for whole numbers.
+  """
+
+  def __init__(self, steps: np.ndarray, evaluates: np.ndarray, num_lanes: int):
+    self.steps, self.evaluates, self.num_lanes = steps, evaluates, num_lanes
+    self.kept: dict[str, np.ndarray] = {}  # of the ends of the runs, with axes [L, ...]
+    self._values: dict[str, np.ndarray] = {}
+
+  @property
+  def num_steps(self) -> int:
+    """Updates of every run."""
+    return int(self.steps[-1])
+
+  def chunks(self, steps_per_call: int, stops: Sequence[int] = ()) -> list[list[Chunk]]:
+    """The compiled calls that make all updates, up to each of the steps `stops` and then to the end.
+
+    All are of one shape, filled up with empty periods where need be, so that they share a program.
+    """
+    periods = self._periods()
+    per_call = min(len(periods), max(1, round(steps_per_call * len(periods) / self.num_steps)))
+    records = max(len(period) for period in periods)
+    ends = [int(np.searchsorted(self.steps, stop, side='right')) for stop in (*stops, self.num_steps)]
+    stages = []
+    for begin, end in itertools.pairwise([1, *ends]):
+      stage = [period for period in periods if begin <= period.start < end]
+      cuts = range(0, len(stage), per_call)
+      stages.append([self._chunk(stage[cut : cut + per_call], per_call, records) for cut in cuts])
+    return stages
+
+  def put_initial(self, members: np.ndarray, slots: np.ndarray, metrics: Mapping[str, Any]) -> None:
+    """Metrics before the first update, with axes [slot, ...], of the lanes `members` that sit in `slots`."""
+    for name, values in metrics.items():
+      self._write(name, members, np.zeros(1, int), _on_host(name, values)[slots][:, None])
+
+  def put(self, members: np.ndarray, slots: np.ndarray, chunk: Chunk, results: tuple[Any, Any]) -> None:
+    """What a call returned: records with axes [slot, Q, R] and metrics with axes [slot, Q, ...]."""
+    records, metrics = results
+    places = chunk.places.ravel()
+    kept, evaluated = places >= 0, chunk.ends >= 0
+    for name, values in records.items():
+      flat = _on_host(name, values)[slots].reshape(len(slots), -1)
+      self._write(name, members, places[kept], flat[:, kept])
+    for name, values in metrics.items():
+      self._write(name, members, chunk.ends[evaluated], _on_host(name, values)[slots][:, evaluated])
+
+  def keep(self, members: np.ndarray, slots: np.ndarray, named: Mapping[str, Any]) -> None:
+    """What is left at the end, with axes [slot, ...]."""
+    for name, values in named.items():
+      found = _on_host(name, values)[slots]
+      self.kept.setdefault(name, np.zeros((self.num_lanes, *found.shape[1:]), found.dtype))[members] = found
+
+  def stop(self, members: np.ndarray, place: int) -> None:
+    """Marks running lanes as stopped after the record at `place`: nothing was recorded of them since."""
+    status = self._values['status'][members, place]
+    self._values['status'][members, place + 1 :] = np.where(status == RUNNING, STOPPED, status)[:, None]
+    self._values['updates'][members, place + 1 :] = self._values['updates'][members, place, None]
+
+  def column(self, name: str, place: int) -> np.ndarray:
+    """One record of all lanes, [L]; NaN where there is none."""
+    if name not in self._values:
+      return np.full(self.num_lanes, np.nan)
+    return self._values[name][:, place]
+
+  def names(self) -> list[str]:
+    """What is recorded so far."""
+    return list(self._values)
+
+  def totals(self) -> dict[str, np.ndarray]:
+    """All records, counts as totals since step 0."""
+    return {
+      name: np.cumsum(values, axis=1, out=values) if name in COUNTS else values
+      for name, values in self._values.items()
+    }
+
+  def _write(self, name: str, members: np.ndarray, places: np.ndarray, values: np.ndarray) -> None:
+    """Values [lane, place, ...]."""
+    if name not in self._values:
+      missing = np.nan if values.dtype.kind in 'fc' else 0
+      shape = (self.num_lanes, len(self.steps), *values.shape[2:])
+      self._values[name] = np.full(shape, missing, values.dtype)
+    self._values[name][np.ix_(members, places)] = values
+
+  def _periods(self) -> list[range]:
+    """The records (places in `steps`) of every period: up to the next evaluation, but not too many."""
+    periods, first = [], 1
+    for place in range(1, len(self.steps)):
+      full = place - first + 1 == RECORDS_PER_PERIOD
+      if self.evaluates[place] or full or place == len(self.steps) - 1:
+        periods.append(range(first, place + 1))
+        first = place + 1
+    return periods
+
+  def _chunk(self, periods: Sequence[range], per_call: int, records: int) -> Chunk:
+    lengths = np.zeros((per_call, records), np.int32)
+    evaluates = np.zeros(per_call, bool)
+    places = np.full((per_call, records), -1)
+    ends = np.full(per_call, -1)
+    for number, period in enumerate(periods):
+      lengths[number, : len(period)] = np.diff(self.steps[period.start - 1 : period.stop])
+      places[number, : len(period)] = period
+      evaluates[number] = self.evaluates[period[-1]]
+      ends[number] = period[-1] if evaluates[number] else -1
+    return Chunk(lengths, evaluates, places, ends)
 
 
-def provenance() -> dict[str, str]:
-  """Versions, device and git revision, as attributes that NetCDF can hold."""
-  versions = {f'version_{name}': _version(name) for name in ('jax', 'jaxlib', 'optax', 'flax', 'gdlab')}
-  return versions | {
-    'version_python': platform.python_version(),
-    'device': jax.devices()[0].device_kind,
-    'backend': jax.default_backend(),
-    'git_revision': _git_revision(),
-  }
+def records_factory(
+  eval_every: int | None, eval_steps: Sequence[int], record_every: int | None
+) -> Callable[[int, int], Records]:
+  """What makes the empty records `(num_steps, num_lanes) -> Records` that `sweep` is asked for.
+
+  Raises:
+    InputError: if an argument is out of range.
+  """
+  for name, value in (('eval_every', eval_every), ('record_every', record_every)):
+    if value is not None:
+      check_count(name, value)
+
+  def make(num_steps: int, num_lanes: int) -> Records:
+    num_steps = check_count('num_steps', num_steps)
+    evaluate = max(1, num_steps // EVALUATIONS_PER_RUN) if eval_every is None else eval_every
+    further = {check_count('eval_steps', step, minimum=0, maximum=num_steps) for step in eval_steps}
+    evaluated = {*range(0, num_steps, evaluate), *further, num_steps}
+    steps = np.asarray(sorted(evaluated | {*range(0, num_steps, record_every or evaluate)}))
+    return Records(steps, np.isin(steps, sorted(evaluated)), num_lanes)
+
+  return make
 
 
-@functools.cache  # reading a package's metadata takes a millisecond
-def _version(distribution: str) -> str:
-  """The installed version, 'unknown' for a package that is imported from a checkout without being installed."""
-  try:
-    return metadata.version(distribution)
-  except metadata.PackageNotFoundError:
-    return 'unknown'
-
-
-def _run_names(ids: np.ndarray) -> np.ndarray:
-  """The seed id where all three streams share it; else the number of the run."""
-  return ids[:, 0] if (ids == ids[:, :1]).all() else np.arange(len(ids))
-
-
-def storable(values: Sequence[Any]) -> list[Any]:
-  """Values as a file holds them: numbers and strings as they are, all else by name."""
-  plain = all(isinstance(value, bool | int | float | str | np.number) for value in values)
-  return list(values) if plain else [_name(value) for value in values]
-
-
-def _name(value: Any) -> str:
-  """A name that is the same in every process: a function's own, without the place it has in memory."""
-  if callable(value) and hasattr(value, '__qualname__'):
-    return f'{value.__module__}.{value.__qualname__}'
-  return re.sub(r' at 0x[0-9a-f]+', '', str(value))
-
-
-@functools.cache  # the code that runs is the code that was imported
-def _git_revision() -> str:
-  """The revision of the checkout that gdlab runs from, 'unknown' for an installed package."""
-  folder = pathlib.Path(__file__).parent
-  try:
-    answer = subprocess.run(
-      ['git', 'describe', '--always', '--dirty', '--abbrev=12'],
-      cwd=folder,
-      capture_output=True,
-      text=True,
-      check=True,
-    )
-  except (OSError, subprocess.CalledProcessError):
-    return 'unknown'
-  return answer.stdout.strip()
+def _on_host(name: str, values: Any) -> np.ndarray:
+  """A record as NumPy and NetCDF know it: counts as int64, half precision as float32."""
+  array = np.asarray(values)
+  if name in COUNTS:
+    return array[..., 0].astype(np.int64) * COUNT_BASE + array[..., 1]
+  return (
+    array.astype(np.float32) if jnp.issubdtype(array.dtype, jnp.floating) and array.itemsize < 4 else array
+  )

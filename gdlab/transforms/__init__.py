@@ -7,9 +7,9 @@ its key, and takes another as the extra argument `key` of `update`, which `gdlab
 (`optax.partition`) they draw apart anyway.
 
 Two limits. `perturb_at_saddle`, `gradient_statistics` and the estimators `svrg` and `storm` hold a branch that under
-vmap is free where it is not due (`gdlab.branching.cond_any`); JAX differentiates through it forward (`jax.jvp`), not in
-reverse. And `optax.MultiSteps` around a transform that draws is right, but JAX's debugging switch `jax_debug_key_reuse`
-takes the key that it hands back, of two, for a used one.
+vmap is free where it is not due (`gdlab.core.branching.cond_any`); JAX differentiates through it forward (`jax.jvp`),
+not in reverse. And `optax.MultiSteps` around a transform that draws is right, but JAX's debugging switch
+`jax_debug_key_reuse` takes the key that it hands back, of two, for a used one.
 
 | transform | what it does | place in the chain | read by |
 |---|---|---|---|

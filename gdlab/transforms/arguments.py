@@ -5,8 +5,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from gdlab.errors import InputError, check_count, check_real, shown
-from gdlab.types import PyTree
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import PyTree
 
 
 def number_or_schedule(name: str, value: Any) -> Any:

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import InputError, check_count, check_real, shown
-from gdlab.floats import wide
+from gdlab.core.dtypes import wide
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, PyTree
 from gdlab.transforms.arguments import only_state
-from gdlab.types import Array, PyTree
 
 Weights: TypeAlias = Callable[[Array], Array]
 

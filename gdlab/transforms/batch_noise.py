@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import optax
 from optax.experimental import aggregating
 
-from gdlab.errors import InputError, check_count
-from gdlab.floats import widened
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, check_count
+from gdlab.core.types import Array, PyTree
 from gdlab.transforms.arguments import only_state
 from gdlab.transforms.averaging import exponential_weights
-from gdlab.types import Array, PyTree
 
 
 class NoiseScaleState(NamedTuple):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gdlab.errors import InputError, shown
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Array, PyTree
 from gdlab.transforms.arguments import spread_prefix
-from gdlab.types import Array, PyTree
 
 
 class CoordinateState(NamedTuple):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.floats import wide
-from gdlab.types import Array, Key, PyTree
+from gdlab.core.dtypes import wide
+from gdlab.core.types import Array, Key, PyTree
 
 
 def own_key(seed: Any, salt: int, params: PyTree) -> Key:

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.errors import check_transformation
+from gdlab.core.errors import check_transformation
+from gdlab.core.types import Array, PyTree
 from gdlab.transforms.arguments import only_state
-from gdlab.types import Array, PyTree
 
 
 class FreezeState(NamedTuple):

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.branching import cond_any
-from gdlab.errors import InputError, check_count
-from gdlab.floats import widened
+from gdlab.core.branching import cond_any
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, check_count
+from gdlab.core.types import Array, PyTree
 from gdlab.transforms.arguments import only_state
-from gdlab.types import Array, PyTree
 
 
 class Statistics(NamedTuple):

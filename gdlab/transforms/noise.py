@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gdlab.errors import InputError, check_real, shown
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.types import Array, Key, PyTree
 from gdlab.transforms.arguments import check_seed, number_or_schedule, spread_prefix
 from gdlab.transforms.drawing import draw_key, own_key, plus_normals
-from gdlab.types import Array, Key, PyTree
 
 _LANGEVIN_SALT, _GRADIENT_SALT = 0x6C616E, 0x616E6E
 

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.branching import cond_any
-from gdlab.errors import InputError, check_count, check_real
-from gdlab.floats import widened
+from gdlab.core.branching import cond_any
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.types import Array, Key, PyTree
 from gdlab.transforms.arguments import check_seed, number_or_schedule
 from gdlab.transforms.drawing import draw_key, own_key, plus, standard_normals
-from gdlab.types import Array, Key, PyTree
 
 _SALT = 0x736164
 

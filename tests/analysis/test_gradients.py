@@ -6,8 +6,8 @@ import numpy as np
 from absl.testing import parameterized
 
 from gdlab import analysis
-from gdlab.errors import InputError
-from gdlab.types import Examples, Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Examples, Problem
 
 N, D = 23, 4
 EPS = np.finfo(np.float64).eps

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import parameterized
 from jax import lax
 
-from gdlab.dependence import follow, trace
+from gdlab.core.dependence import follow, trace
 
 ROWS = 4
 OWN = np.asarray([1, 2, 4, 8], np.uint32)

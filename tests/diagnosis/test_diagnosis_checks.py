@@ -10,10 +10,10 @@ import pytest
 from flax import linen as nn
 
 import gdlab
+from gdlab.core.errors import InputError
+from gdlab.core.types import Examples
 from gdlab.diagnosis import Cause, first_nonfinite, probes
-from gdlab.errors import InputError
 from gdlab.problems import from_linen
-from gdlab.types import Examples
 
 RNG = np.random.default_rng(0)
 INPUTS, LABELS = RNG.normal(size=(40, 3)), RNG.integers(0, 2, 40)

@@ -11,10 +11,10 @@ import xarray as xr
 from flax import linen as nn
 
 import gdlab
+from gdlab.core.types import LeafKind
 from gdlab.diagnosis import Cause, probes
 from gdlab.diagnosis.layers import layer_names
 from gdlab.problems import from_linen
-from gdlab.types import LeafKind
 
 RNG = np.random.default_rng(0)
 CROSS_ENTROPY = optax.softmax_cross_entropy_with_integer_labels

@@ -11,10 +11,10 @@ import pytest
 from flax import linen as nn
 
 import gdlab
+from gdlab.core.types import Examples, Problem
 from gdlab.diagnosis import Cause, Severity, probes
 from gdlab.diagnosis.nonfinite import first_alignment
 from gdlab.problems import from_linen
-from gdlab.types import Examples, Problem
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(3, 6))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from gdlab.types import Batch, Problem
+from gdlab.core.types import Batch, Problem
 
 EPS = np.finfo(np.float64).eps
 N, D = 6, 3

@@ -7,7 +7,8 @@ from absl.testing import parameterized
 from estimator_cases import Float64, Truth, batch_of, close, stepper
 from jax.sharding import AxisType, PartitionSpec
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import Batch, Problem
 from gdlab.estimators import (
   batch_mean,
   data_parallel,
@@ -18,7 +19,6 @@ from gdlab.estimators import (
   storm,
   svrg,
 )
-from gdlab.types import Batch, Problem
 
 DEVICES, SIZE = 4, 30
 # Two slots for each device; in all a weighted mean over eight, with one slot of padding.

@@ -14,7 +14,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import gdlab
 from gdlab import estimators
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import EstimateInfo, Estimator, Problem
 from gdlab.estimators import (
   batch_mean,
   data_parallel,
@@ -26,7 +27,6 @@ from gdlab.estimators import (
   storm,
   svrg,
 )
-from gdlab.types import EstimateInfo, Estimator, Problem
 
 N, B, STEPS = 6, 3, 7
 

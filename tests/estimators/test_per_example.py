@@ -6,9 +6,9 @@ import numpy as np
 from absl.testing import parameterized
 from estimator_cases import Float64, Truth, batch_of, close, stepper
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 from gdlab.estimators import batch_mean, data_parallel, microbatched, per_example, per_example_clipped, saga
-from gdlab.types import Problem
 
 BATCH = ([4, 0, 0, 5, 1, 2, 3], [0.3, 0.2, 0.1, -0.1, 0.5, 0.0, 0.0])
 SIZE = 30

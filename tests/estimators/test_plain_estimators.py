@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from absl.testing import parameterized
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import Batch, Estimator, Problem
 from gdlab.estimators import batch_mean, microbatched
 from gdlab.sampling import reshuffle, sequential, with_replacement
 from gdlab.sampling.epochs import EpochState
-from gdlab.types import Batch, Estimator, Problem
 
 EPS = np.finfo(np.float64).eps
 N, D = 9, 3

@@ -10,7 +10,7 @@ from absl.testing import parameterized
 from estimator_cases import Float64, Truth, batch_of, close, stepper
 
 import gdlab
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.estimators import batch_mean, microbatched, sam
 
 BATCH = ([4, 0, 0, 5, 1, 2], [0.3, 0.2, 0.1, -0.1, 0.5, 0.0])

@@ -13,7 +13,7 @@ from absl.testing import parameterized
 from estimator_cases import Float64, N, Truth, batch_of, close, stepper
 
 import gdlab
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.estimators import batch_mean, saga, storm, svrg
 
 # Batches of three with repeated examples, unequal and signed weights, and padding.

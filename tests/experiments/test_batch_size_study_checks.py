@@ -4,7 +4,7 @@ import pytest
 
 from configs import batch_size, batch_size_full
 from experiments.batch_size import checks
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 @pytest.mark.parametrize('made', [batch_size, batch_size_full])

@@ -7,7 +7,7 @@ import xarray as xr
 from test_batch_size_study_effects import SEEDS, arms_results, small_config, study_of
 
 from experiments.batch_size import arms, claims, cooling, sharp_effects
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 
 @pytest.fixture(scope='module')

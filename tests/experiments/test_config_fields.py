@@ -17,7 +17,7 @@ from experiments.noisy_quadratic import __main__ as noisy_quadratic
 from experiments.saddles import checks as saddles
 from experiments.throughput import settings
 from experiments.variants import checks as variants
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from configs import instruments
 from experiments.fields import check_fields
 from experiments.instruments import measure, model
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 TINY = (
   '--config.width=4',

@@ -11,7 +11,7 @@ import pytest
 
 import gdlab
 from experiments import launch
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 STUDY = pathlib.Path(__file__).with_name('tiny_study.py')
 

@@ -17,7 +17,7 @@ from experiments.minima import checks, claims
 from experiments.minima.conditions import Graded
 from gdlab import load
 from gdlab.claims import read_claims
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 TINY = (
   '--config.num_seeds=4',

@@ -15,7 +15,7 @@ from tiny_study import get_config
 import gdlab
 from experiments import cells, processes, watch
 from experiments.workdir import Results
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 STUDY = pathlib.Path(__file__).with_name('tiny_study.py')
 FILES = {'start.nc', 'runs.nc', 'tail.nc', 'last.nc'}

@@ -4,7 +4,7 @@ import pytest
 
 from configs import saddles, saddles_full
 from experiments.saddles.checks import check
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 REFUSED = {
   'num_seeds': ({'num_seeds': 1}, ('num_seeds', '>= 2', 'got 1')),

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from experiments import slurm
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 def test_a_dry_run_prints_the_command_of_every_element(tmp_path):

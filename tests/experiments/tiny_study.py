@@ -20,7 +20,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # run by its path, i
 
 import gdlab
 from experiments import app
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 # One layout whatever the number of lanes, so that a lane is the same bit for bit in every process.
 PLAN = gdlab.Plan(lanes_at_once=1, num_devices=2)

@@ -6,7 +6,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from gdlab import plots
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.statistics import Crossing
 
 RUN = xr.Dataset(

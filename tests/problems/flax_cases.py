@@ -13,9 +13,9 @@ import optax
 from absl.testing import parameterized
 from flax import nnx
 
-from gdlab.objective import batch_loss
+from gdlab.core.objective import batch_loss
+from gdlab.core.types import Batch
 from gdlab.problems import CNN, MLP, from_linen, from_nnx
-from gdlab.types import Batch
 
 N, SIDE, CLASSES = 24, 4, 3
 loss = optax.softmax_cross_entropy_with_integer_labels

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from gdlab.objective import batch_loss
-from gdlab.types import Batch
+from gdlab.core.objective import batch_loss
+from gdlab.core.types import Batch
 
 
 @jax.jit

@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy import optimize
 
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 
 class Dense(NamedTuple):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from absl.testing import parameterized
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems.matrices import (
   deep_linear_network,
   low_rank_factorization,

@@ -10,11 +10,11 @@ from scipy import stats
 
 import gdlab
 from gdlab.analysis.gradients import per_example_gradients
+from gdlab.core.objective import batch_loss
+from gdlab.core.types import Problem
 from gdlab.estimators import microbatched
-from gdlab.objective import batch_loss
 from gdlab.problems import quadratic
 from gdlab.problems.noise import heavy_tailed, isotropic, with_noise
-from gdlab.types import Problem
 
 
 class NoiseDrawsTest(parameterized.TestCase):

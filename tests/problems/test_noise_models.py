@@ -10,12 +10,12 @@ from gradient_moments import assert_moments, batch_of, gradients
 from jax.flatten_util import ravel_pytree
 
 import gdlab
-from gdlab.errors import InputError
-from gdlab.objective import batch_loss
+from gdlab.core.errors import InputError
+from gdlab.core.objective import batch_loss
+from gdlab.core.types import Batch
 from gdlab.problems import quadratic
 from gdlab.problems.matrices import deep_linear_network, low_rank_factorization, population_phase_retrieval
 from gdlab.problems.noise import gaussian, heavy_tailed, hessian_noise, isotropic, state_dependent, with_noise
-from gdlab.types import Batch
 
 COVARIANCE = np.array([[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 0.5]])
 SINGULAR = np.outer([1.0, 2.0, 0.0], [1.0, 2.0, 0.0])

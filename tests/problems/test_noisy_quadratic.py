@@ -11,10 +11,10 @@ import pytest
 from absl.testing import parameterized
 
 import gdlab
-from gdlab.errors import InputError
-from gdlab.objective import batch_loss
+from gdlab.core.errors import InputError
+from gdlab.core.objective import batch_loss
+from gdlab.core.types import Batch
 from gdlab.problems.nqm import noisy_quadratic_model
-from gdlab.types import Batch
 
 
 class NoisyQuadraticModelTest(parameterized.TestCase):

@@ -11,7 +11,7 @@ from absl.testing import parameterized
 from scipy import optimize, special
 
 import gdlab
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems.octopus import octopus
 
 L, GAMMA, TAU = 1.3, 0.7, 1.5  # none equal, so that none can stand for another

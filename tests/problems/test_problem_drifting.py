@@ -8,7 +8,7 @@ from absl.testing import parameterized
 
 import gdlab
 from gdlab import sampling
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems import quadratic
 from gdlab.problems.drifting import TrackingError, drifting_regression, random_walk, rotation
 

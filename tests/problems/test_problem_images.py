@@ -13,7 +13,7 @@ import numpy as np
 from absl.testing import parameterized
 from sklearn import datasets
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems import CNN, MLP, digits, idx, images, mnist
 
 SHAPES = {'train-images-idx3-ubyte': (12, 28, 28), 'train-labels-idx1-ubyte': (12,),

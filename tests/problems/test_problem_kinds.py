@@ -14,9 +14,9 @@ import pytest
 from flax import linen as nn
 
 from gdlab import problems
+from gdlab.core.types import LeafKind
 from gdlab.problems.kinds import einsum_outputs, stacks
 from gdlab.problems.linen_kinds import LinenKinds
-from gdlab.types import LeafKind
 
 BIAS, SCALE = LeafKind('bias', (0,)), LeafKind('scale', (0,))
 DENSE = LeafKind('kernel', (1,))

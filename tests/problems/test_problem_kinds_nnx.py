@@ -19,8 +19,8 @@ from test_problem_kinds import (
   linear_attention,
 )
 
+from gdlab.core.types import LeafKind
 from gdlab.problems.nnx_kinds import NnxKinds
-from gdlab.types import LeafKind
 
 NNX_ATTENTION = functools.partial(nnx.MultiHeadAttention, 2, 8, decode=False)
 NNX = {

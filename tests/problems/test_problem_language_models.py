@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import parameterized
 from scipy import special
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems.language_models import GRU, Transformer
 
 V, T = 5, 6

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from gdlab.errors import InputError
+from gdlab._cpu.convolution import greatest
+from gdlab.core.errors import InputError
 from gdlab.problems import CNN, MLP, PatchConv
-from gdlab.problems.convolution import greatest
 
 
 class Reference(nn.Module):

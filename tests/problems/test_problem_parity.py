@@ -24,8 +24,8 @@ from flax_cases import (
   step,
 )
 
+from gdlab.core.types import Batch
 from gdlab.problems import from_nnx
-from gdlab.types import Batch
 
 
 class Parity(Float64):

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from gdlab.problems.products import BLOCK_ROWS, MOST_BLOCKS, product, transposed
+from gdlab._cpu.products import BLOCK_ROWS, MOST_BLOCKS, product, transposed
 
 
 def test_the_weight_gradient_of_a_product_is_that_of_the_plain_one():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl.testing import parameterized
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems import quadratic, quadratics
 
 

@@ -7,7 +7,7 @@ import optax
 from absl.testing import parameterized
 from flax import nnx
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems import MLP, from_linen, from_nnx
 
 X, Y = np.ones((6, 4), np.float32), np.array([0, 1, 2, 0, 1, 2])

@@ -6,10 +6,10 @@ import numpy as np
 from absl.testing import parameterized
 from sklearn import linear_model
 
-from gdlab.errors import InputError
-from gdlab.objective import batch_loss
+from gdlab.core.errors import InputError
+from gdlab.core.objective import batch_loss
+from gdlab.core.types import Batch
 from gdlab.problems import linear_regression, logistic_regression
-from gdlab.types import Batch
 
 N, D = 40, 5
 X = np.ones((4, 2))

@@ -7,7 +7,7 @@ from absl.testing import parameterized
 
 import gdlab
 from gdlab import sampling
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems.spectra import spectral_logistic, spectral_regression
 
 SPECTRUM = np.array([5.0, 0.01, 1.0, 1.0])

@@ -18,7 +18,7 @@ from scipy import special
 
 import gdlab
 from gdlab import sampling
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems import text as module
 from gdlab.problems.language_models import GRU, Transformer
 from gdlab.problems.text import character_lm, decode, encode, read_text, shakespeare, vocabulary

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import parameterized
 from scipy import integrate, optimize
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems.two_parameters import two_parameter_network
 
 

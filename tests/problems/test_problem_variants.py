@@ -11,12 +11,12 @@ from absl.testing import parameterized
 
 import gdlab
 from gdlab import sampling
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import Examples, Known
 from gdlab.problems import MLP, digits, from_linen, linear_regression, logistic_regression, quadratic
 from gdlab.problems.imbalanced import class_accuracy, imbalanced_digits
 from gdlab.problems.label_noise import with_label_noise
 from gdlab.problems.penalties import not_biases, with_penalty
-from gdlab.types import Examples, Known
 
 N, CLASSES = 1000, 5
 NET = MLP((3,), CLASSES)

@@ -6,7 +6,7 @@ import matrix_truth
 import numpy as np
 from absl.testing import parameterized
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems.random_landscapes import gaussian_random_field, spherical_spin_glass
 
 SEEDS = 1500

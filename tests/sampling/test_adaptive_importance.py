@@ -10,10 +10,10 @@ from drawing import assert_law, assert_mean, draw, estimates, keys
 
 import gdlab
 from gdlab import sampling
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import Batch, EstimateInfo
 from gdlab.sampling import adaptive_importance, gradient_norm, last_loss
 from gdlab.sampling.learned import draw as draw_by_tree
-from gdlab.types import Batch, EstimateInfo
 
 EPS = np.finfo(np.float32).eps
 

@@ -9,7 +9,7 @@ from absl.testing import parameterized
 from drawing import draw, keys
 
 import gdlab
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.sampling import batch_size_schedule, piecewise_sizes, reshuffle
 
 

@@ -10,9 +10,9 @@ from absl.testing import parameterized
 from drawing import keys
 
 import gdlab
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import Batch, EstimateInfo
 from gdlab.sampling import grab
-from gdlab.types import Batch, EstimateInfo
 
 
 def feedback(gradients):

@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import parameterized
 from drawing import assert_law, assert_mean, draw, estimates, keys
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.sampling import importance, with_replacement
 from gdlab.sampling.weighted import alias_table
 

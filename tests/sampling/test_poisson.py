@@ -11,7 +11,7 @@ from absl.testing import parameterized
 from drawing import assert_law, assert_mean, draw, estimates, keys
 from scipy import stats
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.sampling import poisson
 
 RNG = np.random.default_rng(0)

@@ -11,8 +11,8 @@ from absl.testing import parameterized
 from drawing import draw, keys
 
 from gdlab import sampling
-from gdlab.errors import InputError
-from gdlab.types import Batch, Sampler
+from gdlab.core.errors import InputError
+from gdlab.core.types import Batch, Sampler
 
 # Every sampler of the package with N = 7 examples; 3 does not divide 7.
 SIZED = {

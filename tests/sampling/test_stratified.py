@@ -11,7 +11,7 @@ import numpy as np
 from absl.testing import parameterized
 from drawing import assert_independent, assert_mean, assert_uniform, draw, estimates, keys, numbered
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.sampling import stratified
 from gdlab.sampling.strata import allocation
 from gdlab.sampling.subsets import subset

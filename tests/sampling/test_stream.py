@@ -11,7 +11,7 @@ from absl.testing import parameterized
 from drawing import assert_independent, assert_uniform, draw, keys, numbered
 
 import gdlab
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.sampling import sequential, stream
 
 

@@ -10,7 +10,7 @@ import optax
 from absl.testing import parameterized
 
 from gdlab import schedules
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 PARAMS = {'w': jnp.zeros(3), 'b': jnp.zeros(())}
 

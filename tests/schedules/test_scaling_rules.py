@@ -9,7 +9,7 @@ import optax
 from absl.testing import parameterized
 
 from gdlab import schedules
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 EPS = np.finfo(np.float64).eps
 

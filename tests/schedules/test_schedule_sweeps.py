@@ -13,7 +13,7 @@ from rates import RATES, along, first_values
 
 import gdlab
 from gdlab import schedules
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 EPS = np.finfo(np.float32).eps
 

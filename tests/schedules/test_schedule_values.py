@@ -9,7 +9,7 @@ from absl.testing import parameterized
 from rates import along
 
 from gdlab import schedules
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 EPS = np.finfo(np.float64).eps
 T = np.arange(26)

@@ -6,7 +6,7 @@ import scipy.optimize
 import xarray as xr
 
 from gdlab import statistics, theory
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 SIZES = 2.0 ** np.arange(9)
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from gdlab import statistics
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 # Hamilton depression scale of nine patients before and after (Hollander and Wolfe 1973, p. 29): V = 40, p = 0.039.
 BEFORE = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])

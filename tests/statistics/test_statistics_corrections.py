@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from gdlab import statistics
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 # Wright 1992, Biometrics 48, example: fifteen p-values of Benjamini and Hochberg 1995.
 P_VALUES = [

@@ -10,7 +10,7 @@ import xarray as xr
 from absl.testing import parameterized
 
 from gdlab import statistics
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 UNBOUNDED = (-np.inf, np.inf)
 

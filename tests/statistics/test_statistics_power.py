@@ -5,7 +5,7 @@ import pytest
 import scipy.stats
 
 from gdlab import statistics
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 @pytest.mark.parametrize(

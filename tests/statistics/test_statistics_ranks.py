@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from gdlab import statistics
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 def test_is_spearmans_with_ties_and_without():

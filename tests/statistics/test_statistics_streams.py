@@ -10,7 +10,7 @@ import xarray as xr
 
 import gdlab
 from gdlab import statistics
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 def of_runs(table, seeds=None):

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from gdlab import statistics
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.statistics import Crossing
 
 # Weeks of remission of 21 pairs of children with leukaemia (Freireich et al. 1963, Blood 21), a textbook's standard.

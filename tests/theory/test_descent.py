@@ -4,7 +4,7 @@ import numpy as np
 from absl.testing import parameterized
 
 from gdlab import theory
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 EPS = np.finfo(np.float64).eps
 

@@ -10,7 +10,7 @@ from absl.testing import parameterized
 
 import gdlab
 from gdlab import theory
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 TEMPERATURES = np.array([0.2, 0.25, 1 / 3, 0.5])
 WELL, TOP = 8.0, 4.0  # curvatures of the double well (x^2 - 1)^2 with minima at -1 and 1, barrier 1 at 0

@@ -7,7 +7,7 @@ import scipy.linalg
 from absl.testing import parameterized
 
 from gdlab import theory
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 METHODS = (
   {'momentum': 0.0},

@@ -9,7 +9,7 @@ from absl.testing import parameterized
 
 import gdlab
 from gdlab import theory
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 def matrices():

@@ -7,7 +7,7 @@ import pytest
 from absl.testing import parameterized
 
 from gdlab import theory
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 METHODS = (
   {},

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import parameterized
 
 from gdlab import theory
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 def regression(size=5, seed=0):

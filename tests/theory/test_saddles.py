@@ -11,9 +11,9 @@ from absl.testing import parameterized
 
 import gdlab
 from gdlab import theory
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 from gdlab.problems.analytic import FixedInit, PointwiseLoss, PointwiseMetrics
-from gdlab.types import Problem
 
 METHODS = ({'momentum': 0.0}, {'momentum': 0.9}, {'momentum': 0.9, 'nesterov': True})
 

@@ -9,7 +9,7 @@ import scipy.stats
 from absl.testing import parameterized
 
 from gdlab import theory
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 EPOCHS = ((6, 1, False), (12, 3, False), (7, 3, False), (7, 3, True), (5, 4, False))  # N, B, drop_remainder
 

@@ -5,7 +5,7 @@ import scipy.optimize
 from absl.testing import parameterized
 
 from gdlab import theory
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.theory import linear
 
 METHODS = ({'momentum': 0.0}, {'momentum': 0.7}, {'momentum': 0.7, 'nesterov': True})

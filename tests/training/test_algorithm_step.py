@@ -7,8 +7,8 @@ import optax
 from absl.testing import parameterized
 
 import gdlab
-from gdlab.errors import InputError
-from gdlab.types import Info, Problem, State, Streams
+from gdlab.core.errors import InputError
+from gdlab.core.types import Info, Problem, State, Streams
 
 EPS = np.finfo(np.float64).eps
 N, D, B = 10, 3, 4

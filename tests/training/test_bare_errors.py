@@ -8,7 +8,7 @@ from flax import nnx
 from tiny_runs import OPTIONS, PLAN, STEPS, problem, stream_sgd, sweep
 
 import gdlab
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 def refused(message, function, *args, **options):
@@ -80,17 +80,14 @@ def test_long_and_ragged_lists_are_cut_short():
 @pytest.mark.parametrize(
   ('value', 'message'),
   [
+    (lambda problem, state: {}, 'must return an array of numbers or a pytree of such, got {}'),
     (
-      lambda problem, state: {'a': state.step},
-      r'must return one array of numbers, got dict .*: make a probe of each',
+      lambda problem, state: {'a': [state.step, 'good']},
+      'must return an array of numbers or a pytree of such, got ',
     ),
-    (
-      lambda problem, state: (state.step, 1.0),
-      r'must return one array of numbers, got tuple .*: make a probe of each',
-    ),
-    (lambda problem, state: None, 'must return one array of numbers, got None'),
-    (lambda problem, state: 'good', "must return one array of numbers, got 'good'"),
-    (lambda problem, state: state.key, 'must return one array of numbers, got '),
+    (lambda problem, state: None, 'must return an array of numbers or a pytree of such, got None'),
+    (lambda problem, state: 'good', "must return an array of numbers or a pytree of such, got 'good'"),
+    (lambda problem, state: state.key, 'must return an array of numbers or a pytree of such, got '),
     (7.0, r'must be a function \(problem, state\) -> array, got 7.0'),
   ],
 )

@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 import gdlab
-from gdlab.errors import InputError
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 
 RUNNING, DIVERGED, STOPPED = gdlab.RUNNING, gdlab.DIVERGED, gdlab.STOPPED
 

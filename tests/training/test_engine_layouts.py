@@ -11,11 +11,12 @@ from absl.testing import parameterized
 from tiny_runs import OPTIONS, assert_close, assert_same, problem, sgd
 
 import gdlab
-from gdlab.training import Plan, groups
+from gdlab.core.seeds import seed_ids
+from gdlab.training import Plan
 from gdlab.training.grid import check_grid
 from gdlab.training.plan import check_plan
-from gdlab.training.schedule import make_schedule
-from gdlab.training.seeds import seed_ids
+from gdlab.training.records import records_factory
+from gdlab.training.setup import make_programs
 
 
 def network():
@@ -103,14 +104,13 @@ class BitsTest(parameterized.TestCase):
 
 def lowered_programs(plan, num_lanes=5):
   """What a sweep compiles."""
-  points = check_grid({'learning_rate': [0.1], 'momentum': [0.9]}, momentum_sgd, None)
-  schedule = make_schedule(8, 4, (), 2)
-  work = groups.Work(
-    NETWORK, momentum_sgd, points, seed_ids(num_lanes), schedule, (), check_plan(plan), (0, 1)
-  )
+  points = check_grid({'learning_rate': [0.1], 'momentum': [0.9]}, None, momentum_sgd, None)
+  records, ids = records_factory(4, (), 2), seed_ids(num_lanes)
   with jax.debug_key_reuse(False):
-    [share] = groups.make(work)
-    return list(groups.drive.prepare(share.group, schedule.calls(8)[0][0]))
+    [program] = make_programs(
+      NETWORK, momentum_sgd, points, ids, 8, records, (), check_plan(plan), (0, 1), None
+    )
+    return list(program.lowered(program.records.chunks(8)[0][0]))
 
 
 def compiled_updates(plan, num_lanes=5):

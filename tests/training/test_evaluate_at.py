@@ -9,9 +9,9 @@ from flax import linen as nn
 from flax import nnx
 
 import gdlab
-from gdlab.errors import InputError
-from gdlab.training import running_averages
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
+from gdlab.updates import running_averages
 
 EPS = np.finfo(np.float32).eps
 N, STEPS, RATE = 10, 9, 0.1

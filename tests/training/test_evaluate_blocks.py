@@ -6,8 +6,8 @@ import numpy as np
 from absl.testing import parameterized
 
 import gdlab
-from gdlab.evaluation import block_size
-from gdlab.types import Problem
+from gdlab.core.evaluation import block_size
+from gdlab.core.types import Problem
 
 BLOCK = 2048  # examples of a block: sizes below, at and above one and two of them
 

@@ -10,7 +10,7 @@ import optax
 from absl.testing import parameterized
 
 import gdlab
-from gdlab.types import Batch, Problem, Sampler
+from gdlab.core.types import Batch, Problem, Sampler
 
 N = 12
 EPS = np.finfo(np.float64).eps

@@ -11,7 +11,7 @@ import time
 import pytest
 from tiny_runs import run, standard_run
 
-from gdlab.training import interrupt
+from gdlab.host import interrupt
 
 # Without end: 1e8 updates of about a microsecond, in calls of well under a second. The collector runs all the time,
 # and with it the callbacks in which Python forgets exceptions.
@@ -102,7 +102,7 @@ def within_the_collector():
 
 
 def test_python_forgets_an_interrupt_within_the_collector(within_the_collector, monkeypatch):
-  # Why all this is needed. Where this fails, Python has changed, and gdlab.training.interrupt can go.
+  # Why all this is needed. Where this fails, Python has changed, and gdlab.host.interrupt can go.
   forgotten = []
   monkeypatch.setattr(sys, 'unraisablehook', lambda found: forgotten.append(found.exc_type))
   within_the_collector()

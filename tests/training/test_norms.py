@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gdlab.training.norms import FEWEST, MOST, norm
+from gdlab._cpu.norms import FEWEST, MOST, norm
 
 SHAPES = {
   'scalar': (),

@@ -11,10 +11,10 @@ import tiny_runs
 from absl.testing import parameterized
 
 import gdlab
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 from gdlab.schedules import observe, reduce_on_plateau
 from gdlab.training import DIVERGED, RUNNING, Plan, lane
-from gdlab.types import Problem
 
 RATES = [0.2, 0.01, 2.0, 1e200]
 NUM_STEPS, EVAL_EVERY = 30, 2
@@ -166,14 +166,18 @@ class RunTest(parameterized.TestCase):
       gdlab.run(problem(), algorithm, num_steps=2, seeds=1, probes={'x': PROBES['x']}, progress=False)
 
 
+INPUTS = {'ids': jnp.zeros(3, jnp.int32), 'numbers': {}}
+
+
 def lane_after(evaluates, status=RUNNING):
   """Observations without improvement, and updates, after a period of one update."""
   algorithm, data = listening(2.0), problem()
-  begun, _ = lane.start(algorithm, data, gdlab.streams(jax.random.key(0)), {})
-  period = lane.Period(jnp.ones(1, jnp.int32), jnp.asarray(evaluates))
+  rest = lambda numbers: algorithm, {}, data
+  _, (begun, _) = lane.start(*rest, (), INPUTS, None)
+  period = jnp.ones((1, 1), jnp.int32), jnp.asarray([evaluates])
   begun = begun._replace(status=jnp.int8(status))
   with jax.debug_key_reuse(False):  # as in a run
-    advanced = jax.jit(lambda begun: lane.advance(algorithm, data, begun, period, {})[0])(begun)
+    advanced = jax.jit(lambda begun: lane.advance(*rest, begun, INPUTS, *period)[0])(begun)
   return optax.tree.get(advanced.state.optimizer, 'plateau_count'), advanced.updates
 
 
@@ -187,14 +191,14 @@ def test_only_evaluations_of_running_lanes_are_learnt_from():
 @pytest.mark.parametrize('mapped', [False, True])
 def test_it_is_free_for_what_does_not_listen(mapped):
   data = tiny_runs.problem()
-  period = lane.Period(jnp.array([2, 1], jnp.int32), jnp.asarray(True))
-  streams = gdlab.streams(jax.random.key(0))
+  period = jnp.array([[2, 1]], jnp.int32), jnp.asarray([True])
   over_lanes = (lambda function: jax.vmap(function)) if mapped else (lambda function: function)
 
   def programs(algorithm):
-    start = lambda streams: lane.start(algorithm, data, streams, tiny_runs.PROBES)
-    advance = lambda begun: lane.advance(algorithm, data, begun, period, tiny_runs.PROBES)
-    given = jax.tree.map(lambda leaf: leaf[None], streams) if mapped else streams
+    rest = lambda numbers: algorithm, tiny_runs.PROBES, data
+    start = lambda inputs: lane.start(*rest, (), inputs, None)[1]
+    advance = lambda begun: lane.advance(*rest, begun, INPUTS, *period)
+    given = jax.tree.map(lambda leaf: leaf[None], INPUTS) if mapped else INPUTS
     begun = jax.eval_shape(over_lanes(start), given)[0]
     with jax.debug_key_reuse(False):  # as in a run
       return [

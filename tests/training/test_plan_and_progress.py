@@ -11,45 +11,47 @@ import pytest
 from absl.testing import parameterized
 
 import gdlab
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
+from gdlab.host import progress as progress_module
+from gdlab.host.machine import SMALL_LOOP
 from gdlab.training import Plan
-from gdlab.training import progress as progress_module
-from gdlab.training.lanes import slots
-from gdlab.training.machine import SMALL_LOOP
-from gdlab.training.plan import Layout, check_plan, resolve
+from gdlab.training.layout import slots
+from gdlab.training.plan import check_plan, resolved
 
 
 class PlanTest(parameterized.TestCase):
   """On the four CPU devices of the tests."""
 
   @parameterized.parameters(
-    # plan, lanes, steps -> lanes at once, devices, steps per call, lanes per block, data parallel, own programs
-    (Plan(), 10, 160, (1, 4, 10, 12, 1, False)),
-    (Plan(), 3, 160, (1, 4, 10, 4, 1, False)),
-    (Plan(), 2, 17, (1, 4, 2, 4, 1, False)),
-    (Plan(lanes_at_once=3), 10, 160, (3, 4, 10, 12, 1, False)),
-    (Plan(num_devices=2), 1, 160, (1, 2, 10, 2, 1, False)),
-    (Plan(5, 1, 7), 11, 160, (5, 1, 7, 15, 1, False)),
-    (Plan(2, 2, lanes_per_block=5), 100, 160, (2, 2, 10, 8, 1, False)),
-    (Plan(data_parallel=2), 5, 160, (1, 2, 10, 5, 2, False)),
-    (Plan(), 5000, 160, (1, 4, 10, 1000, 1, False)),
-    (Plan(program_per_device=1), 10, 160, (1, 4, 10, 12, 1, True)),
+    # plan, lanes, steps -> lanes at once, devices, steps per call, lanes per block, data parallel, own programs, host
+    (Plan(), 10, 160, (1, 4, 10, 12, 1, False, False)),
+    (Plan(), 3, 160, (1, 4, 10, 4, 1, False, False)),
+    (Plan(), 2, 17, (1, 4, 2, 4, 1, False, False)),
+    (Plan(lanes_at_once=3), 10, 160, (3, 4, 10, 12, 1, False, False)),
+    (Plan(num_devices=2), 1, 160, (1, 2, 10, 2, 1, False, False)),
+    (Plan(5, 1, 7), 11, 160, (5, 1, 7, 15, 1, False, False)),
+    (Plan(2, 2, lanes_per_block=5), 100, 160, (2, 2, 10, 8, 1, False, False)),
+    (Plan(data_parallel=2), 5, 160, (1, 2, 10, 5, 2, False, False)),
+    (Plan(), 5000, 160, (1, 4, 10, 1000, 1, False, False)),
+    (Plan(program_per_device=1), 10, 160, (1, 4, 10, 12, 1, True, False)),
+    (Plan(host_steps=True), 10, 160, (1, 4, 1, 12, 1, True, True)),
   )
   def test_open_choices_are_made_and_given_ones_kept(self, plan, num_lanes, num_steps, expected):
     self.assertEqual(
-      tuple(resolve(check_plan(plan), num_lanes, num_steps, lanes_at_once=1, memory_lanes=1000)), expected
+      tuple(resolved(check_plan(plan), num_lanes, num_steps, lanes_at_once=1, memory_lanes=1000)), expected
     )
 
   @parameterized.parameters((None, True), (False, False))
   def test_a_plan_may_refuse_programs_for_every_device(self, asked, expected):
     options = {'lanes_at_once': 1, 'memory_lanes': 9, 'program_per_device': True}
-    self.assertEqual(resolve(Plan(program_per_device=asked), 4, 8, **options).program_per_device, expected)
+    self.assertEqual(resolved(Plan(program_per_device=asked), 4, 8, **options).program_per_device, expected)
 
   @parameterized.parameters(
-    (Layout(1, 2, 1, 6, 1), 3, [0, 3, 1], [2, 1]),
-    (Layout(1, 1, 1, 3, 1), 3, [0, 1, 2], [3]),
-    (Layout(2, 2, 1, 8, 1), 5, [0, 1, 4, 5, 2], [3, 2]),
-    (Layout(3, 4, 1, 12, 2), 4, [0, 1, 2, 6], [3, 1]),
+    (Plan(1, 2, 1, 6, 1), 3, [0, 3, 1], [2, 1]),
+    (Plan(1, 1, 1, 3, 1), 3, [0, 1, 2], [3]),
+    (Plan(2, 2, 1, 8, 1), 5, [0, 1, 4, 5, 2], [3, 2]),
+    (Plan(3, 4, 1, 12, 2), 4, [0, 1, 2, 6], [3, 1]),
+    (Plan(2, 2, 1, 8, 1, True, True), 5, [0, 1, 2, 3, 4], [2, 2, 1, 0]),
   )
   def test_lanes_are_dealt_out_evenly(self, layout, num_lanes, expected, expected_counts):
     found, counts = slots(layout, num_lanes)
@@ -58,7 +60,7 @@ class PlanTest(parameterized.TestCase):
 
   @parameterized.parameters(*range(1, 26))
   def test_every_lane_has_a_slot_of_its_own_among_the_first_of_its_shard(self, num_lanes):
-    layout = Layout(3, 4, 1, 24, 1)
+    layout = Plan(3, 4, 1, 24, 1)
     found, counts = slots(layout, min(num_lanes, 24))
     self.assertLen(set(found), min(num_lanes, 24))
     shard, within = np.divmod(found, 6)
@@ -69,7 +71,7 @@ class PlanTest(parameterized.TestCase):
     self.assertLessEqual(groups.max() - groups.min(), 1)
 
   def test_a_layout_is_halved_down_to_one_lane(self):
-    layout, sizes = Layout(4, 2, 10, 40, 1), []
+    layout, sizes = Plan(4, 2, 10, 40, 1), []
     while layout is not None:
       sizes.append((layout.lanes_per_block, layout.lanes_at_once))
       layout = layout.halved()

@@ -12,16 +12,17 @@ import pytest
 from tiny_runs import assert_same, problem, sgd, stream_sgd
 
 import gdlab
-from gdlab.training import choose, memory
-from gdlab.training.choose import Cost, cost, lanes_at_once, program_per_device
-from gdlab.training.memory import memory_lanes, widest_vmap
+from gdlab.host import memory
+from gdlab.host.memory import memory_lanes, widest_vmap
+from gdlab.training import autotune
+from gdlab.training.autotune import Footprint, footprint, lanes_at_once, program_per_device
 
 
 @pytest.fixture
 def plans(tmp_path, monkeypatch):
   """A folder of remembered plans, for one test."""
-  monkeypatch.setattr(choose, '_remembered', {})
-  monkeypatch.setattr(choose, '_folder', [])
+  monkeypatch.setattr(autotune, '_remembered', {})
+  monkeypatch.setattr(autotune, '_folder', [])
   gdlab.remember_plans(tmp_path)
   return tmp_path
 
@@ -35,8 +36,8 @@ def no_trial(width, steps):
   ('lanes', 'steps', 'expected'), [(16, 7000, False), (16, 7500, True), (1, 120_000, True)]
 )
 def test_devices_have_programs_of_their_own_in_long_runs(lanes, steps, expected):
-  assert program_per_device(Cost(850_000, 1, 'shape'), lanes, steps) == expected
-  assert not program_per_device(Cost(1_000, 1, 'shape'), lanes, 10**9)  # tiny: nothing to gain
+  assert program_per_device(Footprint(850_000, 1, 'shape'), lanes, steps) == expected
+  assert not program_per_device(Footprint(1_000, 1, 'shape'), lanes, 10**9)  # tiny: nothing to gain
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_devices_have_programs_of_their_own_in_long_runs(lanes, steps, expected)
   ],
 )
 def test_the_rule(size, lanes, steps, expected, plans):
-  assert lanes_at_once(Cost(size, 1, 'shape'), lanes, steps, no_trial) == expected
+  assert lanes_at_once(Footprint(size, 1, 'shape'), lanes, steps, no_trial) == expected
   assert not list(plans.iterdir())
 
 
@@ -62,7 +63,7 @@ def test_in_between_the_faster_wins_and_is_remembered(plans):
     timed.append(width)
     return {1: 2e-6, 16: 1e-6}[width]
 
-  found = Cost(5_000, 1, 'one shape')
+  found = Footprint(5_000, 1, 'one shape')
   assert lanes_at_once(found, 1000, 10**6, trial) == 16
   assert sorted(timed) == [1, 16]
   [file] = plans.glob('*.json')
@@ -72,15 +73,15 @@ def test_in_between_the_faster_wins_and_is_remembered(plans):
   gdlab.remember_plans(plans)
   assert lanes_at_once(found, 500, 10**7, no_trial) == 16
   with pytest.raises(AssertionError, match='timed'):
-    lanes_at_once(Cost(5_000, 1, 'another shape'), 1000, 10**6, no_trial)
+    lanes_at_once(Footprint(5_000, 1, 'another shape'), 1000, 10**6, no_trial)
 
 
 def test_the_first_of_two_processes_decides(plans):
-  found = Cost(5_000, 1, 'one shape')
+  found = Footprint(5_000, 1, 'one shape')
 
   def slower_process(width, steps):
     # While this one measures, another writes down what it found.
-    (plans / f'{choose._key(found)}.json').write_text('{"lanes_at_once": 1}')
+    (plans / f'{autotune._key(found)}.json').write_text('{"lanes_at_once": 1}')
     return {1: 2e-6, 16: 1e-6}[width]
 
   assert lanes_at_once(found, 1000, 10**6, slower_process) == 1
@@ -92,13 +93,13 @@ def test_a_finding_that_cannot_be_written_whole_leaves_nothing(plans, monkeypatc
     raise OSError('no space left on device')
 
   monkeypatch.setattr(pathlib.Path, 'write_text', full)
-  assert lanes_at_once(Cost(5_000, 1, 'one shape'), 1000, 10**6, lambda width, steps: 1 / width) == 16
+  assert lanes_at_once(Footprint(5_000, 1, 'one shape'), 1000, 10**6, lambda width, steps: 1 / width) == 16
   assert not list(plans.iterdir())
 
 
 def test_a_trial_measures_the_real_program_and_its_finding_is_used(plans, monkeypatch):
-  monkeypatch.setattr(choose, 'SMALL', 0)
-  monkeypatch.setattr(choose, 'LONG', 0.0)
+  monkeypatch.setattr(autotune, 'SMALL', 0)
+  monkeypatch.setattr(autotune, 'LONG', 0.0)
   options = {'num_steps': 20, 'seeds': 64, 'eval_every': 20, 'progress': False}
   first = gdlab.run(problem(), sgd(0.1), **options)
   [file] = plans.glob('*.json')
@@ -116,7 +117,7 @@ def test_a_trial_measures_the_real_program_and_its_finding_is_used(plans, monkey
 
 def test_the_cost_of_an_update_by_hand():
   descent = sgd(0.1)
-  found = cost(lambda numbers: descent, problem(), ())
+  found = footprint(descent, (), problem())
   assert found.size == 3 * 4  # two weights and a bias, batches of four
   # Parameters, momenta: 3 floats each. Order of 11 and its step, model state and step: int32. Two keys of 8 bytes.
   assert found.num_bytes == 4 * (3 + 3) + 4 * (11 + 1 + 1 + 1) + 2 * 8
@@ -152,7 +153,7 @@ def test_no_more_lanes_at_once_than_an_accelerator_holds(num_bytes, expected, mo
   monkeypatch.setattr(jax, 'local_devices', lambda: [Accelerator(2**28, 2**27)])
   assert widest_vmap(num_bytes, 1024) == expected
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-  assert lanes_at_once(Cost(10**6, num_bytes, 'shape'), 1000, 10**6, no_trial) == expected
+  assert lanes_at_once(Footprint(10**6, num_bytes, 'shape'), 1000, 10**6, no_trial) == expected
 
 
 def test_sizes_by_default_are_what_the_rule_says():

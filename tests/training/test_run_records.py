@@ -9,7 +9,7 @@ from tiny_runs import EVALUATED, NUM_STEPS, STEPS, N, algorithm, plain_loop, pro
 
 import gdlab
 from gdlab.training import DIVERGED, RUNNING
-from gdlab.training.schedule import make_schedule
+from gdlab.training.records import records_factory
 
 METRICS = {'train_loss', 'train_accuracy', 'test_loss', 'test_accuracy'}
 DIAGNOSTICS = {'batch_loss', 'grad_norm', 'update_norm', 'param_norm'}
@@ -121,9 +121,9 @@ class ScheduleOfRecordsTest(parameterized.TestCase):
     (149, None, (), None, [*range(0, 149, 2), 149], [*range(0, 149, 2), 149]),
   )
   def test_steps_and_evaluations(self, num_steps, eval_every, eval_steps, record_every, steps, evaluated):
-    found, evaluates = make_schedule(num_steps, eval_every, eval_steps, record_every)
-    np.testing.assert_array_equal(found, steps)
-    np.testing.assert_array_equal(found[evaluates], evaluated)
+    records = records_factory(eval_every, eval_steps, record_every)(num_steps, 1)
+    np.testing.assert_array_equal(records.steps, steps)
+    np.testing.assert_array_equal(records.steps[records.evaluates], evaluated)
 
   @parameterized.parameters((1, None, None, [0, 1]), (5, 2, 3, [0, 2, 3, 4, 5]))
   def test_uneven_intervals_make_the_right_updates(self, num_steps, eval_every, record_every, steps):
@@ -175,7 +175,7 @@ class ProbesTest(parameterized.TestCase):
       return make_sizes[state.sampler.order.shape[0]]
 
     make_sizes = {11: np.zeros(2), 8: np.zeros(3)}
-    message = r"^probes must have one shape in all groups, got \{'batch': \(2,\)\} and \{'batch': \(3,\)\}$"
+    message = r"^probes must have one shape in all programs, got \{'batch': \(2,\)\} and \{'batch': \(3,\)\}$"
     with self.assertRaisesRegex(gdlab.InputError, message):
       gdlab.sweep(
         lambda num_examples: problem(num_examples),
@@ -213,7 +213,7 @@ def test_counts_beyond_int32_within_one_interval():
   costly = gdlab.algorithm(
     sampler=gdlab.sampling.sequential(4),
     optimizer=optax.sgd(0.1),
-    estimator=gdlab.types.Estimator(mean.init, estimate),
+    estimator=gdlab.core.types.Estimator(mean.init, estimate),
   )
   result = gdlab.run(problem(), costly, num_steps=4, seeds=1, eval_every=4, progress=False)
   np.testing.assert_array_equal(result.gradient_evaluations, [[0, 2**32]])

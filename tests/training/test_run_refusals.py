@@ -12,8 +12,8 @@ from absl.testing import parameterized
 from tiny_runs import algorithm, init, loss, metrics, problem, sgd, stream_sgd
 
 import gdlab
-from gdlab.errors import InputError
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 
 
 def never(*args):
@@ -156,7 +156,7 @@ def test_factories_that_do_not_fit_are_refused(grid, make):
     sweep(grid, make=make, problem=problem())
 
 
-@pytest.mark.parametrize('grid', [None, [('learning_rate', [0.1])]])
+@pytest.mark.parametrize('grid', [7, [('learning_rate', [0.1])]])
 def test_a_grid_that_is_no_mapping_is_refused(grid):
   with pytest.raises(InputError, match='grid must be a mapping'):
     sweep(grid)

@@ -6,8 +6,8 @@ from absl.testing import parameterized
 from tiny_runs import assert_same, run, same, standard_run, sweep
 
 import gdlab
-from gdlab.errors import InputError
-from gdlab.training.seeds import seed_ids, stream_keys
+from gdlab.core.errors import InputError
+from gdlab.core.seeds import seed_ids, stream_keys
 
 
 class SeedIdsTest(parameterized.TestCase):

@@ -9,7 +9,7 @@ import xarray as xr
 from tiny_runs import standard_run, sweep
 
 import gdlab
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 def dataset():

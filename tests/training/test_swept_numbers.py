@@ -10,9 +10,9 @@ import pytest
 from absl.testing import parameterized
 
 import gdlab
-from gdlab.errors import InputError
-from gdlab.training.lanes import weak
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
+from gdlab.training.programs import weak
 
 N, STEPS, RATE = 8, 6, 0.0625  # a rate that every type holds exactly
 

@@ -6,9 +6,9 @@ import optax
 import pytest
 
 import gdlab
-from gdlab.errors import InputError
-from gdlab.training.tracing import COUNTERPARTS
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
+from gdlab.training.checks import COUNTERPARTS
 
 STEPS = 12
 

@@ -59,7 +59,7 @@ def test_transparent_sam_is_measured_where_it_counts():
   method = gdlab.algorithm(sampler=FULL, optimizer=sam(0.5))
   result = gdlab.run(PLAIN, method, num_steps=6, seeds=1, eval_every=1)
   plain = from_linen(nn.Dense(3), (X, Y), squares)
-  params, _ = plain.init(gdlab.training.seeds.stream_keys(jnp.zeros(3, jnp.int32)).init)
+  params, _ = plain.init(gdlab.core.seeds.stream_keys(jnp.zeros(3, jnp.int32)).init)
   loss = lambda params: squares(nn.Dense(3).apply({'params': params}, X), Y).mean()
   expected = [loss(params)]
   for _ in range(3):

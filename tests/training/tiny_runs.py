@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 import gdlab
-from gdlab.types import Examples, Problem
+from gdlab.core.types import Examples, Problem
 
 N = 11
 NUM_STEPS, EVAL_EVERY, RECORD_EVERY = 12, 4, 3

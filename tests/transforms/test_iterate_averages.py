@@ -8,7 +8,7 @@ import pytest
 from absl.testing import parameterized
 from transform_cases import plain, scan, tree
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.transforms import average_iterates, averaged_params, exponential_weights, uniform_weights
 
 STEPS = 9

@@ -9,7 +9,7 @@ import optax
 from absl.testing import parameterized
 from transform_cases import plain, tree
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.transforms import noise_scale, noise_scale_estimate
 
 

@@ -14,9 +14,9 @@ import pytest
 
 import gdlab
 from gdlab import transforms
-from gdlab.errors import InputError
-from gdlab.training.lanes import weak
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
+from gdlab.training.programs import weak
 
 N, STEPS, RATE = 6, 4, 0.05
 contrib = optax.contrib

@@ -10,7 +10,7 @@ from flax.training.train_state import TrainState
 from scipy import stats
 from transform_cases import CASES, assert_close, gradients, scan, tree
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems import octopus
 from gdlab.transforms import perturb_at_saddle, perturbed_gradient_descent, pgd_constants
 

@@ -14,7 +14,7 @@ from absl.testing import parameterized
 from transform_cases import CASES, assert_close, gradients, plain, scan, tree
 
 from gdlab import transforms
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 STEPS = 5
 RANDOM = [name for name, case in CASES.items() if case.random]

@@ -9,8 +9,8 @@ from scipy import stats
 
 from gdlab.analysis.curvature import krylov
 from gdlab.analysis.curvature.operators import Flat, Operator, flattened
-from gdlab.errors import check_count, check_real
-from gdlab.types import Array, Key
+from gdlab.core.errors import check_count, check_real
+from gdlab.core.types import Array, Key
 
 _NORMAL = float(stats.norm.ppf(0.975))
 _REACH = 5  # the grid ends that many widths beyond the spectrum: there the kernel is below 1e-5 of its peak

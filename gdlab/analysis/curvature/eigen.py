@@ -9,8 +9,8 @@ from gdlab.analysis.blocks import BLOCK, Losses, evaluation_losses
 from gdlab.analysis.curvature import krylov
 from gdlab.analysis.curvature.krylov import Basis
 from gdlab.analysis.curvature.operators import Flat, Operator, flattened, hessian
-from gdlab.errors import InputError, check_count, check_real
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 _LEAST_STEPS = 4  # a start that nearly is an eigenvector must get to show what else there is
 _SPARE = 20  # basis vectors beyond those that are wanted

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from gdlab.analysis.curvature.matrix import columns
 from gdlab.analysis.curvature.operators import Flat
-from gdlab.types import Array, Key
+from gdlab.core.types import Array, Key
 
 _LOST = 50  # units of rounding of A: a remainder smaller than that is noise
 

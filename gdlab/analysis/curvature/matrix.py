@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.analysis.curvature.operators import Flat, Operator, flattened
-from gdlab.types import Array
+from gdlab.core.types import Array
 
 _AT_ONCE = 16  # columns at once
 

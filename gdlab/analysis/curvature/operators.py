@@ -18,10 +18,10 @@ from gdlab.analysis.blocks import (
   sum_over_blocks,
 )
 from gdlab.analysis.curvature.rounding import rounding_of
-from gdlab.errors import InputError, shown
-from gdlab.floats import widened
-from gdlab.objective import real_indices, take
-from gdlab.types import Array, Batch, Key, Problem, PyTree
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, shown
+from gdlab.core.objective import real_indices, take
+from gdlab.core.types import Array, Batch, Key, Problem, PyTree
 
 
 def _exact() -> Array:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from gdlab.types import Array, PyTree
+from gdlab.core.types import Array, PyTree
 
 _SAMPLES = 4
 # Well above the rounding that the runs have anyway, and small in half precision too.

@@ -10,8 +10,8 @@ from scipy import stats
 from gdlab.analysis.curvature import krylov
 from gdlab.analysis.curvature.matrix import columns
 from gdlab.analysis.curvature.operators import Flat, Operator, flattened
-from gdlab.errors import check_count
-from gdlab.types import Array, Key, PyTree
+from gdlab.core.errors import check_count
+from gdlab.core.types import Array, Key, PyTree
 
 _NORMAL = float(stats.norm.ppf(0.975))
 _LEAST_SIGNS = 8  # fewer samples of two values too often are all the same

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.surfaces.evaluation import check_alike
-from gdlab.floats import widened
-from gdlab.types import Array, PyTree
+from gdlab.core.dtypes import widened
+from gdlab.core.types import Array, PyTree
 
 
 class Distance(NamedTuple):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.analysis.blocks import BLOCK
-from gdlab.dependence import mixes_in_evaluation
-from gdlab.errors import InputError, check_count
-from gdlab.floats import widened
-from gdlab.types import Array, Problem, PyTree
+from gdlab.core.dependence import mixes_in_evaluation
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, check_count
+from gdlab.core.types import Array, Problem, PyTree
 
 
 class Gap(NamedTuple):

@@ -11,9 +11,9 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.blocks import BLOCK, Losses, evaluation_losses, full_loss_and_gradient
-from gdlab.errors import InputError, check_count, check_real
-from gdlab.floats import widened
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 _START = (
   0.01  # of the box: where the search begins, for at a stationary point it could not begin at the centre

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, shown
-from gdlab.floats import widened
-from gdlab.leaves import as_matrices, leaf_kinds
-from gdlab.types import Array, PyTree
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, shown
+from gdlab.core.leaves import as_matrices, leaf_kinds
+from gdlab.core.types import Array, PyTree
 
 
 class Margins(NamedTuple):
@@ -92,7 +92,7 @@ def margins(
     params: the parameters that gave them.
     kinds: what each array of them is: `problem.kinds()` for a problem of `from_linen` or `from_nnx`. Without it
       names decide and, for names that say nothing, two axes are a matrix [inputs, outputs]; what they leave open
-      is refused, see `gdlab.leaves.leaf_kinds`.
+      is refused, see `gdlab.core.leaves.leaf_kinds`.
     quantiles: Q numbers in [0, 1], 0 for the smallest margin; static under jit.
 
   Returns:

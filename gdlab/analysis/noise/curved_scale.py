@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.gradients import example_loss, gradient_covariance_trace, gradient_sum
-from gdlab.errors import check_count
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.errors import check_count
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 
 class NoiseScales(NamedTuple):

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import scipy.stats
 
-from gdlab.errors import check_real
-from gdlab.types import Array
+from gdlab.core.errors import check_real
+from gdlab.core.types import Array
 
 
 def student_quantile(confidence: float, degrees: int) -> float:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.gradients import example_loss
-from gdlab.errors import check_count, check_real
-from gdlab.floats import widened
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import check_count, check_real
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 
 class ParameterMoments(NamedTuple):

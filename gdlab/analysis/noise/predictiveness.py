@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.blocks import BLOCK, Losses, full_loss_and_gradient, training_losses
-from gdlab.errors import InputError
-from gdlab.floats import widened
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 
 class Predictiveness(NamedTuple):

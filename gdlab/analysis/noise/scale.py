@@ -8,10 +8,10 @@ import optax
 
 from gdlab.analysis.gradients import ExampleLoss, example_loss, mean_gradient
 from gdlab.analysis.noise.intervals import ratio_interval, student_quantile
-from gdlab.errors import InputError, check_count
-from gdlab.floats import widened
-from gdlab.objective import batch_loss
-from gdlab.types import Array, Batch, Key, Problem, PyTree
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, check_count
+from gdlab.core.objective import batch_loss
+from gdlab.core.types import Array, Batch, Key, Problem, PyTree
 
 
 class SampledNoiseScale(NamedTuple):

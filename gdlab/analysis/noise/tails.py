@@ -9,9 +9,9 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.gradients import example_loss, mean_gradient
-from gdlab.errors import InputError, check_count
-from gdlab.floats import widened
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import InputError, check_count
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 
 class TailIndex(NamedTuple):

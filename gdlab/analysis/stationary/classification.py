@@ -16,8 +16,8 @@ from gdlab.analysis.stationary.local import (
   newton_step,
   rounding,
 )
-from gdlab.errors import InputError, check_real, shown
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 STATIONARY, DEGENERATE, GRADIENT_FLAT, UNCERTIFIED, UNCONVERGED, AT_INFINITY, NOT_FINITE = range(7)
 STATIONARY_MEANINGS = (

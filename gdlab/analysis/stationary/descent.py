@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.scipy.sparse import linalg
 
 from gdlab.analysis.stationary.local import Gradient, Local, look, newton_step
-from gdlab.types import Array
+from gdlab.core.types import Array
 
 DENSE = 64  # up to so many parameters a step is solved by the Hessian's eigenvectors
 _BASIS = 50  # vectors of the Krylov space between restarts

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from gdlab.errors import InputError, check_real, shown
-from gdlab.types import Array
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.types import Array
 
 
 class Visits(NamedTuple):

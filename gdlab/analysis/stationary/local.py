@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.blocks import Losses, full_gradient
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 Gradient = Callable[[Array], Array]  # float[d] -> float[d]
 _COLUMNS = 64  # Hessian-vector products side by side

@@ -21,8 +21,8 @@ from gdlab.analysis.stationary.classification import (
 )
 from gdlab.analysis.stationary.descent import descend
 from gdlab.analysis.stationary.local import flat_gradient
-from gdlab.errors import InputError, check_count, check_real, shown
-from gdlab.types import Array, Key, Problem, PyTree
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, Key, Problem, PyTree
 
 
 class FoundPoints(NamedTuple):

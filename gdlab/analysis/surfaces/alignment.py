@@ -10,8 +10,8 @@ import numpy as np
 from gdlab.analysis.surfaces.evaluation import check_alike
 from gdlab.analysis.surfaces.matching import Permutations, match_weights
 from gdlab.analysis.surfaces.stacks import DenseStack, Path, dense_stack, leaf_at, with_leaves
-from gdlab.errors import InputError, shown
-from gdlab.types import Array, Problem, PyTree
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Array, Problem, PyTree
 
 _TRIED = 16  # training examples on which a permutation must leave the losses as they were
 

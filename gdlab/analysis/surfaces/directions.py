@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from gdlab.errors import InputError, shown
-from gdlab.floats import wide
-from gdlab.leaves import leaf_kinds
-from gdlab.types import Array, Key, LeafKind, PyTree
+from gdlab.core.dtypes import wide
+from gdlab.core.errors import InputError, shown
+from gdlab.core.leaves import leaf_kinds
+from gdlab.core.types import Array, Key, LeafKind, PyTree
 
 
 def filter_direction(
@@ -34,7 +34,7 @@ def filter_direction(
       filter, in every copy of a stack. False leaves them where they are, as the paper's pictures do.
     kinds: what each array is: `problem.kinds()` for a problem of `from_linen` or `from_nnx`. Without it names decide
       and, for names that say nothing, rank: one axis is a bias, two are [inputs, outputs]; what they leave open is
-      refused, see `gdlab.leaves.leaf_kinds`.
+      refused, see `gdlab.core.leaves.leaf_kinds`.
 
   Returns:
     A pytree like `params`.

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, shown
-from gdlab.evaluation import evaluate
-from gdlab.types import Array, Problem, PyTree
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.evaluation import evaluate
+from gdlab.core.types import Array, Problem, PyTree
 
 
 def combined(anchors: Sequence[PyTree], weights: Array) -> PyTree:

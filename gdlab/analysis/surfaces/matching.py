@@ -7,8 +7,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from gdlab.analysis.surfaces.stacks import DenseStack, leaf_at
-from gdlab.errors import InputError, check_count
-from gdlab.types import PyTree
+from gdlab.core.errors import InputError, check_count
+from gdlab.core.types import PyTree
 
 Permutations = tuple[np.ndarray, ...]  # int[width] of each hidden layer: unit j becomes what unit p[j] was
 

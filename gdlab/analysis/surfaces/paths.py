@@ -6,8 +6,8 @@ import numpy as np
 import xarray as xr
 
 from gdlab.analysis.surfaces.evaluation import check_alike, host_metrics
-from gdlab.errors import InputError, check_count, shown
-from gdlab.types import Problem, PyTree
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.types import Problem, PyTree
 
 
 def barrier(values: Any, positions: Any = None) -> float:

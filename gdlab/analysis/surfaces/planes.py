@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 
 from gdlab.analysis.surfaces.evaluation import check_alike, check_interval, host_metrics
-from gdlab.errors import InputError, check_count
-from gdlab.types import Problem, PyTree
+from gdlab.core.errors import InputError, check_count
+from gdlab.core.types import Problem, PyTree
 
 
 def loss_line(

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from gdlab.errors import InputError
-from gdlab.types import PyTree
+from gdlab.core.errors import InputError
+from gdlab.core.types import PyTree
 
 Path = tuple[str, ...]
 _HINT = "name the Dense layers in order, e.g. layers=('hidden', 'out')"

@@ -8,8 +8,8 @@ import xarray as xr
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.surfaces.planes import loss_plane
-from gdlab.errors import InputError, check_real, shown
-from gdlab.types import Problem, PyTree
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.types import Problem, PyTree
 
 
 def principal_plane(path: Any) -> xr.Dataset:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import check_count
+from gdlab.core.errors import check_count
+from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.landscapes.base import cube, landscape
 from gdlab.problems.landscapes.points import listed
-from gdlab.types import Array, Known, Problem, StationaryPoints
 
 _REACH = 5.0  # half the box's width
 _STARTS = 101  # of the search, along half a side; a quarter as many find the same

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_real, shown
+from gdlab.core.errors import InputError, check_real, shown
+from gdlab.core.types import Array, Key, Known, Problem, PyTree
 from gdlab.problems.analytic import FixedInit, PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import check_problem, default_float, real_array
-from gdlab.types import Array, Key, Known, Problem, PyTree
 
 Value = Callable[[Array], Array]  # f: float[d] -> float[]
 

@@ -5,10 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import check_count
+from gdlab.core.errors import check_count
+from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.landscapes.base import cube, landscape
 from gdlab.problems.landscapes.points import Profile, listed, polished, product, profile, tabled
-from gdlab.types import Array, Known, Problem, StationaryPoints
 
 _STYBLINSKI_SLOPE = np.array([2.0, 0.0, -16.0, 2.5])
 _RASTRIGIN = 10.0

@@ -9,9 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.landscapes.base import landscape
 from gdlab.problems.landscapes.points import listed, tabled
-from gdlab.types import Array, Known, Problem
 
 # Rows: x, y, value, eigenvalues of the Hessian, basin.
 _HIMMELBLAU = (

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdlab.types import StationaryPoints
+from gdlab.core.types import StationaryPoints
 
 MOST_POINTS = 3000  # that are listed; products with more are not
 

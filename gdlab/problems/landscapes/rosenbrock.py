@@ -5,10 +5,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import check_count
+from gdlab.core.errors import check_count
+from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.landscapes.base import cube, landscape
 from gdlab.problems.landscapes.points import listed
-from gdlab.types import Array, Known, Problem, StationaryPoints
 
 # For 4 <= d <= 7, found by Newton's method in float64.
 _SECOND_MINIMUM = {

@@ -6,11 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, shown
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.checks import default_float, moderate_or_zero, real_vector
 from gdlab.problems.landscapes.base import cube, landscape
 from gdlab.problems.landscapes.points import listed, product, profile
-from gdlab.types import Array, Known, Problem
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, special
 
-from gdlab.errors import check_count
+from gdlab.core.errors import check_count
+from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.checks import moderate
 from gdlab.problems.landscapes.base import cube, landscape
 from gdlab.problems.landscapes.points import listed
-from gdlab.types import Array, Known, Problem
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
-from gdlab.errors import InputError, check_count, check_real, shown
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.checks import moderate
 from gdlab.problems.landscapes.base import landscape
 from gdlab.problems.landscapes.points import polished, product, profile
-from gdlab.types import Array, Known, Problem
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import default_float
 from gdlab.problems.matrices import spectra
 from gdlab.problems.starts import arrays_start
-from gdlab.types import Array, Known, Problem, StationaryPoints
 
 
 def deep_linear_network(

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.types import Array, Examples, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import default_float, moderate, real_vector
 from gdlab.problems.matrices import spectra
 from gdlab.problems.starts import array_start
-from gdlab.types import Array, Examples, Known, Problem, StationaryPoints
 
 
 class Signal(NamedTuple):

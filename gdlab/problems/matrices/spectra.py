@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from gdlab.errors import InputError, check_count, shown
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.types import StationaryPoints
 from gdlab.problems.checks import real_vector
-from gdlab.types import StationaryPoints
 
 MOST_POINTS = 4096  # stationary points listed at most
 

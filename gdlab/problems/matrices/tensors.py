@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.errors import check_real
+from gdlab.core.errors import check_real
+from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
 from gdlab.problems.checks import default_float
 from gdlab.problems.matrices import spectra
 from gdlab.problems.starts import array_start
-from gdlab.types import Array, Known, Problem, StationaryPoints
 
 
 class Tensor(NamedTuple):

@@ -18,9 +18,9 @@ import pytest
 import gdlab
 from gdlab.analysis.blocks import evaluation_losses, full_gradient
 from gdlab.analysis.curvature import eigenpairs, hessian
-from gdlab.objective import take
+from gdlab.core.objective import take
+from gdlab.core.types import Examples
 from gdlab.problems.images import classification
-from gdlab.types import Examples
 
 pytestmark = pytest.mark.slow
 N, BLOCK = 10_000, 1000

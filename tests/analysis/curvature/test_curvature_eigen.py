@@ -11,7 +11,7 @@ from absl.testing import parameterized
 from jax.experimental import io_callback
 
 from gdlab.analysis.curvature import Operator, dense, eigenpairs, layers
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 SIZE = 24
 

@@ -10,7 +10,7 @@ import pytest
 from absl.testing import parameterized
 
 from gdlab.analysis.curvature import Operator, diagonal, spectral_density, trace
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 SIZE = 24
 EPS = np.finfo(np.float64).eps

@@ -18,8 +18,8 @@ from gdlab.analysis.blocks import (
   training_losses,
 )
 from gdlab.analysis.curvature import Operator, dense, eigenpairs, gauss_newton, hessian, layers, sharpness
-from gdlab.errors import InputError
-from gdlab.types import Examples, Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Examples, Problem
 
 EPS = np.finfo(np.float64).eps
 NET = gdlab.problems.MLP(

@@ -11,7 +11,7 @@ from absl.testing import parameterized
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.curvature import Operator, eigenpairs, hessian
-from gdlab.types import Examples, Problem
+from gdlab.core.types import Examples, Problem
 
 INPUTS, CLASSES, HIDDEN = 4, 3, 6
 

@@ -8,8 +8,8 @@ import numpy as np
 from absl.testing import parameterized
 
 from gdlab import analysis
-from gdlab.errors import InputError
-from gdlab.types import Examples, Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Examples, Problem
 
 
 def metrics(params, model_state, examples):

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 from gdlab import LeafKind, analysis, problems
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 OUTPUTS = np.random.default_rng(3).normal(size=(12, 4)).astype(np.float32)
 LABELS = nets.SEQUENCES[1]

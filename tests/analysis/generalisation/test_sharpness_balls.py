@@ -6,8 +6,8 @@ import numpy as np
 from absl.testing import parameterized
 
 from gdlab import analysis, problems
-from gdlab.errors import InputError
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 
 sam = jax.jit(analysis.sam_sharpness, static_argnames='num_steps')
 adaptive = jax.jit(analysis.adaptive_sharpness, static_argnames='num_steps')

@@ -10,8 +10,8 @@ from absl.testing import parameterized
 from gdlab import analysis, problems
 from gdlab.analysis.blocks import evaluation_losses
 from gdlab.analysis.generalisation import keskar
-from gdlab.errors import InputError
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 
 
 def form(params, model_state, matrices):

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from gdlab.types import Examples, Problem
+from gdlab.core.types import Examples, Problem
 
 
 def loss(params, model_state, examples, mask, key):

@@ -7,7 +7,7 @@ import pytest
 from noise_cases import LeastSquares
 
 from gdlab import analysis, problems
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('x64')]
 TRIALS = 10_000  # the standard error of a coverage near 95 % is 0.2 %

@@ -7,8 +7,8 @@ from absl.testing import parameterized
 from noise_cases import LeastSquares, flat, loss
 
 from gdlab import analysis, problems
-from gdlab.errors import InputError
-from gdlab.types import Examples, Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Examples, Problem
 
 EPS = np.finfo(np.float64).eps
 

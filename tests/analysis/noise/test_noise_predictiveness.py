@@ -9,7 +9,7 @@ from absl.testing import absltest
 from noise_cases import LeastSquares
 
 from gdlab import analysis, problems
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 predictiveness = jax.jit(analysis.gradient_predictiveness, static_argnames='block_size')
 

@@ -8,7 +8,7 @@ import pytest
 
 import gdlab
 from gdlab import analysis
-from gdlab.types import Examples, Problem
+from gdlab.core.types import Examples, Problem
 
 N, D, NUM_TEST = 60, 3, 20
 

@@ -7,7 +7,7 @@ from absl.testing import absltest
 from noise_cases import LeastSquares
 
 from gdlab import analysis, problems
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 scales_of = jax.jit(analysis.noise_scales, static_argnames=('num_probes', 'block_size'))
 

@@ -13,7 +13,7 @@ from gdlab import analysis, problems
 from gdlab.analysis.gradients import example_loss
 from gdlab.analysis.noise.intervals import ratio_interval
 from gdlab.analysis.noise.scale import from_sample
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 def squares_of(case, indices):

@@ -6,8 +6,8 @@ import numpy as np
 from absl.testing import parameterized
 
 from gdlab import analysis
-from gdlab.errors import InputError
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 
 
 def stable(rng, alpha, shape):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.types import Problem
 from gdlab.problems import landscapes
-from gdlab.types import Problem
 
 ARGUMENTS = {
   'strict_saddle': [{'eigenvalues': [1.0, -0.25]}, {'eigenvalues': [-2.0, -0.5], 'confinement': 1.0}]

@@ -10,8 +10,8 @@ from absl.testing import parameterized
 from stationary_cases import SLOPE, alone, numbered
 
 from gdlab import analysis
-from gdlab.errors import InputError
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 
 KEY = jax.random.key(0)
 EPS = np.finfo(np.float64).eps

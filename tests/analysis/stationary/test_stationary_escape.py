@@ -9,7 +9,7 @@ import xarray as xr
 
 import gdlab
 from gdlab import analysis
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 
 def by_loop(series, enter, leave):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gdlab import analysis, problems
-from gdlab.types import Problem
+from gdlab.core.types import Problem
 
 pytestmark = pytest.mark.slow
 D, NEGATIVE, C = 72, 4, 0.5

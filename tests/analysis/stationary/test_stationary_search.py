@@ -7,7 +7,7 @@ from absl.testing import parameterized
 from stationary_cases import KNOWN, WITHOUT, inside, numbered, without
 
 from gdlab import analysis
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems import landscapes
 
 KEY = jax.random.key(0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gdlab import LeafKind, analysis
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 TOLERANCE = 50 * np.finfo(np.float32).eps  # a norm of up to 16 terms, divided and multiplied
 

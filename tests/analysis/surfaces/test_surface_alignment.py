@@ -13,8 +13,8 @@ from flax import linen as nn
 from flax import nnx
 
 from gdlab import analysis, problems
-from gdlab.errors import InputError
-from gdlab.types import Examples
+from gdlab.core.errors import InputError
+from gdlab.core.types import Examples
 
 N, CLASSES, WIDTHS = 40, 3, (12, 9)
 EPS = np.finfo(np.float64).eps

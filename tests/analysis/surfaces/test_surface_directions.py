@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gdlab import analysis
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 
 RNG = np.random.default_rng(0)
 PARAMS = {

@@ -8,8 +8,8 @@ import pytest
 import xarray as xr
 
 from gdlab import analysis, problems
-from gdlab.errors import InputError
-from gdlab.types import Problem
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 
 RNG = np.random.default_rng(0)
 N, D = 2500, 3  # more than two blocks of examples, and a rest

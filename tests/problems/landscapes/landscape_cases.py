@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from scipy import optimize
 
+from gdlab.core.types import Problem
 from gdlab.problems import landscapes
-from gdlab.types import Problem
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import parameterized
 from landscape_cases import BY_NAME, CASES, FIRST, calculus, sample
 
-from gdlab.errors import InputError
+from gdlab.core.errors import InputError
 from gdlab.problems import landscapes, linear_regression, logistic_regression
 
 EPS = np.finfo(np.float64).eps

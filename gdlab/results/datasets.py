@@ -1,0 +1,148 @@
+"""Records of a sweep as an `xarray.Dataset`, with where they came from."""
+
+import functools
+import pathlib
+import platform
+import re
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from gdlab.core.errors import InputError, shown
+from gdlab.core.types import Streams
+
+RUNNING, DIVERGED, STOPPED = 0, 1, 2
+STATUS_MEANINGS = ('running', 'diverged', 'stopped')  # names of the codes above, in order
+
+DIAGNOSTICS = ('batch_loss', 'grad_norm', 'update_norm', 'param_norm')  # of every record
+TRIAL = 'trial'  # the dim of points that are no grid
+
+ATTRIBUTES = {
+  'batch_loss': 'mean loss of the last batch, before its update',
+  'grad_norm': 'Euclidean norm of the last gradient estimate',
+  'update_norm': 'Euclidean norm of the last update',
+  'param_norm': 'Euclidean norm of the parameters',
+  'status': 'what became of the run',
+  'updates': 'updates made',
+  'examples': 'training examples drawn',
+  'gradient_evaluations': 'per-example gradients computed',
+  'epoch': 'examples drawn over examples in the training set',
+}
+
+
+RESERVED = {*ATTRIBUTES, 'seed', 'step', 'lane', TRIAL, *(f'{stream}_seed' for stream in Streams._fields)}
+
+
+def check_names(kind: str, names: Iterable[str]) -> None:
+  """Raises InputError if a name is one that every result has."""
+  for name in names:
+    if not isinstance(name, str):
+      raise InputError(f'{kind} must have a string for a name, got {shown(name)}')
+    if name in RESERVED:
+      raise InputError(f'{kind} must have a name that results do not use themselves, got {shown(name)}')
+
+
+def to_dataset(
+  variables: Mapping[str, xr.Variable],
+  *,
+  axes: Mapping[str, Sequence[Any]],
+  trials: Mapping[str, tuple[str, Sequence[Any]]],
+  ids: np.ndarray,
+  steps: np.ndarray,
+  attributes: Mapping[str, Any],
+) -> xr.Dataset:
+  """Builds the result of a sweep.
+
+  Args:
+    variables: with dims (*axes, seed, step, the value's own ...), or without the step for what is left at the end.
+    axes: the dims of the points and their values.
+    trials: further coordinates along one of them.
+    ids: int[S, 3], the stream ids of every seed.
+    steps: int[T], the updates after which records were made.
+    attributes: stored with the dataset.
+  """
+  coordinates: dict[str, Any] = {name: storable(values) for name, values in axes.items()}
+  coordinates |= {'seed': _run_names(ids), 'step': steps} | dict(trials)
+  coordinates |= {f'{stream}_seed': ('seed', ids[:, column]) for column, stream in enumerate(Streams._fields)}
+  return xr.Dataset(dict(variables), coordinates, dict(attributes))
+
+
+def labelled(values: Mapping[str, np.ndarray], dims: tuple[str, ...]) -> dict[str, xr.Variable]:
+  """Arrays as variables with these dims, and `<name>_0`, `<name>_1`, ... for the axes that are their own."""
+  return {
+    name: xr.Variable(
+      (*dims, *(f'{name}_{number}' for number in range(value.ndim - len(dims)))), value, describe(name)
+    )
+    for name, value in values.items()
+  }
+
+
+def describe(name: str) -> dict[str, Any]:
+  """The attributes of a variable."""
+  if name not in ATTRIBUTES:
+    return {}
+  codes = {
+    'flag_values': np.arange(len(STATUS_MEANINGS), dtype=np.int8),
+    'flag_meanings': ' '.join(STATUS_MEANINGS),
+  }
+  return {'long_name': ATTRIBUTES[name]} | (codes if name == 'status' else {})
+
+
+def provenance() -> dict[str, str]:
+  """Versions, device and git revision, as attributes that NetCDF can hold."""
+  versions = {f'version_{name}': _version(name) for name in ('jax', 'jaxlib', 'optax', 'flax', 'gdlab')}
+  return versions | {
+    'version_python': platform.python_version(),
+    'device': jax.devices()[0].device_kind,
+    'backend': jax.default_backend(),
+    'git_revision': _git_revision(),
+  }
+
+
+@functools.cache  # reading a package's metadata takes a millisecond
+def _version(distribution: str) -> str:
+  """The installed version, 'unknown' for a package that is imported from a checkout without being installed."""
+  try:
+    return metadata.version(distribution)
+  except metadata.PackageNotFoundError:
+    return 'unknown'
+
+
+def _run_names(ids: np.ndarray) -> np.ndarray:
+  """The seed id where all three streams share it; else the number of the run."""
+  return ids[:, 0] if (ids == ids[:, :1]).all() else np.arange(len(ids))
+
+
+def storable(values: Sequence[Any]) -> list[Any]:
+  """Values as a file holds them: numbers and strings as they are, all else by name."""
+  plain = all(isinstance(value, bool | int | float | str | np.number) for value in values)
+  return list(values) if plain else [_name(value) for value in values]
+
+
+def _name(value: Any) -> str:
+  """A name that is the same in every process: a function's own, without the place it has in memory."""
+  if callable(value) and hasattr(value, '__qualname__'):
+    return f'{value.__module__}.{value.__qualname__}'
+  return re.sub(r' at 0x[0-9a-f]+', '', str(value))
+
+
+@functools.cache  # the code that runs is the code that was imported
+def _git_revision() -> str:
+  """The revision of the checkout that gdlab runs from, 'unknown' for an installed package."""
+  folder = pathlib.Path(__file__).parent
+  try:
+    answer = subprocess.run(
+      ['git', 'describe', '--always', '--dirty', '--abbrev=12'],
+      cwd=folder,
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+  except (OSError, subprocess.CalledProcessError):
+    return 'unknown'
+  return answer.stdout.strip()

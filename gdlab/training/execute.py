@@ -1,0 +1,95 @@
+"""Programs executed: compiled while others run, block by block, in what memory there is."""
+
+import collections
+import contextlib
+import functools
+import itertools
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+
+import numpy as np
+
+from gdlab.host import interrupt
+from gdlab.training.programs import Program, Report
+
+
+def compiled_ahead(programs: Sequence[Program], stops: Sequence[int] = ()) -> Iterator[Program]:
+  """The programs in turn, each compiled; those of the next ones are being compiled meanwhile.
+
+  Tracing holds Python's lock, compiling does not: so this thread traces and others compile.
+
+  Args:
+    programs: what is to run.
+    stops: as of `Records.chunks`.
+  """
+  ahead: collections.deque[list[futures.Future]] = collections.deque()
+  coming = iter(programs)
+  workers = os.cpu_count() or 1
+  with futures.ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as stack:
+    stack.callback(pool.shutdown, wait=False, cancel_futures=True)  # where the caller gives up
+    for program in programs:
+      # Of programs that are compiled for every device fewer: a process has room for some hundreds.
+      most = 1 + -(-workers // len(program.problem))
+      for following in itertools.islice(coming, max(0, most - len(ahead))):
+        first = following.records.chunks(following.plan.steps_per_call, stops)[0][0]
+        ahead.append([pool.submit(lowered.compile) for lowered in following.lowered(first)])
+      # Not `result`: what is wrong with a program is raised by its call, where a lack of memory is dealt with.
+      interrupt.wait(functools.partial(futures.wait, ahead.popleft()))
+      yield program
+
+
+def execute(program: Program, report: Report, keep: bool = False) -> Program:
+  """Runs all lanes from the first record to the last, in blocks that fit the memory.
+
+  Where a block does not fit after all, it is halved and begun again.
+
+  Args:
+    program: what is to run.
+    report: told the updates made, of all lanes.
+    keep: whether what is left at the end of every run is kept.
+
+  Returns:
+    The program with the plan that fitted.
+  """
+  done, num_lanes = 0, len(program.places)
+  while done < num_lanes:
+    members = np.arange(done, min(done + program.plan.lanes_per_block, num_lanes))
+    [chunks] = program.records.chunks(program.plan.steps_per_call)
+    made = 0
+
+    def counted(updates: int) -> None:
+      nonlocal made
+      made += updates
+      report(updates)
+
+    try:
+      block = program.advance(program.start(members), chunks, counted)
+      if keep:
+        program.keep(block)
+    except (RuntimeError, ValueError, MemoryError) as error:  # JAX's is one of the first two, by place
+      [program] = all_smaller([program], error)
+      report(-made)
+    else:
+      done += len(members)
+  return program
+
+
+def all_smaller(programs: Sequence[Program], error: Exception) -> list[Program]:
+  """Programs under half the block each, if the error says that the memory was full; else the error is raised."""
+  if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+    raise error
+  plans = [program.plan.halved() or program.plan for program in programs]
+  found = [program._replace(plan=plan) for program, plan in zip(programs, plans, strict=True)]
+  changed = [(old.plan, new.plan) for old, new in zip(programs, found, strict=True) if old.plan != new.plan]
+  if not changed:
+    raise error
+  before, after = changed[0]
+  warnings.warn(
+    f'out of memory with {before.lanes_per_block} lanes per block, {before.lanes_at_once} at once: going on with '
+    f'{after.lanes_per_block} per block, {after.lanes_at_once} at once',
+    RuntimeWarning,
+    stacklevel=2,
+  )
+  return found

@@ -1,0 +1,120 @@
+"""Sweeps in other processes: their lanes dealt out to anything with the `submit` of `concurrent.futures.Executor`."""
+
+import functools
+import pickle
+import time
+from collections.abc import Callable, Mapping
+from concurrent import futures
+from typing import Any
+
+import xarray as xr
+
+from gdlab.core.errors import InputError, shown
+from gdlab.host import interrupt
+from gdlab.host.progress import reporting
+from gdlab.results.parts import merge
+from gdlab.training.grid import Grid
+
+PARTS = 8  # where an executor does not say how many workers it has
+
+
+def spread(
+  sweep: Callable[..., xr.Dataset],
+  arguments: Mapping[str, Any],
+  executor: futures.Executor,
+  axes: Grid,
+  num_seeds: int,
+) -> xr.Dataset:
+  """A sweep whose parts are tasks of an executor, merged.
+
+  Args:
+    sweep: `gdlab.sweep`, called in the workers.
+    arguments: all of its arguments; problem, algorithm and probes have to be such as the executor can send.
+    executor: anything with `submit`.
+    axes: the points.
+    num_seeds: runs of each.
+
+  Raises:
+    InputError: if the executor is none, forks, or cannot send what it is given, or a worker is lost for good.
+  """
+  check_executor(executor)
+  given = {name: value for name, value in arguments.items() if name not in ('executor', 'progress', 'part')}
+  lanes = len(axes.points()) * num_seeds
+  count = min(lanes, num_workers(executor) or PARTS)
+  task = functools.partial(_part, sweep, given)
+  with reporting(arguments['progress'], count) as report, interrupt.deferred():
+    tasks = [submitted(executor, task, (number, count)) for number in range(count)]
+    return merge(finished(tasks, report))
+
+
+def submitted(executor: futures.Executor, task: Callable[..., Any], *arguments: Any) -> futures.Future:
+  """The task, handed to the executor; raises InputError if it cannot be sent."""
+  try:
+    return executor.submit(task, *arguments)
+  except (pickle.PicklingError, AttributeError, TypeError) as error:
+    raise _unsendable(error) from error
+
+
+def finished(tasks: list[futures.Future], report: Callable[[int], None]) -> list[Any]:
+  """What all tasks returned, in their order; `report(1)` for each that is done. The first error ends the others."""
+  waiting = [*tasks]
+  try:
+    while waiting:
+      interrupt.look()
+      done = [task for task in waiting if task.done()]
+      for task in done:
+        result_of(task)
+        report(1)
+      waiting = [task for task in waiting if task not in done]
+      if not done:
+        time.sleep(interrupt.LOOK_EVERY)
+  except BaseException:
+    for task in waiting:
+      task.cancel()
+    raise
+  return [task.result() for task in tasks]
+
+
+def result_of(task: futures.Future) -> Any:
+  """What a finished task returned; raises InputError for a worker that was killed and for what cannot be sent."""
+  try:
+    return task.result()
+  except futures.BrokenExecutor as error:
+    raise InputError(f'a worker process of the executor ended before its task was done: {error}') from error
+  except (pickle.PicklingError, AttributeError, TypeError) as error:
+    if 'pickle' not in str(error):
+      raise
+    raise _unsendable(error) from error
+
+
+def num_workers(executor: Any) -> int | None:
+  """How many workers an executor has, as far as it says."""
+  if hasattr(executor, '_client'):  # Dask's
+    return len(executor._client.scheduler_info()['workers']) or None
+  count = getattr(executor, '_max_workers', None)
+  return count if isinstance(count, int) else None
+
+
+def check_executor(executor: Any) -> None:
+  """Raises InputError for what has no `submit`, and for a pool of forked processes, in which JAX would hang."""
+  if not callable(getattr(executor, 'submit', None)):
+    raise InputError(f'executor must have the submit of concurrent.futures.Executor, got {shown(executor)}')
+  context = getattr(executor, '_mp_context', None)
+  if context is not None and context.get_start_method() == 'fork':
+    raise InputError(
+      'executor must not fork, for JAX hangs in forked processes: give '
+      "ProcessPoolExecutor(n, mp_context=multiprocessing.get_context('spawn'))"
+    )
+
+
+def _unsendable(error: Exception) -> InputError:
+  return InputError(
+    f'executor cannot send the sweep to another process ({" ".join(str(error).split())}): give problem, '
+    'make_algorithm and probes as functions at the top level of a module that workers can import'
+  )
+
+
+def _part(
+  sweep: Callable[..., xr.Dataset], arguments: Mapping[str, Any], part: tuple[int, int]
+) -> xr.Dataset:
+  return sweep(**arguments, part=part, progress=False)

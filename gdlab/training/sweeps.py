@@ -1,0 +1,299 @@
+"""`run` and `sweep`: algorithms over hyperparameters and seeds, all lanes side by side."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.core.seeds import Seeds, seed_ids
+from gdlab.core.types import Algorithm, Problem, PyTree
+from gdlab.host import interrupt
+from gdlab.host.progress import Progress, reporting
+from gdlab.problems.checks import check_problem, refuse_module
+from gdlab.results.parts import aligned, merge, table
+from gdlab.training.checks import check_probe_functions
+from gdlab.training.execute import compiled_ahead, execute
+from gdlab.training.executors import spread
+from gdlab.training.grid import check_grid
+from gdlab.training.halving import Halving, check_halving, run_halving
+from gdlab.training.lane import Probe
+from gdlab.training.plan import Plan, check_plan
+from gdlab.training.programs import Program
+from gdlab.training.records import records_factory
+from gdlab.training.setup import make_programs
+
+
+def run(
+  problem: Problem,
+  algorithm: Algorithm | Callable[..., Algorithm],
+  *,
+  num_steps: int,
+  seeds: Seeds,
+  hyperparameters: Mapping[str, Any] | None = None,
+  eval_every: int | None = None,
+  eval_steps: Sequence[int] = (),
+  record_every: int | None = None,
+  probes: Mapping[str, Probe] | None = None,
+  params: PyTree = None,
+  keep: str | None = None,
+  plan: Plan | None = None,
+  part: tuple[int, int] | None = None,
+  executor: Executor | None = None,
+  progress: bool | Progress | None = None,
+) -> xr.Dataset:
+  """Runs one algorithm on one problem with many seeds.
+
+  Example:
+    >>> import optax, gdlab
+    >>> problem = gdlab.problems.quadratic([1.0, 0.1], noise=0.01)
+    >>> sgd = gdlab.algorithm(sampler=gdlab.sampling.single(), optimizer=optax.sgd(0.1))
+    >>> result = gdlab.run(problem, sgd, num_steps=100, seeds=8, eval_every=10)
+    >>> dict(result.train_loss.sizes)
+    {'seed': 8, 'step': 11}
+
+  Args:
+    problem: what is minimised.
+    algorithm: how; see `gdlab.algorithm`. With `hyperparameters` a function that makes it of those it names.
+    num_steps: updates of every run, >= 1.
+    seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids.
+    hyperparameters: name -> value; floats are traced as in `sweep`, which is also more exact for constants near 1, and
+      are coordinates of the result (of what `merge` makes of parts, dims of length 1). None for an algorithm whose
+      numbers are constants of its program.
+    eval_every: as for `sweep`.
+    eval_steps: as for `sweep`.
+    record_every: as for `sweep`.
+    probes: as for `sweep`.
+    params: as for `sweep`.
+    keep: as for `sweep`.
+    plan: as for `sweep`.
+    part: as for `sweep`.
+    executor: as for `sweep`.
+    progress: as for `sweep`.
+
+  Returns:
+    A Dataset with dims (seed, step); see `sweep`.
+
+  Raises:
+    InputError: if an argument is out of range, before anything is computed.
+  """
+  if hyperparameters is None:
+    if not isinstance(algorithm, Algorithm):
+      raise InputError(f'algorithm must come from gdlab.algorithm(...), got {shown(algorithm)}')
+  elif not isinstance(hyperparameters, Mapping):
+    raise InputError(f'hyperparameters must be a mapping from name to value, got {shown(hyperparameters)}')
+  elif isinstance(algorithm, Algorithm) or not callable(algorithm):
+    raise InputError(f'algorithm must be a function of the hyperparameters, got {shown(algorithm)}')
+  result = sweep(
+    problem,
+    algorithm,
+    {name: [value] for name, value in (hyperparameters or {}).items()},
+    num_steps=num_steps,
+    seeds=seeds,
+    eval_every=eval_every,
+    eval_steps=eval_steps,
+    record_every=record_every,
+    probes=probes,
+    params=params,
+    keep=keep,
+    plan=plan,
+    part=part,
+    executor=executor,
+    progress=progress,
+  )
+  return result.squeeze(list(hyperparameters or ())) if part is None else result
+
+
+def sweep(
+  problem: Problem | Callable[..., Problem],
+  make_algorithm: Algorithm | Callable[..., Algorithm],
+  grid: Mapping[str, Sequence[Any]] | None = None,
+  *,
+  points: Mapping[str, Sequence[Any]] | None = None,
+  num_steps: int | Callable[..., int],
+  seeds: Seeds,
+  eval_every: int | None = None,
+  eval_steps: Sequence[int] = (),
+  record_every: int | None = None,
+  probes: Mapping[str, Probe] | None = None,
+  params: PyTree = None,
+  keep: str | None = None,
+  plan: Plan | None = None,
+  halving: Halving | None = None,
+  part: tuple[int, int] | None = None,
+  executor: Executor | None = None,
+  progress: bool | Progress | None = None,
+) -> xr.Dataset:
+  """Runs an algorithm at every point of a grid of hyperparameters, with many seeds each.
+
+  Hyperparameters whose values are floats are traced: all their values run side by side in one compiled program. Like
+  the Python floats they stand for, they leave the types of parameters and states as they are. Optimizers are more exact
+  with constants near 1 traced: with Adam's b2 = .9999 as a Python float updates are off by 8e-5 of themselves, traced
+  by 3e-7 (float32), because `1 - b2` is then rounded once, as `b2 ** t` is; `run` takes `hyperparameters` for that.
+  All others (batch sizes, samplers, widths, flags) shape the program, which is compiled once for each (in long runs
+  on a CPU once for every device, see `Plan.program_per_device`).
+
+  Example:
+    >>> import optax, gdlab
+    >>> def sgd(learning_rate, batch_size):
+    ...   return gdlab.algorithm(sampler=gdlab.sampling.reshuffle(batch_size), optimizer=optax.sgd(learning_rate))
+    >>> problem = gdlab.problems.quadratic([1.0, 0.1], noise=0.01, num_examples=16)
+    >>> grid = {'learning_rate': [0.1, 0.5], 'batch_size': [1, 4, 16]}
+    >>> result = gdlab.sweep(problem, sgd, grid, num_steps=100, seeds=8, eval_every=50)
+    >>> dict(result.train_loss.sizes)
+    {'learning_rate': 2, 'batch_size': 3, 'seed': 8, 'step': 3}
+
+  Args:
+    problem: what is minimised, or a function that makes it of the non-float hyperparameters it names.
+    make_algorithm: makes the algorithm of the hyperparameters it names. It is traced once and must depend on nothing
+      else: a global that it reads is not looked at again.
+    grid: hyperparameter -> values: all numbers, all strings, or all other hashable objects (functions, None), which
+      come back by their names. The sweep is over all combinations.
+    points: hyperparameter -> its value in each of some trials, for points that are no grid (drawn at random, say). They
+      lie along the dim `trial` of the result; with a grid besides, every trial is made at every point of the grid.
+    num_steps: updates of every run, >= 1, or a function of the hyperparameters that are not floats it names:
+      `lambda batch_size: 10 * 1500 // batch_size` for equal epochs. Runs that end before others stay as they ended, in
+      the records of later steps.
+    seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids. Every grid
+      point gets the same seeds, so that points compare in pairs.
+    eval_every: updates between evaluations of the metrics and probes; about 50 evaluations by default.
+      Step 0 and the last step are always evaluated.
+    eval_steps: further updates after which to evaluate, in [0, num_steps].
+    record_every: updates between records of the step's own diagnostics; as `eval_every` by default. Also
+      how often it is looked whether a run has diverged.
+    probes: name -> `(problem, state) -> array or pytree of arrays`, measured at evaluations, for whatever else is
+      wanted. The arrays of a tree become a variable each: with `{'params': lambda problem, state: state.params}` there
+      is `params.Dense_0.kernel`. They see the state of which the next update is made, wherever metrics are evaluated
+      (`evaluate_at` of `gdlab.algorithm`).
+    params: where all runs start, a pytree like the problem's parameters; None for what each draws by itself.
+    keep: 'params' keeps the parameters and the model's state at which the last metrics of every run are measured, as
+      variables without the dim `step`, `params.Dense_0.kernel`; `gdlab.kept_params` makes trees of them again.
+    plan: the layout of the lanes; None chooses it by rule, and for long runs of small networks on a CPU by a short
+      timed trial (see `remember_plans`). What was chosen is among the attributes of the result.
+    halving: stops the worst points of the grid early; see `Halving`.
+    part: `(i, n)` runs only the i-th of n shares of the lanes, for the i-th of n processes or jobs. The result is
+      then a table with dims (lane, step), and `gdlab.merge` of all n is what one process returns.
+    executor: runs the lanes in the workers of anything with the `submit` of `concurrent.futures.Executor`: a pool of
+      spawned processes (`gdlab.worker_pool`), Dask's `client.get_executor()`, ... What it is to send, problem,
+      algorithm and probes, has to be functions at the top level of a module. Runs are the same bit for bit as in this
+      process under the same plan.
+    progress: True or False for a progress bar with the time left; a function `(done, total)` in updates to
+      show it elsewhere; None for a bar where a terminal looks on.
+
+  Returns:
+    A Dataset with dims (*grid, seed, step), and `step` every update with a record, 0 among them. Variables:
+    `train_<metric>`, `test_<metric>` and probes (between evaluations NaN, or 0 for whole numbers); `batch_loss`,
+    `grad_norm`, `update_norm`, `param_norm` of the last update before the record (NaN at step 0); `status` (0
+    running; 1 diverged: the run stopped being finite, its counts stay those of its last finite record and its
+    metrics those of the evaluation before, or of 64 records back; 2 stopped by halving); the counts `updates`,
+    `examples`, `gradient_evaluations`, `epoch`. A run that diverged so keeps a last loss that may be the least of all:
+    choose points by `gdlab.best`, where it loses.
+
+  Raises:
+    InputError: if an argument is out of range, before anything is computed.
+    KeyboardInterrupt: at Ctrl-C, between two compiled calls or while one is waited for. Those under way, two at most,
+      end by themselves. A handler of one's own for SIGINT is left alone.
+  """
+  given = dict(locals())
+  started = time.perf_counter()
+  ids = seed_ids(seeds)
+  stops = halving.steps if isinstance(halving, Halving) else ()
+  records = records_factory(eval_every, (*eval_steps, *stops), record_every)
+  if not callable(num_steps):
+    records(num_steps, 0)  # what does not fit is refused first
+  make_problem = None if isinstance(problem, Problem) else problem
+  refuse_module(make_problem)
+  if not callable(make_problem):
+    check_problem(problem)
+  if isinstance(make_algorithm, Algorithm) and not callable(make_problem) and (grid or points):
+    raise InputError('make_algorithm must be a function of the hyperparameters, got an algorithm')
+  axes = check_grid(grid, points, make_algorithm, make_problem, num_steps)
+  check_probe_functions(probes)
+  if halving is not None:
+    if callable(num_steps):
+      raise InputError('num_steps must be a number with halving, which compares runs after equal steps')
+    halving = check_halving(halving, num_steps)
+  plan, share = check_plan(plan), _check_part(part, halving, executor)
+  if keep not in (None, 'params') or (keep and halving):
+    raise InputError(f"keep must be None or 'params', and None with halving, got {shown(keep)}")
+  if executor is not None:
+    return spread(sweep, given, executor, axes, len(ids))
+
+  # A run's keys pass through loops and selects unused; the checker for key reuse takes that for use.
+  with jax.debug_key_reuse(False), interrupt.deferred():
+    items = tuple((probes or {}).items())
+    programs = make_programs(
+      problem, make_algorithm, axes, ids, num_steps, records, items, plan, share, params
+    )
+    attributes = _attributes(programs)  # of all, so that parts agree
+    steps = np.unique(np.concatenate([program.records.steps for program in programs]))
+    programs = [program for program in programs if len(program.places)]  # there may be more parts than lanes
+    total = sum(len(program.places) * program.records.num_steps for program in programs)
+    with reporting(progress, total) as report:
+      if halving is None:
+        programs = [execute(program, report, bool(keep)) for program in compiled_ahead(programs)]
+      else:
+        programs = run_halving(programs, len(ids), halving, report)
+
+  attributes |= {'wall_time_s': time.perf_counter() - started} | _plan_attributes(programs)
+  if isinstance(problem, Problem):
+    attributes['num_examples'] = problem.num_examples
+  if halving is not None:
+    attributes |= {f'halving_{name}': value for name, value in halving._asdict().items()}
+    attributes['halving_largest'] = int(halving.largest)
+  result = table(
+    [(program.places, _records(program, steps)) for program in programs],
+    [(program.places, program.records.kept) for program in programs],
+    axes=axes.axes,
+    trials=axes.trials,
+    ids=ids,
+    steps=steps,
+    attributes=attributes,
+  )
+  return merge([result]) if part is None else result
+
+
+def _records(program: Program, steps: np.ndarray) -> dict[str, np.ndarray]:
+  """The records of a program's lanes, at the steps at which any program has some."""
+  totals = program.records.totals()
+  totals['epoch'] = totals['examples'] / program.problem[0].num_examples
+  return {name: aligned(name, values, program.records.steps, steps) for name, values in totals.items()}
+
+
+def _attributes(programs: Sequence[Program]) -> dict[str, Any]:
+  """The names of the problems and the number of updates, all of them where programs differ."""
+  num_steps = [*dict.fromkeys(program.records.num_steps for program in programs)]
+  return {
+    'problem': ', '.join(dict.fromkeys(program.problem[0].name for program in programs)),
+    'num_steps': num_steps[0] if len(num_steps) == 1 else num_steps,
+  }
+
+
+def _plan_attributes(programs: Sequence[Program]) -> dict[str, Any]:
+  """The plans: one number where all programs share it, else one for every program."""
+  columns = {name: [int(getattr(program.plan, name)) for program in programs] for name in Plan._fields}
+  return {
+    f'plan_{name}': values[0] if len(set(values)) == 1 else values
+    for name, values in columns.items()
+    if values
+  }
+
+
+def _check_part(
+  part: tuple[int, int] | None, halving: Halving | None, executor: Executor | None
+) -> tuple[int, int]:
+  for name, value in (('part', part), ('executor', executor)):
+    if value is not None and halving is not None:
+      raise InputError(f'{name} must be None with halving, which compares all lanes')
+  if part is None:
+    return 0, 1
+  if executor is not None:
+    raise InputError('part must be None with an executor, which is given parts')
+  if not isinstance(part, tuple) or len(part) != 2:
+    raise InputError(f'part must be (i, n): of n shares the i-th, from 0; got {shown(part)}')
+  count = check_count('part[1]', part[1])
+  return check_count('part[0]', part[0], minimum=0, maximum=count - 1), count

@@ -1,0 +1,1 @@
+"""One update of gradient descent, composed of a sampler, an estimator and an optimizer."""

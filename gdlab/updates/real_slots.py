@@ -1,0 +1,64 @@
+"""Batches cut to their real examples, for problems and estimators that padding would reach.
+
+An epoch's last batch is padded to keep one shape. Where the losses of real examples depend on what the padding holds
+(batch normalisation, contrastive losses), or where an optimizer averages over the rows of a batch, the update is made
+with a batch of the real shape instead: one branch of the program for each number of examples that the sampler draws.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from gdlab.core.dependence import padding_reaches
+from gdlab.core.errors import InputError
+from gdlab.core.types import Array, Batch, EstimateInfo, Estimator, Problem, PyTree, Sampler
+
+
+def real_sizes(
+  sampler: Sampler, estimator: Estimator, problem: Problem, params: PyTree, model_state: PyTree
+) -> tuple[int, ...]:
+  """The numbers of examples that batches have to be cut to; none where padding is harmless.
+
+  Raises:
+    InputError: if padding is not harmless and the sampler's batches can have any number of examples.
+  """
+  if not (estimator.stacked or padding_reaches(problem, params, model_state)):
+    return ()
+  if sampler.sizes is None:
+    why = (
+      'the estimator hands on the gradient of every slot'
+      if estimator.stacked
+      else f'the losses of problem {problem.name!r} mix the examples of a batch, its padding among them'
+    )
+    raise InputError(
+      f'sampler must draw batches of known sizes, for {why}: take reshuffle(B), reshuffle(B, drop_remainder=True) or '
+      'with_replacement(B), or set Sampler.sizes of one of your own'
+    )
+  return tuple(sorted(set(sampler.sizes(problem.num_examples))))
+
+
+def on_real_slots(sizes: tuple[int, ...], batch: Batch, function: Callable[[Batch], PyTree]) -> PyTree:
+  """`function(batch)` of the batch cut to its real examples, of which there is one of the numbers `sizes`.
+
+  What the function returns must have shapes that do not depend on the batch's, see `filled`.
+  """
+  num_slots = batch.weights.shape[0]
+  if sizes in ((), (num_slots,)):
+    return function(batch)
+  branches = [
+    lambda batch, size=size: function(jax.tree.map(lambda leaf: leaf[:size], batch)) for size in sizes
+  ]
+  if len(branches) == 1:
+    return branches[0](batch)
+  count = jnp.sum(batch.weights != 0)
+  return jax.lax.switch(jnp.searchsorted(jnp.asarray(sizes), count), branches, batch)
+
+
+def filled(info: EstimateInfo, num_slots: int) -> EstimateInfo:
+  """The same by-products for a batch that was not cut: zeros where the padding was."""
+
+  def fill(leaf: Array) -> Array:
+    return jnp.pad(leaf, [(0, num_slots - leaf.shape[0]), *[(0, 0)] * (leaf.ndim - 1)])
+
+  return info._replace(losses=jax.tree.map(fill, info.losses), gradients=jax.tree.map(fill, info.gradients))
