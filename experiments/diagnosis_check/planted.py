@@ -17,7 +17,7 @@ import gdlab
 from experiments.diagnosis_check import breakages
 from gdlab.core.types import Algorithm, Examples, Key, Problem, PyTree, Sampler
 from gdlab.diagnosis import Cause, probes
-from gdlab.diagnosis.probes import CURVATURE
+from gdlab.diagnosis.probing import CURVATURE
 from gdlab.problems import images
 
 

@@ -10,30 +10,6 @@
 | `look_at_data` | what is wrong with a training set | one pass over it |
 """
 
-from gdlab.diagnosis import thresholds
-from gdlab.diagnosis.data import look_at_data
-from gdlab.diagnosis.diagnose import diagnose
-from gdlab.diagnosis.findings import Cause, Diagnosis, Finding, RunDiagnosis, Severity
-from gdlab.diagnosis.gradient_check import GradientCheck, LeafCheck, check_gradients
-from gdlab.diagnosis.nonfinite import NonFinite, first_nonfinite
-from gdlab.diagnosis.overfit import OverfitSmall, overfit_small
-from gdlab.diagnosis.probes import probes
+import lazy_loader
 
-__all__ = [
-  'Cause',
-  'Diagnosis',
-  'Finding',
-  'GradientCheck',
-  'LeafCheck',
-  'NonFinite',
-  'OverfitSmall',
-  'RunDiagnosis',
-  'Severity',
-  'check_gradients',
-  'diagnose',
-  'first_nonfinite',
-  'look_at_data',
-  'overfit_small',
-  'probes',
-  'thresholds',
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

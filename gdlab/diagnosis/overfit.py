@@ -13,7 +13,8 @@ from gdlab.core.errors import check_count, check_real
 from gdlab.core.objective import take
 from gdlab.core.types import Algorithm, Examples, Known, Problem, PyTree
 from gdlab.sampling import full_batch
-from gdlab.training import algorithm, sweep
+from gdlab.training.sweeps import sweep
+from gdlab.updates.compose import algorithm
 
 RATES = (1e-3, 1e-2)  # Adam's; a decade apart, the better one counts
 FITTED_LOSS = 0.01  # of the loss at the start: what counts as fitted where there is no accuracy

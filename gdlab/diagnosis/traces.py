@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 from gdlab.core.errors import InputError, shown
-from gdlab.diagnosis.probes import BUCKETS, COLUMNS, CURVATURE, FACTORS, GRADIENT, LAYERS, SATURATED, SKETCH
-from gdlab.training import DIVERGED
+from gdlab.diagnosis.probing import BUCKETS, COLUMNS, CURVATURE, FACTORS, GRADIENT, LAYERS, SATURATED, SKETCH
+from gdlab.results.datasets import DIVERGED
 
 Floats = np.ndarray
 

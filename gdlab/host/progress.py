@@ -6,9 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-import rich.console
-import rich.progress
-
 Progress: TypeAlias = Callable[[int, int], None]  # (updates done, updates in all)
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -42,6 +39,9 @@ def progress_bar(description: str) -> Iterator[Progress]:
   if not _on_terminal():
     yield _Lines(description)
     return
+  import rich.console  # only a terminal needs it, and the first import is slow
+  import rich.progress
+
   columns = (
     rich.progress.TextColumn('{task.description}'),
     rich.progress.BarColumn(),

@@ -17,36 +17,6 @@ panel is as wide as a column, so that a page shows it whole on a phone.
 Pieces for other pictures: `panels` (a figure in this style), `band`, `spread`, `surface`, `contours`, and `to_svg`.
 """
 
-from gdlab.plots.batch_size import steps_by_batch_size
-from gdlab.plots.curves import curves, eigenvalue_curves, noise_scale
-from gdlab.plots.forest import forest
-from gdlab.plots.maps import heat_map
-from gdlab.plots.pieces import band, contours, spread, surface
-from gdlab.plots.planes import interpolation, plane
-from gdlab.plots.spectra import eigenvalue_histogram, spectrum
-from gdlab.plots.style import COLOURS, LINES, MARKERS, STYLE, panels, to_svg
-from gdlab.plots.survival import survival
+import lazy_loader
 
-__all__ = [
-  'COLOURS',
-  'LINES',
-  'MARKERS',
-  'STYLE',
-  'band',
-  'contours',
-  'curves',
-  'eigenvalue_curves',
-  'eigenvalue_histogram',
-  'forest',
-  'heat_map',
-  'interpolation',
-  'noise_scale',
-  'panels',
-  'plane',
-  'spectrum',
-  'spread',
-  'steps_by_batch_size',
-  'surface',
-  'survival',
-  'to_svg',
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

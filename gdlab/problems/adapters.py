@@ -43,6 +43,7 @@ from typing import Any, Protocol, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.dependence import Mixing as Mixing
 from gdlab.core.dependence import mixing
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array, Examples, Key, Problem, PyTree

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from gdlab._cpu.convolution import PatchConv as PatchConv
 from gdlab._cpu.convolution import QuarteredConv, greatest
 from gdlab._cpu.products import dot_general, transposed
 from gdlab.core.errors import InputError, check_count, check_real

@@ -20,41 +20,6 @@ Scores for `adaptive_importance`: `last_loss`, `gradient_norm`. A schedule for `
 `piecewise_sizes`. `grab` and `gradient_norm` need an estimator that computes per-example gradients.
 """
 
-from gdlab.sampling.arrivals import StreamState, stream
-from gdlab.sampling.balance import GrabState, grab
-from gdlab.sampling.epochs import EpochState, reshuffle, sequential, shuffle_once, single
-from gdlab.sampling.inclusion import PoissonState, poisson
-from gdlab.sampling.independent import FullBatchState, WithReplacementState, full_batch, with_replacement
-from gdlab.sampling.learned import AdaptiveImportanceState, adaptive_importance, gradient_norm, last_loss
-from gdlab.sampling.sizes import BatchSizeScheduleState, batch_size_schedule, piecewise_sizes
-from gdlab.sampling.strata import StratifiedState, stratified
-from gdlab.sampling.weighted import ImportanceState, importance
+import lazy_loader
 
-__all__ = [
-  'AdaptiveImportanceState',
-  'BatchSizeScheduleState',
-  'EpochState',
-  'FullBatchState',
-  'GrabState',
-  'ImportanceState',
-  'PoissonState',
-  'StratifiedState',
-  'StreamState',
-  'WithReplacementState',
-  'adaptive_importance',
-  'batch_size_schedule',
-  'full_batch',
-  'grab',
-  'gradient_norm',
-  'importance',
-  'last_loss',
-  'piecewise_sizes',
-  'poisson',
-  'reshuffle',
-  'sequential',
-  'shuffle_once',
-  'single',
-  'stratified',
-  'stream',
-  'with_replacement',
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

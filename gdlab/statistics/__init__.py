@@ -16,56 +16,6 @@ NumPy and SciPy, on the host.
 | how many seeds | `paired_power`, `seeds_needed`, `smallest_effect`, `simulated_power` |
 """
 
-from gdlab.statistics.bend import Bend, fit_bend
-from gdlab.statistics.comparisons import (
-  Comparison,
-  paired_permutation_test,
-  paired_t_test,
-  rank_sum_test,
-  sign_test,
-  signed_rank_test,
-)
-from gdlab.statistics.corrections import benjamini_hochberg, holm, simultaneous
-from gdlab.statistics.crossings import Crossing, first_crossing
-from gdlab.statistics.intervals import Interval, exactly
-from gdlab.statistics.pairing import paired_differences, paired_interval, paired_log_ratio
-from gdlab.statistics.power import paired_power, seeds_needed, simulated_power, smallest_effect
-from gdlab.statistics.ranks import rank_correlation
-from gdlab.statistics.resampling import bootstrap, loglog_slope
-from gdlab.statistics.streams import factorial_seeds, variance_by_stream
-from gdlab.statistics.survival import Survival, kaplan_meier, log_rank_test, median_time, restricted_mean
+import lazy_loader
 
-__all__ = [
-  'Bend',
-  'Comparison',
-  'Crossing',
-  'Interval',
-  'Survival',
-  'benjamini_hochberg',
-  'bootstrap',
-  'exactly',
-  'factorial_seeds',
-  'first_crossing',
-  'fit_bend',
-  'holm',
-  'kaplan_meier',
-  'log_rank_test',
-  'loglog_slope',
-  'median_time',
-  'paired_differences',
-  'paired_interval',
-  'paired_log_ratio',
-  'paired_permutation_test',
-  'paired_power',
-  'paired_t_test',
-  'rank_correlation',
-  'rank_sum_test',
-  'restricted_mean',
-  'seeds_needed',
-  'sign_test',
-  'signed_rank_test',
-  'simulated_power',
-  'simultaneous',
-  'smallest_effect',
-  'variance_by_stream',
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

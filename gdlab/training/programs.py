@@ -72,20 +72,27 @@ class Program(NamedTuple):
 
   def lowered(self, chunk: Chunk) -> Iterator[jax.stages.Lowered]:
     """Traces what the run calls, so that it can be compiled while others run; yields every copy of it."""
-    inputs, counts, _ = self.placed(np.zeros(1, int))
-    start, advance = self.compiled(one.start), self.compiled(one.advance, donate=True)
-    for copy, sharding in enumerate(layout.sharding(self.plan)[: len(self.problem)]):
-      arguments = self.problem[copy], (), inputs[copy], counts[copy], (self.params,)
-      lowered = start.lower(*arguments)
-      yield lowered
-      if self.plan.host_steps:  # three small programs more, which the first period compiles
-        continue
-      lanes = jax.tree.map(
-        lambda leaf, sharding=sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        lowered.out_info[1][0],
-      )
-      periods = layout.place(self.plan, (chunk.lengths, chunk.evaluates))[copy]
-      yield advance.lower(self.problem[copy], lanes, inputs[copy], counts[copy], periods)
+    shape = np.zeros(min(len(self.places), self.plan.unit), int)
+    inputs, counts, _ = self.placed(shape)
+    for place, sharding in enumerate(layout.sharding(self.plan)[: min(len(inputs), len(self.problem))]):
+      problem, rest = self.problem[place], (inputs[place], counts[place])
+
+      def shapes(tree: PyTree, sharding=sharding) -> PyTree:
+        return jax.tree.map(
+          lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+        )
+
+      started = self.compiled(one.start).lower(problem, (), *rest, (self.params,))
+      yield started
+      lanes = shapes(started.out_info[1][0])
+      if self.plan.host_steps:
+        yield self.compiled(one.update).lower(problem, lanes, *rest, ())
+        yield self.compiled(one.record).lower(problem, lanes, *rest, ())
+        ended = (lanes, lanes.state)
+        yield self.compiled(one.close).lower(problem, ended, *rest, (chunk.evaluates[0],))
+      else:
+        periods = layout.place(self.plan, (chunk.lengths, chunk.evaluates))[place]
+        yield self.compiled(one.advance, donate=True).lower(problem, lanes, *rest, periods)
 
   def start(self, members: np.ndarray) -> Block:
     """The block of these lanes, before their first update."""

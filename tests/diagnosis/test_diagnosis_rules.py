@@ -8,10 +8,10 @@ import pytest
 import xarray as xr
 
 import gdlab
+from gdlab import DIVERGED
 from gdlab.core.errors import InputError
 from gdlab.core.types import Examples
 from gdlab.diagnosis import Cause, Severity
-from gdlab.training import DIVERGED
 
 STEPS = np.arange(0, 210, 10)
 FALLING = 2.0 * np.exp(-STEPS / 50.0) + 0.02

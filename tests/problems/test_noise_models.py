@@ -148,7 +148,7 @@ class NoiseModelsTest(parameterized.TestCase):
     ),
     (lambda: gaussian(np.zeros((0, 0))), 'covariance must be a square matrix'),
     (lambda: gaussian([[np.inf]]), 'covariance must be finite, got inf'),
-    (lambda: with_noise(3, isotropic(1.0)), 'problem must be a gdlab Problem, got 3'),
+    (lambda: with_noise(3, isotropic(1.0)), 'problem must be a gdlab Problem such as .*, got 3'),
     (lambda: hessian_noise(np.nan), 'scale.*nan'),
     (lambda: heavy_tailed(0.0, 1.0), 'alpha.*0.0'),
     (lambda: heavy_tailed(2.5, 1.0), r'alpha must be a real number in \(0, 2\], got 2.5'),

@@ -12,7 +12,7 @@ from scipy import optimize, special
 
 import gdlab
 from gdlab.core.errors import InputError
-from gdlab.problems.octopus import octopus
+from gdlab.problems.octopus_path import octopus
 
 L, GAMMA, TAU = 1.3, 0.7, 1.5  # none equal, so that none can stand for another
 G1_END = (

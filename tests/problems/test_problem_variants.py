@@ -138,7 +138,7 @@ class LabelNoiseTest(parameterized.TestCase):
     ({'num_classes': 1}, 'num_classes.*>= 2, got 1'),
     ({'num_classes': 4}, r'problem.train.targets must be labels in \[0, 3\].*got 4'),
     ({'seed': -1}, 'seed.*-1'),
-    ({'problem': 3}, 'problem must be a gdlab Problem, got 3'),
+    ({'problem': 3}, 'problem must be a gdlab Problem such as .*, got 3'),
     ({'problem': quadratic([1.0])}, 'problem must have Examples.*QuadraticExamples'),
     ({'problem': linear_regression([[1.0]], [1.0])}, 'problem must have one array of integer labels'),
   )
@@ -223,7 +223,7 @@ class PenaltyTest(parameterized.TestCase):
     ({'l1': -0.1}, 'l1.*>= 0, got -0.1'),
     ({'l2': np.inf}, 'l2.*inf'),
     ({'where': 'bias'}, "where must be a function.*'bias'"),
-    ({'problem': None}, 'problem must be a gdlab Problem, got None'),
+    ({'problem': None}, 'problem must be a gdlab Problem such as .*, got None'),
   )
   def test_refusals(self, options, message):
     with self.assertRaisesRegex(InputError, message):

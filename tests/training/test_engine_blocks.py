@@ -11,8 +11,7 @@ from absl.testing import parameterized
 from tiny_runs import NUM_STEPS, OPTIONS, assert_same, problem, run, stream_sgd, sweep
 
 import gdlab
-from gdlab import InputError
-from gdlab.training import Halving, Plan
+from gdlab import Halving, InputError, Plan
 
 GRID = {'learning_rate': [0.05, 0.1, 0.2], 'batch_size': [4, 11]}
 

@@ -11,8 +11,8 @@ from absl.testing import parameterized
 from tiny_runs import OPTIONS, assert_close, assert_same, problem, sgd
 
 import gdlab
+from gdlab import Plan
 from gdlab.core.seeds import seed_ids
-from gdlab.training import Plan
 from gdlab.training.grid import check_grid
 from gdlab.training.plan import check_plan
 from gdlab.training.records import records_factory

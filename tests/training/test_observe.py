@@ -11,10 +11,11 @@ import tiny_runs
 from absl.testing import parameterized
 
 import gdlab
+from gdlab import DIVERGED, RUNNING, Plan
 from gdlab.core.errors import InputError
 from gdlab.core.types import Problem
 from gdlab.schedules import observe, reduce_on_plateau
-from gdlab.training import DIVERGED, RUNNING, Plan, lane
+from gdlab.training import lane
 
 RATES = [0.2, 0.01, 2.0, 1e200]
 NUM_STEPS, EVAL_EVERY = 30, 2

@@ -11,10 +11,10 @@ import pytest
 from absl.testing import parameterized
 
 import gdlab
+from gdlab import Plan
 from gdlab.core.errors import InputError
 from gdlab.host import progress as progress_module
 from gdlab.host.machine import SMALL_LOOP
-from gdlab.training import Plan
 from gdlab.training.layout import slots
 from gdlab.training.plan import check_plan, resolved
 

@@ -8,7 +8,7 @@ from absl.testing import parameterized
 from tiny_runs import EVALUATED, NUM_STEPS, STEPS, N, algorithm, plain_loop, problem, run, same, standard_run
 
 import gdlab
-from gdlab.training import DIVERGED, RUNNING
+from gdlab import DIVERGED, RUNNING
 from gdlab.training.records import records_factory
 
 METRICS = {'train_loss', 'train_accuracy', 'test_loss', 'test_accuracy'}

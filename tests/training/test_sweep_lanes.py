@@ -25,8 +25,8 @@ from tiny_runs import (
 )
 
 import gdlab
+from gdlab import DIVERGED, RUNNING, Plan
 from gdlab.core.types import Problem
-from gdlab.training import DIVERGED, RUNNING, Plan
 
 
 @functools.cache

@@ -183,7 +183,7 @@ class RefusalTest(parameterized.TestCase):
     (lambda: landscapes.double_well(depth=1e200), r'depth.*got 1e\+200'),
     (lambda: landscapes.booth(start=3), 'start must be 2 numbers, one per parameter, got 3'),
     (lambda: landscapes.booth(start=[1, [2, 3]]), 'start must be a rectangular array of real numbers'),
-    (lambda: landscapes.value_fn(3), 'problem must be a gdlab Problem, got 3'),
+    (lambda: landscapes.value_fn(3), 'problem must be a gdlab Problem such as .*, got 3'),
     (lambda: landscapes.plateau(width=0.0), 'width.*got 0.0'),
     *(
       (lambda name=name: landscapes.cliff(**{name: 0.0}), f'{name}.*got 0.0')

@@ -1,0 +1,16 @@
+from . import thresholds as thresholds
+from .data import look_at_data as look_at_data
+from .diagnosing import diagnose as diagnose
+from .findings import Cause as Cause
+from .findings import Diagnosis as Diagnosis
+from .findings import Finding as Finding
+from .findings import RunDiagnosis as RunDiagnosis
+from .findings import Severity as Severity
+from .gradient_check import GradientCheck as GradientCheck
+from .gradient_check import LeafCheck as LeafCheck
+from .gradient_check import check_gradients as check_gradients
+from .nonfinite import NonFinite as NonFinite
+from .nonfinite import first_nonfinite as first_nonfinite
+from .overfit import OverfitSmall as OverfitSmall
+from .overfit import overfit_small as overfit_small
+from .probing import probes as probes
