@@ -35,6 +35,8 @@ from gdlab.core.types import (
   Streams,
 )
 from gdlab.diagnosis import check_gradients, diagnose, overfit_small
+from gdlab.problems.variables import to_flax
+from gdlab.results.kept import kept_params
 from gdlab.training import (
   DIVERGED,
   RUNNING,
@@ -90,6 +92,7 @@ __all__ = [
   'diagnosis',
   'estimators',
   'evaluate',
+  'kept_params',
   'load',
   'merge',
   'overfit_small',
@@ -105,6 +108,7 @@ __all__ = [
   'streams',
   'sweep',
   'theory',
+  'to_flax',
   'transforms',
   'use_all_cores',
   'use_compilation_cache',

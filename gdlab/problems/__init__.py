@@ -8,6 +8,7 @@ from gdlab._cpu.convolution import PatchConv
 from gdlab.core.dependence import Mixing, mixing
 from gdlab.problems import landscapes, matrices, noise
 from gdlab.problems.drifting import TrackingError, drifting_regression, random_walk, rotation
+from gdlab.problems.functions import from_function
 from gdlab.problems.images import digits, mnist
 from gdlab.problems.imbalanced import class_accuracy, imbalanced_digits
 from gdlab.problems.label_noise import with_label_noise
@@ -25,6 +26,7 @@ from gdlab.problems.quadratics import quadratic
 from gdlab.problems.random_landscapes import gaussian_random_field, spherical_spin_glass
 from gdlab.problems.regression import linear_regression
 from gdlab.problems.spectra import spectral_logistic, spectral_regression
+from gdlab.problems.splitting import split
 from gdlab.problems.text import character_lm, shakespeare
 from gdlab.problems.two_parameters import two_parameter_network
 
@@ -40,6 +42,7 @@ __all__ = [
   'class_accuracy',
   'digits',
   'drifting_regression',
+  'from_function',
   'from_linen',
   'from_nnx',
   'gaussian_random_field',
@@ -61,6 +64,7 @@ __all__ = [
   'spectral_logistic',
   'spectral_regression',
   'spherical_spin_glass',
+  'split',
   'two_parameter_network',
   'value_fn',
   'with_label_noise',
