@@ -166,7 +166,7 @@ def supervised(
   Raises:
     InputError: see `from_linen`.
   """
-  held_out = {
+  held_out: dict[str, Any] = {
     place: as_examples(place, data)
     for place, data in {'test': test, 'validation': validation}.items()
     if data is not None

@@ -151,9 +151,9 @@ def from_function(
     count = NUM_DRAWS if num_draws is None else check_count('num_draws', num_draws)
     key = jax.eval_shape(lambda: jax.random.key(0))
     _check_results(functions, (params, key), f'parameters {arrays(params)} and a key')
-    named = tuple((label, FixedDraws(function)) for label, function in (('loss', f), *others))
+    fixed = tuple((label, FixedDraws(function)) for label, function in (('loss', f), *others))
     train = Draws(jnp.arange(count, dtype=jnp.int32))
-    return Problem(start, FreshDraws(f), PointwiseMetrics(named), name, train, known=known)
+    return Problem(start, FreshDraws(f), PointwiseMetrics(fixed), name, train, known=known)
   _check_results(functions, (params,), f'parameters {arrays(params)}')
   return of_function(name, start, f, known, dict(others))
 

@@ -72,7 +72,7 @@ def logistic_regression(
     num_classes = max(2, int(train.targets.max()) + 1)
   num_classes = check_count('num_classes', num_classes, minimum=2)
   check_labels('labels', train.targets, num_classes)
-  held_out = {}
+  held_out: dict[str, Any] = {}
   for name, data in {'test': test, 'validation': validation}.items():
     if data is not None:
       rows = as_rows(as_pair(name, data), f'{name}.inputs', f'{name}.targets')

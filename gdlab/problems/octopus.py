@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -65,7 +66,7 @@ def octopus(
   *,
   smoothness: float = 1.0,
   gamma: float = 1.0,
-  tau: float = np.e,
+  tau: float = math.e,
   start: Any = None,
   initial_scale: float = 1.0,
 ) -> Problem:

@@ -59,7 +59,7 @@ def linear_regression(
   l2 = nonnegative('l2', l2)
   initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
   train = _with_float_targets(as_rows((features, targets), 'features', 'targets'))
-  held_out = {}
+  held_out: dict[str, Any] = {}
   for name, data in {'test': test, 'validation': validation}.items():
     if data is not None:
       rows = as_rows(as_pair(name, data), f'{name}.inputs', f'{name}.targets')

@@ -1,9 +1,9 @@
 """A validation set taken from the training examples of any problem that has some."""
 
 import dataclasses
-import numbers
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from gdlab.core.errors import InputError, check_count, check_real
@@ -22,7 +22,7 @@ NO_SAMPLES = {
 }
 
 
-def split(problem: Problem, *, validation: float | int, seed: int = 0) -> Problem:
+def split(problem: Problem, *, validation: float, seed: int = 0) -> Problem:
   r"""The problem with some of its training examples moved into a validation set.
 
   Of the N training examples $n = \mathrm{round}(\text{share} \cdot N)$, or a given number, are drawn without
@@ -53,7 +53,7 @@ def split(problem: Problem, *, validation: float | int, seed: int = 0) -> Proble
   _check_sample(problem)
   seed = check_count('seed', seed, minimum=0)
   total = problem.num_examples
-  if isinstance(validation, numbers.Integral) and not isinstance(validation, bool):
+  if isinstance(validation, int | np.integer) and not isinstance(validation, bool):
     count = check_count('validation', validation, maximum=total - 1)
   else:
     count = round(float(check_real('validation', validation, above=0, below=1)) * total)
@@ -66,8 +66,8 @@ def split(problem: Problem, *, validation: float | int, seed: int = 0) -> Proble
   moved[np.random.default_rng(seed).choice(total, size=count, replace=False)] = True
   return dataclasses.replace(
     problem,
-    train=take(problem.train, np.flatnonzero(~moved)),
-    validation=take(problem.train, np.flatnonzero(moved)),
+    train=take(problem.train, jnp.flatnonzero(~moved)),
+    validation=take(problem.train, jnp.flatnonzero(moved)),
     known=Known(),
   )
 
@@ -93,5 +93,11 @@ def _check_sample(problem: Problem) -> None:
 
 
 def _all_equal(examples: PyTree) -> bool:
-  leaves = map(np.asarray, jax.tree.leaves(examples))
-  return all((leaf == leaf[:1]).all() for leaf in leaves)
+  def equal(leaf: np.ndarray) -> bool:
+    return bool((leaf == leaf[:1]).all())
+
+  leaves = jax.tree.leaves(examples)
+  # Two examples first: nearly always they differ, and data sets are large.
+  return all(equal(np.asarray(leaf[:2])) for leaf in leaves) and all(
+    equal(np.asarray(leaf)) for leaf in leaves
+  )

@@ -70,12 +70,12 @@ def like(name: str, tree: PyTree, own: PyTree) -> PyTree:
   Raises:
     InputError: another structure or shape, or numbers of another kind: whole ones for floats, complex for real ones.
   """
-  if jax.tree.structure(tree) != jax.tree.structure(own):
-    found, expected = (sorted(_places(name, one)) for one in (tree, own))
-    raise InputError(
-      f"{name} must have the structure of the problem's own, {shown(expected)}, got {shown(found)} "
-      f'({type(tree).__name__})'
-    )
+  structures: list[Any] = [jax.tree.structure(one) for one in (tree, own)]
+  if structures[0] != structures[1]:
+    different = sorted(_places(name, tree) ^ _places(name, own))
+    kinds = f'a {type(tree).__name__} with other nodes than the {type(own).__name__}'
+    what = f'one that differs at {shown(different)}' if different else kinds
+    raise InputError(f"{name} must have the structure of the problem's own, got {what}")
 
   def cast(path: Any, leaf: Any, kind: Any) -> Any:
     place, array = f'{name}{jax.tree_util.keystr(path)}', jnp.asarray(leaf)
@@ -92,5 +92,5 @@ def like(name: str, tree: PyTree, own: PyTree) -> PyTree:
   return jax.tree_util.tree_map_with_path(cast, tree, own)
 
 
-def _places(name: str, tree: PyTree) -> list[str]:
-  return [f'{name}{jax.tree_util.keystr(path)}' for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+def _places(name: str, tree: PyTree) -> set[str]:
+  return {f'{name}{jax.tree_util.keystr(path)}' for path, _ in jax.tree_util.tree_leaves_with_path(tree)}
