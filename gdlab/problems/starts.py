@@ -11,7 +11,7 @@ import numpy as np
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array, Key, PyTree
 from gdlab.problems.analytic import NormalInit
-from gdlab.problems.checks import default_float, real_array
+from gdlab.problems.checks import check_unmasked, default_float, real_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +49,11 @@ class FixedTree:
 
   @classmethod
   def of(cls, name: str, tree: PyTree) -> 'FixedTree':
-    """The start at a pytree of floats; raises InputError if one is not finite in the type that JAX keeps it in."""
+    """The start at a pytree of floats; raises InputError for one masked, or not finite in JAX's type."""
     pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
     leaves = []
     for path, leaf in pairs:
+      check_unmasked(f'{name}{jax.tree_util.keystr(path)}', leaf)
       array = np.asarray(leaf)
       with np.errstate(over='ignore'):
         stored = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))

@@ -321,6 +321,10 @@ class RefusalsTest(parameterized.TestCase):
     ({'init': {}}, r'init must hold at least one float, got \{\}'),
     ({'init': {'a': np.array([1.0, np.nan])}}, r"init\['a'\] must be finite, got nan at index \(1,\)"),
     ({'init': {'a': 1e300}}, r"init\['a'\] must be finite, got 1e\+300 at index \(\)"),
+    (
+      {'init': np.ma.masked_array([1.0, 2.0], [0, 1])},
+      'init must be a plain array, got a masked one with 1 masked',
+    ),
     ({'init': lambda: 1.0}, 'init must be a function of a key: TypeError'),
     (
       {'init': lambda key: jnp.arange(2)},
