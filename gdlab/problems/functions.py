@@ -86,8 +86,8 @@ def from_function(
     instruments of `gdlab.analysis` that measure in evaluation mode, see the mean over these. It differs from the
     expectation by about the standard deviation of f over $\sqrt N$. Which examples a sampler picks has no influence.
   - `f(params, example)`, with `data`: $\frac1N \sum_i f(\theta, x_i)$ is minimised. f sees one example, the leaves of
-    `data` without their leading axis; it is mapped over batches by `jax.vmap`. (With a `while_loop` whose length depends on the
-    example `gdlab.problems.mixing` cannot tell examples apart: what needs single examples then refuses the problem.)
+    `data` without their leading axis; it is mapped over batches by `jax.vmap`. (With a `while_loop` whose length
+    depends on the example `gdlab.problems.mixing` cannot tell examples apart: what needs single ones then refuses.)
 
   Functions are traced once for each shape: they are of JAX operations, and arrays that they close over are constants of
   the compiled program, so large ones go into `data`. Give the same function, not an equal one, to build a problem again
