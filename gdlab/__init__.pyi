@@ -31,10 +31,12 @@ from .diagnosis import overfit_small as overfit_small
 from .host.machine import use_all_cores as use_all_cores
 from .host.machine import use_compilation_cache as use_compilation_cache
 from .host.progress import progress_bar as progress_bar
+from .problems.variables import to_flax as to_flax
 from .results.datasets import DIVERGED as DIVERGED
 from .results.datasets import RUNNING as RUNNING
 from .results.datasets import STOPPED as STOPPED
 from .results.datasets import provenance as provenance
+from .results.kept import kept_params as kept_params
 from .results.parts import merge as merge
 from .results.selection import Best as Best
 from .results.selection import best as best

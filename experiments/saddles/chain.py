@@ -1,6 +1,7 @@
 """A chain of saddles: after how many updates each is passed, by plain descent and by descent with noise."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -14,7 +15,7 @@ from experiments.saddles.seeds import keys, study_seeds, tuning_seeds
 from gdlab import problems, sampling, transforms
 from gdlab.core.types import Algorithm, Problem
 
-TAU = float(np.e)  # half the width of a tube
+TAU = math.e  # half the width of a tube
 
 
 def plain(learning_rate) -> Algorithm:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from gdlab.core.dependence import check_losses, mixes_in_evaluation
 from gdlab.core.dtypes import widened
-from gdlab.core.types import Array, Problem, PyTree
+from gdlab.core.types import SPLITS, Array, Problem, PyTree
 
 BLOCK = 2048  # examples evaluated at once at most; larger buys no speed on the machines measured
 CPU_BYTES = (
@@ -14,7 +14,7 @@ CPU_BYTES = (
 
 
 def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict[str, Array]:
-  """The mean of every metric over the training set and, where there is one, the test set.
+  """The mean of every metric over the training set and, where there are any, the validation and the test set.
 
   Args:
     problem: the data and the metrics.
@@ -22,10 +22,11 @@ def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict
     model_state: the model's other state.
 
   Returns:
-    `{'train_loss': float[], 'test_loss': float[], ...}`, one entry per metric and data set.
+    `{'train_loss': float[], 'test_loss': float[], ...}`, one entry per metric and data set (`train`, `validation`,
+    `test`).
   """
   values: dict[str, Array] = {}
-  for split in ('train', 'test'):
+  for split in SPLITS:
     examples = getattr(problem, split)
     if examples is not None:
       means = mean_metrics(problem, params, model_state, examples)

@@ -1,6 +1,7 @@
-"""What each array of a tree of parameters is: as its problem says, or by the usual names where nobody does."""
+"""What each array of a tree of parameters is called, and what it is: as its problem says, or by the usual names."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,6 +13,24 @@ from gdlab.core.types import Array, LeafKind, PyTree
 
 KINDS = 'kernel', 'bias', 'scale', 'embedding', 'other'
 _PROJECTIONS = 'query', 'key', 'value', 'qkv', 'out'  # kernels of theirs have heads among their axes
+
+
+def named(trees: Mapping[str, PyTree]) -> dict[str, Array]:
+  """Every array of some trees by a name of its own: that of its tree, and the way to it, `params.Dense_0.kernel`.
+
+  Raises:
+    InputError: if two arrays have one name, as those at ['a.b'] and at ['a']['b'] do.
+  """
+  found: dict[str, Array] = {}
+  for name, tree in trees.items():
+    for path, leaf in jax.tree.leaves_with_path(tree):
+      full = '.'.join([name, *(jax.tree_util.keystr((key,), simple=True) for key in path)])
+      if full in found:
+        raise InputError(
+          f'arrays must have names of their own, got two at {full!r}: leave dots out of their keys'
+        )
+      found[full] = leaf
+  return found
 
 
 def kind_by_name(name: str, rank: int) -> LeafKind | None:

@@ -19,6 +19,12 @@ Array: TypeAlias = jax.Array
 Key: TypeAlias = jax.Array
 PyTree: TypeAlias = Any
 
+SPLITS = (
+  'train',
+  'validation',
+  'test',
+)  # the sets of examples that a Problem may have, by the names of its fields
+
 
 class Batch(NamedTuple):
   """Which examples one update sees. The estimate of the mean loss is the sum of weights[i] * loss[indices[i]].
@@ -162,6 +168,8 @@ class Problem:
     test: the same for held-out examples, or None.
     known: what is known exactly about the training loss.
     kinds: `() -> pytree like the parameters`, a LeafKind for every array; None where no module says.
+    validation: a further set of held-out examples, or None. Methods and their hyperparameters are chosen on it, so that
+      `test` is seen by the final measurement alone; `gdlab.problems.split` takes it from `train`.
   """
 
   init: Callable[[Key], tuple[PyTree, PyTree]] = dataclasses.field(metadata={'static': True})
@@ -172,6 +180,7 @@ class Problem:
   test: PyTree = None
   known: Known = dataclasses.field(default=Known())
   kinds: Callable[[], PyTree] | None = dataclasses.field(default=None, metadata={'static': True})
+  validation: PyTree = None
 
   @property
   def num_examples(self) -> int:
@@ -179,7 +188,7 @@ class Problem:
     return jax.tree.leaves(self.train)[0].shape[0]
 
   def __repr__(self) -> str:
-    parts = [f'{split}: {_described(getattr(self, split))}' for split in ('train', 'test')]
+    parts = [f'{split}: {_described(getattr(self, split))}' for split in SPLITS]
     return f'Problem({", ".join([repr(self.name), *(part for part in parts if not part.endswith("None"))])})'
 
 

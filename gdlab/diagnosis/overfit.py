@@ -81,7 +81,9 @@ def overfit_small(
   check_real('tolerance', tolerance, above=0, below=1)
   seed = check_count('seed', seed, minimum=0)
   chosen = evenly_spaced(problem.num_examples, num_examples).indices
-  small = dataclasses.replace(problem, train=take(problem.train, chosen), test=None, known=Known())
+  small = dataclasses.replace(
+    problem, train=take(problem.train, chosen), validation=None, test=None, known=Known()
+  )
   found = sweep(small, _adam, {'rate': RATES}, num_steps=num_steps, seeds=[seed], progress=False).isel(seed=0)
   loss = found.train_loss.values
   first = float(loss[0, 0])

@@ -94,7 +94,9 @@ def largest_curvature(
     batch: the examples, of equal weights.
     max_products: Hessian-vector products at most, >= 1.
   """
-  few = dataclasses.replace(problem, train=take(problem.train, batch.indices), test=None, known=Known())
+  few = dataclasses.replace(
+    problem, train=take(problem.train, batch.indices), validation=None, test=None, known=Known()
+  )
   size = len(batch.indices)  # in one block, as the loss of the batch is
   operator = hessian(few, params, model_state, key, block_size=size, losses=training_losses)
   start = jax.random.fold_in(key, START)

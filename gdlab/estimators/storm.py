@@ -66,7 +66,7 @@ def storm(a: Any) -> Estimator:
     gradient, _, info = plain.estimate((), problem, params, model_state, batch, key)
     # The branch is given the batch's examples, gathered once for both passes, and not the training set.
     drawn = dataclasses.replace(
-      problem, train=take(problem.train, real_indices(batch)), test=None, known=Known()
+      problem, train=take(problem.train, real_indices(batch)), validation=None, test=None, known=Known()
     )
     slots = batch._replace(indices=jnp.arange(batch.indices.shape[0], dtype=batch.indices.dtype))
     memory = cond_any(

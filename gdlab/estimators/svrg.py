@@ -75,7 +75,9 @@ def svrg(period: Any, *, block_size: int = 1024) -> Estimator:
       state.step % period == 0,
       renewed,
       (state.snapshot, state.gradient),
-      dataclasses.replace(problem, test=None, known=Known()),  # what a full gradient needs, and no more
+      dataclasses.replace(
+        problem, validation=None, test=None, known=Known()
+      ),  # what a full gradient needs, and no more
       params,
       model_state,
       jax.random.fold_in(key, _FULL),

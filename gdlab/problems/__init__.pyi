@@ -7,6 +7,7 @@ from .drifting import TrackingError as TrackingError
 from .drifting import drifting_regression as drifting_regression
 from .drifting import random_walk as random_walk
 from .drifting import rotation as rotation
+from .functions import from_function as from_function
 from .images import digits as digits
 from .images import mnist as mnist
 from .imbalanced import class_accuracy as class_accuracy
@@ -32,6 +33,7 @@ from .random_landscapes import spherical_spin_glass as spherical_spin_glass
 from .regression import linear_regression as linear_regression
 from .spectra import spectral_logistic as spectral_logistic
 from .spectra import spectral_regression as spectral_regression
+from .splitting import split as split
 from .text import character_lm as character_lm
 from .text import shakespeare as shakespeare
 from .two_parameters import two_parameter_network as two_parameter_network

@@ -145,6 +145,7 @@ def supervised(
   loss: PerExample,
   *,
   test: Any,
+  validation: Any,
   metrics: Mapping[str, PerExample] | None,
   name: str,
   holds: Callable[[], Collection[str]],
@@ -157,6 +158,7 @@ def supervised(
     train: checked training examples.
     loss: `(outputs, targets) -> float[B]`.
     test: a pair (inputs, targets) of held-out examples, or None.
+    validation: the same.
     metrics: further functions like `loss`, by name; `'loss'` is taken.
     name: what reports call the problem.
     holds: gives 'Dropout' and 'BatchNorm', as far as they are in the module.
@@ -165,7 +167,11 @@ def supervised(
   Raises:
     InputError: see `from_linen`.
   """
-  test = None if test is None else as_examples('test', test)
+  held_out: dict[str, Any] = {
+    place: as_examples(place, data)
+    for place, data in {'test': test, 'validation': validation}.items()
+    if data is not None
+  }
   metrics = dict(metrics or {})
   for label, function in {'loss': loss, **metrics}.items():
     if not callable(function):
@@ -182,11 +188,10 @@ def supervised(
   at = params, model_state
   shapes = fitting.fitting_shapes(name, model, at, train, {'loss': loss, **metrics})
   size = min(shapes)
-  if test is not None:
-    check_alike(test, train)
-  for place, examples in {'data': train, 'test': test}.items():
-    if examples is not None:
-      check_targets(place, examples, shapes[size], loss)
+  for place, examples in held_out.items():
+    check_alike(place, examples, train)
+  for place, examples in {'data': train, **held_out}.items():
+    check_targets(place, examples, shapes[size], loss)
   with fitting.in_one_line(f'module {name} fails in training mode'):
     check_modes(name, model, at, fitting.batch_of(train.inputs, size), holds())
   problem = Problem(
@@ -195,8 +200,8 @@ def supervised(
     metrics=ModelMetrics(model, (('loss', loss), *sorted(metrics.items()))),
     name=name,
     train=train,
-    test=test,
     kinds=kinds,
+    **held_out,
   )
   with fitting.in_one_line(f'module {name} fails in training mode'):
     mixing(problem)  # kept from now on

@@ -1,15 +1,15 @@
-"""What problems without a Flax model share: initial points, and losses that leave examples unmixed.
+"""What problems without a Flax model share: initial points, losses that leave examples unmixed, and landscapes.
 
 All are frozen dataclasses, equal when their constants are, so that a problem built twice compiles once.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 
-from gdlab.core.types import Array, Key, PyTree
+from gdlab.core.types import Array, Key, Known, Problem, PyTree
 from gdlab.problems.checks import default_float
 
 
@@ -58,3 +58,41 @@ class PointwiseMetrics:
   def __call__(self, params: PyTree, model_state: PyTree, examples: PyTree) -> dict[str, Array]:
     """Returns each metric, float[B], by name."""
     return {name: function(params, examples) for name, function in self.functions}
+
+
+@dataclasses.dataclass(frozen=True)
+class SameForAll:
+  """Per-example losses that are all f(params), computed once."""
+
+  value: Callable[[PyTree], Array]
+
+  def __call__(self, params: PyTree, examples: PyTree) -> Array:
+    """Returns float[B]."""
+    return jnp.broadcast_to(self.value(params), jax.tree.leaves(examples)[0].shape[:1])
+
+
+def of_function(
+  name: str,
+  init: Callable[[Key], tuple[PyTree, PyTree]],
+  value: Callable[[PyTree], Array],
+  known: Known,
+  metrics: Mapping[str, Callable[[PyTree], Array]] | None = None,
+) -> Problem:
+  """A problem of one example whose loss is f itself.
+
+  Args:
+    name: what reports call it.
+    init: see Problem.
+    value: f, `(params) -> float[]`; hashable, equal when its constants are, so that equal problems compile once.
+    known: what is known of f.
+    metrics: further functions of the parameters, by name.
+  """
+  functions = {'loss': value, **dict(sorted((metrics or {}).items()))}
+  return Problem(
+    init=init,
+    loss=PointwiseLoss(SameForAll(value)),
+    metrics=PointwiseMetrics(tuple((label, SameForAll(function)) for label, function in functions.items())),
+    name=name,
+    train=jnp.zeros(1, default_float()),
+    known=known,
+  )

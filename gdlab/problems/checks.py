@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen, nnx
 
 from gdlab.core.errors import InputError, check_real, shown
-from gdlab.core.types import Array, Examples, Problem, PyTree
+from gdlab.core.types import SPLITS, Array, Examples, Problem, PyTree
 
 _SMALLEST, _LARGEST = 1e-6, 1e6
 _WHOLE = 2**24  # float32 has all whole numbers up to here
@@ -139,13 +139,28 @@ def as_examples(name: str, data: Any) -> Examples:
   examples = as_pair(name, data)
   if not jax.tree.leaves(examples.inputs):
     raise InputError(f'{name}.inputs must hold at least one array, got {shown(examples.inputs)}')
-  # Lists of numbers, and lists of these, are arrays; others are pytrees.
-  pairs, treedef = jax.tree_util.tree_flatten_with_path(examples, is_leaf=_is_table)
+  return as_data(name, examples, 'as many inputs as targets')
+
+
+def as_data(name: str, data: PyTree, what: str = 'arrays of one length') -> PyTree:
+  """Returns a pytree of arrays, as `as_array` makes them, that share the leading axis N.
+
+  Args:
+    name: the argument's name in messages.
+    data: a pytree; lists of numbers, and lists of these, are arrays.
+    what: is said to be asked of it where leaves differ in length.
+
+  Raises:
+    InputError: no leaf, a leaf refused by `as_array`, or leaves of different length.
+  """
+  pairs, treedef = jax.tree_util.tree_flatten_with_path(data, is_leaf=_is_table)
+  if not pairs:
+    raise InputError(f'{name} must hold at least one array, got {shown(data)}')
   leaves = [as_array(f'{name}{jax.tree_util.keystr(path)}', leaf) for path, leaf in pairs]
   lengths = {f'{name}{jax.tree_util.keystr(path)}': leaf.shape[0] for (path, _), leaf in zip(pairs, leaves)}
   if len(set(lengths.values())) != 1:
     found = ', '.join(f'{leaf} has {length}' for leaf, length in lengths.items())
-    raise InputError(f'{name} must hold as many inputs as targets, but {found}')
+    raise InputError(f'{name} must hold {what}, but {found}')
   return jax.tree_util.tree_unflatten(treedef, leaves)
 
 
@@ -153,11 +168,11 @@ def _is_table(node: Any) -> bool:
   return isinstance(node, list) and all(isinstance(entry, int | float) or _is_table(entry) for entry in node)
 
 
-def check_alike(test: Examples, train: Examples) -> None:
-  """Raises InputError unless test examples have the structure, shapes and dtypes of training examples."""
-  one = [jax.tree.map(lambda leaf: (leaf.shape[1:], str(leaf.dtype)), data) for data in (test, train)]
+def check_alike(name: str, held_out: PyTree, train: PyTree) -> None:
+  """Raises InputError unless held-out examples have the structure, shapes and dtypes of training examples."""
+  one = [jax.tree.map(lambda leaf: (leaf.shape[1:], str(leaf.dtype)), data) for data in (held_out, train)]
   if one[0] != one[1]:
-    raise InputError(f'test must hold examples like those of the training data, {one[1]}, got {one[0]}')
+    raise InputError(f'{name} must hold examples like those of the training data, {one[1]}, got {one[0]}')
 
 
 def check_labels(name: str, labels: Array, num_classes: int) -> None:
@@ -217,7 +232,7 @@ def check_problem(problem: object) -> None:
   refuse_module(problem)
   if not isinstance(problem, Problem):
     raise InputError(f'problem must be a gdlab Problem such as gdlab.problems.digits(), got {shown(problem)}')
-  for split in ('train', 'test'):
+  for split in SPLITS:
     for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(problem, split)):
       if isinstance(leaf, np.ndarray):  # what JAX holds already has changed already
         check_unmasked(f'problem.{split}{jax.tree_util.keystr(path)}', leaf)

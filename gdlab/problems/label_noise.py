@@ -14,7 +14,8 @@ def with_label_noise(problem: Problem, fraction: float, *, num_classes: int, see
 
   Of the N training labels exactly `round(fraction * N)`, drawn without replacement, become another class, each
   of the `num_classes` - 1 other ones with equal probability (symmetric noise). At fraction
-  $(C-1)/C$ the labels say nothing any more. The test set keeps its labels. Nothing is known of the new problem.
+  $(C-1)/C$ the labels say nothing any more. Held-out sets keep their labels; to have wrong
+  ones in the validation set too, `split` the noisy problem. Nothing is known of the new problem.
 
   Example:
     >>> from gdlab.problems.images import digits

@@ -97,6 +97,7 @@ def from_linen(
   loss: PerExample,
   *,
   test: Examples | tuple[PyTree, PyTree] | None = None,
+  validation: Examples | tuple[PyTree, PyTree] | None = None,
   metrics: Mapping[str, PerExample] | None = None,
   name: str | None = None,
   flags: Mapping[str, Any] | None = None,
@@ -122,6 +123,7 @@ def from_linen(
       are class labels and must lie in its last axis.
     loss: `(outputs, targets) -> float[B]`, one number per example.
     test: held-out examples like `data`.
+    validation: further held-out examples like `data`, to choose methods and hyperparameters on.
     metrics: further `(outputs, targets) -> float[B]` by name; `'loss'` is always reported.
     name: what reports call the problem; the module's class by default.
     flags: what the module is told of the mode beside the usual names, name -> value in training; `{}` for nothing.
@@ -148,6 +150,7 @@ def from_linen(
     train,
     loss,
     test=test,
+    validation=validation,
     metrics=metrics,
     name=name,
     holds=lambda: _holds(model),

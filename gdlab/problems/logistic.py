@@ -38,6 +38,7 @@ def logistic_regression(
   l2: float,
   num_classes: int | None = None,
   test: Any = None,
+  validation: Any = None,
   initial_scale: float = 1.0,
 ) -> Problem:
   r"""Logistic regression with a known minimum.
@@ -58,6 +59,7 @@ def logistic_regression(
     l2: lambda >= 0.
     num_classes: C >= 2; the largest label + 1 by default.
     test: held-out (features, labels).
+    validation: further held-out (features, labels), to choose methods and hyperparameters on.
     initial_scale: > 0; weights start at N(0, initial_scale^2), drawn with the run's init stream.
 
   Raises:
@@ -70,10 +72,13 @@ def logistic_regression(
     num_classes = max(2, int(train.targets.max()) + 1)
   num_classes = check_count('num_classes', num_classes, minimum=2)
   check_labels('labels', train.targets, num_classes)
-  if test is not None:
-    test = _with_labels(as_rows(as_pair('test', test), 'test.inputs', 'test.targets'), 'test.targets')
-    check_alike(test, train)
-    check_labels('test.targets', test.targets, num_classes)
+  held_out: dict[str, Any] = {}
+  for name, data in {'test': test, 'validation': validation}.items():
+    if data is not None:
+      rows = as_rows(as_pair(name, data), f'{name}.inputs', f'{name}.targets')
+      held_out[name] = _with_labels(rows, f'{name}.targets')
+      check_alike(name, held_out[name], train)
+      check_labels(f'{name}.targets', held_out[name].targets, num_classes)
   loss, size = LogisticLoss(l2), train.inputs.shape[1]
   return Problem(
     init=NormalInit((size,) if num_classes == 2 else (size, num_classes), initial_scale),
@@ -81,8 +86,8 @@ def logistic_regression(
     metrics=PointwiseMetrics((('loss', loss), ('accuracy', _hits))),
     name='logistic regression',
     train=train,
-    test=test,
     known=_solve(np.asarray(train.inputs, np.float64), np.asarray(train.targets), num_classes, l2),
+    **held_out,
   )
 
 

@@ -1,11 +1,8 @@
 """Problems from Flax NNX modules.
 
-Parameters and state leave the module as plain dictionaries of arrays, so that a run is a pure function. They
-go back into any module of the same kind with Flax's own function:
-
-    module = make_module(nnx.Rngs(0))
-    nnx.update(module, params, dict(model_state))
-    module.eval()
+Parameters and state leave the module as plain dictionaries of arrays, so that a run is a pure function.
+`gdlab.to_flax` puts them back into a module; into any other of the same kind they go with Flax's own function,
+`nnx.update(module, params, dict(model_state))`.
 """
 
 import dataclasses
@@ -76,13 +73,15 @@ class NnxModel:
     module = self._merge(params, model_state, jax.random.key(EVALUATION_KEY) if key is None else key)
     return self._called(module, inputs, train=False, mask=jnp.ones(batch_length(inputs), bool))
 
+  def module_with(self, params: PyTree, model_state: PyTree) -> nnx.Module:
+    """A module with these values, in evaluation mode."""
+    module = self.make_module(nnx.Rngs(0))
+    nnx.update(module, params, dict(model_state))
+    self._set_mode(module, train=False)
+    return module
+
   def _called(self, module: nnx.Module, inputs: PyTree, *, train: bool, mask: Array) -> PyTree:
-    if self.flags.given != 'none':
-      module.train() if train else module.eval()
-    for _, part in nnx.iter_modules(module):
-      for name, value in self.flags.set(train=train).items():
-        if hasattr(part, name):
-          setattr(part, name, value)
+    self._set_mode(module, train=train)
     arguments = self.flags.call(train=train, mask=mask)
     if not (self.sown or self.left_out):
       return module(inputs, **arguments)  # type: ignore[operator]
@@ -93,6 +92,14 @@ class NnxModel:
     return outputs, {
       kind.__name__: nnx.to_pure_dict(state) for kind, state in zip(self.sown, sown, strict=True)
     }
+
+  def _set_mode(self, module: nnx.Module, *, train: bool) -> None:
+    if self.flags.given != 'none':
+      module.train() if train else module.eval()
+    for _, part in nnx.iter_modules(module):
+      for name, value in self.flags.set(train=train).items():
+        if hasattr(part, name):
+          setattr(part, name, value)
 
   def _merge(self, params: PyTree, model_state: PyTree, key: Key) -> Any:
     # Without copy=True the variables belong to the trace they were made in, and BatchNorm's and Dropout's
@@ -106,6 +113,7 @@ def from_nnx(
   loss: PerExample,
   *,
   test: Examples | tuple[PyTree, PyTree] | None = None,
+  validation: Examples | tuple[PyTree, PyTree] | None = None,
   metrics: Mapping[str, PerExample] | None = None,
   name: str | None = None,
   flags: Mapping[str, Any] | None = None,
@@ -117,8 +125,7 @@ def from_nnx(
   `nnx.Param`s; its other variables (BatchNorm's statistics, your own) are the model's state. What is asked of the
   module, how it is told the mode, and what is found out by itself: `gdlab.problems.adapters`.
 
-  Parameters and state are nested dictionaries of arrays; `nnx.update(module, params, dict(model_state))` puts
-  them back into a module.
+  Parameters and state are nested dictionaries of arrays; `gdlab.to_flax` puts them back into a module.
 
   Example:
     >>> import numpy as np, optax
@@ -136,6 +143,7 @@ def from_nnx(
     data: as for `from_linen`.
     loss: as for `from_linen`.
     test: held-out examples like `data`.
+    validation: further held-out examples like `data`, to choose methods and hyperparameters on.
     metrics: further `(outputs, targets) -> float[B]` by name; `'loss'` is always reported.
     name: what reports call the problem; the module's class by default.
     flags: as for `from_linen`.
@@ -169,6 +177,7 @@ def from_nnx(
     train,
     loss,
     test=test,
+    validation=validation,
     metrics=metrics,
     name=name,
     holds=lambda: _holds(module, model, train),

@@ -33,8 +33,8 @@ def with_noise(problem: Problem, noise: Noise, *, num_examples: int = 1024) -> P
   $\ell_i(\theta) + \xi_i^\top(\theta - \mathrm{stop}(\theta))$: the losses and the Hessian are unchanged and
   the gradient of example i is $\nabla\ell_i + \xi_i$, with $\xi_i$ independent between the slots of a batch,
   steps, runs and slices of a micro-batched estimate. So the noise of the gradient of B equally weighted
-  examples has covariance $\Sigma/B$, whatever the sampler, and it never runs out. Metrics, test data and what
-  is known are those of `problem`.
+  examples has covariance $\Sigma/B$, whatever the sampler, and it never runs out. Metrics, validation and
+  test data and what is known are those of `problem`.
 
   The noise comes from the key given to `Problem.loss`, the run's noise stream at that step: functions
   evaluated with one key, as in a line search, see the same noise.

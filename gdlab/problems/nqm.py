@@ -8,9 +8,8 @@ import numpy as np
 
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.core.types import Array, Known, Problem, StationaryPoints
-from gdlab.problems.analytic import FixedInit, NormalInit, PointwiseLoss, PointwiseMetrics
+from gdlab.problems.analytic import FixedInit, NormalInit, of_function
 from gdlab.problems.checks import default_float, real_array
-from gdlab.problems.landscapes.base import SameForAll
 from gdlab.problems.noise import state_dependent, with_noise
 
 
@@ -83,13 +82,11 @@ def noisy_quadratic_model(
   bowl = PowerBowl(exponent)
   curvatures = np.arange(1.0, dimension + 1) ** -bowl.exponent
   origin = np.zeros(dimension)
-  problem = Problem(
-    init=NormalInit((dimension,), initial_scale) if start is None else FixedInit(tuple(start.tolist())),
-    loss=PointwiseLoss(SameForAll(bowl)),
-    metrics=PointwiseMetrics((('loss', SameForAll(bowl)),)),
-    name='noisy quadratic model',
-    train=jnp.zeros(1, default_float()),
-    known=Known(
+  problem = of_function(
+    'noisy quadratic model',
+    NormalInit((dimension,), initial_scale) if start is None else FixedInit(tuple(start.tolist())),
+    bowl,
+    Known(
       params=origin,
       value=np.float64(0),
       smoothness=curvatures[0],

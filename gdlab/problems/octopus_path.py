@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 import jax
@@ -10,9 +11,8 @@ import numpy as np
 
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.core.types import Array, Key, Known, Problem, PyTree, StationaryPoints
-from gdlab.problems.analytic import FixedInit, PointwiseLoss, PointwiseMetrics
-from gdlab.problems.checks import default_float, moderate, real_array
-from gdlab.problems.landscapes.base import SameForAll
+from gdlab.problems.analytic import FixedInit, of_function
+from gdlab.problems.checks import moderate, real_array
 
 _ALL_SIGNS = 10  # dimensions up to which all 2^(d+1) - 1 stationary points are listed
 
@@ -66,7 +66,7 @@ def octopus(
   *,
   smoothness: float = 1.0,
   gamma: float = 1.0,
-  tau: float = np.e,
+  tau: float = math.e,
   start: Any = None,
   initial_scale: float = 1.0,
 ) -> Problem:
@@ -128,14 +128,12 @@ def octopus(
     start = real_array('start', start)
     if start.shape != (dimension,):
       raise InputError(f'start must have shape ({dimension},), one number per dimension, got {start.shape}')
-  points, losses = _stationary_points(dimension, function), SameForAll(function)
-  return Problem(
-    init=UniformInit((dimension,), initial_scale) if start is None else FixedInit(tuple(start.tolist())),
-    loss=PointwiseLoss(losses),
-    metrics=PointwiseMetrics((('loss', losses),)),
-    name='octopus',
-    train=jnp.zeros(1, default_float()),
-    known=Known(
+  points = _stationary_points(dimension, function)
+  return of_function(
+    'octopus',
+    UniformInit((dimension,), initial_scale) if start is None else FixedInit(tuple(start.tolist())),
+    function,
+    Known(
       params=points.params[-1],
       value=points.values[-1],
       stationary_points=points,

@@ -95,7 +95,7 @@ def with_penalty(
   r"""The problem with $\lambda_1 \lVert p \rVert_1 + \frac{\lambda_2}2 \lVert p \rVert_2^2$ added to its loss.
 
   Added to the loss of each example, so every batch whose weights sum to 1 sees the whole penalty. The metric
-  `'loss'` has it too, on training and test examples, so that its training mean is the function that is
+  `'loss'` has it too, on held-out examples as on training ones, so that its training mean is the function that is
   minimised. Where a parameter is 0, $\lvert p \rvert$ gets the subgradient 0. This is a part of the loss:
   an adaptive optimizer rescales its gradient, unlike weight decay (Loshchilov and Hutter, "Decoupled weight decay
   regularization", ICLR 2019).

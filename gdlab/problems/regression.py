@@ -25,7 +25,13 @@ class RidgeLoss:
 
 
 def linear_regression(
-  features: Any, targets: Any, *, l2: float = 0.0, test: Any = None, initial_scale: float = 1.0
+  features: Any,
+  targets: Any,
+  *,
+  l2: float = 0.0,
+  test: Any = None,
+  validation: Any = None,
+  initial_scale: float = 1.0,
 ) -> Problem:
   r"""Least squares or ridge regression with a known minimum.
 
@@ -44,6 +50,7 @@ def linear_regression(
     targets: float[N].
     l2: lambda >= 0.
     test: held-out (features, targets).
+    validation: further held-out (features, targets), to choose methods and hyperparameters on.
     initial_scale: > 0; weights start at N(0, initial_scale^2), drawn with the run's init stream.
 
   Raises:
@@ -52,9 +59,12 @@ def linear_regression(
   l2 = nonnegative('l2', l2)
   initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
   train = _with_float_targets(as_rows((features, targets), 'features', 'targets'))
-  if test is not None:
-    test = _with_float_targets(as_rows(as_pair('test', test), 'test.inputs', 'test.targets'))
-    check_alike(test, train)
+  held_out: dict[str, Any] = {}
+  for name, data in {'test': test, 'validation': validation}.items():
+    if data is not None:
+      rows = as_rows(as_pair(name, data), f'{name}.inputs', f'{name}.targets')
+      held_out[name] = _with_float_targets(rows)
+      check_alike(name, held_out[name], train)
   loss = RidgeLoss(l2)
   return Problem(
     init=NormalInit((train.inputs.shape[1],), initial_scale),
@@ -62,8 +72,8 @@ def linear_regression(
     metrics=PointwiseMetrics((('loss', loss),)),
     name='linear regression',
     train=train,
-    test=test,
     known=_solve(np.asarray(train.inputs, np.float64), np.asarray(train.targets, np.float64), l2),
+    **held_out,
   )
 
 

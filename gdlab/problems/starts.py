@@ -1,15 +1,17 @@
-"""Initial points that are arrays of any shape, or tuples of them: chosen, or drawn from a normal law."""
+"""Initial points that are arrays of any shape, or trees of them: chosen, or drawn."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array, Key, PyTree
 from gdlab.problems.analytic import NormalInit
-from gdlab.problems.checks import default_float, real_array
+from gdlab.problems.checks import check_unmasked, default_float, real_array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,48 @@ class NormalArrays:
     """Draws `(params, ())`."""
     keys = jax.random.split(key, len(self.shapes))
     return tuple(self.scale * jax.random.normal(k, shape) for k, shape in zip(keys, self.shapes)), ()
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedTree:
+  """One pytree of arrays whatever the key; no model state. Kept as bytes, which have a hash whatever their number."""
+
+  leaves: tuple[tuple[bytes, tuple[int, ...], Any], ...]  # contents, shape, dtype
+  structure: Any
+
+  @classmethod
+  def of(cls, name: str, tree: PyTree) -> 'FixedTree':
+    """The start at a pytree of floats; raises InputError for one masked, or not finite in JAX's type."""
+    pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
+    leaves = []
+    for path, leaf in pairs:
+      check_unmasked(f'{name}{jax.tree_util.keystr(path)}', leaf)
+      array = np.asarray(leaf)
+      with np.errstate(over='ignore'):
+        stored = array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+      if not (finite := np.isfinite(stored)).all():
+        index = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise InputError(
+          f'{name}{jax.tree_util.keystr(path)} must be finite, got {array[index]} at index {index}'
+        )
+      leaves.append((array.tobytes(), array.shape, array.dtype))
+    return cls(tuple(leaves), structure)
+
+  def __call__(self, key: Key) -> tuple[PyTree, PyTree]:
+    """Returns `(params, ())`."""
+    arrays = [jnp.asarray(np.ndarray(shape, dtype, data)) for data, shape, dtype in self.leaves]
+    return jax.tree.unflatten(self.structure, arrays), ()
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnTree:
+  """A pytree that a function draws from the key; no model state."""
+
+  draw: Callable[[Key], PyTree]
+
+  def __call__(self, key: Key) -> tuple[PyTree, PyTree]:
+    """Returns `(params, ())`, without the weak types of Python's numbers, which loops would widen."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), self.draw(key)), ()
 
 
 def array_start(start: Any, initial_scale: float, shape: tuple[int, ...]) -> FixedArrays | NormalInit:

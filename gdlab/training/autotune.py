@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from gdlab.core.leaves import named
 from gdlab.core.types import Algorithm, Array, Problem, PyTree
 from gdlab.host import files, memory
 from gdlab.training.checks import check_kept, check_probes, explained
-from gdlab.training.lane import Probe, named
+from gdlab.training.lane import Probe
 from gdlab.training.programs import made
 
 # Measured on CPUs with multilayer perceptrons, in parameters x examples per update. Below the first, one update

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from gdlab.core.errors import InputError
 from gdlab.core.evaluation import evaluate
+from gdlab.core.leaves import named
 from gdlab.core.seeds import stream_keys
 from gdlab.core.types import Algorithm, Array, Info, Problem, PyTree, State
 from gdlab.results.datasets import DIAGNOSTICS, DIVERGED, RUNNING
@@ -144,15 +145,6 @@ def measure(algorithm: Algorithm, problem: Problem, state: State, probes: Probes
   if taken := sorted(name for name in metrics if name.partition('.')[0] in probes):
     raise InputError(f'probe must have a name that no metric has, got {taken[0]!r}')
   return metrics | probed
-
-
-def named(trees: Mapping[str, PyTree]) -> dict[str, Array]:
-  """Every array of some trees by a name of its own: that of its tree, and the way to it, `params.Dense_0.kernel`."""
-  return {
-    '.'.join([name, *(jax.tree_util.keystr((key,), simple=True) for key in path)]): leaf
-    for name, tree in trees.items()
-    for path, leaf in jax.tree.leaves_with_path(tree)
-  }
 
 
 def _measured_at(algorithm: Algorithm, problem: Problem, state: State) -> tuple[PyTree, PyTree]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.core.errors import InputError, shown
+from gdlab.core.leaves import named
 from gdlab.core.types import Algorithm, Array, Problem, PyTree
 from gdlab.host import interrupt
 from gdlab.training import lane as one
@@ -124,8 +125,8 @@ class Program(NamedTuple):
     read = self.compiled(one.read)
     copies = zip(itertools.cycle(self.problem), block.lanes, block.inputs, block.counts)
     found = together([read(*arguments, ())[1] for arguments in copies])
-    named = one.named(dict(zip(('params', 'model_state'), found, strict=True)))
-    self.records.keep(block.members, block.slots, named)
+    kept = named(dict(zip(('params', 'model_state'), found, strict=True)))
+    self.records.keep(block.members, block.slots, kept)
 
   def placed(self, members: np.ndarray) -> tuple[tuple[one.Inputs, ...], tuple[jax.Array, ...], np.ndarray]:
     """The inputs of these lanes on the devices, how many each copy or shard has, and where they sit."""

@@ -186,12 +186,12 @@ def sweep(
 
   Returns:
     A Dataset with dims (*grid, seed, step), and `step` every update with a record, 0 among them. Variables:
-    `train_<metric>`, `test_<metric>` and probes (between evaluations NaN, or 0 for whole numbers); `batch_loss`,
-    `grad_norm`, `update_norm`, `param_norm` of the last update before the record (NaN at step 0); `status` (0
-    running; 1 diverged: the run stopped being finite, its counts stay those of its last finite record and its
-    metrics those of the evaluation before, or of 64 records back; 2 stopped by halving); the counts `updates`,
-    `examples`, `gradient_evaluations`, `epoch`. A run that diverged so keeps a last loss that may be the least of all:
-    choose points by `gdlab.best`, where it loses.
+    `train_<metric>`, `validation_<metric>`, `test_<metric>` and probes (between evaluations NaN, or 0 for whole
+    numbers); `batch_loss`, `grad_norm`, `update_norm`, `param_norm` of the last update before the record (NaN at
+    step 0); `status` (0 running; 1 diverged: the run stopped being finite, its counts stay those of its last finite
+    record and its metrics those of the evaluation before, or of 64 records back; 2 stopped by halving); the counts
+    `updates`, `examples`, `gradient_evaluations`, `epoch`. A run that diverged so keeps a last loss that may be
+    the least of all: choose points by `gdlab.best`, where it loses.
 
   Raises:
     InputError: if an argument is out of range, before anything is computed.

@@ -35,6 +35,14 @@ def rows_that_matter(function, *known):
   return found
 
 
+def row_numbers(x):
+  return jnp.abs(100 * x.sum(1)).astype(int)
+
+
+def row_keys(x):
+  return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), row_numbers(x))
+
+
 # Every function and the labels worked out by hand; each row of the output by itself unless it says otherwise.
 ALONE = {
   'elementwise': lambda x: jnp.tanh(x) * 2 + jnp.where(x > 0, x, 0),
@@ -43,6 +51,14 @@ ALONE = {
   'picked by a known index': lambda x: x[jnp.arange(ROWS), jnp.asarray([0, 2, 1, 0])],
   'picked by the row': lambda x: jnp.take_along_axis(x, jnp.argmax(x, 1, keepdims=True), 1)[:, 0],
   'picked by arange and the row': lambda x: x[jnp.arange(ROWS), jnp.argmax(x, 1)],
+  'keys of rows': lambda x: jax.vmap(lambda key: jax.random.normal(key, (2,)))(row_keys(x)),
+  'keys split and folded': lambda x: jax.vmap(
+    lambda key: jax.random.uniform(jax.random.fold_in(jax.random.split(key, 3)[1], 7))
+  )(row_keys(x)),
+  'keys as numbers': lambda x: jax.random.key_data(
+    jax.random.wrap_key_data(jax.random.key_data(row_keys(x)))
+  ),
+  'seeds': lambda x: jax.random.key_data(jax.vmap(jax.random.key)(row_numbers(x))),
   'embedding': lambda x: jnp.ones((5, 3))[jnp.argmax(x, 1)],
   'flattened and back': lambda x: jnp.tanh(x.reshape(-1)).reshape(ROWS, 3),
   'transposed products': lambda x: (jnp.ones((2, 3)) @ x.T).T,
@@ -83,6 +99,9 @@ ALONE = {
   'dropout': lambda x: jnp.where(jax.random.bernoulli(jax.random.key(0), 0.5, x.shape), x, 0),
 }
 TOGETHER = {
+  'a key of all rows': lambda x: jax.random.normal(
+    jax.random.fold_in(jax.random.key(0), row_numbers(x).sum()), (ROWS,)
+  ),
   'centred': lambda x: x - x.mean(0, keepdims=True),
   'all pairs': lambda x: (x @ x.T).sum(1),
   'broadcast pairs': lambda x: ((x[None, :, 0] - x[:, :1]) ** 2).mean(-1),

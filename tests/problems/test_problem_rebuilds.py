@@ -28,6 +28,22 @@ def deviation(params):
   return jnp.abs(params) + 1
 
 
+def total(params):
+  return sum(map(jnp.sum, jax.tree.leaves(params)))
+
+
+def noisy_total(params, key):
+  return total(params) + jax.random.normal(key)
+
+
+def of_example(params, example):
+  return total(params) * example[1]
+
+
+def draw(key):
+  return jax.random.normal(key, (2,))
+
+
 def noisy(law):
   return problems.with_noise(landscapes.booth(), law)
 
@@ -36,6 +52,11 @@ BUILDS = {
   'character_lm': lambda: problems.character_lm(SMALL, context=8),
   'digits': lambda: problems.digits(problems.MLP((4,), 10)),
   'drifting_regression': lambda: problems.drifting_regression(X, problems.random_walk(0.1)),
+  'from_function_landscape': lambda: problems.from_function(total, {'x': X, 'y': 0.5}),
+  'from_function_noisy': lambda: problems.from_function(noisy_total, draw, metrics={'value': noisy_total}),
+  'from_function': lambda: problems.from_function(
+    of_example, draw, data=(X, Y), metrics={'value': of_example}
+  ),
   'from_linen': lambda: problems.from_linen(nn.Dense(2), (X, X), mean_square),
   'from_nnx': lambda: problems.from_nnx(linear, (X, X), mean_square),
   'gaussian_random_field': lambda: problems.gaussian_random_field(2, num_features=3),
@@ -48,6 +69,7 @@ BUILDS = {
   'spectral_logistic': lambda: problems.spectral_logistic([1.0, 2.0], num_examples=5, l2=0.1),
   'spectral_regression': lambda: problems.spectral_regression([1.0, 2.0], num_examples=5),
   'spherical_spin_glass': lambda: problems.spherical_spin_glass(3),
+  'split': lambda: problems.split(problems.logistic_regression(X, Y, l2=0.1), validation=2),
   'two_parameter_network': lambda: problems.two_parameter_network(),
   'with_label_noise': lambda: problems.with_label_noise(
     problems.logistic_regression(X, Y, l2=0.1), 0.5, num_classes=2

@@ -7,7 +7,7 @@ import xarray as xr
 
 from gdlab.analysis.surfaces.evaluation import check_alike, host_metrics
 from gdlab.core.errors import InputError, check_count, shown
-from gdlab.core.types import Problem, PyTree
+from gdlab.core.types import SPLITS, Problem, PyTree
 
 
 def barrier(values: Any, positions: Any = None) -> float:
@@ -82,8 +82,9 @@ def interpolate(
     points_at_once: as for `loss_line`.
 
   Returns:
-    A Dataset with dim `t`, a variable for each metric, and the numbers `train_barrier` and, with test data,
-    `test_barrier`: see `barrier`. A loss that is not finite on the way makes an infinite barrier.
+    A Dataset with dim `t`, a variable for each metric, and the numbers `train_barrier` and, with such data,
+    `validation_barrier` and `test_barrier`: see `barrier`. A loss that is not finite on the way makes an infinite
+    barrier.
 
   Raises:
     InputError: an argument out of range, or two sets of parameters or states that differ in shape.
@@ -97,7 +98,7 @@ def interpolate(
   )
   barriers = {
     f'{split}_barrier': _finite_barrier(found[f'{split}_loss'])
-    for split in ('train', 'test')
+    for split in SPLITS
     if f'{split}_loss' in found
   }
   return xr.Dataset({name: ('t', values) for name, values in found.items()} | barriers, {'t': t})

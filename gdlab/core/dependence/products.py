@@ -79,6 +79,21 @@ def fourier(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int,
   return matrices(len(params['fft_lengths']))(inputs, params, shapes)
 
 
+def keys(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
+  """Of random keys, and of numbers drawn of each: axes in front are those of the keys, one by one."""
+  shape = shapes[0]
+  found: list[Labels] = []
+  for value in inputs:
+    front = min(len(value.shape), len(shape))
+    if any(own not in (1, length) for own, length in zip(value.shape[:front], shape)):
+      return mixed(inputs, params, shapes)
+    labels = over(value.labels, range(front, len(value.shape)))
+    found.append(
+      None if labels is None else labels.reshape((*labels.shape[:front], *(1,) * (len(shape) - front)))
+    )
+  return [either(*found)]
+
+
 def mixed(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
   """Every output depends on every input."""
   bits = everything(value.labels for value in inputs)

@@ -21,19 +21,18 @@ ELEMENTWISE = (
   'reduce_precision reduced_vary_cast regularized_incomplete_beta rem round rsqrt sharding_constraint shift_left '
   'shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeros_like zeta'
 )
-# Random numbers and keys depend on all of the keys they are made of.
-RANDOM = (
+# Keys, and numbers drawn of each.
+KEYS = (
   'random_bits',
   'random_clone',
   'random_fold_in',
-  'random_gamma',
   'random_seed',
   'random_split',
   'random_unwrap',
   'random_wrap',
-  'rng_bit_generator',
-  'threefry2x32',
 )
+# Random numbers that depend on all that they are made of.
+RANDOM = ('random_gamma', 'rng_bit_generator', 'threefry2x32')
 # Linear algebra of the last axes; those in front are a batch.
 MATRICES = (
   'cholesky',
@@ -50,6 +49,7 @@ MATRICES = (
 
 RULES: dict[str, Rule] = {
   **dict.fromkeys(ELEMENTWISE.split(), entries.elementwise),
+  **dict.fromkeys(KEYS, products.keys),
   **dict.fromkeys(RANDOM, products.mixed),
   **dict.fromkeys(MATRICES, products.matrices(2)),
   **dict.fromkeys(('mul', 'and'), entries.product),

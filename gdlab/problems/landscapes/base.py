@@ -11,21 +11,10 @@ import numpy as np
 
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array, Key, Known, Problem, PyTree
-from gdlab.problems.analytic import FixedInit, PointwiseLoss, PointwiseMetrics
+from gdlab.problems.analytic import FixedInit, of_function
 from gdlab.problems.checks import check_problem, default_float, real_array
 
 Value = Callable[[Array], Array]  # f: float[d] -> float[]
-
-
-@dataclasses.dataclass(frozen=True)
-class SameForAll:
-  """Per-example losses that are all f(params), computed once."""
-
-  value: Value
-
-  def __call__(self, params: Array, examples: PyTree) -> Array:
-    """Returns float[B]."""
-    return jnp.broadcast_to(self.value(params), jax.tree.leaves(examples)[0].shape[:1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +52,8 @@ def landscape(
   point = tuple(given.astype(default_float()).tolist())
   if initial_scale is not None:
     initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
-  losses = SameForAll(value)
-  return Problem(
-    init=FixedInit(point) if initial_scale is None else ScatteredInit(point, initial_scale),
-    loss=PointwiseLoss(losses),
-    metrics=PointwiseMetrics((('loss', losses),)),
-    name=name,
-    train=jnp.zeros(1, default_float()),
-    known=known,
-  )
+  init = FixedInit(point) if initial_scale is None else ScatteredInit(point, initial_scale)
+  return of_function(name, init, value, known)
 
 
 def cube(size: int, low: float, high: float) -> np.ndarray:

@@ -1,0 +1,103 @@
+"""A validation set taken from the training examples of any problem that has some."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.objective import take
+from gdlab.core.types import Known, Problem, PyTree
+from gdlab.problems.checks import check_problem
+from gdlab.problems.drifting import DriftingExamples
+from gdlab.problems.functions import Draws
+from gdlab.problems.quadratics import QuadraticExamples
+
+# Examples that differ and are no sample of anything.
+NO_SAMPLES = {
+  Draws: 'are fixed draws of noise, which its updates draw anew',
+  DriftingExamples: 'come in the order of a stream',
+  QuadraticExamples: 'are one function with noise that sums to zero over all of them',
+}
+
+
+def split(problem: Problem, *, validation: float, seed: int = 0) -> Problem:
+  r"""The problem with some of its training examples moved into a validation set.
+
+  Of the N training examples $n = \mathrm{round}(\text{share} \cdot N)$, or a given number, are drawn without
+  replacement and become `Problem.validation`; the others stay `Problem.train`. Both parts keep the order of the
+  examples. The test set stays as it is, and what was known exactly of the old training loss is dropped. Metrics
+  `validation_<name>` then appear beside `train_<name>` and `test_<name>`.
+
+  Examples are moved whole and taken for independent: what two of them share (overlapping windows of a text, images of
+  one person) is afterwards in both parts.
+
+  Example:
+    >>> import gdlab
+    >>> problem = gdlab.problems.split(gdlab.problems.digits(), validation=0.2, seed=1)
+    >>> problem.num_examples, len(problem.validation.targets), len(problem.test.targets)
+    (1150, 287, 360)
+
+  Args:
+    problem: without a validation set, and with at least 2 training examples that differ.
+    validation: a share in (0, 1), a float; or a number of examples in [1, N - 1], an integer.
+    seed: >= 0, of which examples are moved.
+
+  Raises:
+    InputError: an argument out of range, or a share that leaves a part empty; a problem that has a validation set, or
+      whose examples are no sample: a landscape (also under noise: its examples are all the same), a function with
+      noise, `quadratic`, a drifting stream.
+  """
+  check_problem(problem)
+  _check_sample(problem)
+  seed = check_count('seed', seed, minimum=0)
+  total = problem.num_examples
+  if isinstance(validation, int | np.integer) and not isinstance(validation, bool):
+    count = check_count('validation', validation, maximum=total - 1)
+  else:
+    count = round(float(check_real('validation', validation, above=0, below=1)) * total)
+    if not 0 < count < total:
+      raise InputError(
+        f'validation must be a share that leaves examples in both parts, got {validation} of {total} examples: '
+        f'{count} for validation'
+      )
+  moved = np.zeros(total, bool)
+  moved[np.random.default_rng(seed).choice(total, size=count, replace=False)] = True
+  return dataclasses.replace(
+    problem,
+    train=take(problem.train, jnp.flatnonzero(~moved)),
+    validation=take(problem.train, jnp.flatnonzero(moved)),
+    known=Known(),
+  )
+
+
+def _check_sample(problem: Problem) -> None:
+  """Raises InputError for a problem whose training examples cannot be divided."""
+  if problem.validation is not None:
+    count = jax.tree.leaves(problem.validation)[0].shape[0]
+    raise InputError(
+      f'problem must have no validation set yet, got {problem.name!r} with one of {count} examples'
+    )
+  for kind, reason in NO_SAMPLES.items():
+    if isinstance(problem.train, kind):
+      raise InputError(f'problem must have examples to divide, and those of {problem.name!r} {reason}')
+  if problem.num_examples < 2:
+    raise InputError(
+      f'problem must have at least 2 training examples to divide, got {problem.name!r} with {problem.num_examples}'
+    )
+  if _all_equal(problem.train):
+    raise InputError(
+      f'problem must have examples to divide, and the {problem.num_examples} of {problem.name!r} are all the same'
+    )
+
+
+def _all_equal(examples: PyTree) -> bool:
+  def equal(leaf: np.ndarray) -> bool:
+    return bool((leaf == leaf[:1]).all())
+
+  leaves = jax.tree.leaves(examples)
+  # Two examples first: nearly always they differ, and data sets are large.
+  return all(equal(np.asarray(leaf[:2])) for leaf in leaves) and all(
+    equal(np.asarray(leaf)) for leaf in leaves
+  )
