@@ -20,6 +20,7 @@ from gdlab.problems.adapters import (
   supervised,
 )
 from gdlab.problems.checks import as_examples
+from gdlab.problems.fast_layers import with_fast_layers
 from gdlab.problems.fitting import batch_of
 from gdlab.problems.flags import Flags, find_flags
 from gdlab.problems.linen_kinds import LinenKinds
@@ -64,13 +65,14 @@ class LinenModel:
     rngs = {'params': jax.random.fold_in(jax.random.fold_in(key, 0), 0)}
     collections = dict(model_state)
     module, arguments = self._told(train=True, mask=mask)
-    outputs, updated = module.apply(
-      {'params': params, **collections},
-      inputs,
-      rngs=rngs,
-      mutable=[*collections, *self.sown],
-      **arguments,
-    )
+    with with_fast_layers():
+      outputs, updated = module.apply(
+        {'params': params, **collections},
+        inputs,
+        rngs=rngs,
+        mutable=[*collections, *self.sown],
+        **arguments,
+      )
     updated = dict(updated)
     sown = {name: updated.pop(name, {}) for name in self.sown}
     return (outputs, sown) if self.sown else outputs, updated or ()
@@ -80,9 +82,10 @@ class LinenModel:
     module, arguments = self._told(train=False, mask=_all(inputs))
     rngs = {'params': jax.random.key(EVALUATION_KEY) if key is None else key}
     variables = {'params': params, **dict(model_state)}
-    if not self.sown:
-      return module.apply(variables, inputs, rngs=rngs, **arguments)
-    outputs, sown = module.apply(variables, inputs, rngs=rngs, mutable=list(self.sown), **arguments)
+    with with_fast_layers():
+      if not self.sown:
+        return module.apply(variables, inputs, rngs=rngs, **arguments)
+      outputs, sown = module.apply(variables, inputs, rngs=rngs, mutable=list(self.sown), **arguments)
     return outputs, {name: sown.get(name, {}) for name in self.sown}
 
   def _told(self, *, train: bool, mask: Array) -> tuple[nn.Module, dict[str, Any]]:

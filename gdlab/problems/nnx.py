@@ -26,6 +26,7 @@ from gdlab.problems.adapters import (
   supervised,
 )
 from gdlab.problems.checks import as_examples
+from gdlab.problems.fast_layers import make_fast, with_fast_layers
 from gdlab.problems.fitting import batch_of, in_one_line
 from gdlab.problems.flags import Flags, find_flags
 from gdlab.problems.linen import looking
@@ -83,9 +84,11 @@ class NnxModel:
   def _called(self, module: nnx.Module, inputs: PyTree, *, train: bool, mask: Array) -> PyTree:
     self._set_mode(module, train=train)
     arguments = self.flags.call(train=train, mask=mask)
-    if not (self.sown or self.left_out):
-      return module(inputs, **arguments)  # type: ignore[operator]
-    found = nnx.capture(module, *self.sown)(inputs, **arguments)
+    make_fast(module)
+    with with_fast_layers():
+      if not (self.sown or self.left_out):
+        return module(inputs, **arguments)  # type: ignore[operator]
+      found = nnx.capture(module, *self.sown)(inputs, **arguments)
     if not self.sown:
       return found
     outputs, *sown = found

@@ -1,0 +1,46 @@
+"""A user's own layers with the products and convolutions that are fast on a CPU, while gdlab calls the module.
+
+`nn.Dense`, `nn.Conv`, `nnx.Linear` and `nnx.Conv` have an attribute for the operation inside; where the user has set
+none it is one of `gdlab._cpu`, which is equal to rounding. The user's module stays as it is.
+"""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+from flax import nnx
+
+from gdlab._cpu.patches import conv_general_dilated
+from gdlab._cpu.products import dot_general
+
+_OPERATIONS = (
+  (nn.Dense, nnx.Linear, 'dot_general', dot_general),
+  (nn.Conv, nnx.Conv, 'conv_general_dilated', conv_general_dilated),
+)
+
+
+def with_fast_layers() -> Any:
+  """A context in which Linen modules, those behind the bridge among them, have the fast operations."""
+  return nn.intercept_methods(_linen)
+
+
+def make_fast(module: nnx.Module) -> None:
+  """Gives an NNX module that is a copy of the user's the fast operations."""
+  for _, part in nnx.iter_modules(module):
+    for _, kind, name, operation in _OPERATIONS:
+      if isinstance(part, kind) and getattr(part, name) is getattr(jax.lax, name):
+        setattr(part, name, operation)
+
+
+def _linen(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
+  module = context.module
+  for kind, _, name, operation in _OPERATIONS:
+    open_ = isinstance(module, kind) and getattr(module, name) is None and getattr(module, f'{name}_cls') is None
+    if open_ and context.method_name == '__call__':
+      # Around the dataclass, which is frozen, and only while it is called.
+      object.__setattr__(module, name, operation)
+      try:
+        return method(*args, **kwargs)
+      finally:
+        object.__setattr__(module, name, None)
+  return method(*args, **kwargs)
