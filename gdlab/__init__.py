@@ -56,6 +56,7 @@ from gdlab.training import (
   sweep,
   use_all_cores,
   use_compilation_cache,
+  worker_pool,
 )
 
 __version__ = '0.1.0'
@@ -108,4 +109,5 @@ __all__ = [
   'transforms',
   'use_all_cores',
   'use_compilation_cache',
+  'worker_pool',
 ]

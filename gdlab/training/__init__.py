@@ -3,6 +3,7 @@
 from gdlab.core.evaluation import evaluate
 from gdlab.host.machine import use_all_cores, use_compilation_cache
 from gdlab.host.progress import progress_bar
+from gdlab.host.workers import worker_pool
 from gdlab.results.datasets import DIVERGED, RUNNING, STOPPED, provenance
 from gdlab.results.parts import merge
 from gdlab.results.selection import Best, best
@@ -34,4 +35,5 @@ __all__ = [
   'sweep',
   'use_all_cores',
   'use_compilation_cache',
+  'worker_pool',
 ]
