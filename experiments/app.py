@@ -38,7 +38,9 @@ def main(cells: Callable[[Config], Sequence[Cell]], finish: Finish, default_conf
   with one_line_errors():
     _refuse_old_flags(sys.argv[1:])
   workers = flags.DEFINE_integer('workers', None, 'How many processes of this machine measure cells.')
-  dask = flags.DEFINE_string('dask', None, 'A Dask scheduler, whose workers measure cells: its address or file.')
+  dask = flags.DEFINE_string(
+    'dask', None, 'A Dask scheduler, whose workers measure cells: its address or file.'
+  )
 
   def run(config: Config, workdir: pathlib.Path) -> None:
     sharing.check_flags(workers.value, dask.value)

@@ -12,6 +12,7 @@ import contextlib
 import functools
 import importlib
 import json
+import logging
 import pathlib
 import pickle
 import runpy
@@ -133,7 +134,7 @@ def _ready(waiting: Sequence[Cell], results: Results, running: Sequence[Cell]) -
   """The cells that can begin now."""
   if any(cell.alone for cell in running):
     return []
-  ready = []
+  ready: list[Cell] = []
   for cell in waiting:
     if not all(results.has(need) for need in cell.needs):
       continue
@@ -146,34 +147,31 @@ def _ready(waiting: Sequence[Cell], results: Results, running: Sequence[Cell]) -
 def _submit(
   executor: futures.Executor, study: Study, name: str, needed: Sequence[xr.Dataset]
 ) -> futures.Future:
-  try:
-    with warnings.catch_warnings():
-      # Dask would rather keep what is needed on a worker, with which it would be lost.
-      warnings.filterwarnings('ignore', 'Sending large graph', UserWarning)
+  with warnings.catch_warnings():
+    # Dask would rather keep what is needed on a worker, with which it would be lost.
+    warnings.filterwarnings('ignore', 'Sending large graph', UserWarning)
+    try:
       return executor.submit(measure_cell, study, name, needed)
-  except futures.BrokenExecutor as error:  # a worker has died since the last look
-    raise _died(error, [name]) from error
+    except futures.BrokenExecutor as error:  # a worker has died since the last look
+      broken: futures.Future = futures.Future()
+      broken.set_exception(error)
+      return broken
 
 
 def _reason(task: futures.Future, names: Sequence[str]) -> BaseException:
   """Why there is no result, as what is to be raised."""
-  error = futures.CancelledError('cancelled') if task.cancelled() else task.exception()
-  if isinstance(error, (futures.BrokenExecutor, futures.CancelledError)) or _is_killed_worker(error):
-    return _died(error, names)
+  cells = f'cell{"s" if len(names) > 1 else ""} {", ".join(names)}'
+  if task.cancelled():
+    return ChildProcessError(f'the scheduler ended before the tasks were done, in {cells}; {AGAIN}')
+  error = task.exception()
+  if isinstance(error, futures.BrokenExecutor):
+    return ChildProcessError(f'a worker ended before its task was done, in {cells}; {AGAIN}')
+  if type(error).__name__ == 'KilledWorker':  # Dask's, for a task that has taken several workers along
+    return ChildProcessError(f'workers ended again and again before their task was done, in {cells}; {AGAIN}')
   if isinstance(error, ImportError):
     return InputError(f'a worker cannot import the study: {error}')
   assert error is not None
   return error
-
-
-def _died(error: BaseException | None, names: Sequence[str]) -> ChildProcessError:
-  cells = f'cell{"s" if len(names) > 1 else ""} {", ".join(names)}'
-  why = '' if isinstance(error, futures.BrokenExecutor) else f' ({error})'
-  return ChildProcessError(f'a worker ended before its task was done, in {cells}{why}; {AGAIN}')
-
-
-def _is_killed_worker(error: BaseException | None) -> bool:
-  return type(error).__name__ == 'KilledWorker'  # Dask's, for a task that has taken several workers along
 
 
 def check_flags(num_workers: int | None, dask: str | None) -> None:
@@ -199,6 +197,7 @@ def workers(num_workers: int | None, dask: str | None) -> Iterator[futures.Execu
       end_workers(pool)
     return
   distributed = _distributed()
+  logging.getLogger('distributed.utils').setLevel(logging.CRITICAL)  # it prints what is raised anyway
   with distributed.Client(_address(dask), timeout=CONNECT_LIMIT, set_as_default=False) as client:
     if not client.scheduler_info()['workers']:
       say(f'{dask} has no workers yet; cells wait for the first')

@@ -95,4 +95,3 @@ class Results:
         f'workdir {self._workdir} holds {file.name} of another configuration (differs in '
         f'{", ".join(differing)}); name a new --workdir'
       )
-

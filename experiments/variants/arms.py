@@ -81,9 +81,7 @@ def time_budget(config, num_examples: int, clock: xr.Dataset) -> float:
   return updates * float(median_seconds(clock).sel(batch_size=config.mini_batch))
 
 
-def tuning(
-  config, problem: Problem, batch_size: int, clock: xr.Dataset, *, progress: Progress
-) -> xr.Dataset:
+def tuning(config, problem: Problem, batch_size: int, clock: xr.Dataset, *, progress: Progress) -> xr.Dataset:
   """One arm at every learning rate, with the tuning seeds."""
   rates = config.learning_rates
   return _sweep(config, problem, clock, batch_size, rates, tuning_seeds(config), progress)

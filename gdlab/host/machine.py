@@ -91,9 +91,9 @@ class Settings(NamedTuple):
   environment: dict[str, str]
 
 
-def settings() -> Settings:
-  """Those of this process."""
-  config = {name: getattr(jax.config, name) for name in SHARED}
+def settings(*further: str) -> Settings:
+  """Those of this process, with further ones of JAX's configuration."""
+  config = {name: getattr(jax.config, name) for name in (*SHARED, *further)}
   threads = max(len(own_cores()), config['jax_num_cpu_devices'])
   environment = {'NPROC': os.environ.get('NPROC') or str(threads)}
   if 'XLA_FLAGS' in os.environ:
@@ -127,4 +127,6 @@ def adopt(given: Settings) -> None:
 
 def own_cores() -> list[int]:
   """The cores that this process may use."""
-  return sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else [*range(os.cpu_count() or 1)]
+  return (
+    sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else [*range(os.cpu_count() or 1)]
+  )

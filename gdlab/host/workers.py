@@ -8,8 +8,6 @@ from concurrent import futures
 from multiprocessing import connection
 from typing import Any
 
-import jax
-
 from gdlab.core.errors import check_count
 from gdlab.host.machine import Settings, adopt, own_cores, settings
 
@@ -41,15 +39,15 @@ def worker_pool(num_workers: int) -> futures.ProcessPoolExecutor:
   """
   check_count('num_workers', num_workers)
   context = multiprocessing.get_context('spawn')
-  given = settings()
-  given.config['jax_platforms'] = jax.config.jax_platforms
-  arguments = (context.Value('i', 0), num_workers, given)
+  arguments = (context.Value('i', 0), num_workers, settings('jax_platforms'))
   return futures.ProcessPoolExecutor(num_workers, context, _start_worker, arguments)
 
 
 def end_workers(pool: futures.ProcessPoolExecutor) -> None:
   """Ends a pool's workers at once, in the midst of their tasks."""
-  processes = [*(getattr(pool, '_processes', None) or {}).values()]  # public from Python 3.14 on: kill_workers
+  processes = [
+    *(getattr(pool, '_processes', None) or {}).values()
+  ]  # public from Python 3.14 on: kill_workers
   for process in processes:
     process.kill()
   pool.shutdown(cancel_futures=True)
@@ -71,8 +69,8 @@ def _start_worker(started: Any, num_workers: int, given: Settings) -> None:
   share = cores_of(cores, number, num_workers)
   if hasattr(os, 'sched_setaffinity'):
     os.sched_setaffinity(0, share)
-  devices = jax.config.jax_num_cpu_devices if os.environ.get('JAX_NUM_CPU_DEVICES') else len(share)
-  adopt(given._replace(config=given.config | {'jax_num_cpu_devices': devices}))
+  asked = given.config['jax_num_cpu_devices'] if os.environ.get('JAX_NUM_CPU_DEVICES') else len(share)
+  adopt(given._replace(config=given.config | {'jax_num_cpu_devices': asked}))
 
 
 def cores_of(cores: list[int], number: int, num_workers: int) -> list[int]:
