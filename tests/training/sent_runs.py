@@ -13,17 +13,12 @@ import gdlab
 PLAN = gdlab.Plan(lanes_at_once=1, num_devices=1)
 
 
-def digits():
-  """A network, whose products XLA shares out among its threads."""
-  return gdlab.problems.digits(gdlab.problems.MLP(features=(16,)))
-
-
 def quadratic():
   return gdlab.problems.quadratic([1.0, 0.1], noise=0.3, num_examples=16)
 
 
 def descent(learning_rate):
-  return gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(learning_rate))
+  return gdlab.algorithm(sampler=gdlab.sampling.reshuffle(4), optimizer=optax.sgd(learning_rate))
 
 
 def runs(problem, executor=None):
@@ -47,6 +42,7 @@ def seen():
     'id': os.getpid(),
     'cores': sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else None,
     'devices': jax.local_device_count(),
+    'threads': os.environ['NPROC'],
     'dtype': str(jax.numpy.zeros(()).dtype),
     'cache': jax.config.jax_compilation_cache_dir,
     'leaves Ctrl-C': signal.getsignal(signal.SIGINT) is signal.SIG_IGN,

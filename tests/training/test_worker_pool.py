@@ -23,7 +23,7 @@ def assert_same(ours, theirs):
 
 def test_a_sweep_in_a_pool_is_that_of_one_process():
   with gdlab.worker_pool(2) as pool:
-    assert_same(sent_runs.runs(sent_runs.digits, pool), sent_runs.runs(sent_runs.digits))
+    assert_same(sent_runs.runs(sent_runs.quadratic, pool), sent_runs.runs(sent_runs.quadratic))
     with pytest.raises(concurrent.futures.BrokenExecutor):
       pool.submit(os._exit, 1).result()
     with pytest.raises(InputError, match=r'^a worker process of the executor ended before its task was done'):
@@ -36,6 +36,8 @@ def test_workers_share_the_cores_and_take_over_settings():
   assert first['id'] != second['id']
   for found in (first, second):
     assert found['leaves Ctrl-C']
+    # On one thread where this process has more, 60 updates of a network by its full batch came out with other bits.
+    assert found['threads'] == str(max(len(machine.own_cores()), jax.config.jax_num_cpu_devices))
     assert found['dtype'] == 'float64'
     assert found['cache'] == jax.config.jax_compilation_cache_dir
   if hasattr(os, 'sched_getaffinity'):
