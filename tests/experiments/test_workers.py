@@ -184,12 +184,7 @@ def test_workers_of_a_scheduler_file_give_the_results_of_one_process(plain):
   ('arguments', 'words'),
   [
     (('--cell=0/2',), ('--cell is gone', '--workers=N', '--dask=ADDRESS')),
-    (('--distributed',), ('--distributed is gone', '--workers=N')),
-    (('--coordinator', 'h:1', '--num_processes=2'), ('--coordinator is gone', '--dask=ADDRESS')),
     (('--workers=2', '--dask=h:1'), ('--workers and --dask',)),
-    (('--workers=0',), ('--workers must be a whole number >= 1, got 0',)),
-    (('--dask=absent.json',), ('--dask must be HOST:PORT', "no file 'absent.json'")),
-    ((f'--dask={STUDY}',), ('--dask must be the file of a scheduler',)),
   ],
 )
 def test_bad_flags_are_refused_in_one_line(arguments, words, tmp_path):
@@ -199,6 +194,27 @@ def test_bad_flags_are_refused_in_one_line(arguments, words, tmp_path):
   for word in words:
     assert word in lines[0]
   assert not list((tmp_path / 'w').rglob('*.nc'))
+
+
+@pytest.mark.parametrize(
+  ('num_workers', 'dask', 'message'),
+  [
+    (0, None, '--workers must be a whole number >= 1, got 0'),
+    (2, 'h:1', '--workers and --dask are two ways'),
+    (None, 'absent.json', "--dask must be HOST:PORT .*, and there is no file 'absent.json'"),
+    (None, 'tcp://host', '--dask must be HOST:PORT'),
+    (None, ':1', '--dask must be HOST:PORT'),
+    (None, str(STUDY), '--dask must be the file of a scheduler, and .*tiny_study.py is none'),
+  ],
+)
+def test_flags_that_cannot_be_are_refused(num_workers, dask, message):
+  with pytest.raises(InputError, match=f'^{message}'):
+    sharing.check_flags(num_workers, dask)
+
+
+@pytest.mark.parametrize('dask', ['h:1', 'tcp://127.0.0.1:8786', 'tls://h:1'])
+def test_an_address_is_accepted(dask):
+  sharing.check_flags(None, dask)
 
 
 @pytest.mark.parametrize('name', app.GONE)
