@@ -168,8 +168,11 @@ def _reason(task: futures.Future, names: Sequence[str]) -> BaseException:
     return ChildProcessError(f'a worker ended before its task was done, in {cells}; {AGAIN}')
   if type(error).__name__ == 'KilledWorker':  # Dask's, for a task that has taken several workers along
     return ChildProcessError(f'workers ended again and again before their task was done, in {cells}; {AGAIN}')
-  if isinstance(error, ImportError):
-    return InputError(f'a worker cannot import the study: {error}')
+  found = error if isinstance(error, ImportError) else error.__cause__ if error else None
+  if isinstance(found, ImportError):  # Dask's scheduler looks at tasks, too
+    return InputError(
+      f'workers and scheduler must be able to import the study: {found} (start them with PYTHONPATH=CHECKOUT)'
+    )
   assert error is not None
   return error
 

@@ -40,7 +40,25 @@ def worker_pool(num_workers: int) -> futures.ProcessPoolExecutor:
   check_count('num_workers', num_workers)
   context = multiprocessing.get_context('spawn')
   arguments = (context.Value('i', 0), num_workers, settings('jax_platforms'))
-  return futures.ProcessPoolExecutor(num_workers, context, _start_worker, arguments)
+  return _Pool(num_workers, context, _start_worker, arguments)
+
+
+class _Pool(futures.ProcessPoolExecutor):
+  """A pool whose workers do not see Ctrl-C while they start, either: what is blocked here is so in new processes."""
+
+  def submit(self, *task: Any, **keywords: Any) -> futures.Future:  # which starts workers
+    if not hasattr(signal, 'pthread_sigmask'):
+      return super().submit(*task, **keywords)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+      return super().submit(*task, **keywords)
+    finally:
+      signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+  def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    super().shutdown(wait, cancel_futures=cancel_futures)
+    # Lets go of the counter's semaphore, over which Python's tracker would complain after a Ctrl-C.
+    self._initargs = ()
 
 
 def end_workers(pool: futures.ProcessPoolExecutor) -> None:

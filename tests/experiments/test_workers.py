@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
 
 import distributed
 import ml_collections
@@ -32,10 +34,12 @@ def environment(folder: pathlib.Path, stall: str = '') -> dict[str, str]:
   return os.environ | changes
 
 
-def begin(workdir: pathlib.Path, *arguments: str, stall: str = '') -> subprocess.Popen:
+def begin(workdir: pathlib.Path, *arguments: str, stall: str = '', **options) -> subprocess.Popen:
   command = [sys.executable, str(STUDY), f'--workdir={workdir}', *arguments]
   pipe = subprocess.PIPE
-  return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment(workdir, stall))
+  return subprocess.Popen(
+    command, stdout=pipe, stderr=pipe, text=True, env=environment(workdir, stall), **options
+  )
 
 
 def end(process: subprocess.Popen, status: int = 0) -> str:
@@ -137,6 +141,52 @@ def test_workers_end_with_their_parent(plain):
   study.kill()
   end(study, status=-signal.SIGKILL)
   wait_until(lambda: not lives(worker), seconds=20)
+
+
+def test_ctrl_c_ends_a_study_and_its_workers_with_one_line(plain):
+  workdir = plain.parent / 'interrupted'
+  workdir.mkdir()
+  study = begin(workdir, '--workers=1', stall='start', start_new_session=True)
+  worker = stalled(workdir)
+  os.killpg(study.pid, signal.SIGINT)  # as a terminal does: to all
+  assert end(study, status=-signal.SIGINT) == 'interrupted\n'
+  wait_until(lambda: not lives(worker), seconds=20)
+
+
+@pytest.mark.parametrize(
+  ('error', 'kind', 'message'),
+  [
+    (
+      BrokenProcessPool('abruptly'),
+      ChildProcessError,
+      '^a worker ended before its task was done, in cells a, b; ',
+    ),
+    (
+      distributed.KilledWorker('task', None, 4),
+      ChildProcessError,
+      '^workers ended again and again .* cells a, b; ',
+    ),
+    (
+      None,
+      ChildProcessError,
+      '^the scheduler ended before the tasks were done, in cells a, b; finished cells are',
+    ),
+    (
+      ImportError("No module named 'x'"),
+      InputError,
+      r"import the study: No module named 'x' \(start them with",
+    ),
+    (InputError('this cell fails'), InputError, '^this cell fails$'),
+  ],
+)
+def test_why_there_is_no_result(error, kind, message):
+  task = futures.Future()
+  if error is None:
+    task.cancel()
+  else:
+    task.set_exception(error)
+  with pytest.raises(kind, match=message):
+    raise sharing._reason(task, ['a', 'b'])
 
 
 def test_an_error_in_a_worker_ends_the_others_in_mid_cell(plain):
