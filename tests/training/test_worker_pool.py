@@ -77,14 +77,6 @@ def test_a_sweep_on_a_dask_cluster_is_that_of_one_process():
     assert_same(sent_runs.runs(sent_runs.quadratic, client.get_executor()), here)
 
 
-def test_a_sweep_by_submitit_is_that_of_one_process(tmp_path):
-  submitit = pytest.importorskip('submitit')  # an extra that the tests do without
-  executor = submitit.AutoExecutor(folder=tmp_path, cluster='local')
-  executor.update_parameters(timeout_min=5)
-  here = sent_runs.runs(sent_runs.quadratic)
-  assert_same(sent_runs.runs(sent_runs.quadratic, executor), here)
-
-
 def test_a_pool_that_forks_is_refused():
   context = multiprocessing.get_context('fork')
   with (
