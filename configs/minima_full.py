@@ -2,7 +2,7 @@
 
     GDLAB_DATA=FOLDER python -m experiments.minima --config=configs/minima_full.py --workdir=runs/minima_full
 
-Time on 2 CPU cores: hours, which `--distributed` or `--cell=i/n` share; it was run with everything shrunk by overrides
+Time on 2 CPU cores: hours, which `--workers=N` or `--dask=…` share; it was run with everything shrunk by overrides
 only, so there are no verdicts to expect yet.
 """
 

@@ -31,6 +31,7 @@ from .diagnosis import overfit_small as overfit_small
 from .host.machine import use_all_cores as use_all_cores
 from .host.machine import use_compilation_cache as use_compilation_cache
 from .host.progress import progress_bar as progress_bar
+from .host.workers import worker_pool as worker_pool
 from .problems.variables import to_flax as to_flax
 from .results.datasets import DIVERGED as DIVERGED
 from .results.datasets import RUNNING as RUNNING

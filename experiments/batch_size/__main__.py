@@ -16,7 +16,7 @@ def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
   checks.check(config)
   made = benches.benches(config)
   clean = made['clean']
-  found = [app.Cell('clock', functools.partial(clocks.clock, config, clean))]
+  found = [app.Cell('clock', functools.partial(clocks.clock, config, clean), alone=True)]
   for bench in made.values():
     found += [cell for arm in bench.arms for cell in _arm_cells(config, bench, arm)]
   found += _step_cells(config, clean)

@@ -27,7 +27,7 @@ def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
   checks.check(config)
   partial = functools.partial
   made = [
-    app.Cell('clock', partial(clock.timing, config)),
+    app.Cell('clock', partial(clock.timing, config), alone=True),
     app.Cell('leave_poor', partial(valleys.crossings, config, 'tilted', True, True)),
     app.Cell('leave_poor_reshuffled', partial(valleys.crossings, config, 'tilted', True)),
     app.Cell('leave_good', partial(valleys.crossings, config, 'tilted', False, True)),
@@ -50,8 +50,8 @@ def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
   for width in config.widths.hidden:
     runs = f'width_{width}'
     made += [
-      app.Cell(f'{runs}_tuning', partial(networks.width_tuning, config, width), divisible=True),
-      app.Cell(runs, partial(networks.width_runs, config, width), needs=(f'{runs}_tuning',), divisible=True),
+      app.Cell(f'{runs}_tuning', partial(networks.width_tuning, config, width)),
+      app.Cell(runs, partial(networks.width_runs, config, width), needs=(f'{runs}_tuning',)),
       app.Cell(f'lines_{width}', partial(between.lines, config, width), needs=(runs,)),
       app.Cell(f'ensembles_{width}', partial(between.ensembles, config, width), needs=(runs,)),
     ]

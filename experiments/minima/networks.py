@@ -126,7 +126,7 @@ def width_updates(config, problem: Problem) -> int:
   return options.epochs * theory.updates_per_epoch(problem.num_examples, options.batch_size)
 
 
-def width_tuning(config, width: int, *, part, progress: Progress) -> xr.Dataset:
+def width_tuning(config, width: int, *, progress: Progress) -> xr.Dataset:
   """Networks of one width at every rate, with the tuning seeds."""
   problem = arms.make_problem(config, (width,))
   num_steps = width_updates(config, problem)
@@ -138,12 +138,11 @@ def width_tuning(config, width: int, *, part, progress: Progress) -> xr.Dataset:
     seeds=arms.tuning_seeds(config.widths.num_tuning_seeds),
     eval_every=num_steps,
     record_every=max(1, num_steps // 20),
-    part=part,
     progress=progress,
   )
 
 
-def width_runs(config, width: int, tuned: xr.Dataset, *, part, progress: Progress) -> xr.Dataset:
+def width_runs(config, width: int, tuned: xr.Dataset, *, progress: Progress) -> xr.Dataset:
   """Networks of one width at its best rate, that differ in their initial parameters alone, and what they ended with."""
   problem = arms.make_problem(config, (width,))
   num_steps = width_updates(config, problem)
@@ -158,7 +157,6 @@ def width_runs(config, width: int, tuned: xr.Dataset, *, part, progress: Progres
     eval_every=num_steps,
     record_every=max(1, num_steps // 20),
     probes={'params': _flat},
-    part=part,
     progress=progress,
   )
 

@@ -25,7 +25,7 @@ def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
   made += [
     app.Cell(start.name, part(race.race, config, start), needs=('saddles',)) for start in race.starts(config)
   ]
-  made += [app.Cell('timing', part(race.timing, config), needs=('saddles',))]
+  made += [app.Cell('timing', part(race.timing, config), needs=('saddles',), alone=True)]
   made += [
     app.Cell(f'quadratic_{case}', part(growth.quadratic, config, case))
     for case in range(len(config.growth.cases))

@@ -27,13 +27,13 @@ def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:
   checks.check(config)
   problem = arms.make_problem(config)
   checks.check_sizes(config, problem.num_examples)
-  made = [app.Cell('timing', functools.partial(clocks.timing, config, problem))]
+  made = [app.Cell('timing', functools.partial(clocks.timing, config, problem), alone=True)]
   for size in arms.arms(config, problem.num_examples):
     tuning = functools.partial(arms.tuning, config, problem, size)
     arm = functools.partial(arms.arm, config, problem, size)
     made += [
-      app.Cell(f'tuning_b{size}', tuning, needs=('timing',), divisible=True),
-      app.Cell(f'arm_b{size}', arm, needs=('timing', f'tuning_b{size}'), divisible=True),
+      app.Cell(f'tuning_b{size}', tuning, needs=('timing',)),
+      app.Cell(f'arm_b{size}', arm, needs=('timing', f'tuning_b{size}')),
     ]
   special_ones = [
     app.Cell(name, functools.partial(measure, config, problem)) for name, measure in SPECIAL.items()

@@ -12,7 +12,6 @@ import optax
 import xarray as xr
 
 import gdlab
-from experiments.workdir import Part
 from gdlab import problems, sampling, theory
 from gdlab.core.types import Algorithm, Problem, Sampler
 from gdlab.host.progress import Progress
@@ -82,12 +81,10 @@ def time_budget(config, num_examples: int, clock: xr.Dataset) -> float:
   return updates * float(median_seconds(clock).sel(batch_size=config.mini_batch))
 
 
-def tuning(
-  config, problem: Problem, batch_size: int, clock: xr.Dataset, *, part: Part, progress: Progress
-) -> xr.Dataset:
+def tuning(config, problem: Problem, batch_size: int, clock: xr.Dataset, *, progress: Progress) -> xr.Dataset:
   """One arm at every learning rate, with the tuning seeds."""
   rates = config.learning_rates
-  return _sweep(config, problem, clock, batch_size, rates, tuning_seeds(config), part, progress)
+  return _sweep(config, problem, clock, batch_size, rates, tuning_seeds(config), progress)
 
 
 def arm(
@@ -97,15 +94,14 @@ def arm(
   clock: xr.Dataset,
   tuned: xr.Dataset,
   *,
-  part: Part,
   progress: Progress,
 ) -> xr.Dataset:
   """One arm with the study's seeds, at the rates that were best at equal examples and at equal time."""
   rates = sorted(set(best_rates(config, problem.num_examples, clock, tuned, batch_size).values()))
-  return _sweep(config, problem, clock, batch_size, rates, seeds(config), part, progress)
+  return _sweep(config, problem, clock, batch_size, rates, seeds(config), progress)
 
 
-def _sweep(config, problem, clock, batch_size, rates, ids, part, progress) -> xr.Dataset:
+def _sweep(config, problem, clock, batch_size, rates, ids, progress) -> xr.Dataset:
   ends = budgets(config, problem.num_examples, clock, batch_size)
   return gdlab.sweep(
     problem,
@@ -115,7 +111,6 @@ def _sweep(config, problem, clock, batch_size, rates, ids, part, progress) -> xr
     seeds=ids,
     eval_every=max(1, ends['examples'] // config.evaluations),
     eval_steps=list(ends.values()),
-    part=part,
     progress=progress,
   ).assign_attrs(batch_size=batch_size)
 

@@ -2,10 +2,23 @@
 
 import os
 import pathlib
+from typing import Any, NamedTuple
 
 import jax
 
 from gdlab.core.errors import InputError
+
+# What of JAX's configuration a process has to share with another one to compute the same and to use the same cache.
+SHARED = (
+  'jax_compilation_cache_dir',
+  'jax_compilation_cache_max_size',
+  'jax_default_matmul_precision',
+  'jax_default_prng_impl',
+  'jax_enable_x64',
+  'jax_num_cpu_devices',
+  'jax_persistent_cache_min_compile_time_secs',
+  'jax_threefry_partitionable',
+)
 
 # Not to be had for one program alone. The digits at B=1 touch between 1 and 2 MB, the epoch's order included.
 SMALL_LOOP = '--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=4000000'
@@ -26,7 +39,7 @@ def use_all_cores() -> int:
   Raises:
     InputError: if JAX has already started its backend, when it is too late.
   """
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+  cores = len(own_cores())
   try:
     jax.config.update('jax_num_cpu_devices', cores)
   except RuntimeError as error:
@@ -64,3 +77,56 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Pa
     jax.config.update('jax_compilation_cache_max_size', CACHE_BYTES)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)  # a read costs about a tenth of it
   return path
+
+
+class Settings(NamedTuple):
+  """What a process has to share with another one to compute the same, bit for bit.
+
+  Attributes:
+    config: name -> value, of JAX's configuration.
+    environment: name -> value. NPROC is the number of XLA's threads: a product that they share is summed in parts.
+  """
+
+  config: dict[str, Any]
+  environment: dict[str, str]
+
+
+def settings(*further: str) -> Settings:
+  """Those of this process, with further ones of JAX's configuration."""
+  config = {name: getattr(jax.config, name) for name in (*SHARED, *further)}
+  threads = max(len(own_cores()), config['jax_num_cpu_devices'])
+  environment = {'NPROC': os.environ.get('NPROC') or str(threads)}
+  if 'XLA_FLAGS' in os.environ:
+    environment['XLA_FLAGS'] = os.environ['XLA_FLAGS']
+  return Settings(config, environment)
+
+
+def adopt(given: Settings) -> None:
+  """Makes another process's settings this one's; it goes without a cache where that folder cannot be made.
+
+  Raises:
+    InputError: if JAX has already started here, with another number of devices.
+  """
+  config = dict(given.config)
+  os.environ.update(given.environment)
+  if config['jax_compilation_cache_dir']:
+    try:
+      pathlib.Path(config['jax_compilation_cache_dir']).mkdir(parents=True, exist_ok=True)
+    except OSError:
+      config['jax_compilation_cache_dir'] = None
+  for name, value in config.items():
+    if getattr(jax.config, name) == value:
+      continue
+    try:
+      jax.config.update(name, value)
+    except RuntimeError as error:
+      raise InputError(
+        f'{name} must be {value}, and this process has started JAX with {getattr(jax.config, name)}'
+      ) from error
+
+
+def own_cores() -> list[int]:
+  """The cores that this process may use."""
+  return (
+    sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else [*range(os.cpu_count() or 1)]
+  )

@@ -35,7 +35,9 @@ def make_fast(module: nnx.Module) -> None:
 def _linen(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
   module = context.module
   for kind, _, name, operation in _OPERATIONS:
-    open_ = isinstance(module, kind) and getattr(module, name) is None and getattr(module, f'{name}_cls') is None
+    open_ = (
+      isinstance(module, kind) and getattr(module, name) is None and getattr(module, f'{name}_cls') is None
+    )
     if open_ and context.method_name == '__call__':
       # Around the dataclass, which is frozen, and only while it is called.
       object.__setattr__(module, name, operation)

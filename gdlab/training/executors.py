@@ -48,9 +48,11 @@ def spread(
 
 
 def submitted(executor: futures.Executor, task: Callable[..., Any], *arguments: Any) -> futures.Future:
-  """The task, handed to the executor; raises InputError if it cannot be sent."""
+  """The task, handed to the executor; raises InputError if it cannot be sent, or a worker was killed before."""
   try:
     return executor.submit(task, *arguments)
+  except futures.BrokenExecutor as error:
+    raise _ended(error) from error
   except (pickle.PicklingError, AttributeError, TypeError) as error:
     raise _unsendable(error) from error
 
@@ -80,7 +82,7 @@ def result_of(task: futures.Future) -> Any:
   try:
     return task.result()
   except futures.BrokenExecutor as error:
-    raise InputError(f'a worker process of the executor ended before its task was done: {error}') from error
+    raise _ended(error) from error
   except (pickle.PicklingError, AttributeError, TypeError) as error:
     if 'pickle' not in str(error):
       raise
@@ -101,10 +103,11 @@ def check_executor(executor: Any) -> None:
     raise InputError(f'executor must have the submit of concurrent.futures.Executor, got {shown(executor)}')
   context = getattr(executor, '_mp_context', None)
   if context is not None and context.get_start_method() == 'fork':
-    raise InputError(
-      'executor must not fork, for JAX hangs in forked processes: give '
-      "ProcessPoolExecutor(n, mp_context=multiprocessing.get_context('spawn'))"
-    )
+    raise InputError('executor must not fork, for JAX hangs in forked processes: give gdlab.worker_pool(n)')
+
+
+def _ended(error: Exception) -> InputError:
+  return InputError(f'a worker process of the executor ended before its task was done: {error}')
 
 
 def _unsendable(error: Exception) -> InputError:

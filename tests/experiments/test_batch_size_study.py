@@ -77,22 +77,25 @@ def script(*arguments: str, timeout: float = 900) -> subprocess.CompletedProcess
   )
 
 
+def killed_after(cell: str, workdir: pathlib.Path, *arguments: str) -> None:
+  """Runs the script until that cell is there."""
+  command = [*COMMAND, f'--workdir={workdir}', *arguments]
+  study = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+  until = time.monotonic() + 300
+  while not (workdir / 'results' / f'{cell}.nc').exists():
+    assert time.monotonic() < until
+    assert study.poll() is None
+    time.sleep(0.2)
+  study.send_signal(signal.SIGKILL)
+  study.wait()
+
+
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory) -> pathlib.Path:
   """A tiny study that was killed after its first cells and went on."""
   workdir = tmp_path_factory.mktemp('study')
-  arguments = (f'--workdir={workdir}', *TINY)
-  first = subprocess.Popen(
-    [*COMMAND, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT
-  )
-  until = time.monotonic() + 300
-  while not (workdir / 'results' / 'arm_clean_b32.nc').exists():
-    assert time.monotonic() < until
-    assert first.poll() is None
-    time.sleep(0.2)
-  first.send_signal(signal.SIGKILL)
-  first.wait()
-  second = script(*arguments)
+  killed_after('arm_clean_b32', workdir, *TINY)
+  second = script(f'--workdir={workdir}', *TINY)
   assert second.returncode == 0, second.stderr
   assert second.stderr.count(': found') >= 3
   assert 'Warning' not in second.stderr
@@ -139,12 +142,10 @@ def test_the_full_configuration_is_sound():
 
 @pytest.mark.slow
 def test_the_full_configuration_runs_when_it_is_shrunk(tmp_path):
-  done = script(
-    '--config=configs/batch_size_full.py', f'--workdir={tmp_path}', '--config.dataset=digits', *TINY,
-    '--config.mini_batch=32', '--config.growth.batch_size=8', '--cell=0/1000',
+  killed_after(
+    'clock', tmp_path, '--config=configs/batch_size_full.py', '--config.dataset=digits', *TINY,
+    '--config.mini_batch=32', '--config.growth.batch_size=8',
   )  # fmt: skip
-  assert done.returncode == 0, done.stderr
-  assert (tmp_path / 'results' / 'clock.nc').exists()
 
 
 @pytest.mark.parametrize(

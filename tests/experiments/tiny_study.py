@@ -1,8 +1,10 @@
 """A study of a few seconds for the tests of how studies run: python tests/experiments/tiny_study.py --workdir=DIR.
 
-STALL=name in the environment makes the process compute for ever before it measures that cell.
+STALL=name and STALL_FILE=path in the environment make the first process that comes to that cell write its id to the
+file and compute for ever.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -22,9 +24,6 @@ import gdlab
 from experiments import app
 from gdlab.core.errors import InputError
 
-# One layout whatever the number of lanes, so that a lane is the same bit for bit in every process.
-PLAN = gdlab.Plan(lanes_at_once=1, num_devices=2)
-
 
 def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
@@ -37,16 +36,17 @@ def cells(config) -> list[app.Cell]:
   measures = {'start': start, 'runs': runs, 'tail': tail, 'last': last}
   needs = {'runs': ('start',), 'tail': ('runs',), 'last': ('start',)}
   return [
-    app.Cell(
-      name, functools.partial(_measured, measure, config), needs.get(name, ()), divisible=name == 'runs'
-    )
+    app.Cell(name, functools.partial(_measured, measure, config), needs.get(name, ()), alone=name == 'start')
     for name, measure in measures.items()
   ]
 
 
 def _measured(measure, config, *results, **options):
   if measure.__name__ == os.environ.get('STALL'):
-    _compute_for_ever()
+    with contextlib.suppress(FileExistsError), open(os.environ['STALL_FILE'], 'x') as file:
+      file.write(f'{os.getpid()}\n')
+      file.flush()
+      _compute_for_ever()
   if measure.__name__ == config.fails:
     raise InputError('this cell\nfails')
   return measure(config, *results, **options)
@@ -69,7 +69,7 @@ def start(config, progress) -> xr.Dataset:
   return xr.Dataset({'rate': ('point', [0.1, 0.2, 0.4])})
 
 
-def runs(config, start: xr.Dataset, part, progress) -> xr.Dataset:
+def runs(config, start: xr.Dataset, progress) -> xr.Dataset:
   problem = gdlab.problems.quadratic([1.0, 0.1], noise=0.3, num_examples=16)
   return gdlab.sweep(
     problem,
@@ -78,8 +78,6 @@ def runs(config, start: xr.Dataset, part, progress) -> xr.Dataset:
     num_steps=40,
     seeds=config.num_seeds,
     eval_every=20,
-    plan=PLAN,
-    part=part,
     progress=progress,
   ).assign_attrs(mark='kept')
 

@@ -98,7 +98,9 @@ def test_a_convolution_in_the_metrics_alone_is_no_reason():
 
   def metrics(params, model_state, examples):
     kernel, images = np.ones((1, 1, 1, 1), np.float32), np.ones((1, 2, 2, 1), np.float32)
-    extra = jax.lax.conv_general_dilated(images, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    extra = jax.lax.conv_general_dilated(
+      images, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
     found = plain.metrics(params, model_state, examples)
     return found | {'more': found['loss'] + extra.sum()}
 
@@ -110,8 +112,14 @@ def test_a_convolution_in_the_metrics_alone_is_no_reason():
 @pytest.mark.parametrize(
   ('plan', 'message'),
   [
-    (gdlab.Plan(data_parallel=2, host_steps=True), 'plan.host_steps must be False or None where devices share a batch'),
-    (gdlab.Plan(host_steps=True, steps_per_call=5), 'plan.steps_per_call must be 1 or None where the host makes'),
+    (
+      gdlab.Plan(data_parallel=2, host_steps=True),
+      'plan.host_steps must be False or None where devices share a batch',
+    ),
+    (
+      gdlab.Plan(host_steps=True, steps_per_call=5),
+      'plan.steps_per_call must be 1 or None where the host makes',
+    ),
     (gdlab.Plan(host_steps=3), 'plan.host_steps must be True, False or None, got 3'),
   ],
 )

@@ -39,7 +39,9 @@ def test_a_trial_is_the_run_of_a_grid_with_that_point_alone():
 
 def test_trials_at_every_point_of_a_grid():
   plan = gdlab.Plan(1, 1)
-  result = sweep({'batch_size': [2, 4]}, points={'learning_rate': [0.1, 0.3], 'momentum': [0.0, 0.9]}, plan=plan)
+  result = sweep(
+    {'batch_size': [2, 4]}, points={'learning_rate': [0.1, 0.3], 'momentum': [0.0, 0.9]}, plan=plan
+  )
   assert result.train_loss.dims == ('trial', 'batch_size', 'seed', 'step')
   one = sweep({'batch_size': [4], 'learning_rate': [0.3], 'momentum': [0.9]}, plan=plan)
   same(result.sel(trial=1, batch_size=4), one.squeeze(['batch_size', 'learning_rate', 'momentum']))
@@ -64,7 +66,10 @@ def test_the_best_trial_is_found_and_selects_its_runs():
 @pytest.mark.parametrize(
   ('points', 'message'),
   [
-    ({'learning_rate': [0.1], 'momentum': [0.1, 0.2]}, 'points must hold one value of every hyperparameter for each'),
+    (
+      {'learning_rate': [0.1], 'momentum': [0.1, 0.2]},
+      'points must hold one value of every hyperparameter for each',
+    ),
     ({'learning_rat': [0.1]}, "unknown hyperparameter 'learning_rat'; did you mean 'learning_rate'"),
     ({'learning_rate': [], 'momentum': []}, r"points\['learning_rate'\] must hold at least one value"),
     ({'learning_rate': [0.1, 'low']}, r"points\['learning_rate'\] must hold values of one kind"),
@@ -94,7 +99,9 @@ def test_equal_epochs_over_batch_sizes():
   np.testing.assert_array_equal(last.updates.transpose('batch_size', 'seed'), [[32] * 3, [4] * 3])
   np.testing.assert_array_equal(last.epoch, 4.0)
   for size in (2, 16):
-    alone = sweep({'batch_size': [size], 'learning_rate': [0.1]}, num_steps=epochs(size), eval_every=4, plan=plan)
+    alone = sweep(
+      {'batch_size': [size], 'learning_rate': [0.1]}, num_steps=epochs(size), eval_every=4, plan=plan
+    )
     same(result.sel(batch_size=[size], step=alone.step), alone)
     # A run that is over stays as it ended.
     np.testing.assert_array_equal(
@@ -103,12 +110,16 @@ def test_equal_epochs_over_batch_sizes():
 
 
 def test_between_the_records_of_a_run_counts_go_on_and_measurements_are_missing():
-  result = sweep({'batch_size': [4, 8], 'learning_rate': [0.1]}, num_steps=lambda batch_size: 24 // batch_size * 2)
+  result = sweep(
+    {'batch_size': [4, 8], 'learning_rate': [0.1]}, num_steps=lambda batch_size: 24 // batch_size * 2
+  )
   slow = result.sel(batch_size=8, learning_rate=0.1)  # 6 updates, a record of each
   fast = result.sel(batch_size=4, learning_rate=0.1)
   np.testing.assert_array_equal(slow.updates.isel(seed=0), [*range(7), *[6] * 6])
   assert np.isfinite(fast.train_loss).all()
-  uneven = sweep({'batch_size': [4, 8], 'learning_rate': [0.1]}, num_steps=lambda batch_size: batch_size, eval_every=3)
+  uneven = sweep(
+    {'batch_size': [4, 8], 'learning_rate': [0.1]}, num_steps=lambda batch_size: batch_size, eval_every=3
+  )
   np.testing.assert_array_equal(uneven.step, [0, 3, 4, 6, 8])
   eight = uneven.sel(batch_size=8, learning_rate=0.1).isel(seed=0)
   np.testing.assert_array_equal(eight.updates, [0, 3, 3, 6, 8])
@@ -118,7 +129,10 @@ def test_between_the_records_of_a_run_counts_go_on_and_measurements_are_missing(
 @pytest.mark.parametrize(
   ('num_steps', 'message'),
   [
-    (lambda learning_rate: 3, 'num_steps must be a function of hyperparameters that are not floats, and learning_rate'),
+    (
+      lambda learning_rate: 3,
+      'num_steps must be a function of hyperparameters that are not floats, and learning_rate',
+    ),
     (lambda width: 3, "grid must hold 'width', which <lambda> needs"),
     (lambda: 0, 'num_steps must be a whole number >= 1, got 0'),
     (lambda: 1.5, 'num_steps must be a whole number >= 1, got 1.5'),

@@ -1,0 +1,229 @@
+"""The cells of a study measured by workers: processes of this machine, or those of a Dask cluster.
+
+A task is one whole cell, and says in plain values how a worker finds it: the module of the study, the configuration,
+the name. The worker makes the study's cells anew and measures the one. Results go back to the process that was
+started by hand, which alone writes: so workers need not share a folder with it.
+
+Workers take over its number of devices and of threads and its XLA flags, for the layout of lanes depends on them, and
+the last bits of results on the layout: what comes back is what one process measures, bit for bit.
+"""
+
+import contextlib
+import functools
+import importlib
+import json
+import logging
+import pathlib
+import pickle
+import runpy
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from typing import Any, NamedTuple, TypeAlias
+
+import xarray as xr
+
+import gdlab
+from experiments.cells import Cell, keep, measured, missing, titles
+from experiments.launch import Config
+from experiments.workdir import Results
+from gdlab.core.errors import InputError, check_count, shown
+from gdlab.host import machine
+from gdlab.host.progress import say
+from gdlab.host.workers import end_workers
+
+Workers: TypeAlias = contextlib.AbstractContextManager[futures.Executor]
+
+CONNECT_LIMIT = 30  # seconds for Dask's scheduler to answer
+AGAIN = 'finished cells are kept, and the same command goes on from them'
+
+_adopted: list[machine.Settings] = []  # in a worker: the settings of its first task
+
+
+class Study(NamedTuple):
+  """Where a worker finds the cells of a study.
+
+  Attributes:
+    module: its name, or the path of its file where it was started as one.
+    function: the name of the function that makes the cells of the configuration.
+    config: the configuration, pickled.
+    workdir: in whose `plans` layouts are kept that were found by timing, where the worker has such a folder.
+    settings: of the process that was started by hand.
+  """
+
+  module: str
+  function: str
+  config: bytes
+  workdir: str
+  settings: machine.Settings
+
+  @classmethod
+  def of(cls, cells: Callable[[Config], Sequence[Cell]], config: Config, workdir: pathlib.Path) -> 'Study':
+    """The study that this process was started for."""
+    module: Any = sys.modules[cells.__module__]
+    spec = getattr(module, '__spec__', None)
+    name = spec.name if spec else str(pathlib.Path(module.__file__).resolve())
+    folder = str(workdir.resolve())
+    return cls(name, cells.__name__, pickle.dumps(config.to_dict()), folder, machine.settings())
+
+
+def measure_cell(study: Study, name: str, needed: Sequence[xr.Dataset]) -> xr.Dataset:
+  """The task of a worker: one cell, of the results that it needs."""
+  _set_up(study)
+  cell = _cells(study.module, study.function, study.config)[name]
+  return measured(cell, needed, lambda done, total: None)
+
+
+def _set_up(study: Study) -> None:
+  if not _adopted:
+    machine.adopt(study.settings)
+    _adopted.append(study.settings)
+  if _adopted != [study.settings]:
+    raise InputError(
+      'a worker has run a study with another number of devices, other XLA flags or another cache before: start new ones'
+    )
+  if pathlib.Path(study.workdir).is_dir():
+    gdlab.remember_plans(pathlib.Path(study.workdir, 'plans'))
+
+
+@functools.lru_cache(maxsize=1)  # a study's problems and compiled programs, for its next cell
+def _cells(module: str, function: str, config: bytes) -> Mapping[str, Cell]:
+  if module.endswith('.py'):
+    make = runpy.run_path(module, run_name=pathlib.Path(module).stem)[function]
+  else:
+    make = getattr(importlib.import_module(module), function)
+  return {cell.name: cell for cell in make(Config(pickle.loads(config)))}
+
+
+def measure(cells: Sequence[Cell], results: Results, study: Study, workers: Callable[[], Workers]) -> None:
+  """Measures what is not there yet, each cell as soon as what it needs is there.
+
+  Args:
+    cells: all cells of the study.
+    results: where they are kept.
+    study: where workers find them.
+    workers: makes the executor, if there is anything to measure.
+
+  Raises:
+    InputError: if a cell does, or a worker cannot import the study; no further cell is begun then.
+    ChildProcessError: if a worker has died and the executor does not begin its task anew.
+  """
+  called = titles(cells)
+  waiting = missing(cells, results)
+  if not waiting:
+    return
+  total, running = len(waiting), dict[futures.Future, Cell]()
+  with workers() as executor, gdlab.progress_bar('cells') as progress:
+    while waiting or running:
+      for cell in _ready(waiting, results, [*running.values()]):
+        needed = [results.read(need) for need in cell.needs]
+        running[_submit(executor, study, cell.name, needed)] = cell
+        waiting.remove(cell)
+      done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
+      failed = [task for task in done if task.cancelled() or task.exception()]
+      for task in done.difference(failed):
+        cell = running.pop(task)
+        keep(cell, task.result(), results, called[cell.name])
+      if failed:
+        raise _reason(failed[0], [running[task].name for task in failed])
+      progress(total - len(waiting) - len(running), total)
+
+
+def _ready(waiting: Sequence[Cell], results: Results, running: Sequence[Cell]) -> list[Cell]:
+  """The cells that can begin now."""
+  if any(cell.alone for cell in running):
+    return []
+  ready: list[Cell] = []
+  for cell in waiting:
+    if not all(results.has(need) for need in cell.needs):
+      continue
+    if cell.alone:  # the next to begin, as soon as nothing else runs
+      return ready or ([] if running else [cell])
+    ready.append(cell)
+  return ready
+
+
+def _submit(
+  executor: futures.Executor, study: Study, name: str, needed: Sequence[xr.Dataset]
+) -> futures.Future:
+  with warnings.catch_warnings():
+    # Dask would rather keep what is needed on a worker, with which it would be lost.
+    warnings.filterwarnings('ignore', 'Sending large graph', UserWarning)
+    try:
+      return executor.submit(measure_cell, study, name, needed)
+    except futures.BrokenExecutor as error:  # a worker has died since the last look
+      broken: futures.Future = futures.Future()
+      broken.set_exception(error)
+      return broken
+
+
+def _reason(task: futures.Future, names: Sequence[str]) -> BaseException:
+  """Why there is no result, as what is to be raised."""
+  cells = f'cell{"s" if len(names) > 1 else ""} {", ".join(names)}'
+  if task.cancelled():
+    return ChildProcessError(f'the scheduler ended before the tasks were done, in {cells}; {AGAIN}')
+  error = task.exception()
+  if isinstance(error, futures.BrokenExecutor):
+    return ChildProcessError(f'a worker ended before its task was done, in {cells}; {AGAIN}')
+  if type(error).__name__ == 'KilledWorker':  # Dask's, for a task that has taken several workers along
+    return ChildProcessError(f'workers ended again and again before their task was done, in {cells}; {AGAIN}')
+  found = error if isinstance(error, ImportError) else error.__cause__ if error else None
+  if isinstance(found, ImportError):  # Dask's scheduler looks at tasks, too
+    return InputError(
+      f'workers and scheduler must be able to import the study: {found} (start them with PYTHONPATH=CHECKOUT)'
+    )
+  assert error is not None
+  return error
+
+
+def check_flags(num_workers: int | None, dask: str | None) -> None:
+  """Raises InputError for what `--workers` and `--dask` may not be."""
+  if num_workers is not None and dask is not None:
+    raise InputError('--workers and --dask are two ways to measure cells; give one of them')
+  if num_workers is not None:
+    check_count('--workers', num_workers)
+  if dask is not None:
+    _address(dask)
+
+
+@contextlib.contextmanager
+def workers(num_workers: int | None, dask: str | None) -> Iterator[futures.Executor]:
+  """The executor that the flags ask for; on an error its tasks end at once, with Dask those not yet begun."""
+  if dask is None:
+    assert num_workers is not None
+    pool = gdlab.worker_pool(num_workers)
+    try:
+      yield pool
+      pool.shutdown()
+    finally:
+      end_workers(pool)
+    return
+  distributed = _distributed()
+  logging.getLogger('distributed.utils').setLevel(logging.CRITICAL)  # it prints what is raised anyway
+  with distributed.Client(_address(dask), timeout=CONNECT_LIMIT, set_as_default=False) as client:
+    if not client.scheduler_info()['workers']:
+      say(f'{dask} has no workers yet; cells wait for the first')
+    yield client.get_executor()
+
+
+def _address(dask: str) -> str:
+  """The scheduler's address: what was given, or what its file says."""
+  if pathlib.Path(dask).is_file():
+    try:
+      return json.loads(pathlib.Path(dask).read_text(encoding='utf-8'))['address']
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      raise InputError(f'--dask must be the file of a scheduler, and {dask} is none') from error
+  host, _, port = dask.rpartition(':')
+  if not host or not port.isdigit():
+    raise InputError(
+      f'--dask must be HOST:PORT of a scheduler or the file that it wrote, and there is no file {shown(dask)}'
+    )
+  return dask
+
+
+def _distributed() -> Any:
+  try:
+    return importlib.import_module('distributed')
+  except ImportError as error:
+    raise InputError('--dask needs Dask: pip install "gdlab[dask]"') from error
