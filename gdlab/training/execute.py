@@ -34,7 +34,9 @@ def compiled_ahead(programs: Sequence[Program], stops: Sequence[int] = ()) -> It
       most = 1 + -(-workers // len(program.problem))
       for following in itertools.islice(coming, max(0, most - len(ahead))):
         first = following.records.chunks(following.plan.steps_per_call, stops)[0][0]
-        ahead.append([pool.submit(lowered.compile) for lowered in following.lowered(first)])
+        ahead.append([])
+        for lowered in following.lowered(first):
+          ahead[-1].append(pool.submit(lowered.compile))
       # Not `result`: what is wrong with a program is raised by its call, where a lack of memory is dealt with.
       interrupt.wait(functools.partial(futures.wait, ahead.popleft()))
       yield program

@@ -5,6 +5,7 @@ algorithm of the lane's hyperparameters, `probes` maps names to functions, `inpu
 seeds) and its `numbers`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -72,15 +73,15 @@ def advance(
   """
   algorithm = make(inputs['numbers'])
   # Traced once, here, for all of its uses below.
-  step = jax.jit(lambda state: algorithm.step(state, problem), inline=True)
+  step = jax.jit(functools.partial(algorithm.step, problem=problem), inline=True)
   jax.eval_shape(step, lane.state)
 
   def up_to_record(lane: Lane, length: Array) -> tuple[Lane, dict[str, Array]]:
     # Only the last update's diagnostics are used, so only that one computes them.
     begun = lane._replace(examples=_nothing(), gradient_evaluations=_nothing())
-    moved = jax.lax.fori_loop(0, length - 1, lambda _, lane: _updated(step, lane)[0], begun)
-    moved, info = _updated(step, moved)
-    return _recorded(lane, moved, info)
+    moved = jax.lax.fori_loop(0, length - 1, lambda _, lane: _counted(lane, *step(lane.state)), begun)
+    state, info = step(moved.state)
+    return _recorded(lane, _counted(moved, state, info), info)
 
   def record_unless_padding(lane: Lane, length: Any) -> tuple[Lane, dict[str, Array]]:
     return jax.lax.cond(length > 0, up_to_record, lambda lane, length: (lane, blank), lane, length)
@@ -107,8 +108,7 @@ def update(
 ) -> tuple[Lane, tuple[()]]:
   """One update without a record, for a host that makes every update by a call; `record` and `close` go with it."""
   del probes
-  algorithm = make(inputs['numbers'])
-  return _updated(lambda state: algorithm.step(state, problem), lane)[0], ()
+  return _counted(lane, *make(inputs['numbers']).step(lane.state, problem)), ()
 
 
 def record(
@@ -116,8 +116,8 @@ def record(
 ) -> tuple[Lane, dict[str, Array]]:
   """The last update before a record, and the record."""
   del probes
-  algorithm = make(inputs['numbers'])
-  after, found = _recorded(lane, *_updated(lambda state: algorithm.step(state, problem), lane))
+  state, info = make(inputs['numbers']).step(lane.state, problem)
+  after, found = _recorded(lane, _counted(lane, state, info), info)
   return after._replace(examples=_nothing(), gradient_evaluations=_nothing()), found
 
 
@@ -183,14 +183,13 @@ def _kept(status: Array, new: State, old: State) -> State:
   return jax.tree.map(lambda new, old: jnp.where(status == RUNNING, new, old), new, old)
 
 
-def _updated(step: Callable[[State], tuple[State, Info]], lane: Lane) -> tuple[Lane, Info]:
-  state, info = step(lane.state)
-  counted = lane._replace(
+def _counted(lane: Lane, state: State, info: Info) -> Lane:
+  """The lane after an update."""
+  return lane._replace(
     state=state,
     examples=_add(lane.examples, info.examples),
     gradient_evaluations=_add(lane.gradient_evaluations, info.gradient_evaluations),
   )
-  return counted, info
 
 
 def _recorded(before: Lane, moved: Lane, info: Info) -> tuple[Lane, dict[str, Array]]:

@@ -235,7 +235,8 @@ def sweep(
     total = sum(len(program.places) * program.records.num_steps for program in programs)
     with reporting(progress, total) as report:
       if halving is None:
-        programs = [execute(program, report, bool(keep)) for program in compiled_ahead(programs)]
+        for number, program in enumerate(compiled_ahead(programs)):
+          programs[number] = execute(program, report, bool(keep))
       else:
         programs = run_halving(programs, len(ids), halving, report)
 

@@ -22,7 +22,7 @@ def run(algorithm, seeds, plan, **options):
 @pytest.mark.parametrize('lanes_at_once', [1, 2])
 @pytest.mark.parametrize('num_devices', [1, 2])
 def test_runs_are_those_of_the_compiled_loop(lanes_at_once, num_devices):
-  listening = optax.chain(optax.sgd(0.1, momentum=0.5), reduce_on_plateau(factor=0.5, patience=0))
+  listening = optax.chain(optax.sgd(0.1, momentum=0.5), reduce_on_plateau(factor=0.5, patience=1))
   for algorithm in (sgd(0.1), gdlab.algorithm(sampler=gdlab.sampling.reshuffle(4), optimizer=listening)):
     stepped = run(algorithm, 5, gdlab.Plan(lanes_at_once, num_devices, host_steps=True))
     assert_close(stepped, run(algorithm, 5, gdlab.Plan(lanes_at_once, num_devices)), rtol=1e-5)
