@@ -13,7 +13,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """The benchmark's configuration."""
   config = ml_collections.ConfigDict()
-  config.parts = ('mlp', 'samplers', 'cnn', 'lanes', 'memory')  # which are run
+  config.parts = ('mlp', 'samplers', 'cnn', 'users_cnn', 'lanes', 'memory')  # which are run
   config.num_rounds = 5  # of all contenders in turn; medians are over these
   config.hidden = (128, 128)  # widths of the hidden layers of the perceptron on the digits
   config.learning_rate = 0.001  # low enough that no lane diverges: a frozen lane costs nothing
@@ -38,6 +38,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.cnn.num_images = 512  # of MNIST; evaluated at both ends of a run
   config.cnn.num_steps = 200
   config.cnn.torch_steps = 50
+
+  config.users_cnn = ml_collections.ConfigDict()
+  config.users_cnn.num_seeds = 8
+  config.users_cnn.batch_sizes = (32, 256)
+  config.users_cnn.num_steps = (60, 10)
 
   config.lanes = ml_collections.ConfigDict()
   config.lanes.counts = (1, 4, 16, 64, 256, 1024, 4096)

@@ -47,6 +47,9 @@ def _measures(config) -> Iterator[tuple[str, Any]]:
   if 'samplers' in config.parts:
     for size, steps in zip(config.batch_sizes, config.num_steps):
       yield f'samplers B={size}', functools.partial(parts.samplers, config, size, steps)
+  if 'users_cnn' in config.parts:
+    for size, steps in zip(config.users_cnn.batch_sizes, config.users_cnn.num_steps):
+      yield f'users_cnn B={size}', functools.partial(parts.users_cnn, config, size, steps)
   for name, measure in (('cnn', parts.cnn), ('lanes', parts.lanes), ('memory', parts.memory)):
     if name in config.parts:
       yield name, functools.partial(measure, config)
@@ -91,7 +94,7 @@ def _show(outcomes: dict[str, Outcome]) -> None:
     times.add_column(head, justify='right')
   times.add_column('note')
   ratios = rich.table.Table('compared', box=rich.box.SIMPLE_HEAD)
-  for head in ('B', 'us per update\nper lane', 'ratio', 'target', 'at best', ''):
+  for head in ('B', 'us per update\nper lane', 'ratio', 'target', ''):
     ratios.add_column(head, justify='right')
   for outcome in outcomes.values():
     for row in outcome.measurements:
@@ -101,9 +104,8 @@ def _show(outcomes: dict[str, Outcome]) -> None:
     for ratio in outcome.ratios:
       us = '' if ratio.us is None else _us(ratio.us)
       target = '' if ratio.target is None else f'{ratio.sense} {ratio.target:g}'
-      limit = '' if ratio.limit is None else f'{ratio.limit:.3g}'
       value, size = f'{ratio.value:.3g}', str(ratio.batch_size or '')
-      ratios.add_row(ratio.name, size, us, value, target, limit, ratio.verdict)
+      ratios.add_row(ratio.name, size, us, value, target, ratio.verdict)
   console = rich.console.Console(width=max(120, rich.get_console().width))
   console.print(times, ratios)
   for name, reason in skipped().items():

@@ -96,13 +96,27 @@ def evaluated(work: Mapping[str, Any], model: nn.Module, eval_every: int) -> Cal
 
 
 def build(work: Mapping[str, Any]) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
-  """The measurables that `work['kind']` names: 'vmap' over all seeds, or Python 'loop's over a jitted function.
+  """The measurables that `work['kind']` names: 'vmap' over all seeds, 'stepped vmap', or Python 'loop's.
+
+  The stepped one is a Python loop over a jitted update of all seeds; the loops are over an update of one.
 
   There are two loops: in 'loop' NumPy draws the batch and a jitted update gets it, as is usual; in 'fused loop' the
   jitted function draws it too, from data on the device.
   """
-  _, problem = tasks.make(work)
-  model = tasks.Perceptron(tuple(work['hidden']))
+  model, problem = tasks.make(work)
+  if work['model'] == 'mlp':
+    model = tasks.Perceptron(tuple(work['hidden']))
+  if work['kind'] == 'stepped vmap':
+    begin, _, step = pieces(work, model)
+    begin, step = jax.jit(jax.vmap(begin, (0, None))), jax.jit(jax.vmap(step, (0, None)))
+
+    def stepped() -> Any:
+      state = begin(np.asarray(work['seeds'], np.int32), problem.train)
+      for _ in range(work['num_steps']):
+        state = step(state, problem.train)
+      return jax.block_until_ready(state.params)
+
+    return {'stepped vmap': stepped}, {}
   if work['kind'] == 'vmap':
     mapped = jax.jit(jax.vmap(training(work, model), in_axes=(0, None)))
     seeds = np.asarray(work['seeds'], np.int32)

@@ -43,6 +43,11 @@ def mlp(
     'python loop, fused': Entry('python loop', 'fused loop', seeds, loop_steps),
     'jit(vmap)': Entry('jit(vmap)', 'vmap', seeds, vmap_steps),
   }
+  users = work | {'model': 'nnx mlp', 'num_steps': vmap_steps, 'seeds': [*range(seeds)]}
+  specs['gdlab, NNX'] = Spec('runs', [users | {'variants': [variant('gdlab, NNX')]}], all_cores=True)
+  specs['jit(vmap), NNX'] = Spec('loops', [users | {'kind': 'vmap'}])
+  entries['gdlab, NNX'] = Entry('gdlab, NNX', 'gdlab, NNX', seeds, num_steps)
+  entries['jit(vmap), NNX'] = Entry('jit(vmap), NNX', 'vmap', seeds, vmap_steps)
   if not skipped():
     specs['PyTorch eager'] = per_core('torch_loop', work | {'num_steps': torch_steps}, seeds)
     entries['PyTorch eager'] = Entry('PyTorch eager', 'torch', seeds, torch_steps)
@@ -53,7 +58,6 @@ def mlp(
   rows = [row('mlp', name, batch_size, entry, specs, timed) for name, entry in entries.items()]
   widths = (64, *config.hidden, 10)
   flops, rates = tasks.flops_per_example(widths), {}
-  evaluation = tasks.num_evaluated() * tasks.forward_flops(widths) / EVAL_EVERY
   for name, size in names:
     total = 2 * size**3 * products.num_products(peak, size) * len(pool.cores())
     rates[name] = total / np.asarray(timed['peak', name].seconds)
@@ -61,12 +65,11 @@ def mlp(
   facts = {
     'batch_size': batch_size,
     'flops_per_example': flops,
-    'evaluation_flops_per_update': evaluation,
     'peak_gflops': float(np.median(rates[peak_of])) / 1e9,
     'peak_of': peak_of,
     'peak_seconds': {name: timed['peak', name].seconds for name, _ in names},
   }
-  found = ratios.of_batch_size(batch_size, us_of(rows), flops, evaluation, rates[peak_of])
+  found = ratios.of_batch_size(batch_size, us_of(rows), flops, rates[peak_of])
   return Outcome(rows, found, facts)
 
 
@@ -88,14 +91,14 @@ def samplers(config, batch_size: int, num_steps: int, progress: Progress) -> Out
 
 
 def cnn(config, progress: Progress) -> Outcome:
-  """A small CNN against PyTorch."""
+  """A small CNN: gdlab's own against PyTorch, and a user's own in NNX against what the user would write."""
   settings = config.cnn
-  seeds, images = int(settings.num_seeds), tasks.images_at_hand()
+  seeds, images, size = int(settings.num_seeds), tasks.images_at_hand(), settings.batch_size
   work = {
     'model': 'cnn',
     'images': images,
     'num_images': settings.num_images,
-    'batch_size': settings.batch_size,
+    'batch_size': size,
     'learning_rate': config.learning_rate,
   }
   variants = [variants_of(seeds, settings.num_steps)('gdlab')]
@@ -106,13 +109,41 @@ def cnn(config, progress: Progress) -> Outcome:
     entries['PyTorch eager'] = Entry('PyTorch eager', 'torch', seeds, settings.torch_steps)
   order = [(entry.group, entry.measurable) for entry in entries.values()]
   timed = pool.race(specs, order, config.num_rounds, progress)
-  rows = [row('cnn', name, settings.batch_size, entry, specs, timed) for name, entry in entries.items()]
+  rows = [row('cnn', name, size, entry, specs, timed) for name, entry in entries.items()]
   found, us = [], us_of(rows)
   if 'PyTorch eager' in us:
     target, theirs = ratios.CNN_AT_LEAST, us['PyTorch eager']
-    name = 'CNN, PyTorch eager'
-    found = [ratios.quotient(name, settings.batch_size, theirs, us['gdlab'], at_least=target, us=theirs)]
+    found = [ratios.quotient('CNN, PyTorch eager', size, theirs, us['gdlab'], at_least=target, us=theirs)]
   return Outcome(rows, found, {'images': images, 'num_images': settings.num_images})
+
+
+def users_cnn(config, batch_size: int, num_steps: int, progress: Progress) -> Outcome:
+  """A user's own CNN in NNX, 8 seeds, against the better of two ways to step it from Python."""
+  seeds, images = int(config.users_cnn.num_seeds), tasks.images_at_hand()
+  work = {
+    'model': 'nnx cnn',
+    'images': images,
+    'num_images': config.cnn.num_images,
+    'batch_size': batch_size,
+    'learning_rate': config.learning_rate,
+    'num_steps': num_steps,
+  }
+  variants = [variants_of(seeds, num_steps)('gdlab, NNX')]
+  specs = {
+    'gdlab, NNX': Spec('runs', [work | {'variants': variants}], all_cores=True),
+    'python loop': per_core('loops', work | {'kind': 'loop'}, seeds),
+    'stepped jit(vmap)': Spec('loops', [work | {'kind': 'stepped vmap', 'seeds': [*range(seeds)]}]),
+  }
+  measurables = {'gdlab, NNX': 'gdlab, NNX', 'python loop': 'fused loop', 'stepped jit(vmap)': 'stepped vmap'}
+  entries = {name: Entry(name, measurable, seeds, num_steps) for name, measurable in measurables.items()}
+  order = [(entry.group, entry.measurable) for entry in entries.values()]
+  timed = pool.race(specs, order, config.num_rounds, progress)
+  rows = [row('users_cnn', name, batch_size, entry, specs, timed) for name, entry in entries.items()]
+  us = us_of(rows)
+  better = np.minimum(us['python loop'], us['stepped jit(vmap)'])
+  target, name = ratios.USERS_CNN_AT_LEAST, "user's CNN, the better Python loop"
+  found = [ratios.quotient(name, batch_size, better, us['gdlab, NNX'], at_least=target, us=better)]
+  return Outcome(rows, found, {'images': images, 'num_images': config.cnn.num_images})
 
 
 def lanes(config, progress: Progress) -> Outcome:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import optax
 from flax import linen as nn
+from flax import nnx
 
 from gdlab import problems
 from gdlab.core.types import Problem
@@ -17,26 +18,93 @@ from gdlab.core.types import Problem
 MOMENTUM = 0.9
 
 
-def make(work: Mapping[str, Any]) -> tuple[nn.Module, Problem]:
+def make(work: Mapping[str, Any]) -> tuple[Any, Problem]:
   """The model that a description of work names, and its training problem.
 
-  `work['model']` is 'mlp' (on the digits) or 'cnn', on the first `work['num_images']` images of MNIST or, where
-  there is none (`work['images']` says so), as many made-up ones: the arithmetic is the same. Those are all that
-  the CNN's runs are evaluated on; the forward passes over all of MNIST would take longer than the training.
+  `work['model']` is 'mlp' (on the digits) or 'cnn', gdlab's own, or a user's in Flax NNX, 'nnx mlp' or 'nnx cnn'. The
+  CNNs are on the first `work['num_images']` images of MNIST or, where there is none (`work['images']` says so), as many
+  made-up ones: the arithmetic is the same. Those are all that a CNN's runs are evaluated on; the forward passes over
+  all of MNIST would take longer than the training.
   """
-  if work['model'] == 'mlp':
+  loss = optax.softmax_cross_entropy_with_integer_labels
+  if work['model'].endswith('mlp'):
     mlp = problems.MLP(features=tuple(work['hidden']))
-    return mlp, problems.digits(mlp)
+    problem = problems.digits(mlp)
+    if work['model'] == 'mlp':
+      return mlp, problem
+    user = NnxPerceptron(tuple(work['hidden']))
+    return user, problems.from_nnx(user.make, problem.train, loss, test=problem.test)
   cnn, count = problems.CNN(), work['num_images']
   if work['images'] == 'mnist':
     problem = problems.mnist(cnn)
     few = jax.tree.map(lambda leaf: leaf[:count], problem.train)
-    return cnn, dataclasses.replace(problem, train=few, test=None)
-  generator = np.random.default_rng(0)
-  images = generator.random((count, 28, 28), np.float32)
-  labels = generator.integers(0, 10, count).astype(np.int32)
-  loss = optax.softmax_cross_entropy_with_integer_labels
-  return cnn, problems.from_linen(cnn, (images, labels), loss, name='made-up images')
+    problem = dataclasses.replace(problem, train=few, test=None)
+  else:
+    generator = np.random.default_rng(0)
+    images = generator.random((count, 28, 28), np.float32)
+    labels = generator.integers(0, 10, count).astype(np.int32)
+    problem = problems.from_linen(cnn, (images, labels), loss, name='made-up images')
+  if work['model'] == 'cnn':
+    return cnn, problem
+  return NnxCnn(), problems.from_nnx(NnxCnn().make, problem.train, loss)
+
+
+class NnxModel:
+  """A user's NNX module as the functions that a training loop wants, `init` and `apply` as in Linen."""
+
+  def make(self, rngs: nnx.Rngs) -> nnx.Module:
+    """The module."""
+    raise NotImplementedError
+
+  def init(self, key: jax.Array, inputs: jax.Array) -> dict[str, Any]:
+    """Parameters, by the name 'params'."""
+    del inputs
+    return {'params': nnx.state(self.make(nnx.Rngs(key)), nnx.Param)}
+
+  def apply(self, variables: Mapping[str, Any], inputs: jax.Array) -> jax.Array:
+    """The module's outputs."""
+    return nnx.merge(nnx.graphdef(nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))), variables['params'])(
+      inputs
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class NnxPerceptron(NnxModel):
+  """`problems.MLP` as a user of NNX writes it."""
+
+  hidden: tuple[int, ...]
+
+  def make(self, rngs: nnx.Rngs) -> nnx.Module:
+    """Flattens, then Linear and relu in turn."""
+    widths = (64, *self.hidden, 10)
+    layers: list[Any] = [_flat]
+    for before, after in itertools.pairwise(widths):
+      layers += [nnx.Linear(before, after, rngs=rngs), nnx.relu]
+    return nnx.Sequential(*layers[:-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class NnxCnn(NnxModel):
+  """`problems.CNN` as a user of NNX writes it."""
+
+  def make(self, rngs: nnx.Rngs) -> nnx.Module:
+    """Two blocks of convolution, relu and pooling, and a Linear layer, on images [B, 28, 28]."""
+    first, second = nnx.Conv(1, 16, (3, 3), rngs=rngs), nnx.Conv(16, 32, (3, 3), rngs=rngs)
+    return nnx.Sequential(
+      _with_channel, first, _pooled, second, _pooled, _flat, nnx.Linear(7 * 7 * 32, 10, rngs=rngs)
+    )
+
+
+def _flat(images: jax.Array) -> jax.Array:
+  return images.reshape(images.shape[0], -1)
+
+
+def _with_channel(images: jax.Array) -> jax.Array:
+  return images.reshape(images.shape[0], 28, 28, 1)
+
+
+def _pooled(images: jax.Array) -> jax.Array:
+  return nnx.max_pool(nnx.relu(images), (2, 2), (2, 2))
 
 
 class Perceptron(nn.Module):
@@ -73,15 +141,5 @@ def flops_per_example(widths: Sequence[int]) -> int:
     >>> flops_per_example((64, 128, 128, 10))
     138752
   """
-  return 3 * forward_flops(widths) - 2 * widths[0] * widths[1]
-
-
-def forward_flops(widths: Sequence[int]) -> int:
-  """Floating-point operations of the matrix products of one forward pass of one example: 2P, see above."""
-  return 2 * sum(a * b for a, b in itertools.pairwise(widths))
-
-
-def num_evaluated() -> int:
-  """Images of the digits that one evaluation looks at: those trained on and those held out."""
-  problem = problems.digits()
-  return sum(len(split.targets) for split in (problem.train, problem.test) if split is not None)
+  weights = sum(a * b for a, b in itertools.pairwise(widths))
+  return 6 * weights - 2 * widths[0] * widths[1]

@@ -5,7 +5,6 @@ algorithm of the lane's hyperparameters, `probes` maps names to functions, `inpu
 seeds) and its `numbers`.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
@@ -73,14 +72,16 @@ def advance(
   """
   algorithm = make(inputs['numbers'])
   # Traced once, here, for all of its uses below.
-  step = jax.jit(functools.partial(algorithm.step, problem=problem), inline=True)
-  jax.eval_shape(step, lane.state)
+  step = jax.jit(algorithm.step, inline=True)
+  jax.eval_shape(step, lane.state, problem)
 
   def up_to_record(lane: Lane, length: Array) -> tuple[Lane, dict[str, Array]]:
     # Only the last update's diagnostics are used, so only that one computes them.
     begun = lane._replace(examples=_nothing(), gradient_evaluations=_nothing())
-    moved = jax.lax.fori_loop(0, length - 1, lambda _, lane: _counted(lane, *step(lane.state)), begun)
-    state, info = step(moved.state)
+    moved = jax.lax.fori_loop(
+      0, length - 1, lambda _, lane: _counted(lane, *step(lane.state, problem)), begun
+    )
+    state, info = step(moved.state, problem)
     return _recorded(lane, _counted(moved, state, info), info)
 
   def record_unless_padding(lane: Lane, length: Any) -> tuple[Lane, dict[str, Array]]:
