@@ -17,6 +17,7 @@ from gdlab.training.lane import Probe
 from gdlab.training.plan import Plan, resolved
 from gdlab.training.programs import Program
 from gdlab.training.records import Records
+from gdlab.updates.optimizers import check_params
 
 
 def make_programs(
@@ -63,6 +64,8 @@ def make_programs(
     if not isinstance(factory, Algorithm):
       # With plain numbers, so that values are checked, which tracers do not have.
       factory(**{name: float(values[0]) for name, values in numbers.items()}, **dict(structure))
+    if params is not None:  # while its numbers can be looked at
+      check_params(params, jax.eval_shape(own.init, jax.random.key(0))[0])
     found = autotune.footprint(factory, structure, own, numbers, probes, params)
     probed = found.probes if probed is None else probed
     if found.probes != probed:

@@ -223,6 +223,7 @@ def sweep(
   if executor is not None:
     return spread(sweep, given, executor, axes, len(ids))
 
+  params = jax.device_get(params)  # so that no device is its own
   # A run's keys pass through loops and selects unused; the checker for key reuse takes that for use.
   with jax.debug_key_reuse(False), interrupt.deferred():
     items = tuple((probes or {}).items())
