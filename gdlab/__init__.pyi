@@ -1,5 +1,6 @@
 from . import analysis as analysis
 from . import claims as claims
+from . import core as core
 from . import diagnosis as diagnosis
 from . import estimators as estimators
 from . import plots as plots

@@ -1,3 +1,4 @@
+from . import adapters as adapters
 from . import landscapes as landscapes
 from . import matrices as matrices
 from . import noise as noise

@@ -28,7 +28,8 @@ def make_fast(module: nnx.Module) -> None:
   """Gives an NNX module that is a copy of the user's the fast operations."""
   for _, part in nnx.iter_modules(module):
     for _, kind, name, operation in _OPERATIONS:
-      if isinstance(part, kind) and getattr(part, name) is getattr(jax.lax, name):
+      # What a subclass makes of the attribute by itself, or does without, is its own affair.
+      if isinstance(part, kind) and vars(part).get(name) is getattr(jax.lax, name):
         setattr(part, name, operation)
 
 

@@ -81,7 +81,7 @@ def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
     if not isinstance(part, xr.Dataset) or 'lane' not in part.dims or 'sweep' not in part.attrs:
       raise InputError(f'parts must be results of sweep(..., part=(i, n)), got {shown(part)}')
     for what in ('sweep', 'problem', 'num_steps'):
-      if part.attrs[what] != parts[0].attrs[what]:
+      if not np.array_equal(part.attrs[what], parts[0].attrs[what]):  # files give lists back as arrays
         raise InputError(f'parts must be of one sweep, got some that differ in {what}')
     if not np.array_equal(part.step, parts[0].step):
       raise InputError('parts must be of one sweep, got some that differ in their records')
@@ -143,8 +143,9 @@ def gathered(
   for begin, (own, records) in zip(begins, pieces):
     for name, values in records.items():
       if name not in found:
-        missing = np.nan if values.dtype.kind in 'fc' else 0
-        found[name] = np.full((len(places), *values.shape[1:]), missing, values.dtype)
+        # Of a probe that is whole numbers here and floats there.
+        dtype = np.result_type(*(other[name].dtype for _, other in pieces if name in other))
+        found[name] = np.full((len(places), *values.shape[1:]), np.nan if dtype.kind in 'fc' else 0, dtype)
       found[name][rank[begin : begin + len(own)]] = values
   return found, np.sort(places)
 

@@ -90,16 +90,19 @@ def _run(programs: Sequence[Program], num_seeds: int, halving: Halving, report: 
   for _ in compiled_ahead(programs, halving.steps):
     pass  # All at once, before any runs: they run side by side.
   host = jax.local_devices(backend='cpu')[0] if park else None
-  blocks = [[program.start(members) for members in _members(program)] for program in programs]
+
+  def parked(block: Block) -> Block:
+    return block if host is None else block._replace(lanes=jax.device_put(block.lanes, host))
+
+  blocks = [[parked(program.start(members)) for members in _members(program)] for program in programs]
   for program in programs:
     _check_metric(halving.metric, program)
   for stage, end in enumerate((*halving.steps, None)):
     for number, program in enumerate(programs):
       chunks = stages[number][stage]
       for place, block in enumerate(blocks[number]):
-        ready = block if host is None else _moved(program, block, None)
-        done = program.advance(ready, chunks, report)
-        blocks[number][place] = done if host is None else _moved(program, done, host)
+        ready = block if host is None else _back(block)
+        blocks[number][place] = parked(program.advance(ready, chunks, report))
     if end is None:
       return
     going = _going(programs, blocks, num_seeds, halving, end)
@@ -110,7 +113,7 @@ def _run(programs: Sequence[Program], num_seeds: int, halving: Halving, report: 
         program.records.stop(block.members[~stays], place)
         report(int((~stays).sum()) * (program.records.num_steps - end))
         if stays.any():
-          kept.append(block if stays.all() else _compact(program, block, stays))
+          kept.append(block if stays.all() else parked(_compact(program, block, stays)))
       blocks[number] = kept
 
 
@@ -119,11 +122,9 @@ def _begun_again(program: Program) -> Program:
   return program._replace(records=Records(records.steps, records.evaluates, records.num_lanes))
 
 
-def _moved(program: Program, block: Block, host: jax.Device | None) -> Block:
-  """The block with its lanes in the host's memory, or with None back on the devices."""
-  if host is not None:
-    return block._replace(lanes=jax.device_put(block.lanes, host))
-  places = [jax.tree.map(lambda leaf: leaf.sharding, inputs['ids']) for inputs in block.inputs]
+def _back(block: Block) -> Block:
+  """The block with its lanes on the devices again."""
+  places = [inputs['ids'].sharding for inputs in block.inputs]
   return block._replace(lanes=tuple(map(jax.device_put, block.lanes, places)))
 
 

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 
 from gdlab.core.errors import InputError, check_count, shown
 
@@ -84,7 +85,7 @@ def check_plan(plan: Plan | None) -> Plan:
     raise InputError(f'plan must be a gdlab.Plan or None, got {shown(plan)}')
   for name, value in plan._asdict().items():
     if name in FLAGS:
-      if value not in (None, False, True):
+      if value is not None and not (np.ndim(value) == 0 and value in (False, True)):
         raise InputError(f'plan.{name} must be True, False or None, got {shown(value)}')
     elif value is not None:
       check_count(f'plan.{name}', value)

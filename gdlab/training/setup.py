@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from gdlab.core.errors import InputError, check_count
+from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Algorithm, Problem, PyTree
 from gdlab.host import interrupt, memory
 from gdlab.problems.checks import check_problem
@@ -31,6 +32,7 @@ def make_programs(
   plan: Plan,
   part: tuple[int, int],
   params: PyTree,
+  keep: bool,
 ) -> list[Program]:
   """Checks and lays out every program.
 
@@ -45,15 +47,16 @@ def make_programs(
     plan: how lanes are to be laid out.
     part: `(i, n)`: of n shares of the lanes of every program the i-th.
     params: where all runs start; None for the problem's own initial parameters.
+    keep: whether what is left at the end of every run is kept.
 
   Raises:
-    InputError: if the algorithm does not fit the problem.
+    InputError: if the algorithm does not fit the problem, or programs do not fit into one result.
   """
   shared = problem
   if isinstance(shared, Problem):  # one copy on the devices serves all programs
     devices, parallel = plan.num_devices or jax.local_device_count(), plan.data_parallel or 1
     [shared] = layout.place(Plan(1, devices, 1, 1, parallel), shared)
-  made, probed = [], None
+  made, probed, kept = [], None, None
   for shape, numbers, places in grid.programs(len(ids)):
     interrupt.look()
     own = shared if isinstance(shared, Problem) else _make_problem(shared, shape)
@@ -64,8 +67,15 @@ def make_programs(
     if not isinstance(factory, Algorithm):
       # With plain numbers, so that values are checked, which tracers do not have.
       factory(**{name: float(values[0]) for name, values in numbers.items()}, **dict(structure))
+    begun = jax.eval_shape(own.init, jax.random.key(0))
     if params is not None:  # while its numbers can be looked at
-      check_params(params, jax.eval_shape(own.init, jax.random.key(0))[0])
+      check_params(params, begun[0])
+    shapes = jax.tree.map(jnp.shape, begun) if keep else None
+    kept = shapes if kept is None else kept
+    if shapes != kept:
+      raise InputError(
+        f'keep must be None where parameters differ in shape, got {shown(kept)} and {shown(shapes)}'
+      )
     found = autotune.footprint(factory, structure, own, numbers, probes, params)
     probed = found.probes if probed is None else probed
     if found.probes != probed:

@@ -15,11 +15,12 @@ from gdlab.core.types import Algorithm, Problem, PyTree
 from gdlab.host import interrupt
 from gdlab.host.progress import Progress, reporting
 from gdlab.problems.checks import check_problem, refuse_module
+from gdlab.results.kept import TREES
 from gdlab.results.parts import aligned, merge, table
 from gdlab.training.checks import check_probe_functions
 from gdlab.training.execute import compiled_ahead, execute
 from gdlab.training.executors import spread
-from gdlab.training.grid import check_grid
+from gdlab.training.grid import Grid, check_grid
 from gdlab.training.halving import Halving, check_halving, run_halving
 from gdlab.training.lane import Probe
 from gdlab.training.plan import Plan, check_plan
@@ -220,6 +221,7 @@ def sweep(
   plan, share = check_plan(plan), _check_part(part, halving, executor)
   if keep not in (None, 'params') or (keep and halving):
     raise InputError(f"keep must be None or 'params', and None with halving, got {shown(keep)}")
+  _check_names(axes, probes or {}, bool(keep))
   if executor is not None:
     return spread(sweep, given, executor, axes, len(ids))
 
@@ -228,7 +230,7 @@ def sweep(
   with jax.debug_key_reuse(False), interrupt.deferred():
     items = tuple((probes or {}).items())
     programs = make_programs(
-      problem, make_algorithm, axes, ids, num_steps, records, items, plan, share, params
+      problem, make_algorithm, axes, ids, num_steps, records, items, plan, share, params, bool(keep)
     )
     attributes = _attributes(programs)  # of all, so that parts agree
     steps = np.unique(np.concatenate([program.records.steps for program in programs]))
@@ -257,6 +259,16 @@ def sweep(
     attributes=attributes,
   )
   return merge([result]) if part is None else result
+
+
+def _check_names(axes: Grid, probes: Mapping[str, Probe], keep: bool) -> None:
+  """Raises InputError where a probe, a hyperparameter and what is kept would share a name in the result."""
+  kept = TREES if keep else ()
+  for kind, names in (('probe', probes), ('hyperparameter', [*axes.axes, *axes.trials])):
+    if taken := sorted({*names} & {*kept}):
+      raise InputError(f"{kind} must have another name with keep='params', which keeps {taken[0]!r}")
+  if taken := sorted(probes.keys() & {*axes.axes, *axes.trials}):
+    raise InputError(f'probe must have a name that no hyperparameter has, got {taken[0]!r}')
 
 
 def _records(program: Program, steps: np.ndarray) -> dict[str, np.ndarray]:

@@ -122,8 +122,11 @@ def check_params(params: PyTree, own: PyTree) -> PyTree:
       raise InputError(f'{name} must be a plain array, got a masked one')
     if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
       raise InputError(f'{name} must be floats, got {jnp.result_type(leaf)}')
-    if isinstance(leaf, np.ndarray) and not np.isfinite(leaf).all():
-      raise InputError(f'{name} must be finite, got {leaf[~np.isfinite(leaf)][0]}')
+    if isinstance(leaf, np.ndarray):
+      with np.errstate(over='ignore'):
+        finite = np.isfinite(leaf.astype(jnp.result_type(leaf)))  # as JAX will hold it
+      if not finite.all():
+        raise InputError(f'{name} must be finite, got {leaf[~finite][0]}')
   return params
 
 

@@ -193,3 +193,24 @@ def test_half_precision_stays():
   found = conv_general_dilated(inputs, kernel, (1, 1), 'SAME', dimension_numbers=numbers)
   assert found.dtype == jnp.bfloat16
   np.testing.assert_array_equal(found[:, 1:-1, 1:-1], 27.0)
+
+
+class Bare(nnx.Linear):
+  """A layer that makes its own parameters and does without the operation of its kind."""
+
+  def __init__(self, rngs):
+    self.kernel = nnx.Param(jax.random.normal(rngs.params(), (4, 3)))
+
+  def __call__(self, inputs):
+    return inputs @ self.kernel
+
+
+def test_a_layer_that_does_without_the_operation_is_left_alone():
+  problem = gdlab.problems.from_nnx(lambda rngs: Bare(rngs), data(6, 4), CROSS_ENTROPY)
+  params, state = problem.init(jax.random.key(0))
+  logits = problem.train.inputs @ params['kernel']
+  np.testing.assert_allclose(
+    problem.metrics(params, state, problem.train)['loss'],
+    CROSS_ENTROPY(logits, problem.train.targets),
+    rtol=1e-5,
+  )

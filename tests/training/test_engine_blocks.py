@@ -7,11 +7,13 @@ import textwrap
 
 import numpy as np
 import optax
+import pytest
 from absl.testing import parameterized
 from tiny_runs import NUM_STEPS, OPTIONS, assert_same, problem, run, stream_sgd, sweep
 
 import gdlab
 from gdlab import Halving, InputError, Plan
+from gdlab.training.programs import Program
 
 GRID = {'learning_rate': [0.05, 0.1, 0.2], 'batch_size': [4, 11]}
 
@@ -214,3 +216,28 @@ def test_a_diverged_run_is_put_back_by_64_records_at_most():
   rtol = 2 * 4 * kept * np.finfo(np.float32).eps
   np.testing.assert_allclose(result.train_loss[-1], before.train_loss.sel(step=kept), rtol=rtol)
   assert result.train_loss[-1] > 100 * before.train_loss[0], 'by then it had grown'
+
+
+@pytest.mark.parametrize(('failing', 'call'), [('start', 1), ('advance', 1), ('advance', 3)])
+def test_halving_begins_again_in_smaller_blocks(failing, call, monkeypatch):
+  options = {'halving': Halving((4, 8)), 'plan': Plan(1, 2, lanes_per_block=8)}
+  expected = sweep({'learning_rate': [0.01, 0.02, 0.05, 0.1]}, **options)
+  calls, real = [], getattr(Program, failing)
+
+  def full(self, *arguments):
+    calls.append(self.plan.lanes_per_block)
+    if len(calls) == call:
+      raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory')
+    return real(self, *arguments)
+
+  monkeypatch.setattr(Program, failing, full)
+  done = []
+  with pytest.warns(RuntimeWarning, match='out of memory with 8 lanes per block'):
+    found = sweep(
+      {'learning_rate': [0.01, 0.02, 0.05, 0.1]}, **options | {'progress': lambda made, _: done.append(made)}
+    )
+  assert_same(found, expected)
+  assert (found.status.isel(step=-1) == gdlab.STOPPED).sum() > 0
+  assert max(calls) == 8
+  assert calls[-1] == 4
+  assert done[-1] == 4 * 2 * 12

@@ -108,7 +108,7 @@ def lowered_programs(plan, num_lanes=5):
   records, ids = records_factory(4, (), 2), seed_ids(num_lanes)
   with jax.debug_key_reuse(False):
     [program] = make_programs(
-      NETWORK, momentum_sgd, points, ids, 8, records, (), check_plan(plan), (0, 1), None
+      NETWORK, momentum_sgd, points, ids, 8, records, (), check_plan(plan), (0, 1), None, False
     )
     return list(program.lowered(program.records.chunks(8)[0][0]))
 

@@ -160,3 +160,63 @@ def test_a_probe_may_return_a_tree():
     assert int(found['all.steps.0']) == number
     assert float(found['all.steps.1']) == 2.0
     state, _ = step(state, PROBLEM)
+
+
+def test_parts_of_unequal_steps_survive_the_disk(tmp_path):
+  plan, epochs = gdlab.Plan(1, 1), lambda batch_size: 8 // batch_size
+  options = {'num_steps': epochs, 'plan': plan}
+  grid = {'batch_size': [2, 8], 'learning_rate': [0.1]}
+  for number in range(2):
+    gdlab.save(sweep(grid, part=(number, 2), **options), tmp_path / f'{number}.nc')
+  merged = gdlab.merge([gdlab.load(tmp_path / f'{number}.nc') for number in range(2)])
+  same(sweep(grid, **options), merged)
+
+
+def test_a_probe_of_whole_numbers_here_and_floats_there_is_of_floats():
+  def numbers(problem, state):
+    return state.step + (1 if problem.num_examples == 16 else 0.25)
+
+  result = gdlab.sweep(
+    lambda size: gdlab.problems.quadratic([1.0, 0.25], noise=0.1, num_examples=size),
+    lambda size: descent(0.1),
+    {'size': [16, 8]},
+    num_steps=2,
+    seeds=1,
+    probes={'numbers': numbers},
+    progress=False,
+  )
+  np.testing.assert_array_equal(result.numbers.isel(seed=0), [[1, 2, 3], [0.25, 1.25, 2.25]])
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (
+      {'keep': 'params', 'probes': {'params': lambda problem, state: state.params}},
+      'probe must have another name with',
+    ),
+    (
+      {'probes': {'learning_rate': lambda problem, state: 1.0}},
+      'probe must have a name that no hyperparameter has',
+    ),
+    ({'params': np.array([1e300, 2.0])}, 'params must be finite, got 1e[+]300'),
+    ({'keep': 'all'}, "keep must be None or 'params'"),
+    ({'plan': gdlab.Plan(host_steps=np.array([1, 2]))}, 'plan.host_steps must be True, False or None'),
+  ],
+)
+def test_what_would_not_come_out_right_is_refused(options, message):
+  with pytest.raises(InputError, match=message):
+    sweep({'learning_rate': [0.1]}, **options)
+
+
+def test_what_is_kept_has_one_shape():
+  with pytest.raises(InputError, match='keep must be None where parameters differ in shape'):
+    gdlab.sweep(
+      lambda size: gdlab.problems.quadratic([1.0] * size),
+      lambda size: descent(0.1, batch_size=1),
+      {'size': [2, 3]},
+      num_steps=2,
+      seeds=1,
+      keep='params',
+      progress=False,
+    )
