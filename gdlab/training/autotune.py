@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from gdlab.core.leaves import named
-from gdlab.core.types import Algorithm, Array, Problem, PyTree, State
+from gdlab.core.types import Algorithm, Array, Problem, PyTree
 from gdlab.host import files, memory
 from gdlab.training.checks import check_kept, check_probes, explained
 from gdlab.training.lane import Probe
@@ -89,23 +89,22 @@ def _footprint(
   probes: tuple[tuple[str, Probe], ...],
   dtype: np.dtype,
 ) -> Footprint:
-  def begun(problem: Problem, params: PyTree, numbers: dict[str, Array]) -> PyTree:
+  update: list[Any] = []
+
+  def begun(problem: Problem, params: PyTree, numbers: dict[str, Array]) -> tuple[PyTree, PyTree, PyTree]:
     with explained(names):
       algorithm = made(factory, structure, numbers)
-    return algorithm.init(jax.random.key(0), problem, params)
-
-  def updated(state: State, problem: Problem, numbers: dict[str, Array]) -> tuple[PyTree, PyTree, PyTree]:
-    algorithm = made(factory, structure, numbers)
-    moved, _ = algorithm.step(state, problem)
+    state = algorithm.init(jax.random.key(0), problem, params)
+    update[:] = jax.make_jaxpr(algorithm.step, return_shape=True)(state, problem)
     batch, _ = algorithm.sampler.sample(state.sampler)
     probed = {name: probe(problem, state) for name, probe in probes}
     check_probes(probed)
-    return moved, batch, named(probed)
+    return state, batch, named(probed)
 
   problem, params = jax.tree.unflatten(treedef, shapes)
   numbers = {name: jax.ShapeDtypeStruct((), dtype) for name in names}
-  state = jax.eval_shape(begun, problem, params, numbers)
-  traced, (moved, batch, probed) = jax.make_jaxpr(updated, return_shape=True)(state, problem, numbers)
+  state, batch, probed = jax.eval_shape(begun, problem, params, numbers)
+  traced, (moved, _) = update
   check_kept(state, moved)
   parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   described = [f'{leaf.dtype}{leaf.shape}' for leaf in jax.tree.leaves((state, batch, problem))]
