@@ -1,9 +1,10 @@
 """The training tasks that contenders share, and the arithmetic in them."""
 
 import dataclasses
+import functools
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -32,7 +33,7 @@ def make(work: Mapping[str, Any]) -> tuple[Any, Problem]:
     problem = problems.digits(mlp)
     if work['model'] == 'mlp':
       return mlp, problem
-    user = NnxPerceptron(tuple(work['hidden']))
+    user = NnxModel(functools.partial(nnx_perceptron, tuple(work['hidden'])))
     return user, problems.from_nnx(user.make, problem.train, loss, test=problem.test)
   cnn, count = problems.CNN(), work['num_images']
   if work['images'] == 'mnist':
@@ -46,15 +47,18 @@ def make(work: Mapping[str, Any]) -> tuple[Any, Problem]:
     problem = problems.from_linen(cnn, (images, labels), loss, name='made-up images')
   if work['model'] == 'cnn':
     return cnn, problem
-  return NnxCnn(), problems.from_nnx(NnxCnn().make, problem.train, loss)
+  return NnxModel(nnx_cnn), problems.from_nnx(nnx_cnn, problem.train, loss)
 
 
+@dataclasses.dataclass(frozen=True)
 class NnxModel:
-  """A user's NNX module as the functions that a training loop wants, `init` and `apply` as in Linen."""
+  """A user's NNX module as the functions that a training loop wants, `init` and `apply` as in Linen.
 
-  def make(self, rngs: nnx.Rngs) -> nnx.Module:
-    """The module."""
-    raise NotImplementedError
+  Attributes:
+    make: `(rngs) -> module`.
+  """
+
+  make: Callable[[nnx.Rngs], nnx.Module]
 
   def init(self, key: jax.Array, inputs: jax.Array) -> dict[str, Any]:
     """Parameters, by the name 'params'."""
@@ -63,36 +67,24 @@ class NnxModel:
 
   def apply(self, variables: Mapping[str, Any], inputs: jax.Array) -> jax.Array:
     """The module's outputs."""
-    return nnx.merge(nnx.graphdef(nnx.eval_shape(lambda: self.make(nnx.Rngs(0)))), variables['params'])(
-      inputs
-    )
+    structure = nnx.graphdef(nnx.eval_shape(lambda: self.make(nnx.Rngs(0))))
+    return nnx.merge(structure, variables['params'])(inputs)
 
 
-@dataclasses.dataclass(frozen=True)
-class NnxPerceptron(NnxModel):
+def nnx_perceptron(hidden: Sequence[int], rngs: nnx.Rngs) -> nnx.Module:
   """`problems.MLP` as a user of NNX writes it."""
-
-  hidden: tuple[int, ...]
-
-  def make(self, rngs: nnx.Rngs) -> nnx.Module:
-    """Flattens, then Linear and relu in turn."""
-    widths = (64, *self.hidden, 10)
-    layers: list[Any] = [_flat]
-    for before, after in itertools.pairwise(widths):
-      layers += [nnx.Linear(before, after, rngs=rngs), nnx.relu]
-    return nnx.Sequential(*layers[:-1])
+  layers: list[Any] = [_flat]
+  for before, after in itertools.pairwise((64, *hidden, 10)):
+    layers += [nnx.Linear(before, after, rngs=rngs), nnx.relu]
+  return nnx.Sequential(*layers[:-1])
 
 
-@dataclasses.dataclass(frozen=True)
-class NnxCnn(NnxModel):
-  """`problems.CNN` as a user of NNX writes it."""
-
-  def make(self, rngs: nnx.Rngs) -> nnx.Module:
-    """Two blocks of convolution, relu and pooling, and a Linear layer, on images [B, 28, 28]."""
-    first, second = nnx.Conv(1, 16, (3, 3), rngs=rngs), nnx.Conv(16, 32, (3, 3), rngs=rngs)
-    return nnx.Sequential(
-      _with_channel, first, _pooled, second, _pooled, _flat, nnx.Linear(7 * 7 * 32, 10, rngs=rngs)
-    )
+def nnx_cnn(rngs: nnx.Rngs) -> nnx.Module:
+  """`problems.CNN` as a user of NNX writes it, on images [B, 28, 28]."""
+  first, second = nnx.Conv(1, 16, (3, 3), rngs=rngs), nnx.Conv(16, 32, (3, 3), rngs=rngs)
+  return nnx.Sequential(
+    _with_channel, first, _pooled, second, _pooled, _flat, nnx.Linear(7 * 7 * 32, 10, rngs=rngs)
+  )
 
 
 def _flat(images: jax.Array) -> jax.Array:

@@ -6,7 +6,7 @@ import functools
 import itertools
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
 import numpy as np
@@ -59,23 +59,29 @@ def execute(program: Program, report: Report, keep: bool = False) -> Program:
   while done < num_lanes:
     members = np.arange(done, min(done + program.plan.lanes_per_block, num_lanes))
     [chunks] = program.records.chunks(program.plan.steps_per_call)
-    made = 0
-
-    def counted(updates: int) -> None:
-      nonlocal made
-      made += updates
-      report(updates)
-
+    counted, taken_back = counting(report)
     try:
       block = program.advance(program.start(members), chunks, counted)
       if keep:
         program.keep(block)
     except (RuntimeError, ValueError, MemoryError) as error:  # JAX's is one of the first two, by place
       [program] = all_smaller([program], error)
-      report(-made)
+      taken_back()
     else:
       done += len(members)
   return program
+
+
+def counting(report: Report) -> tuple[Report, Callable[[], None]]:
+  """A report that hands on, and what takes back all that it was told, for what is begun again."""
+  made = 0
+
+  def counted(updates: int) -> None:
+    nonlocal made
+    made += updates
+    report(updates)
+
+  return counted, lambda: report(-made)
 
 
 def all_smaller(programs: Sequence[Program], error: Exception) -> list[Program]:

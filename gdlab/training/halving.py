@@ -11,7 +11,7 @@ import numpy as np
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.results.datasets import DIAGNOSTICS, RUNNING
 from gdlab.training import layout
-from gdlab.training.execute import all_smaller, compiled_ahead
+from gdlab.training.execute import all_smaller, compiled_ahead, counting
 from gdlab.training.programs import Block, Program, Report
 from gdlab.training.records import Records
 
@@ -69,18 +69,12 @@ def run_halving(
   """
   programs, park = list(programs), False
   while True:
-    made = 0
-
-    def counted(updates: int) -> None:
-      nonlocal made
-      made += updates
-      report(updates)
-
+    counted, taken_back = counting(report)
     try:
       _run(programs, num_seeds, halving, counted, park)
     except (RuntimeError, ValueError, MemoryError) as error:  # JAX's is one of the first two, by place
       programs, park = [_begun_again(program) for program in all_smaller(programs, error)], True
-      report(-made)
+      taken_back()
     else:
       return programs
 
