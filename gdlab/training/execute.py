@@ -58,18 +58,23 @@ def execute(program: Program, report: Report, keep: bool = False) -> Program:
   done, num_lanes = 0, len(program.places)
   while done < num_lanes:
     members = np.arange(done, min(done + program.plan.lanes_per_block, num_lanes))
-    [chunks] = program.records.chunks(program.plan.steps_per_call)
     counted, taken_back = counting(report)
     try:
-      block = program.advance(program.start(members), chunks, counted)
-      if keep:
-        program.keep(block)
+      _one_block(program, members, counted, keep)
     except (RuntimeError, ValueError, MemoryError) as error:  # JAX's is one of the first two, by place
       [program] = all_smaller([program], error)
       taken_back()
     else:
       done += len(members)
   return program
+
+
+def _one_block(program: Program, members: np.ndarray, report: Report, keep: bool) -> None:
+  """All updates of these lanes; the memory is free again before the next block starts."""
+  [chunks] = program.records.chunks(program.plan.steps_per_call)
+  block = program.advance(program.start(members), chunks, report)
+  if keep:
+    program.keep(block)
 
 
 def counting(report: Report) -> tuple[Report, Callable[[], None]]:

@@ -94,6 +94,7 @@ NO_PROBLEMS = {
   *('CNN', 'GRU', 'MLP', 'PatchConv', 'TrackingError', 'Transformer', 'class_accuracy', 'landscapes'),
   *(
     'Mixing',
+    'adapters',
     'mixing',
     'matrices',
     'noise',
