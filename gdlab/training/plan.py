@@ -16,7 +16,8 @@ Choice: TypeAlias = Any  # a whole number or a truth value; None while it is ope
 class Plan(NamedTuple):
   """A layout of lanes (hyperparameters x seeds); None means: chosen for the backend, the problem and the memory.
 
-  Under one plan a lane is the same bit for bit whatever runs beside it. Between plans it agrees to rounding.
+  Under one plan a lane is the same bit for bit whatever runs beside it. Between plans it agrees to rounding; so it does
+  where records are made at other steps, as the update before a record is compiled with its diagnostics.
 
   Attributes:
     lanes_at_once: lanes a device advances together under vmap; groups of them follow one another. 1 maps lane

@@ -1,7 +1,8 @@
 """From what a sweep is asked for to its programs, with nothing computed but the trial that a plan may need."""
 
+import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.core.errors import InputError, check_count, shown
-from gdlab.core.types import Algorithm, Problem, PyTree
+from gdlab.core.evaluation import evaluate
+from gdlab.core.types import SPLITS, Algorithm, Problem, PyTree
 from gdlab.host import interrupt, memory
 from gdlab.problems.checks import check_problem
 from gdlab.training import autotune, layout
@@ -68,6 +70,7 @@ def make_programs(
       # With plain numbers, so that values are checked, which tracers do not have.
       factory(**{name: float(values[0]) for name, values in numbers.items()}, **dict(structure))
     begun = jax.eval_shape(own.init, jax.random.key(0))
+    _check_not_metrics([*grid.axes, *grid.trials], own, begun)
     if params is not None:  # while its numbers can be looked at
       check_params(params, begun[0])
     shapes = jax.tree.map(jnp.shape, begun) if keep else None
@@ -97,6 +100,14 @@ def make_programs(
     chosen = _chosen(plan, found, len(places), steps, inputs, program)
     made.append(program(chosen, inputs, records(steps, len(inputs['ids']))))
   return made
+
+
+def _check_not_metrics(hyperparameters: Iterable[str], problem: Problem, begun: tuple[PyTree, PyTree]) -> None:
+  """Raises InputError for a hyperparameter that would share its name with a metric in the result."""
+  if alike := {name for name in hyperparameters if name.partition('_')[0] in SPLITS}:
+    metrics = jax.eval_shape(functools.partial(evaluate, problem), *begun)
+    if taken := sorted(alike & metrics.keys()):
+      raise InputError(f'hyperparameter must have a name that no metric has, got {taken[0]!r}')
 
 
 def _chosen(

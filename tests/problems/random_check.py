@@ -13,9 +13,10 @@ import gdlab
 
 UPDATES = 20
 PER_TEST = 10
-# Every update adds some roundings of numbers of order 1, which the next ones hand on hardly enlarged at these rates; a
-# loss sums up to 24 terms. What is wrong differs by a part of an update, 1e-3 or more.
-ROUNDINGS = 200
+# Both loops round, and hand on what they rounded as they hand on a difference of one rounding in the parameters at the
+# start: hardly enlarged mostly, by 1,200 where a draw trains unstably. So that is measured for every draw. Of the 300
+# draws of the suite, the farthest is off by 2.7 of the two together.
+ROUNDINGS = 8
 
 
 def seeds(api: str, first: int, end: int) -> list[list[int]]:
@@ -62,28 +63,30 @@ def check(seed: int) -> str:
 
     train = problem.train
     plain = models.plain_step(case, (train.inputs, train.targets))
-    params, model_state, key = state.params, dict(state.model_state), state.key
-    opt_state = models.optimizer(case).init(params)
-    draws = state.sampler
+    eps, key, draws = float(jnp.finfo(case.dtype).eps), state.key, state.sampler
+    starts = [state.params, jax.tree.map(lambda leaf: leaf * (1 + eps), state.params)]
+    loops = [(params, dict(state.model_state), models.optimizer(case).init(params)) for params in starts]
+    grown = 0.0
     for number in range(UPDATES):
       batch, draws = drawn(method.sampler, draws)
       real = np.asarray(batch.weights) != 0 if case.mixes else slice(None)
-      params, model_state, opt_state, loss = plain(
-        params,
-        model_state,
-        opt_state,
-        batch.indices[real],
-        batch.weights[real],
-        jax.random.fold_in(key, number),
-      )
+      given = batch.indices[real], batch.weights[real], jax.random.fold_in(key, number)
+      made = [plain(*loop, *given) for loop in loops]
+      loops = [(params, dict(model_state), opt_state) for params, model_state, opt_state, _ in made]
+      grown = max(grown, *map(farthest, *map(jax.tree.leaves, made)))
       state, info = step(state, problem)
-      close(case, info.loss, loss)
-    jax.tree.map(lambda ours, theirs: close(case, ours, theirs), state.params, params)
-    jax.tree.map(lambda ours, theirs: close(case, ours, theirs), dict(state.model_state), dict(model_state))
+      close(case, eps, grown, info.loss, made[0][-1])
+    ours = state.params, dict(state.model_state)
+    jax.tree.map(functools.partial(close, case, eps, grown), ours, loops[0][:2])
   return 'right'
 
 
-def close(case, ours, theirs):
-  eps = float(jnp.finfo(case.dtype).eps)
+def farthest(one, two) -> float:
+  return float(np.max(np.abs(np.asarray(one, np.float64) - np.asarray(two, np.float64)), initial=0))
+
+
+def close(case, eps, grown, ours, theirs):
   one, two = (np.asarray(value).astype(np.float64) for value in (ours, theirs))
-  np.testing.assert_allclose(one, two, rtol=ROUNDINGS * eps, atol=ROUNDINGS * eps, err_msg=str(case))
+  np.testing.assert_allclose(
+    one, two, rtol=ROUNDINGS * eps, atol=ROUNDINGS * (eps + grown), err_msg=str(case)
+  )

@@ -162,7 +162,7 @@ def test_a_grid_that_is_no_mapping_is_refused(grid):
     sweep(grid)
 
 
-@pytest.mark.parametrize('name', ['seed', 'step', 'status', 'init_seed'])
+@pytest.mark.parametrize('name', ['seed', 'step', 'status', 'init_seed', 'train_loss'])
 def test_hyperparameters_named_like_the_results_own_are_refused(name):
   make = lambda **given: stream_sgd(given[name])
   with pytest.raises(InputError, match=name):
