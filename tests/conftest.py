@@ -3,6 +3,15 @@
 import os
 import pathlib
 
+# Most of the suite's time is XLA's, which takes a quarter of it where it does not try hard. By environment, before JAX
+# reads it, so that scripts started by a test inherit it; what is set already stays, see CONTRIBUTING.md.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+os.environ.setdefault(
+  'XLA_FLAGS', '--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
+)
+os.environ.setdefault('JAX_TRACEBACK_IN_LOCATIONS_LIMIT', '0')
+os.environ.setdefault('JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS', '0')
+
 import jax
 import pytest
 
@@ -18,8 +27,7 @@ jax.config.update('jax_debug_key_reuse', True)
 # By environment, so that scripts started by a test inherit it.
 os.environ['MPLBACKEND'] = 'Agg'
 
-# Most of the suite's time is XLA's. Many tests make the same program anew, workers have it from one another, and a
-# second run from the first.
+# Many tests make the same program anew, workers have it from one another, and a second run from the first.
 gdlab.use_compilation_cache(pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'programs')
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 
@@ -36,12 +44,17 @@ SLOW_FILES = {
 }
 
 
+# What takes a minute by itself, begun first: so that no worker is left with one while the others have ended.
+LONG = ('test_random_', 'test_readme', 'test_variants', 'test_workers', 'test_engine_', 'test_host_steps')
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-  """Marks the tests of slow files, before the marks select."""
+  """Marks the tests of slow files, before the marks select, and puts long files first."""
   for item in items:
     if item.path.name in SLOW_FILES:
       item.add_marker(pytest.mark.slow)
+  items.sort(key=lambda item: not item.path.name.startswith(LONG))
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -62,6 +75,17 @@ def memory_mappings() -> float:
       return sum(1 for _ in file)
   except OSError:
     return float('inf')
+
+
+@pytest.fixture
+def as_users_compile():
+  """With XLA's optimisation on: for promises of bits, which it makes harder to keep."""
+  before = jax.config.read('jax_disable_most_optimizations')
+  jax.clear_caches()
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
+  jax.clear_caches()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
+import jax
 import numpy as np
 
 from gdlab.host import interrupt
@@ -36,7 +37,9 @@ def compiled_ahead(programs: Sequence[Program], stops: Sequence[int] = ()) -> It
         first = following.records.chunks(following.plan.steps_per_call, stops)[0][0]
         ahead.append([])
         for lowered in following.lowered(first):
-          ahead[-1].append(pool.submit(lowered.compile))
+          # Other threads have settings of their own; with others than the run's it would be compiled once more.
+          compile = jax.debug_key_reuse(False)(lowered.compile)
+          ahead[-1].append(pool.submit(compile))
       # Not `result`: what is wrong with a program is raised by its call, where a lack of memory is dealt with.
       interrupt.wait(functools.partial(futures.wait, ahead.popleft()))
       yield program

@@ -102,7 +102,9 @@ def make_programs(
   return made
 
 
-def _check_not_metrics(hyperparameters: Iterable[str], problem: Problem, begun: tuple[PyTree, PyTree]) -> None:
+def _check_not_metrics(
+  hyperparameters: Iterable[str], problem: Problem, begun: tuple[PyTree, PyTree]
+) -> None:
   """Raises InputError for a hyperparameter that would share its name with a metric in the result."""
   if alike := {name for name in hyperparameters if name.partition('_')[0] in SPLITS}:
     metrics = jax.eval_shape(functools.partial(evaluate, problem), *begun)

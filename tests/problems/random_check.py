@@ -6,7 +6,6 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import random_models as models
 
 import gdlab
@@ -25,14 +24,6 @@ def seeds(api: str, first: int, end: int) -> list[list[int]]:
   return [own[cut : cut + PER_TEST] for cut in range(0, len(own), PER_TEST)]
 
 
-@pytest.fixture(scope='module')
-def quick_compilation():
-  """Three programs are compiled for every draw: they take half the time where XLA does not try hard."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def drawn(sampler, state):
   return sampler.sample(state)
@@ -48,7 +39,7 @@ def check(seed: int) -> str:
     )
     try:
       problem = models.problem(case)
-      state = jax.jit(method.init)(jax.random.key(seed), problem)
+      state = method.init(jax.random.key(seed), problem)
       step = jax.jit(method.step).lower(state, problem).compile()
     except gdlab.InputError as error:
       refusal = str(error)
@@ -64,7 +55,7 @@ def check(seed: int) -> str:
     train = problem.train
     plain = models.plain_step(case, (train.inputs, train.targets))
     eps, key, draws = float(jnp.finfo(case.dtype).eps), state.key, state.sampler
-    starts = [state.params, jax.tree.map(lambda leaf: leaf * (1 + eps), state.params)]
+    starts = [state.params, jax.tree.map(lambda leaf: np.asarray(leaf) * (1 + eps), state.params)]
     loops = [(params, dict(state.model_state), models.optimizer(case).init(params)) for params in starts]
     grown = 0.0
     for number in range(UPDATES):

@@ -4,17 +4,15 @@ In a file of its own for each API, so that two workers share them.
 """
 
 import pytest
-from random_check import check, quick_compilation, seeds
-
-__all__ = ['quick_compilation']  # a fixture
+from random_check import check, seeds
 
 
 @pytest.mark.parametrize('draws', seeds('linen', 0, 300), ids=lambda draws: str(draws[0]))
-def test_right_or_refused(draws, quick_compilation):
+def test_right_or_refused(draws):
   assert {check(seed) for seed in draws} <= {'right', 'refused'}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('draws', seeds('linen', 1000, 4000), ids=lambda draws: str(draws[0]))
-def test_right_or_refused_at_length(draws, quick_compilation):
+def test_right_or_refused_at_length(draws):
   assert {check(seed) for seed in draws} <= {'right', 'refused'}

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from absl.testing import parameterized
 from drawing import assert_law, assert_mean, draw, estimates, keys
 from scipy import stats
@@ -83,6 +84,7 @@ class LawTest(parameterized.TestCase):
     for number in range(2):
       assert_mean(found[:, number], GRADIENTS.mean(axis=0)[number])
 
+  @pytest.mark.usefixtures('as_users_compile')
   def test_small_rates_are_met(self):
     # 1e5 examples at 2e-5: 2 expected; within 3 standard errors of a Poisson mean over 600 updates.
     _, weights = draw(poisson(2e-5, 20), keys(6), 100_000, 100)

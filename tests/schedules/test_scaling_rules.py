@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 from absl.testing import parameterized
 
 from gdlab import schedules
@@ -99,6 +100,7 @@ def second_moments(learning_rate, b1, b2, eps, noise, num_steps, every):
   return jax.lax.scan(stretch, (start, optimizer.init(start)), jnp.arange(num_steps).reshape(-1, every))[1]
 
 
+@pytest.mark.usefixtures('as_users_compile')
 def test_adam_scaled_by_its_rule_follows_the_same_distribution():
   # Noise of variance 1 against gradients of about 0.05: the rule's own regime, where Adam is descent with the rate
   # learning_rate / noise = 0.005 on a curvature of 1.

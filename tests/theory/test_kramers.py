@@ -84,6 +84,7 @@ def passage_moments(temperature, beyond):
   return mean[start], square[start]
 
 
+@pytest.mark.usefixtures('as_users_compile')  # long simulations
 class LangevinTest(parameterized.TestCase):
   @parameterized.parameters(*enumerate(TEMPERATURES.tolist()))
   def test_rate(self, number, temperature):

@@ -32,7 +32,7 @@ class BlocksTest(parameterized.TestCase):
 
 
 def test_out_of_memory_halves_the_block_and_changes_nothing():
-  # A real shortage: the process may have 680 MiB more, and a block of 12 lanes carries 12 x 2 x 40 MB. Arrays above
+  # A real shortage: the process may have 520 MiB more, and a block of 8 lanes carries 8 x 2 x 40 MB. Arrays above
   # 32 MiB and a single arena: so malloc gives all of it back, and what is left for small things is sure.
   code = """
     import resource, warnings
@@ -45,13 +45,13 @@ def test_out_of_memory_halves_the_block_and_changes_nothing():
     descent = gdlab.algorithm(sampler=gdlab.sampling.sequential(2), optimizer=optax.sgd(0.1, momentum=0.9))
     def run(block):
       plan = gdlab.Plan(1, 1, 2, lanes_per_block=block)
-      return gdlab.run(large, descent, num_steps=4, seeds=12, eval_every=2, progress=False, plan=plan)
+      return gdlab.run(large, descent, num_steps=4, seeds=8, eval_every=2, progress=False, plan=plan)
     small = run(2)
     with open('/proc/self/statm') as file: used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 680 * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (used + 520 * 2**20,) * 2)
     with warnings.catch_warnings(record=True) as warned:
       warnings.simplefilter('always')
-      whole = run(12)
+      whole = run(8)
     print([str(warning.message) for warning in warned if 'out of memory' in str(warning.message)])
     print(int(whole.attrs['plan_lanes_per_block']))
     print(all(np.array_equal(whole[name], small[name], equal_nan=True) for name in whole))
@@ -65,8 +65,8 @@ def test_out_of_memory_halves_the_block_and_changes_nothing():
   )
   assert answer.returncode == 0, answer.stderr
   said, block, equal = answer.stdout.splitlines()
-  assert said.startswith("['out of memory with 12 lanes per block, 1 at once: going on with 6 per block")
-  assert int(block) < 12
+  assert said.startswith("['out of memory with 8 lanes per block, 1 at once: going on with 4 per block")
+  assert int(block) < 8
   assert equal == 'True'
 
 

@@ -45,6 +45,7 @@ def run_network(seeds, plan, rates=(0.05,)):
 
 class BitsTest(parameterized.TestCase):
   @parameterized.parameters((1, 2), (2, 1), (4, 2))
+  @pytest.mark.usefixtures('as_users_compile')
   def test_a_seed_is_the_same_bit_for_bit_whatever_runs_beside_it(self, num_devices, lanes_at_once):
     plan = Plan(lanes_at_once, num_devices, 50)
     alone = run_network([3], plan)
@@ -60,6 +61,7 @@ class BitsTest(parameterized.TestCase):
     assert_close(run_network(5, plan), run_network(5, Plan(1, 1, 50)), rtol=1e-5)
 
   @parameterized.parameters((1, 4, None), (2, 2, 3), (1, 1, None))
+  @pytest.mark.usefixtures('as_users_compile')
   def test_programs_of_their_own_give_the_same_bits(self, lanes_at_once, num_devices, lanes_per_block):
     plan = Plan(lanes_at_once, num_devices, 20, lanes_per_block, program_per_device=True)
     apart, rates = run_network(5, plan, rates=(0.05, 0.5)), (0.05, 0.5)

@@ -29,6 +29,7 @@ def test_runs_are_those_of_the_compiled_loop(lanes_at_once, num_devices):
     assert stepped.attrs['plan_host_steps'] == 1
 
 
+@pytest.mark.usefixtures('as_users_compile')
 @pytest.mark.parametrize('lanes_at_once', [1, 2])
 def test_bits_do_not_depend_on_what_runs_beside(lanes_at_once):
   plan = gdlab.Plan(lanes_at_once, host_steps=True)
