@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 CORE = $(VENV)/.core-$(PYVERSION)
 DEV = $(VENV)/.dev-$(PYVERSION)
 
-.PHONY: help demo studies test docs-test slow lint format lock clean
+.PHONY: help demo studies test quick docs-test slow lint format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -30,6 +30,9 @@ studies: $(CORE)  ## run the studies of saddles, minima and batch size, into run
 
 test: $(DEV)  ## run the tests, with every docstring's and the README's examples
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+quick: $(DEV)  ## run the tests that a change touches, for two minutes at most; the first time all, to learn which
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --testmon --testmon-forceselect $(if $(wildcard .testmondata),--session-timeout=120)
 
 docs-test: $(DEV)  ## run the examples alone (part of test)
 	$(BIN)/python -m pytest tests/test_readme.py gdlab

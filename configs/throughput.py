@@ -2,7 +2,7 @@
 
     python -m experiments.throughput --config=configs/throughput.py --workdir=runs/throughput
 
-Time on 2 CPU cores: 20 to 35 minutes, longer on a busy machine, whose ratios mean little. PyTorch is an optional
+Time on 2 CPU cores: 30 to 45 minutes, longer on a busy machine, whose ratios mean little. PyTorch is an optional
 contender, skipped where it is not installed; the CNN's images are MNIST's where GDLAB_DATA names a folder of data.
 Expected: the targets in experiments/throughput/ratios.py.
 """
