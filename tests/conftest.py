@@ -7,10 +7,12 @@ from importlib import metadata
 # Most of the suite's time is XLA's, which takes a quarter of it where it does not try hard. By environment, before JAX
 # reads it, so that scripts started by a test inherit it; what is set already stays, see CONTRIBUTING.md.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-QUICK = '--xla_cpu_parallel_codegen_split_count=1'
-if metadata.version('jaxlib').startswith('0.10.'):  # later ones end at a flag that is no longer there
-  QUICK += ' --xla_cpu_use_fusion_emitters=false'
-os.environ.setdefault('XLA_FLAGS', QUICK)
+# The newest jaxlib ends at a flag that it no longer has.
+os.environ.setdefault(
+  'XLA_FLAGS',
+  '--xla_cpu_parallel_codegen_split_count=1'
+  + (' --xla_cpu_use_fusion_emitters=false' if metadata.version('jaxlib').startswith('0.10.') else ''),
+)
 os.environ.setdefault('JAX_TRACEBACK_IN_LOCATIONS_LIMIT', '0')
 os.environ.setdefault('JAX_INCLUDE_FULL_TRACEBACKS_IN_LOCATIONS', '0')
 
