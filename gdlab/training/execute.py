@@ -38,8 +38,8 @@ def compiled_ahead(programs: Sequence[Program], stops: Sequence[int] = ()) -> It
         ahead.append([])
         for lowered in following.lowered(first):
           # Other threads have settings of their own; with others than the run's it would be compiled once more.
-          compile = jax.debug_key_reuse(False)(lowered.compile)
-          ahead[-1].append(pool.submit(compile))
+          compiling = jax.debug_key_reuse(False)(lowered.compile)
+          ahead[-1].append(pool.submit(compiling))
       # Not `result`: what is wrong with a program is raised by its call, where a lack of memory is dealt with.
       interrupt.wait(functools.partial(futures.wait, ahead.popleft()))
       yield program
