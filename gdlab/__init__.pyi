@@ -1,5 +1,6 @@
 from . import analysis as analysis
 from . import claims as claims
+from . import comparison as comparison
 from . import core as core
 from . import diagnosis as diagnosis
 from . import estimators as estimators
@@ -11,6 +12,11 @@ from . import schedules as schedules
 from . import statistics as statistics
 from . import theory as theory
 from . import transforms as transforms
+from .comparison import Arm as Arm
+from .comparison import Comparison as Comparison
+from .comparison import compare as compare
+from .comparison import log_uniform as log_uniform
+from .comparison import uniform as uniform
 from .core.errors import InputError as InputError
 from .core.evaluation import evaluate as evaluate
 from .core.types import Algorithm as Algorithm

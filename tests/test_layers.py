@@ -17,6 +17,7 @@ LAYERS = (
   {'training'},
   {'claims', 'diagnosis', 'statistics'},
   {'report', 'plots'},
+  {'comparison'},
 )
 # Parts of one row that must not know each other; they meet in `updates`, through the Protocols in `core.types`.
 STRANGERS = LAYERS[2]

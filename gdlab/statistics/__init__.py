@@ -12,7 +12,8 @@ NumPy and SciPy, on the host.
 | how many steps to a target | `first_crossing`, `kaplan_meier`, `median_time`, `restricted_mean`, `log_rank_test` |
 | ... for each batch size | `fit_bend` |
 | which stream the spread comes from | `factorial_seeds`, `variance_by_stream` |
-| many claims at once | `holm`, `benjamini_hochberg`, `simultaneous` |
+| many claims at once | `holm`, `benjamini_hochberg`, `simultaneous`, `joint_intervals` |
+| several looks at growing numbers of seeds | `spent` |
 | how many seeds | `paired_power`, `seeds_needed`, `smallest_effect`, `simulated_power` |
 """
 

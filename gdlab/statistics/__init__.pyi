@@ -13,6 +13,8 @@ from .crossings import Crossing as Crossing
 from .crossings import first_crossing as first_crossing
 from .intervals import Interval as Interval
 from .intervals import exactly as exactly
+from .joint import joint_intervals as joint_intervals
+from .joint import spent as spent
 from .pairing import paired_differences as paired_differences
 from .pairing import paired_interval as paired_interval
 from .pairing import paired_log_ratio as paired_log_ratio

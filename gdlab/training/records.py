@@ -148,9 +148,11 @@ class Records:
 
 
 def records_factory(
-  eval_every: int | None, eval_steps: Sequence[int], record_every: int | None
+  eval_every: int | None, eval_steps: Sequence[int], record_every: int | None, *, ends_differ: bool = False
 ) -> Callable[[int, int], Records]:
   """What makes the empty records `(num_steps, num_lanes) -> Records` that `sweep` is asked for.
+
+  With `ends_differ` a run may end before some of `eval_steps`.
 
   Raises:
     InputError: if an argument is out of range.
@@ -162,7 +164,9 @@ def records_factory(
   def make(num_steps: int, num_lanes: int) -> Records:
     num_steps = check_count('num_steps', num_steps)
     evaluate = max(1, num_steps // EVALUATIONS_PER_RUN) if eval_every is None else eval_every
-    further = {check_count('eval_steps', step, minimum=0, maximum=num_steps) for step in eval_steps}
+    most = None if ends_differ else num_steps
+    further = {check_count('eval_steps', step, minimum=0, maximum=most) for step in eval_steps}
+    further = {step for step in further if step <= num_steps}
     evaluated = {*range(0, num_steps, evaluate), *further, num_steps}
     steps = np.asarray(sorted(evaluated | {*range(0, num_steps, record_every or evaluate)}))
     return Records(steps, np.isin(steps, sorted(evaluated)), num_lanes)

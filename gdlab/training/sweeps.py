@@ -163,7 +163,8 @@ def sweep(
       point gets the same seeds, so that points compare in pairs.
     eval_every: updates between evaluations of the metrics and probes; about 50 evaluations by default.
       Step 0 and the last step are always evaluated.
-    eval_steps: further updates after which to evaluate, in [0, num_steps].
+    eval_steps: further updates after which to evaluate, in [0, num_steps]. Where `num_steps` is a function, a run has
+      those that are not beyond its end.
     record_every: updates between records of the step's own diagnostics; as `eval_every` by default. Also
       how often it is looked whether a run has diverged.
     probes: name -> `(problem, state) -> array or pytree of arrays`, measured at evaluations, for whatever else is
@@ -203,7 +204,7 @@ def sweep(
   started = time.perf_counter()
   ids = seed_ids(seeds)
   stops = halving.steps if isinstance(halving, Halving) else ()
-  records = records_factory(eval_every, (*eval_steps, *stops), record_every)
+  records = records_factory(eval_every, (*eval_steps, *stops), record_every, ends_differ=callable(num_steps))
   if not callable(num_steps):
     records(num_steps, 0)  # what does not fit is refused first
   make_problem = None if isinstance(problem, Problem) else problem

@@ -1,6 +1,7 @@
 """Holds a random model against its plain loop: 20 updates are the same, or it is refused. There is no third outcome."""
 
 import contextlib
+import dataclasses
 import functools
 
 import jax
@@ -13,11 +14,10 @@ import gdlab
 UPDATES = 20
 PER_TEST = 10
 # Both loops round, and hand on what they rounded as they hand on a difference of one rounding in the parameters at the
-# start: hardly enlarged mostly, by 1,200 where a draw trains unstably. So that is measured for every draw. Of the 300
-# draws of the suite, the farthest is off by 2.7 of the two together. Where they grow further than MOST_GROWN, a wrong
-# update could hide among them, and a draw is no test.
-ROUNDINGS = 8
-MOST_GROWN = 2_000
+# start: hardly enlarged mostly, by thousands where a draw trains unstably. So that is measured for every draw. Where it
+# grows so far that a wrong update could hide in it, the draw is trained at a quarter of its rate. Of the suite's 300
+# draws the farthest is off by 2.3 of the two together, the next by 1.
+ROUNDINGS = 4
 
 
 def seeds(api: str, first: int, end: int) -> list[list[int]]:
@@ -36,13 +36,10 @@ def check(seed: int) -> str:
   case = models.draw(seed)
   wide = jax.enable_x64(True) if case.dtype == 'float64' else contextlib.nullcontext()
   with wide, jax.numpy_rank_promotion('allow'):
-    method = gdlab.algorithm(
-      sampler=models.sampler(case), optimizer=models.optimizer(case), estimator=models.estimator(case)
-    )
     try:
       problem = models.problem(case)
-      state = method.init(jax.random.key(seed), problem)
-      step = jax.jit(method.step).lower(state, problem).compile()
+      state = method(case).init(jax.random.key(seed), problem)
+      jax.eval_shape(method(case).step, state, problem)
     except gdlab.InputError as error:
       refusal = str(error)
     else:
@@ -54,37 +51,66 @@ def check(seed: int) -> str:
       assert '\n' not in refusal
       return 'refused'
 
-    train = problem.train
-    plain = models.plain_step(case, (train.inputs, train.targets))
-    eps, key, draws = float(jnp.finfo(case.dtype).eps), state.key, state.sampler
-    starts = [state.params, jax.tree.map(functools.partial(one_rounding_away, eps), state.params)]
-    loops = [(params, dict(state.model_state), models.optimizer(case).init(params)) for params in starts]
-    grown = 0.0
-    for number in range(UPDATES):
-      batch, draws = drawn(method.sampler, draws)
-      real = np.asarray(batch.weights) != 0 if case.mixes else slice(None)
-      given = batch.indices[real], batch.weights[real], jax.random.fold_in(key, number)
-      made = [plain(*loop, *given) for loop in loops]
-      loops = [(params, dict(model_state), opt_state) for params, model_state, opt_state, _ in made]
-      grown = max(grown, *map(farthest, *map(jax.tree.leaves, made)))
-      assert grown <= MOST_GROWN * eps, f'{case} enlarges roundings by {grown / eps:.0f}'
+    batches = sampled(case, state)
+    grown, losses, end = plain_loops(case, state, batches, problem)
+    while not grown <= most_grown(case):
+      case = dataclasses.replace(case, rate=case.rate / 4)
+      grown, losses, end = plain_loops(case, state, batches, problem)
+    step = jax.jit(method(case).step)
+    for loss in losses:
       state, info = step(state, problem)
-      close(case, eps, grown, info.loss, made[0][-1])
-    ours = state.params, dict(state.model_state)
-    jax.tree.map(functools.partial(close, case, eps, grown), ours, loops[0][:2])
+      close(case, grown, info.loss, loss)
+    jax.tree.map(functools.partial(close, case, grown), (state.params, dict(state.model_state)), end)
   return 'right'
+
+
+def method(case):
+  return gdlab.algorithm(
+    sampler=models.sampler(case), optimizer=models.optimizer(case), estimator=models.estimator(case)
+  )
+
+
+def sampled(case, state):
+  """What the plain loop is given for each update: indices, weights, key."""
+  sampler, draws, given = models.sampler(case), state.sampler, []
+  for number in range(UPDATES):
+    batch, draws = drawn(sampler, draws)
+    real = np.asarray(batch.weights) != 0 if case.mixes else slice(None)
+    given.append((batch.indices[real], batch.weights[real], jax.random.fold_in(state.key, number)))
+  return given
+
+
+def plain_loops(case, state, batches, problem):
+  """How far two plain loops part that begin one rounding apart; the losses and the end of the first."""
+  plain = models.plain_step(case, (problem.train.inputs, problem.train.targets))
+  starts = [state.params, jax.tree.map(functools.partial(one_rounding_away, rounding(case)), state.params)]
+  loops = [(params, dict(state.model_state), models.optimizer(case).init(params)) for params in starts]
+  grown, losses = 0.0, []
+  for given in batches:
+    made = [plain(*loop, *given) for loop in loops]
+    loops = [(params, dict(model_state), opt_state) for params, model_state, opt_state, _ in made]
+    grown = np.max([grown, *map(apart, *map(jax.tree.leaves, made))])
+    losses.append(made[0][-1])
+  return grown, losses, loops[0][:2]
+
+
+def rounding(case) -> float:
+  return float(jnp.finfo(case.dtype).eps)
+
+
+def most_grown(case) -> float:
+  return min(2_000 * rounding(case), 0.1)
 
 
 def one_rounding_away(eps, leaf):
   return (np.asarray(leaf, np.float64) * (1 + eps)).astype(leaf.dtype)
 
 
-def farthest(one, two) -> float:
-  return float(np.max(np.abs(np.asarray(one, np.float64) - np.asarray(two, np.float64)), initial=0))
+def apart(one, two) -> float:
+  """The largest difference, against one for small numbers and against their size for large ones."""
+  one, two = (np.asarray(value).astype(np.float64) for value in (one, two))
+  return float(np.max(np.abs(one - two) / (1 + np.abs(one)), initial=0))
 
 
-def close(case, eps, grown, ours, theirs):
-  one, two = (np.asarray(value).astype(np.float64) for value in (ours, theirs))
-  np.testing.assert_allclose(
-    one, two, rtol=ROUNDINGS * eps, atol=ROUNDINGS * (eps + grown), err_msg=str(case)
-  )
+def close(case, grown, ours, theirs):
+  assert apart(theirs, ours) <= ROUNDINGS * (rounding(case) + grown), case

@@ -43,6 +43,7 @@ class Draw:
   dtype: str
   optimizer: str
   estimator: str
+  rate: float = 1.0  # of the optimizer's own
 
   @property
   def has_modes(self) -> bool:
@@ -308,9 +309,11 @@ def made_sampler(name: str, size: int, num_examples: int) -> gdlab.Sampler:
 
 def optimizer(case: Draw) -> Any:
   return {
-    'sgd': lambda: optax.sgd(0.05),
-    'momentum': lambda: optax.sgd(0.02, momentum=0.9),
-    'adam': lambda: optax.adam(0.01, eps=1e-3),  # a quotient of tiny gradients would magnify their rounding
+    'sgd': lambda: optax.sgd(0.05 * case.rate),
+    'momentum': lambda: optax.sgd(0.02 * case.rate, momentum=0.9),
+    'adam': lambda: optax.adam(
+      0.01 * case.rate, eps=1e-3
+    ),  # a quotient of tiny gradients would magnify their rounding
   }[case.optimizer]()
 
 

@@ -1,0 +1,9 @@
+from .answer import Comparison as Comparison
+from .arm_result import ArmResult as ArmResult
+from .arm_result import Window as Window
+from .arms import Arm as Arm
+from .comparing import compare as compare
+from .search import log_uniform as log_uniform
+from .search import uniform as uniform
+from .verdicts import Outcome as Outcome
+from .verdicts import Row as Row

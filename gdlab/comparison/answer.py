@@ -1,0 +1,207 @@
+"""What a comparison found, and how it goes on."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gdlab.comparison.arm_result import ArmResult, Key
+from gdlab.comparison.arms import Entry
+from gdlab.comparison.measuring import How, Runs, measure, more
+from gdlab.comparison.verdicts import Outcome, Question, Row, judge_all
+from gdlab.core.errors import InputError, check_count
+from gdlab.statistics.joint import spent
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison:
+  """The answer of `gdlab.compare`.
+
+  Attributes:
+    verdicts: a Row for each arm but the baseline, for each problem and budget.
+    problems: their names.
+    baseline: the arm that the others are held against.
+    budgets: kind -> amount.
+    question: what is graded, and how effects are judged.
+    metric: what trials are chosen by.
+    seconds: of an update, float[trial] by (problem, arm); empty without a budget in seconds.
+    num_seeds: pairs of runs behind the undecided rows.
+    most_seeds: to which `extend` may go.
+  """
+
+  verdicts: tuple[Row, ...]
+  problems: tuple[str, ...]
+  baseline: str
+  budgets: Mapping[str, Any]
+  question: Question
+  metric: str
+  metric_largest: bool
+  seconds: Mapping[Key, np.ndarray]
+  num_seeds: int
+  most_seeds: int
+  first_seed: int
+  failed: float | None
+  entries: Mapping[Key, Entry]
+  ends: Mapping[Key, np.ndarray]
+  tuning: Mapping[Key, Runs]
+  chosen: Mapping[Key, tuple[int, ...]]
+  graded: Mapping[Key, Runs]
+  how: How
+
+  @property
+  def arms(self) -> 'dict[str, ArmResult]':
+    """The arms by name."""
+    return {name: ArmResult(self, name) for name in dict.fromkeys(arm for _, arm in self.entries)}
+
+  def __repr__(self) -> str:
+    return as_text(self.verdicts)
+
+  def extend(self, seeds: int | None = None) -> 'Comparison':
+    """The comparison with further seeds, added until every row is decided or there are `most_seeds`.
+
+    Every look has its own share of the error, see `gdlab.statistics.spent`, so that the chance of any wrong verdict
+    stays what was asked for. What an earlier look has decided stays as it was.
+
+    Args:
+      seeds: to have at the next and last look; by default twice as many at each look.
+
+    Raises:
+      InputError: if the comparison was not told `most_seeds`, or more seeds are asked for than that.
+    """
+    if self.most_seeds == self.num_seeds:
+      raise InputError(
+        f'most_seeds must be given to gdlab.compare before the first look: verdicts of {self.num_seeds} seeds have '
+        'spent the whole chance of an error'
+      )
+    least, most = self.num_seeds + 1, self.most_seeds
+    goal = most if seeds is None else check_count('seeds', seeds, minimum=least, maximum=most)
+    answer = self
+    while answer.num_seeds < goal and any(row.verdict is Outcome.UNDECIDED for row in answer.verdicts):
+      count = goal if seeds is not None else min(goal, 2 * answer.num_seeds)
+      answer = answer._with(count)
+    return answer
+
+  def report(self, path: str | os.PathLike[str], *, title: str = '') -> pathlib.Path:
+    """Writes the answer as one HTML page that needs no other file, and returns its path.
+
+    Args:
+      path: the file; one that exists is replaced.
+      title: of the page; by default the arms' names.
+    """
+    from gdlab.comparison import page  # pictures are slow to import, and it needs this module
+
+    others = [name for name in self.arms if name != self.baseline]
+    return page.write(self, path, title or f'{", ".join(others)} against {self.baseline}')
+
+  def profile(self, budget: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    r"""The performance profile over all problems: how often an arm comes within a factor of the best arm.
+
+    With $r_{pa}$ the mean graded metric of arm a on problem p over that of the best arm there,
+    $\rho_a(\tau)$ is the share of problems with $r_{pa} \le \tau$. Of a metric that is good when large the shortfall
+    from 1 is taken in its place.
+
+    Returns:
+      `(factors, shares)`: every tau at which a share changes, from 1 on, and for each arm its shares there.
+
+    Raises:
+      InputError: if a mean is not positive, for which there are no factors.
+
+    Source: Dolan and More 2002, Benchmarking optimization software with performance profiles, Math. Prog. 91.
+    """
+    means = np.asarray(
+      [
+        [float(arm.final(budget, problem=problem).mean()) for problem in self.problems]
+        for arm in self.arms.values()
+      ]
+    )
+    means = 1 - means if self.question.largest else means
+    if means.min() <= 0:
+      raise InputError(
+        f'a profile needs positive values of {self.question.graded}, got a mean of {means.min():.3g}'
+      )
+    ratios = means / means.min(axis=0)
+    factors = np.unique(np.append(ratios, 1.0))
+    shares = (ratios[:, :, None] <= factors).mean(axis=1)
+    return factors, dict(zip(self.arms, shares, strict=True))
+
+  def _with(self, count: int) -> 'Comparison':
+    ids = range(self.first_seed + self.num_seeds, self.first_seed + count)
+    graded = {
+      key: more(runs, measure(self.entries[key], self.ends[key], [*runs.places], ids, self.how))
+      for key, runs in self.graded.items()
+    }
+    return judged(dataclasses.replace(self, graded=graded, num_seeds=count), self.num_seeds)
+
+
+def judged(comparison: Comparison, before: int) -> Comparison:
+  """The comparison with the verdicts of one look; those that were decided before stay.
+
+  Args:
+    comparison: with its runs.
+    before: the seeds at the look before this, 0 at the first.
+  """
+  question, base = comparison.question, comparison.baseline
+  cases = [
+    (problem, budget, arm)
+    for problem in comparison.problems
+    for budget in comparison.budgets
+    for arm in comparison.arms
+    if arm != base
+  ]
+  pairs = [
+    [comparison.arms[name].final(budget, problem=problem).values for name in (arm, base)]
+    for problem, budget, arm in cases
+  ]
+  effects = np.stack([question.effects(*pair) for pair in pairs], axis=1)
+  level = spent(1 - question.confidence, comparison.num_seeds, before, comparison.most_seeds)
+  rows = []
+  for number, (outcome, effect, remark) in enumerate(judge_all(effects, question, level)):
+    if before and comparison.verdicts[number].verdict is not Outcome.UNDECIDED:
+      rows.append(comparison.verdicts[number])
+      continue
+    problem, budget, arm = cases[number]
+    ours, theirs = (comparison.arms[name] for name in (arm, base))
+    rows.append(
+      Row(
+        problem=problem,
+        budget=budget,
+        arm=arm,
+        verdict=outcome,
+        effect=effect,
+        mean=float(pairs[number][0].mean()),
+        baseline_mean=float(pairs[number][1].mean()),
+        updates=ours.updates(budget, problem),
+        baseline_updates=theirs.updates(budget, problem),
+        num_seeds=comparison.num_seeds,
+        failed=ours.num_failed(budget, problem),
+        baseline_failed=theirs.num_failed(budget, problem),
+        remark=remark,
+      )
+    )
+  return dataclasses.replace(comparison, verdicts=tuple(rows))
+
+
+def as_text(rows: tuple[Row, ...]) -> str:
+  """The verdicts as lines of a terminal or a notebook."""
+  heads = ('problem', 'budget', 'arm', 'verdict', 'effect', 'interval', 'updates', 'failed', 'seeds')
+  cells = [
+    (
+      row.problem,
+      row.budget,
+      row.arm,
+      str(row.verdict),
+      f'{row.effect.estimate:.3g}',
+      f'[{row.effect.low:.3g}, {row.effect.high:.3g}]',
+      f'{row.updates}, {row.baseline_updates}',
+      f'{row.failed}, {row.baseline_failed}',
+      str(row.num_seeds),
+    )
+    for row in rows
+  ]
+  widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+  return '\n'.join(
+    '  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in (heads, *cells)
+  )

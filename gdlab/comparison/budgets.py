@@ -1,0 +1,156 @@
+"""Where a budget ends: of updates, examples, gradient evaluations or seconds, the updates of every trial."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdlab.comparison.arms import HORIZON, Entry
+from gdlab.comparison.clock import seconds_per_update
+from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
+from gdlab.core.seeds import seed_ids
+from gdlab.core.types import Algorithm, Array, Problem
+from gdlab.training.grid import check_grid
+from gdlab.training.plan import Plan
+from gdlab.training.programs import Program
+from gdlab.training.records import records_factory
+from gdlab.training.setup import make_programs
+
+KINDS = ('updates', 'examples', 'gradient_evaluations', 'seconds')
+COUNTED = KINDS[1:3]
+LONG = 2**20  # updates that a method is told where it is counted or timed, not run
+
+Budgets: TypeAlias = Mapping[str, Any]
+
+
+def check_budgets(budgets: Any, arms: Any) -> dict[str, Any]:
+  """The budgets, checked.
+
+  Raises:
+    InputError: if a kind is unknown, a number out of range, or seconds are those of an arm that has no updates.
+  """
+  if not isinstance(budgets, Mapping) or not budgets:
+    raise InputError(f"budgets must map kinds to amounts, such as {{'updates': 1000}}, got {shown(budgets)}")
+  for kind, amount in budgets.items():
+    if kind not in KINDS:
+      raise unknown_name('budget', str(kind), KINDS)
+    if kind != 'seconds':
+      check_count(f'budgets[{kind!r}]', amount)
+    elif not isinstance(amount, str):
+      check_real("budgets['seconds']", amount, above=0)
+    elif amount not in arms:
+      raise unknown_name("arm in budgets['seconds']", amount, arms)
+    elif 'updates' not in budgets:
+      raise InputError(f"budgets must have 'updates', if seconds are those that {amount!r} takes for them")
+  return dict(budgets)
+
+
+def ends_of(
+  entries: Mapping[tuple[str, str], Entry], budgets: Budgets, seconds: Mapping[tuple[str, str], np.ndarray]
+) -> dict[tuple[str, str], np.ndarray]:
+  """The updates at which every budget ends, int[trial, budget] for every arm on every problem.
+
+  The last update is the one with which the work made comes nearest to the budget without passing it; a run makes one
+  update at least. Work depends on nothing but the hyperparameters that shape a program, so it is counted once for each.
+
+  Args:
+    entries: the arms on the problems.
+    budgets: kind -> amount.
+    seconds: float[trial], of an update of each arm on each problem.
+  """
+  found = {}
+  for key, entry in entries.items():
+    ends = np.zeros((entry.num_trials, len(budgets)), int)
+    for trials in entry.shapes():
+      for place, (kind, amount) in enumerate(budgets.items()):
+        if kind == 'updates':
+          last = amount
+        elif kind == 'seconds':
+          last = int(_seconds(entries, budgets, seconds, key[0]) / seconds[key][trials[0]])
+        else:
+          last = updates_within(entry.algorithm(trials[0], LONG), entry.problem, amount, COUNTED.index(kind))
+        ends[trials, place] = max(1, last)
+    found[key] = ends
+  return found
+
+
+def _seconds(entries, budgets: Budgets, seconds: Mapping[tuple[str, str], np.ndarray], problem: str) -> float:
+  """The seconds of the budget: as given, or what an arm takes for its updates."""
+  amount = budgets['seconds']
+  if not isinstance(amount, str):
+    return float(amount)
+  own = seconds[problem, amount]
+  if np.unique(own).size > 1:
+    raise InputError(
+      f"budgets['seconds'] must be a number, for the trials of {amount!r} are of different shapes and take "
+      f'{own.min():.3g} to {own.max():.3g} seconds for an update'
+    )
+  return float(budgets['updates'] * own[0])
+
+
+def updates_within(algorithm: Algorithm, problem: Problem, amount: int, kind: int) -> int:
+  """The most updates whose examples (kind 0) or gradient evaluations (1) do not pass `amount`.
+
+  Counted by making the updates, but for methods that repeat themselves: two passes over the data are enough then. Where
+  counts are random (Poisson batches) they are those of one seed.
+  """
+  period = algorithm.sampler.updates_per_epoch(problem.num_examples)
+  made = _work(algorithm, problem, 2 * period)[:, kind]
+  if (made[:period] == made[period:]).all():
+    epochs, rest = divmod(amount, max(1, int(made[:period].sum())))
+    return epochs * period + int(np.searchsorted(np.cumsum(made[:period]), rest, side='right'))
+  length = 2 * period
+  while made.sum() <= amount:
+    length *= 2
+    made = _work(algorithm, problem, length)[:, kind]
+  return int(np.searchsorted(np.cumsum(made), amount, side='right'))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _work(algorithm: Algorithm, problem: Problem, num_steps: int) -> Array:
+  """Examples and gradient evaluations of each update, int32[num_steps, 2]. XLA leaves out what they do not need."""
+
+  def step(state, _):
+    state, info = algorithm.step(state, problem)
+    return state, jnp.stack([info.examples, info.gradient_evaluations])
+
+  return jax.lax.scan(step, algorithm.init(jax.random.key(0), problem), length=num_steps)[1]
+
+
+def clock(
+  entries: Mapping[tuple[str, str], Entry], plan: Plan, precision: float
+) -> dict[tuple[str, str], np.ndarray]:
+  """Seconds of an update of every trial, float[trial] by arm and problem: medians of rounds in which all take turns.
+
+  One run on every device in a compiled loop, as in the runs that are compared; without evaluations.
+  """
+  programs: list[Program] = []
+  owners: list[tuple[tuple[str, str], list[int]]] = []
+  for key, entry in entries.items():
+    for trials in entry.shapes():
+      programs.append(_calmest(entry, trials, plan))
+      owners.append((key, trials))
+  rounds = seconds_per_update(programs, precision=precision)
+  found = {key: np.zeros(entry.num_trials) for key, entry in entries.items()}
+  for (key, trials), seconds in zip(owners, np.median(rounds, axis=0), strict=True):
+    found[key][trials] = seconds
+  return found
+
+
+def _calmest(entry: Entry, trials: list[int], plan: Plan) -> Program:
+  """A program of one shape, with the least of its numbers: rates at which runs are likely to last while it is timed."""
+  least = min(
+    trials,
+    key=lambda trial: [entry.trials[name][trial] for name in entry.trials if name not in entry.shaping],
+  )
+  point = entry.point(least) | ({HORIZON: LONG} if entry.takes_horizon else {})
+  grid = check_grid(None, {name: [value] for name, value in point.items()}, entry.make, None)
+  ids = seed_ids(plan.num_devices or jax.local_device_count())
+  records = records_factory(None, (), None)
+  [program] = make_programs(
+    entry.problem, entry.make, grid, ids, LONG, records, (), plan, (0, 1), None, False
+  )
+  return program

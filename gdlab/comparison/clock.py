@@ -1,0 +1,88 @@
+"""Seconds per update of several programs, measured in turn, so that what slows the machine slows all of them."""
+
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from gdlab.core.errors import InputError
+from gdlab.host import interrupt
+from gdlab.results.datasets import RUNNING
+from gdlab.training.programs import Program
+from gdlab.training.records import Records
+
+LEAST_ROUNDS, MOST_ROUNDS = 5, 60
+CALL_SECONDS = 0.1  # of one program in one round: long beside what a clock and a call take
+MOST_UPDATES = 2**24
+
+
+class Timer:
+  """Times updates of all lanes of a program, each time from the start, with no record but the last and no evaluation.
+
+  From the start, since lanes that diverge rest, and a rest takes no time.
+  """
+
+  def __init__(self, program: Program):
+    self._program = program
+
+  def __call__(self, num_steps: int) -> float:
+    """The seconds of a compiled call that makes so many updates of every lane."""
+    program, count = self._program, len(self._program.inputs['ids'])
+    own = program._replace(records=Records(np.asarray([0, num_steps]), np.asarray([False, False]), count))
+    [chunks] = own.records.chunks(num_steps)
+    block = own.start(np.arange(count))
+    jax.block_until_ready(block.lanes)
+    started = time.perf_counter()
+    block = own.advance(block, chunks, lambda updates: None)
+    jax.block_until_ready(block.lanes)
+    seconds = time.perf_counter() - started
+    if (own.records.column('status', -1) != RUNNING).any():
+      raise InputError(
+        f'a run diverged within {num_steps} updates while it was timed, and updates that are not made take no time'
+      )
+    return seconds
+
+
+def seconds_per_update(programs: Sequence[Program], *, precision: float = 0.01) -> np.ndarray:
+  """Seconds of one update of one lane of each program, all programs in turn in every round.
+
+  Rounds follow until the standard error of the mean logarithm of every program's seconds over the first one's is at
+  most `precision`: at least 5, at most 60.
+
+  Args:
+    programs: with as many lanes as they are to be timed with.
+    precision: the relative standard error that is wanted, > 0.
+
+  Returns:
+    float[round, program].
+
+  Raises:
+    InputError: if a run diverges while it is timed.
+  """
+  # As in `sweep`: the checker for key reuse takes what passes through a loop unused for use.
+  with jax.debug_key_reuse(False):
+    return _rounds(programs, precision)
+
+
+def _rounds(programs: Sequence[Program], precision: float) -> np.ndarray:
+  timers, counts = [Timer(program) for program in programs], []
+  for timer in timers:
+    count = 1
+    timer(count)  # compiles
+    while (seconds := timer(count)) < CALL_SECONDS / 2 and count < MOST_UPDATES:
+      count = min(
+        MOST_UPDATES, count * 2 if seconds <= 0 else max(2 * count, int(count * CALL_SECONDS / seconds / 2))
+      )
+    counts.append(count)
+  rounds: list[list[float]] = []
+  while len(rounds) < MOST_ROUNDS:
+    interrupt.look()
+    rounds.append([timer(count) / count for timer, count in zip(timers, counts, strict=True)])
+    if len(rounds) >= LEAST_ROUNDS:
+      logs = np.log(rounds)
+      errors = (logs - logs[:, :1]).std(axis=0, ddof=1) / np.sqrt(len(rounds))
+      if errors.max() <= precision:
+        break
+  lanes = [len(program.inputs['ids']) for program in programs]
+  return np.asarray(rounds) / lanes

@@ -1,0 +1,221 @@
+"""`compare`: from a question about methods to an answer with intervals."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+
+import jax
+
+from gdlab.comparison.answer import Comparison, judged
+from gdlab.comparison.arm_result import large_is_good
+from gdlab.comparison.arms import Arm, Entry, check_problems, entries
+from gdlab.comparison.budgets import Budgets, check_budgets, clock, ends_of
+from gdlab.comparison.measuring import How, best_trial, measure
+from gdlab.comparison.verdicts import Question
+from gdlab.core.errors import InputError, check_count, check_real, unknown_name
+from gdlab.core.evaluation import evaluate
+from gdlab.core.types import Problem
+from gdlab.host.progress import Progress, reporting
+from gdlab.training.plan import Plan, check_plan
+
+TUNING = 1_000_000_000  # seeds for tuning start here
+EFFECTS = ('difference', 'ratio')
+
+
+def compare(
+  problem: Problem | Mapping[str, Problem],
+  arms: Mapping[str, Arm],
+  *,
+  baseline: str,
+  budgets: Budgets,
+  margin: float,
+  metric: str | None = None,
+  graded: str | None = None,
+  effect: str = 'difference',
+  largest: Sequence[str] | None = None,
+  failed: float | None = None,
+  trials: int = 16,
+  tuning_seeds: int = 3,
+  seeds: int = 16,
+  most_seeds: int | None = None,
+  first_seed: int = 0,
+  confidence: float = 0.95,
+  search_seed: int = 0,
+  eval_every: int | None = None,
+  keep: str | None = None,
+  clock_precision: float = 0.01,
+  plan: Plan | None = None,
+  executor: Executor | None = None,
+  progress: bool | Progress | None = None,
+) -> Comparison:
+  r"""Holds methods against a baseline: tuned alike, graded on other seeds, at equal budgets.
+
+  Every arm gets equally many trials. For each problem and budget the trial with the best mean `metric` over the tuning
+  seeds, where the budget ends, is run with the grading seeds, which tuning never saw. Runs are paired by seed: arms
+  share initial parameters and, with samplers alike, the order of examples. The effect is the mean over seeds of the
+  arm's graded metric minus the baseline's, or with `effect='ratio'` the geometric mean of their ratio. Intervals hold
+  for all rows (arm, problem, budget) at once, with `confidence`; see `gdlab.statistics.joint_intervals`. Then a row is
+
+  - equivalent if its interval lies within the margin, on both sides of no effect,
+  - else better or worse if its interval is on one side of no effect,
+  - else undecided.
+
+  So "better" is wrong of arms that are equal, and "equivalent" is wrong of arms that differ by the margin or more, in
+  at most 1 - `confidence` of all comparisons, for differences that are not very skewed.
+
+  Example:
+    >>> import optax, gdlab
+    >>> def method(momentum):
+    ...   def make(learning_rate):
+    ...     optimizer = optax.sgd(learning_rate, momentum)
+    ...     return gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optimizer)
+    ...   return gdlab.Arm(make, {'learning_rate': gdlab.log_uniform(0.01, 1.0)})
+    >>> valley = gdlab.problems.quadratic([1.0, 0.02])
+    >>> arms = {'plain': method(0.0), 'momentum': method(0.9)}
+    >>> answer = gdlab.compare(
+    ...   valley, arms, baseline='plain', budgets={'updates': 50}, margin=0.1, effect='ratio', seeds=8
+    ... )
+    >>> str(answer.verdicts[0].verdict)
+    'better'
+
+  Args:
+    problem: what is minimised, or several by name.
+    arms: name -> Arm, at least two.
+    baseline: the arm that the others are held against.
+    budgets: kind -> amount, of 'updates', 'examples', 'gradient_evaluations' and 'seconds'. Seconds, of a run's updates
+      without evaluations, are a number, or an arm's name: what it takes for the `updates` of the budgets. They are
+      measured beforehand, all arms in turn.
+    margin: the smallest effect that matters, > 0: a difference of the graded metric, or with `effect='ratio'` a share
+      of it. To be chosen before the runs.
+    metric: what trials are chosen by: 'validation_loss' by default, 'train_loss' of problems without held-out
+      examples. Never of the test set.
+    graded: what arms are held against one another by: 'test_loss' by default, 'train_loss' without a test set.
+    effect: 'difference' or 'ratio'.
+    largest: the metrics that are good when large; by default those whose names end in 'accuracy'.
+    failed: the graded value of a run that failed (it diverged, or the value is not finite); by default that of its
+      parameters before the first update. Of trials the one with fewer failures is always better.
+    trials: of each arm, from a quasi-random search; arms that search lists of values are given all combinations of
+      them, and those must be equally many in all arms. An arm without hyperparameters is not tuned.
+    tuning_seeds: on which trials are chosen.
+    seeds: on which they are graded, >= 2.
+    most_seeds: to which `extend` may add; None to judge once and for all. The more it exceeds `seeds`, the wider are
+      the intervals of the first look.
+    first_seed: the id of the first grading seed; other ids, and other tuning seeds with them, make a replication.
+    confidence: of all verdicts together, in (0, 1).
+    search_seed: of the quasi-random search.
+    eval_every: as for `sweep`.
+    keep: as for `sweep`: 'params' keeps the parameters of the graded runs.
+    clock_precision: the relative standard error of the seconds of an update, against the first arm's.
+    plan: as for `sweep`.
+    executor: as for `sweep`.
+    progress: as for `sweep`, for all runs together.
+
+  Returns:
+    A Comparison: its `verdicts`, `arms`, `extend`, and `report`.
+
+  Raises:
+    InputError: if an argument is out of range or arms do not fit the problem, before anything is run.
+  """
+  problems = check_problems(problem)
+  check_real('margin', margin, above=0)
+  check_real('confidence', confidence, above=0, below=1)
+  for name, count, least in (('tuning_seeds', tuning_seeds, 1), ('seeds', seeds, 2)):
+    check_count(name, count, minimum=least)
+  most = check_count('most_seeds', seeds if most_seeds is None else most_seeds, minimum=seeds)
+  check_count('first_seed', first_seed, minimum=0, maximum=TUNING - most)
+  if effect not in EFFECTS:
+    raise unknown_name('effect', str(effect), EFFECTS)
+  if failed is not None:
+    check_real('failed', failed)
+  made = entries(problems, arms, baseline, trials, search_seed)
+  budgets = check_budgets(budgets, arms)
+  metric, graded = _metrics(made, metric, graded)
+  good = [name for name in (metric, graded) if large_is_good(name)] if largest is None else [*largest]
+  question = Question(graded, graded in good, float(margin), effect == 'ratio', float(confidence))
+  plan = check_plan(plan)
+
+  seconds = clock(made, plan, clock_precision) if 'seconds' in budgets else {}
+  ends = ends_of(made, budgets, seconds)
+  places, tuned = range(len(budgets)), {key: entry for key, entry in made.items() if entry.num_trials > 1}
+  total = sum(int(ends[key].sum()) * tuning_seeds for key in tuned) + sum(
+    int(ends[key].max(axis=0).sum()) * seeds for key in made
+  )
+  with reporting(progress, total) as report:
+    how = How(eval_every, None, plan, executor, _told(report))
+    tuning, chosen, runs = {}, {}, {}
+    for key, entry in made.items():
+      chosen[key] = (0,) * len(budgets)
+      if key in tuned:
+        pairs = [(trial, place) for trial in range(entry.num_trials) for place in places]
+        ids = range(TUNING + first_seed, TUNING + first_seed + tuning_seeds)
+        tuning[key] = measure(entry, ends[key], pairs, ids, how)
+        chosen[key] = tuple(best_trial(tuning[key], entry, place, metric, metric in good) for place in places)
+    for key, entry in made.items():
+      pairs = [*dict.fromkeys(zip(chosen[key], places, strict=True))]
+      ids = range(first_seed, first_seed + seeds)
+      runs[key] = measure(entry, ends[key], pairs, ids, how._replace(keep=keep))
+  answer = Comparison(
+    verdicts=(),
+    problems=tuple(problems),
+    baseline=baseline,
+    budgets=budgets,
+    question=question,
+    metric=metric,
+    metric_largest=metric in good,
+    seconds=seconds,
+    num_seeds=seeds,
+    most_seeds=most,
+    first_seed=first_seed,
+    failed=failed,
+    entries=made,
+    ends=ends,
+    tuning=tuning,
+    chosen=chosen,
+    graded=runs,
+    how=How(eval_every, keep, plan, executor, progress),
+  )
+  return judged(answer, 0)
+
+
+def _metrics(
+  made: Mapping[tuple[str, str], Entry], metric: str | None, graded: str | None
+) -> tuple[str, str]:
+  """The metric that trials are chosen by and the graded one, which all arms have on all problems."""
+  own = [entry.problem for entry in made.values()]
+  tested, validated = (
+    any(getattr(each, split) is not None for each in own) for split in ('test', 'validation')
+  )
+  if metric is None:
+    if tested and not validated:
+      raise InputError(
+        'problem must have a validation set, for trials are not chosen on the test set: make one by '
+        'gdlab.problems.split(problem, validation=0.2), or give metric='
+      )
+    metric = 'validation_loss' if validated else 'train_loss'
+  if str(metric).startswith('test_'):
+    raise InputError(
+      f'metric must not be of the test set, on which arms are graded, got {metric!r}: make a validation set by '
+      'gdlab.problems.split(problem, validation=0.2)'
+    )
+  if graded is None:
+    if validated and not tested:
+      raise InputError("graded must be given for a problem without a test set, such as 'validation_loss'")
+    graded = 'test_loss' if tested else 'train_loss'
+  for (label, name), entry in made.items():
+    begun = jax.eval_shape(entry.problem.init, jax.random.key(0))
+    known = jax.eval_shape(evaluate, entry.problem, *begun)
+    for what in (metric, graded):
+      if what not in known:
+        raise unknown_name(f'metric of arm {name!r} on {label!r}', str(what), known)
+  return metric, graded
+
+
+def _told(report: Callable[[int], None]) -> Callable[[int, int], None]:
+  """A progress for one sweep after another, which hands on what each has newly done."""
+  before = 0
+
+  def progress(done: int, total: int) -> None:
+    nonlocal before
+    report(done - before)
+    before = 0 if done >= total else done
+
+  return progress

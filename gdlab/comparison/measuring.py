@@ -1,0 +1,120 @@
+"""The runs of a comparison: all trials on the tuning seeds, what was best of them on the grading seeds."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from gdlab.comparison.arms import HORIZON, Entry
+from gdlab.host.progress import Progress
+from gdlab.results.datasets import RUNNING, TRIAL
+from gdlab.training.plan import Plan
+from gdlab.training.sweeps import sweep
+
+
+class How(NamedTuple):
+  """What all runs of a comparison share; see `gdlab.compare`."""
+
+  eval_every: int | None
+  keep: str | None
+  plan: Plan | None
+  executor: Executor | None
+  progress: bool | Progress | None
+
+
+class Runs(NamedTuple):
+  """Some trials of one arm on one problem, run with some seeds.
+
+  Attributes:
+    result: with dims (trial, seed, step, ...); its trials are runs, not those of the search.
+    places: (trial, budget) -> (which run, after which update).
+  """
+
+  result: xr.Dataset
+  places: dict[tuple[int, int], tuple[int, int]]
+
+  def at(self, trial: int, budget: int, variable: str) -> xr.DataArray:
+    """A variable where the budget ends, with dim `seed`; NaN for a run that had failed by then."""
+    run, end = self.places[trial, budget]
+    last = self.result.isel({TRIAL: run}).sel(step=end)
+    return last[variable].astype(float).where((last.status == RUNNING) & np.isfinite(last[variable]))
+
+  def curve(self, trial: int, budget: int) -> xr.Dataset:
+    """The records up to the budget's end, with dims (seed, step, ...)."""
+    run, end = self.places[trial, budget]
+    return self.result.isel({TRIAL: run}).sel(step=slice(0, end))
+
+
+class LastUpdate:
+  """The updates of a run by the hyperparameters that shape its program, as `num_steps` of `gdlab.sweep`."""
+
+  def __init__(self, known: Mapping[frozenset, int]):
+    self.known = dict(known)
+
+  def __call__(self, **shape: Any) -> int:
+    return self.known[frozenset(shape.items())]
+
+
+def measure(
+  entry: Entry, ends: np.ndarray, pairs: Sequence[tuple[int, int]], seeds: Sequence[int], how: How
+) -> Runs:
+  """Runs (trial, budget) pairs of an arm with some seeds.
+
+  A method that does not know its horizon makes the same updates for every budget, so that one run serves all of them.
+
+  Args:
+    entry: the arm on its problem.
+    ends: int[trial, budget], the updates at which a budget ends.
+    pairs: what is to be run.
+    seeds: ids.
+    how: what all runs share.
+  """
+  runs: dict[tuple[int, int], int] = {}
+  longest = {trial: max(ends[t, b] for t, b in pairs if t == trial) for trial, _ in pairs}
+  if not entry.takes_horizon:  # one length for all that share a program
+    for trials in entry.shapes():
+      own = [longest[trial] for trial in trials if trial in longest]
+      longest |= dict.fromkeys([trial for trial in trials if trial in longest], max(own, default=0))
+  places = {}
+  for trial, budget in pairs:
+    end = int(ends[trial, budget])
+    run = runs.setdefault((trial, end if entry.takes_horizon else int(longest[trial])), len(runs))
+    places[trial, budget] = run, end
+  points = {name: [values[trial] for trial, _ in runs] for name, values in entry.trials.items()}
+  if entry.takes_horizon:
+    points[HORIZON] = [last for _, last in runs]
+  shaping = [*entry.shaping, *([HORIZON] if entry.takes_horizon else [])]
+  known = {frozenset((name, points[name][run]) for name in shaping): last for (_, last), run in runs.items()}
+  result = sweep(
+    entry.problem,
+    entry.make,
+    points=points or None,
+    num_steps=LastUpdate(known) if shaping else next(iter(known.values())),
+    seeds=[*seeds],
+    eval_every=how.eval_every,
+    eval_steps=sorted({end for _, end in places.values()}),
+    keep=how.keep,
+    plan=how.plan,
+    executor=how.executor,
+    progress=how.progress,
+  )
+  return Runs(result if points else result.expand_dims({TRIAL: [0]}), places)
+
+
+def more(runs: Runs, further: Runs) -> Runs:
+  """The same runs with further seeds."""
+  return runs._replace(result=xr.concat([runs.result, further.result], 'seed'))
+
+
+def best_trial(runs: Runs, entry: Entry, budget: int, metric: str, largest: bool) -> int:
+  """The trial with the best mean metric where a budget ends; one that fails with fewer seeds is always better."""
+
+  def merit(trial: int) -> tuple[int, float]:
+    values = runs.at(trial, budget, metric).values
+    failed = int(np.isnan(values).sum())
+    mean = float(np.nanmean(values)) if failed < values.size else np.inf
+    return failed, -mean if largest else mean
+
+  return min(range(entry.num_trials), key=merit)

@@ -1,0 +1,113 @@
+"""Where the values of hyperparameters are looked for: distributions, lists, and the trials made of them."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from scipy.stats import qmc
+
+from gdlab.core.errors import InputError, check_real, shown
+
+
+class Distribution(NamedTuple):
+  """Of one hyperparameter: `low` to `high`, uniform, or uniform in the logarithm."""
+
+  low: float
+  high: float
+  logarithmic: bool
+
+  def at(self, share: float) -> float:
+    """The value below which so large a share in [0, 1] of the distribution lies."""
+    if self.logarithmic:
+      return float(self.low * (self.high / self.low) ** share)
+    return float(self.low + (self.high - self.low) * share)
+
+  def share(self, value: float) -> float:
+    """How much of the distribution lies below a value; the inverse of `at`."""
+    if self.logarithmic:
+      return math.log(value / self.low) / math.log(self.high / self.low)
+    return (value - self.low) / (self.high - self.low)
+
+
+Search: TypeAlias = Mapping[str, Distribution | Sequence[Any]]
+
+
+def uniform(low: float, high: float) -> Distribution:
+  """Values between two numbers, all equally likely.
+
+  Raises:
+    InputError: if low < high does not hold, or one is not finite.
+  """
+  check_real('low', low)
+  return Distribution(float(low), float(check_real('high', high, above=low)), False)
+
+
+def log_uniform(low: float, high: float) -> Distribution:
+  """Values between two positive numbers, all powers equally likely: for rates and whatever else is tried in decades.
+
+  Raises:
+    InputError: if 0 < low < high does not hold, or one is not finite.
+  """
+  check_real('low', low, above=0)
+  return Distribution(float(low), float(check_real('high', high, above=low)), True)
+
+
+def check_search(arm: str, search: Any) -> None:
+  """Raises InputError for what is no mapping of names to distributions or lists of values."""
+  if not isinstance(search, Mapping):
+    raise InputError(f'arms[{arm!r}].search must map hyperparameters to where to look, got {shown(search)}')
+  for name, where in search.items():
+    if isinstance(where, Distribution):
+      continue
+    if isinstance(where, str) or not np.iterable(where) or not len([*where]):
+      raise InputError(
+        f'arms[{arm!r}].search[{name!r}] must be gdlab.log_uniform(low, high), gdlab.uniform(low, high) or a list of '
+        f'values, got {shown(where)}'
+      )
+
+
+def trials_of(search: Search, num_trials: int, seed: int) -> dict[str, list[Any]]:
+  """The trials of one arm, hyperparameter -> its value in each.
+
+  Where all are lists: their product. Else `num_trials` points of a scrambled Sobol sequence, which fill the space more
+  evenly than random ones: of one hyperparameter, when the number is a power of 2, one lies in every equal part. A list
+  among distributions is drawn from with equal chances.
+
+  Source: Owen 1998, Scrambling Sobol' and Niederreiter-Xing points, J. Complexity 14.
+  """
+  if is_grid(search):
+    product = [*itertools.product(*search.values())] if search else []
+    return {name: [values[place] for values in product] for place, name in enumerate(search)}
+  engine = qmc.Sobol(len(search), scramble=True, rng=np.random.default_rng(seed))
+  shares = engine.random_base2(math.ceil(math.log2(num_trials)))[:num_trials]
+  return {
+    name: [_value(where, float(share)) for share in shares[:, place]]
+    for place, (name, where) in enumerate(search.items())
+  }
+
+
+def is_grid(search: Search) -> bool:
+  """Whether all hyperparameters have lists of values."""
+  return not any(isinstance(where, Distribution) for where in search.values())
+
+
+def ends(search: Search, point: Mapping[str, Any], num_trials: int) -> list[str]:
+  """The hyperparameters whose value in `point` is the first or last that was tried, or as good as that.
+
+  Of a distribution: in the outermost of as many equal parts as there were trials.
+  """
+  return [name for name, where in search.items() if _at_an_end(where, point[name], num_trials)]
+
+
+def _at_an_end(where: Distribution | Sequence[Any], value: Any, num_trials: int) -> bool:
+  if isinstance(where, Distribution):
+    share = where.share(value)
+    return min(share, 1 - share) < 1 / num_trials
+  numbers = [number for number in where if isinstance(number, int | float) and not isinstance(number, bool)]
+  return len(numbers) == len(where) > 1 and value in (min(numbers), max(numbers))
+
+
+def _value(where: Distribution | Sequence[Any], share: float) -> Any:
+  return where.at(share) if isinstance(where, Distribution) else where[int(share * len(where))]

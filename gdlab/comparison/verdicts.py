@@ -1,0 +1,118 @@
+"""From paired runs to verdicts: better, worse, equivalent or undecided, for all rows of a comparison at once."""
+
+import enum
+from typing import NamedTuple
+
+import numpy as np
+
+from gdlab.core.errors import InputError
+from gdlab.statistics import Interval
+from gdlab.statistics.joint import joint_intervals
+
+
+class Outcome(enum.StrEnum):
+  """What a comparison says of an arm against the baseline."""
+
+  BETTER = 'better'
+  WORSE = 'worse'
+  EQUIVALENT = 'equivalent'
+  UNDECIDED = 'undecided'
+
+
+class Row(NamedTuple):
+  """An arm against the baseline, on one problem, where one budget ends.
+
+  Attributes:
+    problem: its name.
+    budget: its kind: 'updates', 'examples', 'gradient_evaluations' or 'seconds'.
+    arm: its name.
+    verdict: an Outcome.
+    effect: arm minus baseline, or arm over baseline, with the interval that holds for all rows at once.
+    mean: of the graded metric over the arm's runs.
+    baseline_mean: of the baseline's.
+    updates: that the arm makes in the budget.
+    baseline_updates: that the baseline makes.
+    num_seeds: pairs of runs.
+    failed: how many of the arm's runs failed.
+    baseline_failed: how many of the baseline's.
+    remark: what else has to be known, or ''.
+  """
+
+  problem: str
+  budget: str
+  arm: str
+  verdict: Outcome
+  effect: Interval
+  mean: float
+  baseline_mean: float
+  updates: int
+  baseline_updates: int
+  num_seeds: int
+  failed: int
+  baseline_failed: int
+  remark: str = ''
+
+
+class Question(NamedTuple):
+  """How effects are judged; see `gdlab.compare`.
+
+  Attributes:
+    graded: the metric.
+    largest: whether large is good.
+    margin: the smallest effect that matters.
+    ratio: whether effects are ratios.
+    confidence: of all verdicts together.
+  """
+
+  graded: str
+  largest: bool
+  margin: float
+  ratio: bool
+  confidence: float
+
+  def effects(self, arm: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    """Of paired values float[S] each."""
+    if not self.ratio:
+      return arm - baseline
+    if min(arm.min(), baseline.min()) <= 0:
+      raise InputError(
+        f"effect must be 'difference' where {self.graded} is not always positive, got 'ratio' and a value of "
+        f'{min(arm.min(), baseline.min()):.3g}'
+      )
+    return np.log(arm) - np.log(baseline)
+
+  def judge(self, low: float, high: float) -> Outcome:
+    """The verdict of an interval, on the scale of `effects`."""
+    margin = np.log1p(self.margin) if self.ratio else self.margin
+    if -margin < low and high < margin:
+      return Outcome.EQUIVALENT
+    if low > 0:
+      return Outcome.BETTER if self.largest else Outcome.WORSE
+    if high < 0:
+      return Outcome.WORSE if self.largest else Outcome.BETTER
+    return Outcome.UNDECIDED
+
+
+def judge_all(
+  effects: np.ndarray, question: Question, significance: float
+) -> list[tuple[Outcome, Interval, str]]:
+  """The verdict of every row, the interval it stands on, and a remark.
+
+  Args:
+    effects: float[seed, row].
+    question: how they are judged.
+    significance: the chance of any error that this look may have.
+  """
+  found = []
+  intervals = joint_intervals(effects, confidence=1 - significance)
+  for column, interval in zip(effects.T, intervals, strict=True):
+    outcome, remark = question.judge(interval.low, interval.high), ''
+    if not column.any():
+      # Two arms that make the same updates are no evidence that different ones would do as well.
+      outcome, remark = Outcome.UNDECIDED, 'both arms give the same numbers to the last bit'
+    elif np.ptp(column) == 0:
+      remark = 'all seeds give the same numbers: nothing is random here'
+    ends = np.exp(interval[:3]) if question.ratio else interval[:3]
+    estimate, low, high = map(float, ends)
+    found.append((outcome, interval._replace(estimate=estimate, low=low, high=high), remark))
+  return found
