@@ -130,10 +130,17 @@ class Comparison:
   def _with(self, count: int) -> 'Comparison':
     ids = range(self.first_seed + self.num_seeds, self.first_seed + count)
     graded = {
-      key: more(runs, measure(self.entries[key], self.ends[key], [*runs.places], ids, self.how))
+      key: more(
+        runs, measure(graded_name(key, ids), self.entries[key], self.ends[key], [*runs.places], ids, self.how)
+      )
       for key, runs in self.graded.items()
     }
     return judged(dataclasses.replace(self, graded=graded, num_seeds=count), self.num_seeds)
+
+
+def graded_name(key: Key, ids: range) -> str:
+  """Under which graded runs are stored."""
+  return f'graded {key[0]} {key[1]} {ids.start}-{ids.stop - 1}'
 
 
 def judged(comparison: Comparison, before: int) -> Comparison:

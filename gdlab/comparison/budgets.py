@@ -7,9 +7,11 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 
 from gdlab.comparison.arms import HORIZON, Entry
 from gdlab.comparison.clock import seconds_per_update
+from gdlab.comparison.measuring import Stored
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.core.seeds import seed_ids
 from gdlab.core.types import Algorithm, Array, Problem
@@ -121,21 +123,22 @@ def _work(algorithm: Algorithm, problem: Problem, num_steps: int) -> Array:
 
 
 def clock(
-  entries: Mapping[tuple[str, str], Entry], plan: Plan, precision: float
+  entries: Mapping[tuple[str, str], Entry], plan: Plan, precision: float, stored: Stored
 ) -> dict[tuple[str, str], np.ndarray]:
-  """Seconds of an update of every trial, float[trial] by arm and problem: medians of rounds in which all take turns.
+  """Seconds of an update of every trial, float[trial] by problem and arm: medians of rounds in which all take turns.
 
   One run on every device in a compiled loop, as in the runs that are compared; without evaluations.
   """
-  programs: list[Program] = []
-  owners: list[tuple[tuple[str, str], list[int]]] = []
-  for key, entry in entries.items():
-    for trials in entry.shapes():
-      programs.append(_calmest(entry, trials, plan))
-      owners.append((key, trials))
-  rounds = seconds_per_update(programs, precision=precision)
+  owners = [(key, trials) for key, entry in entries.items() for trials in entry.shapes()]
+
+  def time() -> xr.Dataset:
+    programs = [_calmest(entries[key], trials, plan) for key, trials in owners]
+    return xr.Dataset({'seconds': (('round', 'program'), seconds_per_update(programs, precision=precision))})
+
   found = {key: np.zeros(entry.num_trials) for key, entry in entries.items()}
-  for (key, trials), seconds in zip(owners, np.median(rounds, axis=0), strict=True):
+  for (key, trials), seconds in zip(
+    owners, stored('clock', time).seconds.median('round').values, strict=True
+  ):
     found[key][trials] = seconds
   return found
 

@@ -5,11 +5,11 @@ from concurrent.futures import Executor
 
 import jax
 
-from gdlab.comparison.answer import Comparison, judged
+from gdlab.comparison.answer import Comparison, graded_name, judged
 from gdlab.comparison.arm_result import large_is_good
 from gdlab.comparison.arms import Arm, Entry, check_problems, entries
 from gdlab.comparison.budgets import Budgets, check_budgets, clock, ends_of
-from gdlab.comparison.measuring import How, best_trial, measure
+from gdlab.comparison.measuring import How, Stored, best_trial, measure, measured
 from gdlab.comparison.verdicts import Question
 from gdlab.core.errors import InputError, check_count, check_real, unknown_name
 from gdlab.core.evaluation import evaluate
@@ -43,6 +43,7 @@ def compare(
   eval_every: int | None = None,
   keep: str | None = None,
   clock_precision: float = 0.01,
+  stored: Stored | None = None,
   plan: Plan | None = None,
   executor: Executor | None = None,
   progress: bool | Progress | None = None,
@@ -105,6 +106,8 @@ def compare(
     eval_every: as for `sweep`.
     keep: as for `sweep`: 'params' keeps the parameters of the graded runs.
     clock_precision: the relative standard error of the seconds of an update, against the first arm's.
+    stored: `(name, make) -> Dataset` gives back what is stored under a name, or else stores and returns `make()`: for
+      comparisons that go on where they were stopped. None stores nothing.
     plan: as for `sweep`.
     executor: as for `sweep`.
     progress: as for `sweep`, for all runs together.
@@ -133,26 +136,27 @@ def compare(
   question = Question(graded, graded in good, float(margin), effect == 'ratio', float(confidence))
   plan = check_plan(plan)
 
-  seconds = clock(made, plan, clock_precision) if 'seconds' in budgets else {}
+  keeps = measured if stored is None else stored
+  seconds = clock(made, plan, clock_precision, keeps) if 'seconds' in budgets else {}
   ends = ends_of(made, budgets, seconds)
   places, tuned = range(len(budgets)), {key: entry for key, entry in made.items() if entry.num_trials > 1}
   total = sum(int(ends[key].sum()) * tuning_seeds for key in tuned) + sum(
     int(ends[key].max(axis=0).sum()) * seeds for key in made
   )
   with reporting(progress, total) as report:
-    how = How(eval_every, None, plan, executor, _told(report))
+    how = How(keeps, eval_every, None, plan, executor, _told(report))
     tuning, chosen, runs = {}, {}, {}
     for key, entry in made.items():
       chosen[key] = (0,) * len(budgets)
       if key in tuned:
         pairs = [(trial, place) for trial in range(entry.num_trials) for place in places]
         ids = range(TUNING + first_seed, TUNING + first_seed + tuning_seeds)
-        tuning[key] = measure(entry, ends[key], pairs, ids, how)
+        tuning[key] = measure(f'tuning {key[0]} {key[1]}', entry, ends[key], pairs, ids, how)
         chosen[key] = tuple(best_trial(tuning[key], entry, place, metric, metric in good) for place in places)
     for key, entry in made.items():
       pairs = [*dict.fromkeys(zip(chosen[key], places, strict=True))]
       ids = range(first_seed, first_seed + seeds)
-      runs[key] = measure(entry, ends[key], pairs, ids, how._replace(keep=keep))
+      runs[key] = measure(graded_name(key, ids), entry, ends[key], pairs, ids, how._replace(keep=keep))
   answer = Comparison(
     verdicts=(),
     problems=tuple(problems),
@@ -171,7 +175,7 @@ def compare(
     tuning=tuning,
     chosen=chosen,
     graded=runs,
-    how=How(eval_every, keep, plan, executor, progress),
+    how=How(keeps, eval_every, keep, plan, executor, progress),
   )
   return judged(answer, 0)
 

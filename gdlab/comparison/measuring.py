@@ -1,8 +1,8 @@
 """The runs of a comparison: all trials on the tuning seeds, what was best of them on the grading seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -13,10 +13,13 @@ from gdlab.results.datasets import RUNNING, TRIAL
 from gdlab.training.plan import Plan
 from gdlab.training.sweeps import sweep
 
+Stored: TypeAlias = Callable[[str, Callable[[], xr.Dataset]], xr.Dataset]
+
 
 class How(NamedTuple):
   """What all runs of a comparison share; see `gdlab.compare`."""
 
+  stored: Stored
   eval_every: int | None
   keep: str | None
   plan: Plan | None
@@ -58,13 +61,19 @@ class LastUpdate:
 
 
 def measure(
-  entry: Entry, ends: np.ndarray, pairs: Sequence[tuple[int, int]], seeds: Sequence[int], how: How
+  name: str,
+  entry: Entry,
+  ends: np.ndarray,
+  pairs: Sequence[tuple[int, int]],
+  seeds: Sequence[int],
+  how: How,
 ) -> Runs:
   """Runs (trial, budget) pairs of an arm with some seeds.
 
   A method that does not know its horizon makes the same updates for every budget, so that one run serves all of them.
 
   Args:
+    name: under which the result is stored.
     entry: the arm on its problem.
     ends: int[trial, budget], the updates at which a budget ends.
     pairs: what is to be run.
@@ -87,20 +96,30 @@ def measure(
     points[HORIZON] = [last for _, last in runs]
   shaping = [*entry.shaping, *([HORIZON] if entry.takes_horizon else [])]
   known = {frozenset((name, points[name][run]) for name in shaping): last for (_, last), run in runs.items()}
-  result = sweep(
-    entry.problem,
-    entry.make,
-    points=points or None,
-    num_steps=LastUpdate(known) if shaping else next(iter(known.values())),
-    seeds=[*seeds],
-    eval_every=how.eval_every,
-    eval_steps=sorted({end for _, end in places.values()}),
-    keep=how.keep,
-    plan=how.plan,
-    executor=how.executor,
-    progress=how.progress,
-  )
+
+  def swept() -> xr.Dataset:
+    return sweep(
+      entry.problem,
+      entry.make,
+      points=points or None,
+      num_steps=LastUpdate(known) if shaping else next(iter(known.values())),
+      seeds=[*seeds],
+      eval_every=how.eval_every,
+      eval_steps=sorted({end for _, end in places.values()}),
+      keep=how.keep,
+      plan=how.plan,
+      executor=how.executor,
+      progress=how.progress,
+    )
+
+  result = how.stored(name, swept)
   return Runs(result if points else result.expand_dims({TRIAL: [0]}), places)
+
+
+def measured(name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+  """Stores nothing."""
+  del name
+  return make()
 
 
 def more(runs: Runs, further: Runs) -> Runs:

@@ -52,7 +52,10 @@ def simulated(shifts: list[float], spread: float, count: int, *, seeds: int = 16
   )
   pairs = [(trial, 0) for trial in range(TRIALS)]
   tuning, graded = (
-    {key: measure(entry, first.ends[key], pairs, ids, first.how) for key, entry in first.entries.items()}
+    {
+      key: measure('draws', entry, first.ends[key], pairs, ids, first.how)
+      for key, entry in first.entries.items()
+    }
     for ids in (range(TUNING, TUNING + 3 * count), range(most * count))
   )
 

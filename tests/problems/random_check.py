@@ -1,4 +1,4 @@
-"""Holds a random model against its plain loop: 20 updates are the same, or it is refused. There is no third outcome."""
+"""Holds a random model against its plain loop: 20 updates are the same, or it is refused."""
 
 import contextlib
 import dataclasses
@@ -15,9 +15,12 @@ UPDATES = 20
 PER_TEST = 10
 # Both loops round, and hand on what they rounded as they hand on a difference of one rounding in the parameters at the
 # start: hardly enlarged mostly, by thousands where a draw trains unstably. So that is measured for every draw. Where it
-# grows so far that a wrong update could hide in it, the draw is trained at a quarter of its rate. Of the suite's 300
+# grows so far that a wrong update could hide in it, the draw is trained at a lower rate. Of the suite's 300
 # draws the farthest is off by 2.3 of the two together, the next by 1.
 ROUNDINGS = 4
+MOST_GROWN = 2_000
+RATES = 1.0, 0.25, 0.0625  # of the optimizer's own
+BLUR = 0.1  # of a few draws the forward pass alone rounds by more, in bfloat16: those are no test
 
 
 def seeds(api: str, first: int, end: int) -> list[list[int]]:
@@ -26,13 +29,20 @@ def seeds(api: str, first: int, end: int) -> list[list[int]]:
   return [own[cut : cut + PER_TEST] for cut in range(0, len(own), PER_TEST)]
 
 
+def outcomes(draws: list[int]) -> list[str]:
+  """What came of some draws, of which one in five may be blurred."""
+  found = [check(seed) for seed in draws]
+  assert found.count('blurred') <= len(draws) / 5
+  return found
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def drawn(sampler, state):
   return sampler.sample(state)
 
 
 def check(seed: int) -> str:
-  """Holds one draw against its plain loop; returns 'right' or 'refused'."""
+  """Holds a draw against its plain loop: 'right', 'refused', or 'blurred' where roundings are too large to tell."""
   case = models.draw(seed)
   wide = jax.enable_x64(True) if case.dtype == 'float64' else contextlib.nullcontext()
   with wide, jax.numpy_rank_promotion('allow'):
@@ -52,10 +62,14 @@ def check(seed: int) -> str:
       return 'refused'
 
     batches = sampled(case, state)
-    grown, losses, end = plain_loops(case, state, batches, problem)
-    while not grown <= most_grown(case):
-      case = dataclasses.replace(case, rate=case.rate / 4)
+    most = min(MOST_GROWN * rounding(case), BLUR)
+    for rate in RATES:
+      case = dataclasses.replace(case, rate=rate)
       grown, losses, end = plain_loops(case, state, batches, problem)
+      if grown <= most:
+        break
+    else:
+      return 'blurred'
     step = jax.jit(method(case).step)
     for loss in losses:
       state, info = step(state, problem)
@@ -96,14 +110,6 @@ def plain_loops(case, state, batches, problem):
 
 def rounding(case) -> float:
   return float(jnp.finfo(case.dtype).eps)
-
-
-def most_grown(case) -> float:
-  return min(2_000 * rounding(case), 0.1)
-
-
-def one_rounding_away(eps, leaf):
-  return (np.asarray(leaf, np.float64) * (1 + eps)).astype(leaf.dtype)
 
 
 def apart(one, two) -> float:

@@ -1,0 +1,161 @@
+"""Optimizers compared from flags: tuned alike, graded on other seeds, at equal budgets; see `gdlab.compare`.
+
+python -m experiments.compare --config=configs/compare.py --workdir=DIR
+"""
+
+import functools
+import json
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ml_collections
+import optax
+import xarray as xr
+from absl import flags
+
+import gdlab
+from experiments import sharing
+from experiments.fields import check_fields, choice, count, flag, positive
+from experiments.launch import start
+from experiments.workdir import Results, replacing
+from gdlab.core.errors import InputError, shown, unknown_name
+from gdlab.host.progress import say
+
+SCHEDULES = ('constant', 'cosine')
+FIELDS = {
+  'problem': choice(('digits', 'mnist', 'character_lm'), 'problem'),
+  'validation': positive,
+  'baseline': lambda name, value: None,
+  'updates': count(),
+  'seconds': flag,
+  'margin': positive,
+  'effect': choice(('difference', 'ratio'), 'effect'),
+  'trials': count(),
+  'tuning_seeds': count(),
+  'seeds': count(2),
+  'most_seeds': count(2),
+  'first_seed': count(0),
+}
+
+
+def make_problem(config: ml_collections.ConfigDict) -> gdlab.Problem:
+  """The problem of the configuration, with a validation set."""
+  if config.problem == 'character_lm':
+    model = functools.partial(gdlab.problems.Transformer, **config.model.to_dict())
+    made = gdlab.problems.character_lm(model)
+  else:
+    read = gdlab.problems.digits if config.problem == 'digits' else gdlab.problems.mnist
+    made = read(gdlab.problems.MLP(**config.model.to_dict()))
+  return gdlab.problems.split(made, validation=config.validation)
+
+
+def constant(optimizer: Callable[..., Any], batch_size: int, fixed: tuple, **numbers: Any) -> gdlab.Algorithm:
+  """An Optax optimizer at a constant rate."""
+  return gdlab.algorithm(
+    sampler=gdlab.sampling.reshuffle(batch_size), optimizer=optimizer(**dict(fixed), **numbers)
+  )
+
+
+def cosine(
+  optimizer: Callable[..., Any], batch_size: int, fixed: tuple, num_steps: int, **numbers: Any
+) -> gdlab.Algorithm:
+  """The same at a rate that falls to 0 along half a cosine, where the budget ends."""
+  rate = optax.cosine_decay_schedule(numbers.pop('learning_rate'), num_steps)
+  return constant(optimizer, batch_size, fixed, learning_rate=rate, **numbers)
+
+
+def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
+  """An arm of its entries: `optimizer`, `batch_size`, `schedule`, and the optimizer's own numbers.
+
+  A pair of numbers is a range, searched in its logarithm; one number is fixed.
+
+  Raises:
+    InputError: if Optax has no such optimizer, or an entry is not what it should be.
+  """
+  own = dict(entry)
+  called, batch_size = own.pop('optimizer', name), own.pop('batch_size', 32)
+  schedule = own.pop('schedule', 'constant')
+  if not callable(getattr(optax, str(called), None)):
+    raise unknown_name(f'arms.{name}.optimizer', str(called), [each for each in dir(optax) if each.islower()])
+  if schedule not in SCHEDULES:
+    raise unknown_name(f'arms.{name}.schedule', str(schedule), SCHEDULES)
+  search, fixed = {}, {}
+  for key, value in own.items():
+    if isinstance(value, tuple | list):
+      if len(value) != 2:
+        raise InputError(f'arms.{name}.{key} must be a number or a pair (low, high), got {shown(value)}')
+      search[key] = gdlab.log_uniform(*value)
+    else:
+      fixed[key] = value
+  make = functools.partial(
+    cosine if schedule == 'cosine' else constant, getattr(optax, called), batch_size, tuple(fixed.items())
+  )
+  return gdlab.Arm(make, search)
+
+
+def stored(results: Results, name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+  """What the folder has under a name, or else what is measured now."""
+  cell = re.sub(r'[^\w-]+', '_', name)
+  if results.has(cell):
+    say(f'{name}: found')
+  else:
+    say(f'{name} ...')
+    results.write(cell, make())
+  return results.read(cell)
+
+
+def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path, **options: Any) -> gdlab.Comparison:
+  """Measures what is not in the folder yet, and writes `report.html` and `verdicts.json`."""
+  arms = {name: make_arm(name, entry) for name, entry in config.arms.items()}
+  check_fields(
+    ml_collections.ConfigDict({key: config[key] for key in config if key not in ('arms', 'model')}), FIELDS
+  )
+  results = Results(workdir, config)
+  answer = gdlab.compare(
+    make_problem(config),
+    arms,
+    baseline=config.baseline,
+    budgets={'updates': config.updates} | ({'seconds': config.baseline} if config.seconds else {}),
+    margin=config.margin,
+    effect=config.effect,
+    trials=config.trials,
+    tuning_seeds=config.tuning_seeds,
+    seeds=config.seeds,
+    most_seeds=config.most_seeds,
+    first_seed=config.first_seed,
+    stored=functools.partial(stored, results),
+    **options,
+  )
+  if config.most_seeds > config.seeds:
+    answer = answer.extend()
+  answer.report(workdir / 'report.html')
+  with replacing(workdir / 'verdicts.json') as path:
+    rows = [row._asdict() | {'effect': row.effect._asdict()} for row in answer.verdicts]
+    path.write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
+  print(answer)
+  print(f'\nReport: {workdir / "report.html"}')
+  return answer
+
+
+def main() -> None:
+  """Runs the comparison of the flags."""
+  workers = flags.DEFINE_integer('workers', None, 'How many processes of this machine make the runs.')
+  dask = flags.DEFINE_string(
+    'dask', None, 'A Dask scheduler, whose workers make the runs: its address or file.'
+  )
+
+  def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+    sharing.check_flags(workers.value, dask.value)
+    if workers.value is None and dask.value is None:
+      compare(config, workdir)
+      return
+    with sharing.workers(workers.value, dask.value) as executor:
+      compare(config, workdir, executor=executor)
+
+  start(run, 'configs/compare.py')
+
+
+if __name__ == '__main__':
+  main()
