@@ -112,6 +112,10 @@ def rounding(case) -> float:
   return float(jnp.finfo(case.dtype).eps)
 
 
+def one_rounding_away(eps, leaf):
+  return (np.asarray(leaf, np.float64) * (1 + eps)).astype(leaf.dtype)
+
+
 def apart(one, two) -> float:
   """The largest difference, against one for small numbers and against their size for large ones."""
   one, two = (np.asarray(value).astype(np.float64) for value in (one, two))
