@@ -1,9 +1,14 @@
 """The Python examples of README and METHODS run, in order and in one namespace each, as a reader would paste them."""
 
+import functools
 import re
 from pathlib import Path
 
+import jax.numpy as jnp
+import optax
 import pytest
+
+import gdlab
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ('README.md', 'gdlab/METHODS.md')
@@ -13,6 +18,26 @@ BLOCK = re.compile(r'^```python\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 def python_blocks(text: str) -> list[str]:
   """Each block's code behind as many empty lines as stand before it: errors name the file's own lines."""
   return ['\n' * text.count('\n', 0, match.start(1)) + match[1] for match in BLOCK.finditer(text)]
+
+
+def stand_in() -> gdlab.Problem:
+  """Digits of MNIST's size: the tests need no file, and no network."""
+  digits = gdlab.problems.digits()
+
+  def enlarged(examples):
+    large = jnp.pad(jnp.kron(examples.inputs, jnp.ones((1, 3, 3))), ((0, 0), (2, 2), (2, 2)))
+    return examples._replace(inputs=large)
+
+  train, test = enlarged(digits.train), enlarged(digits.test)
+  return gdlab.problems.from_linen(
+    gdlab.problems.MLP(), train, optax.softmax_cross_entropy_with_integer_labels, test=test
+  )
+
+
+def smaller(compare, *args, **options):
+  """The same comparison with fewer runs."""
+  few = {'budgets': {'updates': 12, 'seconds': 'adam'}, 'trials': 2, 'seeds': 3, 'clock_precision': 0.5}
+  return compare(*args, **options | few)
 
 
 def test_blocks_keep_their_line_numbers():
@@ -27,6 +52,8 @@ def test_examples_run(name, tmp_path, monkeypatch):
   blocks = python_blocks((ROOT / name).read_text(encoding='utf-8'))
   assert blocks, f'{name} has no python block'
   monkeypatch.chdir(tmp_path)  # What an example writes, it writes here.
+  monkeypatch.setattr(gdlab.problems, 'mnist', stand_in)
+  monkeypatch.setattr(gdlab, 'compare', functools.partial(smaller, gdlab.compare))
   namespace = {'__name__': 'readme'}
   for block in blocks:
     exec(compile(block, name, 'exec'), namespace)

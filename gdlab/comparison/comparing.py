@@ -1,5 +1,6 @@
 """`compare`: from a question about methods to an answer with intervals."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
@@ -18,6 +19,7 @@ from gdlab.host.progress import Progress, reporting
 from gdlab.training.plan import Plan, check_plan
 
 TUNING = 1_000_000_000  # seeds for tuning start here
+NEVER = 2**30  # updates between evaluations but for those where a budget ends
 EFFECTS = ('difference', 'ratio')
 
 
@@ -103,7 +105,7 @@ def compare(
     first_seed: the id of the first grading seed; other ids, and other tuning seeds with them, make a replication.
     confidence: of all verdicts together, in (0, 1).
     search_seed: of the quasi-random search.
-    eval_every: as for `sweep`.
+    eval_every: updates between evaluations of the graded runs, by default a 25th of them; where a budget ends, always.
     keep: as for `sweep`: 'params' keeps the parameters of the graded runs.
     clock_precision: the relative standard error of the seconds of an update, against the first arm's.
     stored: `(name, make) -> Dataset` gives back what is stored under a name, or else stores and returns `make()`: for
@@ -145,13 +147,15 @@ def compare(
   )
   with reporting(progress, total) as report:
     how = How(keeps, eval_every, None, plan, executor, _told(report))
+    at_ends = how._replace(eval_every=NEVER)
     tuning, chosen, runs = {}, {}, {}
     for key, entry in made.items():
       chosen[key] = (0,) * len(budgets)
       if key in tuned:
         pairs = [(trial, place) for trial in range(entry.num_trials) for place in places]
         ids = range(TUNING + first_seed, TUNING + first_seed + tuning_seeds)
-        tuning[key] = measure(f'tuning {key[0]} {key[1]}', entry, ends[key], pairs, ids, how)
+        untested = entry._replace(problem=dataclasses.replace(entry.problem, test=None))
+        tuning[key] = measure(f'tuning {key[0]} {key[1]}', untested, ends[key], pairs, ids, at_ends)
         chosen[key] = tuple(best_trial(tuning[key], entry, place, metric, metric in good) for place in places)
     for key, entry in made.items():
       pairs = [*dict.fromkeys(zip(chosen[key], places, strict=True))]

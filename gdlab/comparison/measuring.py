@@ -13,6 +13,8 @@ from gdlab.results.datasets import RUNNING, TRIAL
 from gdlab.training.plan import Plan
 from gdlab.training.sweeps import sweep
 
+EVALUATIONS = 25  # of a graded run, unless it is said how many
+
 Stored: TypeAlias = Callable[[str, Callable[[], xr.Dataset]], xr.Dataset]
 
 
@@ -104,7 +106,7 @@ def measure(
       points=points or None,
       num_steps=LastUpdate(known) if shaping else next(iter(known.values())),
       seeds=[*seeds],
-      eval_every=how.eval_every,
+      eval_every=how.eval_every or max(1, max(last for _, last in runs) // EVALUATIONS),
       eval_steps=sorted({end for _, end in places.values()}),
       keep=how.keep,
       plan=how.plan,
