@@ -1,8 +1,6 @@
 """As configs/compare.py on MNIST, which GDLAB_DATA has or which is downloaded.
 
-    python -m experiments.compare --config=configs/compare_mnist.py --workdir=runs/compare_mnist
-
-Time on 2 CPU cores: TIME_MNIST.
+python -m experiments.compare --config=configs/compare_mnist.py --workdir=runs/compare_mnist
 """
 
 import pathlib
@@ -16,7 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = runpy.run_path(str(pathlib.Path(__file__).with_name('compare.py')))['get_config']()
   config.problem = 'mnist'
   config.model.features = (128,)
-  config.validation = 5000
+  config.validation = 0.1
   config.updates = 1000
   config.margin = 0.005
   config.trials = 8

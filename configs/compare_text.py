@@ -1,8 +1,6 @@
 """As configs/compare.py on a small transformer that predicts the characters of a text.
 
-    python -m experiments.compare --config=configs/compare_text.py --workdir=runs/compare_text
-
-Time on 2 CPU cores: TIME_TEXT.
+python -m experiments.compare --config=configs/compare_text.py --workdir=runs/compare_text
 """
 
 import pathlib

@@ -6,22 +6,17 @@ python -m experiments.compare --config=configs/compare.py --workdir=DIR
 import functools
 import json
 import pathlib
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
 import optax
-import xarray as xr
-from absl import flags
 
 import gdlab
-from experiments import sharing
 from experiments.fields import check_fields, choice, count, flag, positive
-from experiments.launch import start
-from experiments.workdir import Results, replacing
 from gdlab.core.errors import InputError, shown, unknown_name
-from gdlab.host.progress import say
+from gdlab.study.launch import start
+from gdlab.study.workdir import Results, replacing
 
 SCHEDULES = ('constant', 'cosine')
 FIELDS = {
@@ -95,23 +90,16 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
   return gdlab.Arm(make, search)
 
 
-def stored(results: Results, name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
-  """What the folder has under a name, or else what is measured now."""
-  cell = re.sub(r'[^\w-]+', '_', name)
-  if results.has(cell):
-    say(f'{name}: found')
-  else:
-    say(f'{name} ...')
-    results.write(cell, make())
-  return results.read(cell)
+def check(config: ml_collections.ConfigDict) -> dict[str, gdlab.Arm]:
+  """The arms of a configuration; refuses one that cannot be."""
+  own = {key: value for key, value in config.items() if key not in ('arms', 'model')}
+  check_fields(ml_collections.ConfigDict(own), FIELDS)
+  return {name: make_arm(name, entry) for name, entry in config.arms.items()}
 
 
-def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path, **options: Any) -> gdlab.Comparison:
+def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Measures what is not in the folder yet, and writes `report.html` and `verdicts.json`."""
-  arms = {name: make_arm(name, entry) for name, entry in config.arms.items()}
-  check_fields(
-    ml_collections.ConfigDict({key: config[key] for key in config if key not in ('arms', 'model')}), FIELDS
-  )
+  arms = check(config)
   results = Results(workdir, config)
   answer = gdlab.compare(
     make_problem(config),
@@ -125,8 +113,7 @@ def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path, **options:
     seeds=config.seeds,
     most_seeds=config.most_seeds,
     first_seed=config.first_seed,
-    stored=functools.partial(stored, results),
-    **options,
+    stored=functools.partial(results.stored, ''),
   )
   if config.most_seeds > config.seeds:
     answer = answer.extend()
@@ -136,26 +123,7 @@ def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path, **options:
     path.write_text(json.dumps(rows, indent=2) + '\n', encoding='utf-8')
   print(answer)
   print(f'\nReport: {workdir / "report.html"}')
-  return answer
-
-
-def main() -> None:
-  """Runs the comparison of the flags."""
-  workers = flags.DEFINE_integer('workers', None, 'How many processes of this machine make the runs.')
-  dask = flags.DEFINE_string(
-    'dask', None, 'A Dask scheduler, whose workers make the runs: its address or file.'
-  )
-
-  def run(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
-    sharing.check_flags(workers.value, dask.value)
-    if workers.value is None and dask.value is None:
-      compare(config, workdir)
-      return
-    with sharing.workers(workers.value, dask.value) as executor:
-      compare(config, workdir, executor=executor)
-
-  start(run, 'configs/compare.py')
 
 
 if __name__ == '__main__':
-  main()
+  start(compare, 'configs/compare.py')

@@ -10,6 +10,7 @@ from . import report as report
 from . import sampling as sampling
 from . import schedules as schedules
 from . import statistics as statistics
+from . import study as study
 from . import theory as theory
 from . import transforms as transforms
 from .comparison import Arm as Arm

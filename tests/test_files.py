@@ -42,7 +42,7 @@ os.fsync = lambda number: (pause(), fsync(number))
 idx._write(folder / 'target', b'content')
 """,
   'figure': """
-from experiments.workdir import replacing
+from gdlab.study.workdir import replacing
 with replacing(folder / 'target') as path:
   path.write_text('half')
   pause()

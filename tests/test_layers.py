@@ -18,6 +18,7 @@ LAYERS = (
   {'claims', 'diagnosis', 'statistics'},
   {'report', 'plots'},
   {'comparison'},
+  {'study'},
 )
 # Parts of one row that must not know each other; they meet in `updates`, through the Protocols in `core.types`.
 STRANGERS = LAYERS[2]

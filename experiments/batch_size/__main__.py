@@ -5,10 +5,10 @@ import pathlib
 
 import ml_collections
 
-from experiments import app, graded
 from experiments.batch_size import arms, benches, checks, claims, growth, report, sharpness, steps
 from experiments.batch_size import clock as clocks
 from experiments.batch_size.study import Results, Study
+from gdlab.study import app, graded
 
 
 def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:

@@ -43,8 +43,8 @@ import functools
 
 from experiments.batch_size import effects, sharp_effects
 from experiments.batch_size.sharpness import MEASURES, SCALE_FREE
-from experiments.graded import Asked, Effect
 from gdlab.claims import Rule, Verdict, greater_than, less_than, within
+from gdlab.study.graded import Asked, Effect
 
 POINTS = 0.005  # of accuracy: half a point is the smallest difference that matters
 SHARPER = 1.1

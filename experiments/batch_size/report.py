@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from experiments.batch_size import chapters, claims, effects, figures, growth, tables
 from experiments.batch_size.study import Study
-from experiments.graded import Story
 from gdlab import plots
 from gdlab.claims import Finding, Verdict
 from gdlab.report import Section
+from gdlab.study.graded import Story
 
 
 def tell(study: Study, findings: Sequence[Finding]) -> Story:

@@ -12,11 +12,11 @@ import numpy as np
 import xarray as xr
 
 import gdlab
-from experiments import app
 from experiments.diagnosis_check import planted
 from gdlab.diagnosis import Diagnosis, probes
 from gdlab.host.progress import Progress
 from gdlab.report import Section, Table, page
+from gdlab.study import app
 
 NOTHING = 'nothing found'
 

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 
 import gdlab
-from experiments import app
 from experiments.fields import check_fields
 from experiments.instruments import figures, measure, page
 from gdlab import plots
 from gdlab.host.progress import say
+from gdlab.study import app
 
 
 def study(config, workdir: pathlib.Path) -> None:

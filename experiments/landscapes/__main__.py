@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import xarray as xr
 
-from experiments import app
 from experiments.fields import Fields, check_fields, choice, count, positive, rising, several
 from experiments.landscapes import catalogue, page, paths
+from gdlab.study import app
 
 FIELDS: Fields = {
   'names': several(choice(catalogue.LANDSCAPES, 'landscape')),

@@ -5,7 +5,6 @@ import pathlib
 
 import ml_collections
 
-from experiments import app, graded
 from experiments.minima import (
   between,
   checks,
@@ -20,6 +19,7 @@ from experiments.minima import (
 )
 from experiments.minima.conditions import Graded
 from experiments.minima.study import Results
+from gdlab.study import app, graded
 
 
 def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:

@@ -62,9 +62,9 @@ Seeds, from what pilots saw (power 0.8 and two-sided 5 % unless said):
 import functools
 import math
 
-from experiments.graded import Asked, Effect
 from experiments.minima import effects, width_effects
 from gdlab.claims import greater_than, less_than, within
+from gdlab.study.graded import Asked, Effect
 
 RIPPLE = 1.0  # the height between neighbouring minima of the Rastrigin function's lowest coordinate
 HALF_POINT = 0.005  # of accuracy

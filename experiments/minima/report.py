@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from experiments.graded import Story
 from experiments.minima import figures, networks, tables, width_figures
 from experiments.minima.conditions import Graded as Study
 from gdlab import plots
 from gdlab.claims import Finding, Verdict
 from gdlab.report import Section
+from gdlab.study.graded import Story
 
 
 def tell(study: Study, findings: Sequence[Finding]) -> Story:

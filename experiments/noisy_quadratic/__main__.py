@@ -12,12 +12,12 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 import gdlab
-from experiments import app
 from experiments.fields import Fields, check_fields, count, positive, real, rising, several, share
 from gdlab import plots, theory
 from gdlab.core.errors import InputError
 from gdlab.host.progress import Progress
 from gdlab.report import Section, Table, page
+from gdlab.study import app
 
 SOURCE = 'Zhang et al. 2019, "Which algorithmic choices matter at which batch sizes?", arXiv 1907.04164'
 

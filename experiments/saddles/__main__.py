@@ -5,10 +5,10 @@ import pathlib
 
 import ml_collections
 
-from experiments import app, graded
 from experiments.saddles import chain, claims, critical, growth, race, report, training
 from experiments.saddles.checks import check
 from experiments.saddles.study import Results, Study
+from gdlab.study import app, graded
 
 
 def cells(config: ml_collections.ConfigDict) -> list[app.Cell]:

@@ -68,9 +68,9 @@ sets (0.3 of the runs left) and not settled by the second (0.6).
 
 import functools
 
-from experiments.graded import Asked, Effect
 from experiments.saddles import effects
 from gdlab.claims import greater_than, less_than, within
+from gdlab.study.graded import Asked, Effect
 
 CLAIMS: dict[str, Asked] = {
   'S1': Asked(

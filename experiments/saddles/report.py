@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.graded import Story
 from experiments.saddles import effects, figures, places, race
 from experiments.saddles.study import Study
 from experiments.saddles.training import CONTROL
@@ -12,6 +11,7 @@ from gdlab import plots
 from gdlab.claims import Finding, Verdict
 from gdlab.report import Section, Table
 from gdlab.statistics import median_time
+from gdlab.study.graded import Story
 
 PLACES = {
   'made': 'strict saddle with noise',

@@ -13,11 +13,11 @@ import rich.console
 import rich.table
 
 import gdlab
-from experiments import app
 from experiments.throughput import figures, machine, parts, settings
 from experiments.throughput.entries import Outcome, skipped
 from gdlab import plots
 from gdlab.host.progress import say
+from gdlab.study import app
 
 
 def study(config, workdir: pathlib.Path) -> None:

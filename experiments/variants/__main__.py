@@ -5,10 +5,10 @@ import pathlib
 
 import ml_collections
 
-from experiments import app, graded
 from experiments.variants import arms, checks, claims, exact, report, special
 from experiments.variants import clock as clocks
 from experiments.variants.study import Results, Study
+from gdlab.study import app, graded
 
 SPECIAL = {
   'identities': exact.identities,

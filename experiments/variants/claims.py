@@ -17,9 +17,9 @@ over whole epochs; budgets that end on a record.
 
 import functools
 
-from experiments.graded import Asked, Effect
 from experiments.variants import effects
 from gdlab.claims import exact, greater_than, less_than, within
+from gdlab.study.graded import Asked, Effect
 
 ROUNDING = 1e-10
 

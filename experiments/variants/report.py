@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.graded import Story
 from experiments.variants import figures
 from experiments.variants.study import Study
 from gdlab import plots
 from gdlab.claims import Finding, Verdict
 from gdlab.report import Section, Table, number
+from gdlab.study.graded import Story
 from gdlab.theory import mean_variance, updates_per_epoch
 
 

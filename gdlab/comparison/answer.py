@@ -27,6 +27,7 @@ class Comparison:
     budgets: kind -> amount.
     question: what is graded, and how effects are judged.
     metric: what trials are chosen by.
+    large: further metrics that are good when large, without the names of their sets.
     seconds: of an update, float[trial] by (problem, arm); empty without a budget in seconds.
     num_seeds: pairs of runs behind the undecided rows.
     most_seeds: to which `extend` may go.
@@ -38,7 +39,7 @@ class Comparison:
   budgets: Mapping[str, Any]
   question: Question
   metric: str
-  metric_largest: bool
+  large: tuple[str, ...]
   seconds: Mapping[Key, np.ndarray]
   num_seeds: int
   most_seeds: int
@@ -158,14 +159,12 @@ def judged(comparison: Comparison, before: int) -> Comparison:
     for arm in comparison.arms
     if arm != base
   ]
-  pairs = [
-    [comparison.arms[name].final(budget, problem=problem).values for name in (arm, base)]
-    for problem, budget, arm in cases
-  ]
+  pairs = [_pair(comparison, arm, budget, problem) for problem, budget, arm in cases]
   effects = np.stack([question.effects(*pair) for pair in pairs], axis=1)
+  varies = [bool(np.ptp(pair, axis=1).any()) for pair in pairs]
   level = spent(1 - question.confidence, comparison.num_seeds, before, comparison.most_seeds)
   rows = []
-  for number, (outcome, effect, remark) in enumerate(judge_all(effects, question, level)):
+  for number, (outcome, effect, remark) in enumerate(judge_all(effects, varies, question, level)):
     if before and comparison.verdicts[number].verdict is not Outcome.UNDECIDED:
       rows.append(comparison.verdicts[number])
       continue
@@ -185,16 +184,42 @@ def judged(comparison: Comparison, before: int) -> Comparison:
         num_seeds=comparison.num_seeds,
         failed=ours.num_failed(budget, problem),
         baseline_failed=theirs.num_failed(budget, problem),
-        remark=remark,
+        remark='; '.join(filter(None, (remark, _failures(ours, theirs, budget, problem)))),
       )
     )
   return dataclasses.replace(comparison, verdicts=tuple(rows))
 
 
+def _pair(comparison: Comparison, arm: str, budget: str, problem: str) -> np.ndarray:
+  """The graded values of an arm and the baseline, float[2, seed]; no failed run is ahead of one that did not fail."""
+  arms = [comparison.arms[name] for name in (arm, comparison.baseline)]
+  values = np.stack([own.final(budget, problem=problem).values for own in arms])
+  if comparison.failed is None:
+    worse = np.minimum if comparison.question.largest else np.maximum
+    lost = [own.failures(budget, problem) for own in arms]
+    values = np.stack([np.where(lost[k], worse(values[k], values[1 - k]), values[k]) for k in range(2)])
+  return values
+
+
+def _failures(ours: ArmResult, theirs: ArmResult, budget: str, problem: str) -> str:
+  failed = [own.num_failed(budget, problem) for own in (ours, theirs)]
+  return f'failed runs: {failed[0]}, of the baseline {failed[1]}' if any(failed) else ''
+
+
 def as_text(rows: tuple[Row, ...]) -> str:
   """The verdicts as lines of a terminal or a notebook."""
-  heads = ('problem', 'budget', 'arm', 'verdict', 'effect', 'interval', 'updates', 'failed', 'seeds')
-  cells = [
+  heads: tuple[str, ...] = (
+    'problem',
+    'budget',
+    'arm',
+    'verdict',
+    'effect',
+    'interval',
+    'updates',
+    'failed',
+    'seeds',
+  )
+  cells: list[tuple[str, ...]] = [
     (
       row.problem,
       row.budget,
@@ -208,6 +233,8 @@ def as_text(rows: tuple[Row, ...]) -> str:
     )
     for row in rows
   ]
+  if any(row.remark for row in rows):
+    heads, cells = (*heads, 'remark'), [(*cell, row.remark) for cell, row in zip(cells, rows, strict=True)]
   widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
   return '\n'.join(
     '  '.join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in (heads, *cells)

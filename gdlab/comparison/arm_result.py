@@ -1,6 +1,7 @@
 """One arm of a comparison: what was chosen of it, and how it ran."""
 
 import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import xarray as xr
 
 from gdlab.comparison.search import ends
 from gdlab.core.errors import InputError, check_real, unknown_name
-from gdlab.core.types import PyTree
+from gdlab.core.types import SPLITS, PyTree
 from gdlab.results.datasets import RUNNING, TRIAL
 from gdlab.results.kept import kept_params
 from gdlab.statistics import first_crossing
@@ -63,18 +64,23 @@ class ArmResult:
     runs, trial = self._comparison.graded[key], self._comparison.chosen[key][place]
     values = runs.at(trial, place, name)
     start = runs.curve(trial, place)[name].isel(step=0).astype(float)
-    return values.fillna(start if self._comparison.failed is None else self._comparison.failed)
+    given = self._comparison.failed
+    return values.fillna(start if given is None or name != self._comparison.question.graded else given)
 
   def updates(self, budget: str, problem: str | None = None) -> int:
     """The updates of a graded run within the budget."""
     key, place = self._place(budget, problem)
     return int(self._comparison.ends[key][self._comparison.chosen[key][place], place])
 
-  def num_failed(self, budget: str, problem: str | None = None) -> int:
-    """How many of the graded runs failed."""
+  def failures(self, budget: str, problem: str | None = None) -> np.ndarray:
+    """Which graded runs failed, bool[seed]."""
     key, place = self._place(budget, problem)
     runs, trial = self._comparison.graded[key], self._comparison.chosen[key][place]
-    return int(runs.at(trial, place, self._comparison.question.graded).isnull().sum())
+    return runs.at(trial, place, self._comparison.question.graded).isnull().values
+
+  def num_failed(self, budget: str, problem: str | None = None) -> int:
+    """How many of the graded runs failed."""
+    return int(self.failures(budget, problem).sum())
 
   def curve(self, budget: str, problem: str | None = None) -> xr.Dataset:
     """The graded runs up to the budget's end, with dims (seed, step)."""
@@ -101,7 +107,7 @@ class ArmResult:
     """
     key, _ = self._place(budget, problem)
     name, curve = self._variable(key, variable), self.curve(budget, problem).transpose('seed', 'step', ...)
-    sign = -1 if large_is_good(name) else 1
+    sign = -1 if large_is_good(name, self._comparison.large) else 1
     seen = np.isfinite(curve[name].values).any(axis=0)  # where metrics are evaluated
     times = self.clock(budget, clock, problem)[:, seen]
     going = (curve.status.values == RUNNING)[:, seen]
@@ -153,12 +159,12 @@ class ArmResult:
     means = self._means(budget, problem)
     best = means.min()
     limit = best + abs(best) * margin if question.ratio else best + margin
-    good = np.flatnonzero(means <= limit)
+    good = np.flatnonzero((means <= limit) & np.isfinite(means))
     entry = self._comparison.entries[self._place(budget, problem)[0]]
     ranges = {}
     for name, column in entry.trials.items():
       numbers = [column[trial] for trial in good]
-      if all(isinstance(number, int | float) for number in numbers) and numbers:
+      if all(isinstance(number, Real) for number in numbers) and numbers:
         ranges[name] = min(numbers), max(numbers)
     return Window(good.size / means.size, ranges)
 
@@ -176,7 +182,9 @@ class ArmResult:
     """
     means = self._means(budget, problem)
     finite = means[np.isfinite(means)]
-    ordered = np.sort(np.where(np.isfinite(means), means, finite.max(initial=-np.inf)))
+    if not finite.size:
+      return np.full(means.size, np.nan)
+    ordered = np.sort(np.where(np.isfinite(means), means, finite.max()))
     count = ordered.size
     chances = [
       [math.comb(count - place, k - 1) / math.comb(count, k) for place in range(1, count + 1)]
@@ -195,6 +203,8 @@ class ArmResult:
     arms = [self._comparison.arms[name] for name in names]
     sign = -1 if self._comparison.question.largest else 1
     ends = [sign * float(arm.final(budget, problem=problem).mean()) for arm in arms]
+    if ends[0] == ends[1]:
+      return 1.0
     ahead = int(ends[1] < ends[0])
     curve = arms[ahead].curve(budget, problem)[self._comparison.question.graded].transpose('seed', 'step')
     mean = sign * curve.values.astype(float).mean(axis=0)
@@ -225,7 +235,7 @@ class ArmResult:
 
   @property
   def _sign(self) -> int:
-    return -1 if self._comparison.metric_largest else 1
+    return -1 if large_is_good(self._comparison.metric, self._comparison.large) else 1
 
   def _means(self, budget: str, problem: str | None) -> np.ndarray:
     """The mean metric of every trial, so that small is good; infinite where a run failed."""
@@ -249,6 +259,12 @@ class ArmResult:
     return name
 
 
-def large_is_good(metric: str) -> bool:
-  """Whether a metric is one that should be large, by its name."""
-  return metric.endswith('accuracy')
+def large_is_good(metric: str, large: tuple[str, ...]) -> bool:
+  """Whether a metric is one that should be large: an accuracy, or one of those in `large`, on whichever set."""
+  return metric.endswith('accuracy') or bare(metric) in large
+
+
+def bare(metric: str) -> str:
+  """A metric's name without that of the set it is measured on."""
+  split, _, name = metric.partition('_')
+  return name if split in SPLITS and name else metric

@@ -142,6 +142,7 @@ def _entry(name: str, arm: Arm, label: str, problem: Problem, num_trials: int, s
     )
   except InputError as error:
     raise InputError(f'arms[{name!r}]: {error}') from error
+  trials |= {name: [float(value) for value in trials[name]] for name in grid.traced}
   shaping = tuple(sorted(trials.keys() - {*grid.traced}))
   count = len(next(iter(trials.values()))) if trials else 1
   if search and is_grid(search) and count > 1 and len({*zip(*trials.values(), strict=True)}) < count:

@@ -23,6 +23,7 @@ from gdlab.training.setup import make_programs
 
 KINDS = ('updates', 'examples', 'gradient_evaluations', 'seconds')
 COUNTED = KINDS[1:3]
+ROUNDING = 1e-9  # so that an arm that sets the seconds makes all of its updates in them
 LONG = 2**20  # updates that a method is told where it is counted or timed, not run
 
 Budgets: TypeAlias = Mapping[str, Any]
@@ -71,7 +72,7 @@ def ends_of(
         if kind == 'updates':
           last = amount
         elif kind == 'seconds':
-          last = int(_seconds(entries, budgets, seconds, key[0]) / seconds[key][trials[0]])
+          last = int(_seconds(budgets, seconds, key[0]) / seconds[key][trials[0]] * (1 + ROUNDING))
         else:
           last = updates_within(entry.algorithm(trials[0], LONG), entry.problem, amount, COUNTED.index(kind))
         ends[trials, place] = max(1, last)
@@ -79,7 +80,7 @@ def ends_of(
   return found
 
 
-def _seconds(entries, budgets: Budgets, seconds: Mapping[tuple[str, str], np.ndarray], problem: str) -> float:
+def _seconds(budgets: Budgets, seconds: Mapping[tuple[str, str], np.ndarray], problem: str) -> float:
   """The seconds of the budget: as given, or what an arm takes for its updates."""
   amount = budgets['seconds']
   if not isinstance(amount, str):
@@ -132,7 +133,7 @@ def clock(
   owners = [(key, trials) for key, entry in entries.items() for trials in entry.shapes()]
 
   def time() -> xr.Dataset:
-    programs = [_calmest(entries[key], trials, plan) for key, trials in owners]
+    programs = [_program(entries[key], trials[0], plan) for key, trials in owners]
     return xr.Dataset({'seconds': (('round', 'program'), seconds_per_update(programs, precision=precision))})
 
   found = {key: np.zeros(entry.num_trials) for key, entry in entries.items()}
@@ -143,13 +144,9 @@ def clock(
   return found
 
 
-def _calmest(entry: Entry, trials: list[int], plan: Plan) -> Program:
-  """A program of one shape, with the least of its numbers: rates at which runs are likely to last while it is timed."""
-  least = min(
-    trials,
-    key=lambda trial: [entry.trials[name][trial] for name in entry.trials if name not in entry.shaping],
-  )
-  point = entry.point(least) | ({HORIZON: LONG} if entry.takes_horizon else {})
+def _program(entry: Entry, trial: int, plan: Plan) -> Program:
+  """The program of a trial, with a run on every device."""
+  point = entry.point(trial) | ({HORIZON: LONG} if entry.takes_horizon else {})
   grid = check_grid(None, {name: [value] for name, value in point.items()}, entry.make, None)
   ids = seed_ids(plan.num_devices or jax.local_device_count())
   records = records_factory(None, (), None)

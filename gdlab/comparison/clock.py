@@ -6,9 +6,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from gdlab.core.errors import InputError
 from gdlab.host import interrupt
-from gdlab.results.datasets import RUNNING
 from gdlab.training.programs import Program
 from gdlab.training.records import Records
 
@@ -20,7 +18,8 @@ MOST_UPDATES = 2**24
 class Timer:
   """Times updates of all lanes of a program, each time from the start, with no record but the last and no evaluation.
 
-  From the start, since lanes that diverge rest, and a rest takes no time.
+  From the start, since lanes that were found diverged at a record rest, which takes no time. Up to the first record
+  all updates are made, whatever becomes of them.
   """
 
   def __init__(self, program: Program):
@@ -36,16 +35,11 @@ class Timer:
     started = time.perf_counter()
     block = own.advance(block, chunks, lambda updates: None)
     jax.block_until_ready(block.lanes)
-    seconds = time.perf_counter() - started
-    if (own.records.column('status', -1) != RUNNING).any():
-      raise InputError(
-        f'a run diverged within {num_steps} updates while it was timed, and updates that are not made take no time'
-      )
-    return seconds
+    return time.perf_counter() - started
 
 
 def seconds_per_update(programs: Sequence[Program], *, precision: float = 0.01) -> np.ndarray:
-  """Seconds of one update of one lane of each program, all programs in turn in every round.
+  """Seconds in which all lanes of a program make one update, all programs in turn in every round.
 
   Rounds follow until the standard error of the mean logarithm of every program's seconds over the first one's is at
   most `precision`: at least 5, at most 60.
@@ -56,9 +50,6 @@ def seconds_per_update(programs: Sequence[Program], *, precision: float = 0.01) 
 
   Returns:
     float[round, program].
-
-  Raises:
-    InputError: if a run diverges while it is timed.
   """
   # As in `sweep`: the checker for key reuse takes what passes through a loop unused for use.
   with jax.debug_key_reuse(False):
@@ -66,15 +57,8 @@ def seconds_per_update(programs: Sequence[Program], *, precision: float = 0.01) 
 
 
 def _rounds(programs: Sequence[Program], precision: float) -> np.ndarray:
-  timers, counts = [Timer(program) for program in programs], []
-  for timer in timers:
-    count = 1
-    timer(count)  # compiles
-    while (seconds := timer(count)) < CALL_SECONDS / 2 and count < MOST_UPDATES:
-      count = min(
-        MOST_UPDATES, count * 2 if seconds <= 0 else max(2 * count, int(count * CALL_SECONDS / seconds / 2))
-      )
-    counts.append(count)
+  timers = [Timer(program) for program in programs]
+  counts = [_updates(timer) for timer in timers]
   rounds: list[list[float]] = []
   while len(rounds) < MOST_ROUNDS:
     interrupt.look()
@@ -84,5 +68,13 @@ def _rounds(programs: Sequence[Program], precision: float) -> np.ndarray:
       errors = (logs - logs[:, :1]).std(axis=0, ddof=1) / np.sqrt(len(rounds))
       if errors.max() <= precision:
         break
-  lanes = [len(program.inputs['ids']) for program in programs]
-  return np.asarray(rounds) / lanes
+  return np.asarray(rounds)
+
+
+def _updates(timer: Timer) -> int:
+  """How many updates take about `CALL_SECONDS`."""
+  timer(1)  # compiles
+  count = 1
+  while (seconds := timer(count)) < CALL_SECONDS / 2 and count < MOST_UPDATES:
+    count = min(MOST_UPDATES, max(2 * count, int(count * CALL_SECONDS / max(seconds, 1e-9) / 2)))
+  return count

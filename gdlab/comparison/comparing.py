@@ -7,10 +7,10 @@ from concurrent.futures import Executor
 import jax
 
 from gdlab.comparison.answer import Comparison, graded_name, judged
-from gdlab.comparison.arm_result import large_is_good
+from gdlab.comparison.arm_result import bare, large_is_good
 from gdlab.comparison.arms import Arm, Entry, check_problems, entries
 from gdlab.comparison.budgets import Budgets, check_budgets, clock, ends_of
-from gdlab.comparison.measuring import How, Stored, best_trial, measure, measured
+from gdlab.comparison.measuring import How, Stored, best_trial, check_work, measure, measured
 from gdlab.comparison.verdicts import Question
 from gdlab.core.errors import InputError, check_count, check_real, unknown_name
 from gdlab.core.evaluation import evaluate
@@ -93,7 +93,7 @@ def compare(
       examples. Never of the test set.
     graded: what arms are held against one another by: 'test_loss' by default, 'train_loss' without a test set.
     effect: 'difference' or 'ratio'.
-    largest: the metrics that are good when large; by default those whose names end in 'accuracy'.
+    largest: metrics that are good when large, such as 'test_f1', on all sets of examples; accuracies are anyway.
     failed: the graded value of a run that failed (it diverged, or the value is not finite); by default that of its
       parameters before the first update. Of trials the one with fewer failures is always better.
     trials: of each arm, from a quasi-random search; arms that search lists of values are given all combinations of
@@ -105,7 +105,7 @@ def compare(
     first_seed: the id of the first grading seed; other ids, and other tuning seeds with them, make a replication.
     confidence: of all verdicts together, in (0, 1).
     search_seed: of the quasi-random search.
-    eval_every: updates between evaluations of the graded runs, by default a 25th of them; where a budget ends, always.
+    eval_every: updates between evaluations of the graded runs, as for `sweep`; where a budget ends there is one anyway.
     keep: as for `sweep`: 'params' keeps the parameters of the graded runs.
     clock_precision: the relative standard error of the seconds of an update, against the first arm's.
     stored: `(name, make) -> Dataset` gives back what is stored under a name, or else stores and returns `make()`: for
@@ -134,8 +134,10 @@ def compare(
   made = entries(problems, arms, baseline, trials, search_seed)
   budgets = check_budgets(budgets, arms)
   metric, graded = _metrics(made, metric, graded)
-  good = [name for name in (metric, graded) if large_is_good(name)] if largest is None else [*largest]
-  question = Question(graded, graded in good, float(margin), effect == 'ratio', float(confidence))
+  large = _large(made, largest)
+  question = Question(
+    graded, large_is_good(graded, large), float(margin), effect == 'ratio', float(confidence)
+  )
   plan = check_plan(plan)
 
   keeps = measured if stored is None else stored
@@ -156,11 +158,16 @@ def compare(
         ids = range(TUNING + first_seed, TUNING + first_seed + tuning_seeds)
         untested = entry._replace(problem=dataclasses.replace(entry.problem, test=None))
         tuning[key] = measure(f'tuning {key[0]} {key[1]}', untested, ends[key], pairs, ids, at_ends)
-        chosen[key] = tuple(best_trial(tuning[key], entry, place, metric, metric in good) for place in places)
+        chosen[key] = tuple(
+          best_trial(tuning[key], entry, place, metric, large_is_good(metric, large)) for place in places
+        )
     for key, entry in made.items():
       pairs = [*dict.fromkeys(zip(chosen[key], places, strict=True))]
       ids = range(first_seed, first_seed + seeds)
       runs[key] = measure(graded_name(key, ids), entry, ends[key], pairs, ids, how._replace(keep=keep))
+  kinds, amounts = [*budgets], [*budgets.values()]
+  for (_, name), own in (*tuning.items(), *runs.items()):
+    check_work(own, kinds, amounts, name)
   answer = Comparison(
     verdicts=(),
     problems=tuple(problems),
@@ -168,7 +175,7 @@ def compare(
     budgets=budgets,
     question=question,
     metric=metric,
-    metric_largest=metric in good,
+    large=large,
     seconds=seconds,
     num_seeds=seeds,
     most_seeds=most,
@@ -215,6 +222,20 @@ def _metrics(
       if what not in known:
         raise unknown_name(f'metric of arm {name!r} on {label!r}', str(what), known)
   return metric, graded
+
+
+def _large(made: Mapping[tuple[str, str], Entry], largest: Sequence[str] | None) -> tuple[str, ...]:
+  """The metrics that should be large, without the names of their sets."""
+  if isinstance(largest, str):
+    raise InputError(f'largest must be a list of metrics, got {largest!r}')
+  known = set[str]()
+  for entry in made.values():
+    begun = jax.eval_shape(entry.problem.init, jax.random.key(0))
+    known |= {*jax.eval_shape(evaluate, entry.problem, *begun)}
+  for name in largest or ():
+    if bare(str(name)) not in {*map(bare, known)}:
+      raise unknown_name('metric in largest', str(name), known)
+  return tuple(bare(name) for name in largest or ())
 
 
 def _told(report: Callable[[int], None]) -> Callable[[int, int], None]:

@@ -1,9 +1,12 @@
 """The pictures of a comparison's page."""
 
+from numbers import Real
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from gdlab.comparison.answer import Comparison
+from gdlab.comparison.arm_result import large_is_good
 from gdlab.comparison.verdicts import Outcome
 from gdlab.plots.pieces import MIDDLE, band, quantiles
 from gdlab.plots.style import COLOURS, LINES, MARKERS, panels
@@ -97,7 +100,7 @@ def tuning(answer: Comparison, problem: str, budget: str) -> Figure | None:
     key = (problem, name)
     if key in answer.tuning:
       for hyperparameter, column in answer.entries[key].trials.items():
-        if all(isinstance(value, int | float) for value in column) and len({*column}) > 1:
+        if all(isinstance(value, Real) for value in column) and len({*column}) > 1:
           cases.append((name, arm, hyperparameter, np.asarray(column, float)))
   if not cases:
     return None
@@ -129,7 +132,7 @@ def tuning(answer: Comparison, problem: str, budget: str) -> Figure | None:
         title=name,
         xlabel=words(hyperparameter),
         xscale='log' if spread > 20 else 'linear',
-        yscale='log' if positive and not answer.metric_largest else 'linear',
+        yscale='log' if positive and not large_is_good(answer.metric, answer.large) else 'linear',
       )
     places[0].set_ylabel(f'{words(answer.metric)}, tuning seeds')
   return figure

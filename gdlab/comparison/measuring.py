@@ -8,14 +8,16 @@ import numpy as np
 import xarray as xr
 
 from gdlab.comparison.arms import HORIZON, Entry
+from gdlab.core.errors import InputError
 from gdlab.host.progress import Progress
-from gdlab.results.datasets import RUNNING, TRIAL
+from gdlab.results.datasets import RUNNING, TRIAL, storable
 from gdlab.training.plan import Plan
 from gdlab.training.sweeps import sweep
 
-EVALUATIONS = 25  # of a graded run, unless it is said how many
-
 Stored: TypeAlias = Callable[[str, Callable[[], xr.Dataset]], xr.Dataset]
+
+
+SLACK = 1.1  # how far random batch sizes may exceed a budget
 
 
 class How(NamedTuple):
@@ -106,7 +108,7 @@ def measure(
       points=points or None,
       num_steps=LastUpdate(known) if shaping else next(iter(known.values())),
       seeds=[*seeds],
-      eval_every=how.eval_every or max(1, max(last for _, last in runs) // EVALUATIONS),
+      eval_every=how.eval_every,
       eval_steps=sorted({end for _, end in places.values()}),
       keep=how.keep,
       plan=how.plan,
@@ -115,13 +117,44 @@ def measure(
     )
 
   result = how.stored(name, swept)
-  return Runs(result if points else result.expand_dims({TRIAL: [0]}), places)
+  result = result if points else result.expand_dims({TRIAL: [0]})
+  _check_stored(name, result, points, seeds, places)
+  return Runs(result, places)
+
+
+def _check_stored(
+  name: str, result: xr.Dataset, points: Mapping[str, Any], seeds: Sequence[int], places
+) -> None:
+  """Raises InputError if a stored result is not of the runs that are asked for."""
+  asked = {'seeds': (result.seed.values.tolist(), [*seeds])}
+  asked |= {key: (result[key].values.tolist(), storable(values)) for key, values in points.items()}
+  for what, (found, wanted) in asked.items():
+    if found != wanted:
+      raise InputError(f'stored must give back the runs that are asked for, and {name!r} has other {what}')
+  if not {end for _, end in places.values()} <= {*result.step.values.tolist()}:
+    raise InputError(f'stored must give back the runs that are asked for, and {name!r} has other ends')
 
 
 def measured(name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
   """Stores nothing."""
   del name
   return make()
+
+
+def check_work(runs: Runs, budgets: Sequence[str], amounts: Sequence[Any], arm: str) -> None:
+  """Raises InputError where runs have drawn or computed far more than a budget allows.
+
+  Work is counted beforehand, for one trial of each shape and one seed: it may depend on what is not looked at then.
+  """
+  for (trial, place), (run, end) in runs.places.items():
+    kind, amount = budgets[place], amounts[place]
+    if kind in ('examples', 'gradient_evaluations'):
+      made = int(runs.result[kind].isel({TRIAL: run}).sel(step=end).max())
+      if made > SLACK * amount and end > 1:
+        raise InputError(
+          f'budgets[{kind!r}] cannot be kept by arm {arm!r}, which makes {made:,} in place of {amount:,} with trial '
+          f"{trial}: the work of its updates changes in the course of a run or with a number; give 'updates'"
+        )
 
 
 def more(runs: Runs, further: Runs) -> Runs:

@@ -79,7 +79,7 @@ def sections(answer: Comparison) -> list[Section]:
     worth = figures.best_of(answer, problem, first)
     if worth is not None:
       found.append(Section(f'What a further trial is worth{on}', svg=to_svg(worth), caption=WORTH))
-  if len(answer.problems) > 1:
+  if len(answer.problems) > 1 and all(min(row.mean, row.baseline_mean) > 0 for row in answer.verdicts):
     found += [
       Section(
         f'Over all problems, equal {words(budget)}',
@@ -166,7 +166,7 @@ def chosen(answer: Comparison, problem: str) -> Table:
           )
           or 'not tuned',
           number(float(arm.final(budget, problem=problem).mean())),
-          number(speed) if np.isfinite(speed) else 'not reached',
+          number(speed) if np.isfinite(speed) else 'at once',
           f'{100 * arm.window(budget, problem=problem).share:.0f} %' if tuned else '',
         )
       )

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -105,8 +106,9 @@ def _at_an_end(where: Distribution | Sequence[Any], value: Any, num_trials: int)
   if isinstance(where, Distribution):
     share = where.share(value)
     return min(share, 1 - share) < 1 / num_trials
-  numbers = [number for number in where if isinstance(number, int | float) and not isinstance(number, bool)]
-  return len(numbers) == len(where) > 1 and value in (min(numbers), max(numbers))
+  numbers = [value for value in where if isinstance(value, Real)]
+  truths = any(isinstance(value, bool) for value in where)
+  return len(numbers) == len(where) > 1 and not truths and value in (min(numbers), max(numbers))
 
 
 def _value(where: Distribution | Sequence[Any], share: float) -> Any:

@@ -1,6 +1,7 @@
 """From paired runs to verdicts: better, worse, equivalent or undecided, for all rows of a comparison at once."""
 
 import enum
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -94,22 +95,25 @@ class Question(NamedTuple):
 
 
 def judge_all(
-  effects: np.ndarray, question: Question, significance: float
+  effects: np.ndarray, varies: Sequence[bool], question: Question, significance: float
 ) -> list[tuple[Outcome, Interval, str]]:
   """The verdict of every row, the interval it stands on, and a remark.
 
   Args:
     effects: float[seed, row].
+    varies: of each row, whether the runs of either arm differ between seeds.
     question: how they are judged.
     significance: the chance of any error that this look may have.
   """
   found = []
   intervals = joint_intervals(effects, confidence=1 - significance)
-  for column, interval in zip(effects.T, intervals, strict=True):
+  for column, differ, interval in zip(effects.T, varies, intervals, strict=True):
     outcome, remark = question.judge(interval.low, interval.high), ''
     if not column.any():
       # Two arms that make the same updates are no evidence that different ones would do as well.
       outcome, remark = Outcome.UNDECIDED, 'both arms give the same numbers to the last bit'
+    elif np.ptp(column) == 0 and differ:
+      outcome, remark = Outcome.UNDECIDED, 'all differences are equal, which says nothing of their spread'
     elif np.ptp(column) == 0:
       remark = 'all seeds give the same numbers: nothing is random here'
     ends = np.exp(interval[:3]) if question.ratio else interval[:3]

@@ -11,8 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 MARKERS = ('o', 's', '^', 'D', 'v', 'P', 'X')
@@ -45,6 +48,9 @@ def to_svg(figure: Figure) -> str:
   """The figure as an <svg> element that shrinks with its page, the same bytes for the same figure."""
   buffer = io.StringIO()
   with matplotlib.rc_context(STYLE):
+    for axes in figure.axes:
+      _label_more(axes.xaxis)
+      _label_more(axes.yaxis)
     figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
   svg = buffer.getvalue()
   width, height = figure.get_size_inches()
@@ -54,3 +60,11 @@ def to_svg(figure: Figure) -> str:
   return re.sub(
     r'<svg\b', size, re.sub(r' (?:width|height)="[^"]*pt"', '', svg[svg.index('<svg') :], count=2), count=1
   )
+
+
+def _label_more(axis: Axis) -> None:
+  """Labels between the powers of ten where a logarithmic axis shows fewer than two of them."""
+  if axis.get_scale() == 'log':
+    low, high = sorted(axis.get_view_interval())
+    if np.floor(np.log10(high)) - np.ceil(np.log10(low)) < 1:
+      axis.set_minor_formatter(LogFormatterSciNotation(minor_thresholds=(2, 0.6)))

@@ -36,5 +36,10 @@ from .spectra import spectral_logistic as spectral_logistic
 from .spectra import spectral_regression as spectral_regression
 from .splitting import split as split
 from .text import character_lm as character_lm
+from .text import decode as decode
+from .text import encode as encode
+from .text import read_text as read_text
+from .text import sample_text as sample_text
 from .text import shakespeare as shakespeare
+from .text import vocabulary as vocabulary
 from .two_parameters import two_parameter_network as two_parameter_network

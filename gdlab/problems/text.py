@@ -1,26 +1,31 @@
 """Predicting the next character of a text: the file, its vocabulary, and windows of it as examples."""
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
+from flax import nnx
 
 from gdlab.core.errors import InputError, check_count, check_real, shown
-from gdlab.core.types import Array, Examples, Problem
+from gdlab.core.types import Array, Examples, Key, Problem
 from gdlab.problems.language_models import Transformer
 from gdlab.problems.linen import from_linen
+from gdlab.problems.nnx import from_nnx
 
 SHAKESPEARE_SHA256 = '86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed'
 
 
 def character_lm(
-  model: Callable[[int], nn.Module] = Transformer,
+  model: Callable[[int], Any] = Transformer,
   path: str | os.PathLike[str] | None = None,
   *,
   context: int = 64,
@@ -42,7 +47,8 @@ def character_lm(
 
   Args:
     model: `(vocabulary_size) -> Linen module` from ids [B, T] to logits [B, T, V]: the class
-      `gdlab.problems.Transformer` or `GRU`, `functools.partial(Transformer, width=32)`, or a function.
+      `gdlab.problems.Transformer` or `GRU`, `functools.partial(Transformer, width=32)`, or a function; for NNX
+      `(vocabulary_size) -> (nnx.Rngs) -> nnx.Module`.
     path: a text file in UTF-8; None for an excerpt of some 20,000 characters that comes with gdlab.
     context: T >= 1.
     stride: how many characters one training window begins after the other, >= 1; by default T, so that windows do
@@ -57,7 +63,7 @@ def character_lm(
 
 
 def shakespeare(
-  model: Callable[[int], nn.Module] = Transformer,
+  model: Callable[[int], Any] = Transformer,
   data_dir: str | os.PathLike[str] | None = None,
   *,
   context: int = 64,
@@ -146,6 +152,65 @@ def decode(ids: Array | np.ndarray, characters: str) -> str:
   return ''.join(characters[i] for i in places.tolist())
 
 
+def sample_text(
+  predict: Callable[[Array], Array],
+  prompt: str,
+  characters: str,
+  *,
+  length: int,
+  key: Key,
+  context: int = 64,
+  temperature: float = 1.0,
+) -> str:
+  r"""Text that a character model writes: each character drawn from its prediction after those before it.
+
+  $p(c) \propto \exp(z_c / \tau)$ with the logits z at the last character, at temperature 0 the likeliest one. The model
+  sees the last `context` characters. While there are fewer, its window is filled up behind them: it must be causal.
+
+  Example:
+    >>> next_one = lambda ids: 30.0 * jax.nn.one_hot((ids + 1) % 3, 3)  # in place of a trained model
+    >>> sample_text(next_one, 'ab', 'abc', length=5, key=jax.random.key(0))
+    'abcabca'
+
+  Args:
+    predict: ids int32[1, T] -> logits [1, T, V]; of a problem made by `character_lm` for instance
+      `functools.partial(module.apply, gdlab.to_flax(problem, params))`, or for NNX `gdlab.to_flax(problem, params)`.
+    prompt: how the text begins, at least one character.
+    characters: `vocabulary` of the text that it was trained on.
+    length: how many characters to add, >= 1.
+    key: of the draws.
+    context: T >= 1.
+    temperature: tau >= 0.
+
+  Returns:
+    The prompt and what follows it.
+
+  Raises:
+    InputError: an argument out of range, or a character of the prompt that the model does not know.
+  """
+  check_count('length', length)
+  check_count('context', context)
+  check_real('temperature', temperature, minimum=0)
+  if not prompt:
+    raise InputError('prompt must have at least one character')
+  begun = encode(prompt, characters)[-context:]
+  window = jnp.zeros(context, jnp.int32).at[: len(begun)].set(begun)
+
+  def write(state: tuple[Array, Array], key: Key) -> tuple[tuple[Array, Array], Array]:
+    window, count = state
+    logits = predict(window[None])[0, count - 1]
+    chosen = jnp.argmax(logits) if temperature == 0 else jax.random.categorical(key, logits / temperature)
+    chosen = chosen.astype(jnp.int32)
+    full = count == context
+    moved = jnp.where(full, jnp.roll(window, -1), window)
+    place = jnp.where(full, context - 1, count)
+    return (moved.at[place].set(chosen), jnp.minimum(count + 1, context)), chosen
+
+  keys = jax.random.split(key, length)
+  _, added = jax.jit(functools.partial(jax.lax.scan, write))((window, jnp.int32(len(begun))), keys)
+  return prompt + decode(np.asarray(added), characters)
+
+
 def windows(ids: np.ndarray, context: int, stride: int) -> Examples:
   """All windows of `context` ids that have a successor, one every `stride` ids; targets are one further on."""
   starts = np.arange(0, len(ids) - context, stride)[:, None] + np.arange(context)
@@ -153,7 +218,7 @@ def windows(ids: np.ndarray, context: int, stride: int) -> Examples:
 
 
 def _problem(
-  model: Callable[[int], nn.Module],
+  model: Callable[[int], Any],
   text: str,
   context: int,
   stride: int | None,
@@ -163,8 +228,11 @@ def _problem(
   context = check_count('context', context)
   stride = context if stride is None else check_count('stride', stride)
   test_fraction = float(check_real('test_fraction', test_fraction, minimum=0, below=1.0))
-  if isinstance(model, nn.Module) or not callable(model):
-    raise InputError(f'model must be a function (vocabulary_size) -> flax.linen.Module, got {shown(model)}')
+  if isinstance(model, nn.Module | nnx.Module) or not callable(model):
+    raise InputError(
+      'model must be a function (vocabulary_size) -> flax.linen.Module, or -> a function (nnx.Rngs) -> nnx.Module, got '
+      f'{shown(model)}'
+    )
   characters = vocabulary(text)
   cut = len(text) - round(test_fraction * len(text))
   parts = [text[:cut], text[cut:]] if test_fraction else [text]
@@ -177,9 +245,8 @@ def _problem(
   ids = [encode(part, characters) for part in parts]
   module = model(len(characters))
   train, *test = (windows(part, context, step) for part, step in zip(ids, (stride, context)))
-  return from_linen(
-    module, train, _loss, test=test[0] if test else None, metrics={'accuracy': _hits}, name=name
-  )
+  adapter: Any = from_linen if isinstance(module, nn.Module) or not callable(module) else from_nnx
+  return adapter(module, train, _loss, test=test[0] if test else None, metrics={'accuracy': _hits}, name=name)
 
 
 def _loss(logits: Array, ids: Array) -> Array:

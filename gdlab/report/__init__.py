@@ -43,6 +43,7 @@ def page(
   facts: Table,
   command: str,
   again: Sequence[Finding] = (),
+  replication: str = 'on other seeds',
 ) -> str:
   """Renders a report.
 
@@ -54,6 +55,7 @@ def page(
     facts: where the results come from (versions, machine, plan).
     command: what reproduces it.
     again: the same claims graded again with other seeds, shown beside the first; none if empty.
+    replication: what these differ in, in words.
 
   Returns:
     The HTML of a page that needs no other file.
@@ -68,7 +70,14 @@ def page(
   )
   environment.filters |= {'number': number, 'interval': interval}
   return environment.get_template('page.html.jinja').render(
-    title=title, lead=lead, sections=sections, findings=findings, facts=facts, command=command, others=others
+    title=title,
+    lead=lead,
+    sections=sections,
+    findings=findings,
+    facts=facts,
+    command=command,
+    others=others,
+    replication=replication,
   )
 
 
@@ -84,5 +93,5 @@ def interval(part: Finding | Part) -> str:
   elif math.isinf(part.ci_low) and math.isinf(part.ci_high):
     text = 'no interval'
   else:
-    text = f'[{number(part.ci_low)}, {number(part.ci_high)}] at {round(100 * part.confidence)} %'
+    text = f'[{number(part.ci_low)}, {number(part.ci_high)}] at {100 * part.confidence:.4g} %'
   return text + (f', {part.excluded} runs without a value' if part.excluded else '')

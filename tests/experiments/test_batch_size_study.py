@@ -12,11 +12,11 @@ import time
 import pytest
 
 from configs import batch_size, batch_size_full
-from experiments import graded
 from experiments.batch_size import checks, claims
 from experiments.batch_size.study import Study
 from gdlab import load
 from gdlab.claims import read_claims
+from gdlab.study import graded
 
 TINY = (
   '--config.first_seeds=(0,500)',

@@ -15,8 +15,8 @@ from experiments.batch_size import (
   tables,
 )
 from experiments.batch_size.study import Study
-from experiments.graded import grade_all
 from gdlab.claims import Verdict
+from gdlab.study.graded import grade_all
 
 SEEDS = range(1000, 1008)
 SIZES = (1, 2, 4, 16, 64, 256)

@@ -10,8 +10,8 @@ import time
 import pytest
 
 import gdlab
-from experiments import launch
 from gdlab.core.errors import InputError
+from gdlab.study import launch
 
 STUDY = pathlib.Path(__file__).with_name('tiny_study.py')
 
@@ -81,7 +81,7 @@ def test_without_a_standard_error_a_study_is_the_same(finished):
 def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
   code = f"""
 import os
-from experiments import launch
+from gdlab.study import launch
 launch._occupy_standard_streams()
 with open({str(tmp_path / 'result')!r}, 'w') as file:
   os.write(2, b'a message of a library')

@@ -12,12 +12,12 @@ import time
 import pytest
 
 from configs import minima, minima_full
-from experiments import graded
 from experiments.minima import checks, claims
 from experiments.minima.conditions import Graded
 from gdlab import load
 from gdlab.claims import read_claims
 from gdlab.core.errors import InputError
+from gdlab.study import graded
 
 TINY = (
   '--config.num_seeds=4',

@@ -10,11 +10,11 @@ import sys
 import pytest
 
 from configs import variants
-from experiments import graded
 from experiments.variants import claims
 from experiments.variants.study import Study
 from gdlab import load
 from gdlab.claims import read_claims
+from gdlab.study import graded
 
 TINY = (
   '--config.num_seeds=3',

@@ -16,9 +16,9 @@ import pytest
 import xarray as xr
 
 import gdlab
-from experiments import app, cells, sharing
-from experiments.workdir import Results
 from gdlab.core.errors import InputError
+from gdlab.study import app, cells, sharing
+from gdlab.study.workdir import Results
 
 ROOT = pathlib.Path(__file__).parents[2]
 STUDY = pathlib.Path(__file__).with_name('tiny_study.py')

@@ -21,8 +21,8 @@ import xarray as xr
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # run by its path, it finds its own folder only
 
 import gdlab
-from experiments import app
 from gdlab.core.errors import InputError
+from gdlab.study import app
 
 
 def get_config() -> ml_collections.ConfigDict:

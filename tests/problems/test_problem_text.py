@@ -14,6 +14,8 @@ import numpy as np
 import optax
 import pytest
 from absl.testing import parameterized
+from flax import linen as nn
+from flax import nnx
 from scipy import special
 
 import gdlab
@@ -146,6 +148,68 @@ class CharactersTest(parameterized.TestCase):
     self.assertEqual(decode([], 'ab'), '')
     with self.assertRaisesRegex(InputError, 'input.txt: expected a text in UTF-8, found .*0xff'):
       read_text(self.file(b'a\xff'))
+
+
+class WritingTest(parameterized.TestCase):
+  @parameterized.parameters(1, 2, 5, 20)
+  def test_a_model_that_counts_goes_on_counting(self, context):
+    next_one = lambda ids: 30.0 * jax.nn.one_hot((ids + 1) % 3, 3)
+    written = gdlab.problems.sample_text(
+      next_one, 'bc', 'abc', length=9, key=jax.random.key(0), context=context
+    )
+    self.assertEqual(written, 'bcabcabcabc')
+
+  def test_the_model_sees_the_last_characters_alone(self):
+    # What was seen `context` characters ago, written again: the text repeats with that period.
+    first = lambda ids: 30.0 * jax.nn.one_hot(jnp.broadcast_to(ids[:, :1], ids.shape), 5)
+    written = gdlab.problems.sample_text(first, 'abcd', 'abcde', length=8, key=jax.random.key(0), context=4)
+    self.assertEqual(written, 'abcdabcdabcd')
+
+  @parameterized.parameters(0.5, 1.0)
+  def test_characters_come_as_often_as_predicted(self, temperature):
+    logits = jnp.asarray([0.0, 1.0, -1.0])
+    flat = lambda ids: jnp.broadcast_to(logits, (*ids.shape, 3))
+    written = gdlab.problems.sample_text(
+      flat, 'a', 'abc', length=4000, key=jax.random.key(1), context=2, temperature=temperature
+    )[1:]
+    shares = np.asarray([written.count(character) for character in 'abc']) / 4000
+    expected = special.softmax(np.asarray(logits) / temperature)
+    np.testing.assert_array_less(np.abs(shares - expected), 4 * np.sqrt(expected * (1 - expected) / 4000))
+
+  def test_an_nnx_model_is_that_of_a_linen_one(self):
+    class Bigram(nnx.Module):
+      def __init__(self, size, rngs):
+        self.table = nnx.Embed(size, size, rngs=rngs)
+
+      def __call__(self, ids):
+        return self.table(ids)
+
+    problem = character_lm(lambda size: lambda rngs: Bigram(size, rngs), context=8)
+    linen = character_lm(lambda size: nn.Embed(size, size), context=8)
+    params, _ = linen.init(jax.random.key(0))
+    ours = {'table': params}
+    loss = gdlab.evaluate(problem, ours)['train_loss']
+    np.testing.assert_allclose(loss, gdlab.evaluate(linen, params)['train_loss'], rtol=1e-6)
+    characters = vocabulary(read_text())
+    module = gdlab.to_flax(problem, ours)
+    written = gdlab.problems.sample_text(
+      module, 'T', characters, length=3, key=jax.random.key(0), temperature=0
+    )
+    by_hand = [characters.index('T')]
+    for _ in range(3):
+      by_hand.append(int(np.argmax(params['embedding'][by_hand[-1]])))
+    self.assertEqual(written, decode(by_hand, characters))
+
+  @parameterized.parameters(
+    ({'prompt': ''}, 'prompt must have at least one character'),
+    ({'prompt': 'z'}, "given characters, got 'z'"),
+    ({'length': 0}, 'length must be'),
+    ({'temperature': -1.0}, 'temperature must be'),
+  )
+  def test_refusals(self, options, message):
+    given = {'prompt': 'a', 'characters': 'ab', 'length': 1, 'key': jax.random.key(0)} | options
+    with self.assertRaisesRegex(InputError, message):
+      gdlab.problems.sample_text(lambda ids: ids, given.pop('prompt'), given.pop('characters'), **given)
 
 
 class ShakespeareTest(parameterized.TestCase):

@@ -24,14 +24,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import xarray as xr
 
-import gdlab
-from experiments.cells import Cell, keep, measured, missing, titles
-from experiments.launch import Config
-from experiments.workdir import Results
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.host import machine
-from gdlab.host.progress import say
-from gdlab.host.workers import end_workers
+from gdlab.host.progress import progress_bar, say
+from gdlab.host.workers import end_workers, worker_pool
+from gdlab.study.cells import Cell, keep, measured, missing, titles
+from gdlab.study.launch import Config
+from gdlab.study.workdir import Results
+from gdlab.training.autotune import remember_plans
 
 Workers: TypeAlias = contextlib.AbstractContextManager[futures.Executor]
 
@@ -41,12 +41,12 @@ AGAIN = 'finished cells are kept, and the same command goes on from them'
 _adopted: list[machine.Settings] = []  # in a worker: the settings of its first task
 
 
-class Study(NamedTuple):
+class Origin(NamedTuple):
   """Where a worker finds the cells of a study.
 
   Attributes:
     module: its name, or the path of its file where it was started as one.
-    function: the name of the function that makes the cells of the configuration.
+    function: the name of the function, or of the module's object and its method, that makes the cells.
     config: the configuration, pickled.
     workdir: in whose `plans` layouts are kept that were found by timing, where the worker has such a folder.
     settings: of the process that was started by hand.
@@ -59,50 +59,55 @@ class Study(NamedTuple):
   settings: machine.Settings
 
   @classmethod
-  def of(cls, cells: Callable[[Config], Sequence[Cell]], config: Config, workdir: pathlib.Path) -> 'Study':
+  def of(cls, cells: Callable[[Config], Sequence[Cell]], config: Config, workdir: pathlib.Path) -> 'Origin':
     """The study that this process was started for."""
-    module: Any = sys.modules[cells.__module__]
+    owner = getattr(cells, '__self__', None)  # of a method, such as that of `registry.Study`
+    module: Any = sys.modules[cells.__module__ if owner is None else '__main__']
     spec = getattr(module, '__spec__', None)
     name = spec.name if spec else str(pathlib.Path(module.__file__).resolve())
-    folder = str(workdir.resolve())
-    return cls(name, cells.__name__, pickle.dumps(config.to_dict()), folder, machine.settings())
+    function = cells.__name__
+    if owner is not None:
+      function = next(f'{key}.{function}' for key, value in vars(module).items() if value is owner)
+    return cls(name, function, pickle.dumps(config.to_dict()), str(workdir.resolve()), machine.settings())
 
 
-def measure_cell(study: Study, name: str, needed: Sequence[xr.Dataset]) -> xr.Dataset:
+def measure_cell(origin: Origin, name: str, needed: Sequence[xr.Dataset]) -> xr.Dataset:
   """The task of a worker: one cell, of the results that it needs."""
-  _set_up(study)
-  cell = _cells(study.module, study.function, study.config)[name]
+  _set_up(origin)
+  cell = _cells(origin.module, origin.function, origin.config)[name]
   return measured(cell, needed, lambda done, total: None)
 
 
-def _set_up(study: Study) -> None:
+def _set_up(origin: Origin) -> None:
   if not _adopted:
-    machine.adopt(study.settings)
-    _adopted.append(study.settings)
-  if _adopted != [study.settings]:
+    machine.adopt(origin.settings)
+    _adopted.append(origin.settings)
+  if _adopted != [origin.settings]:
     raise InputError(
       'a worker has run a study with another number of devices, other XLA flags or another cache before: start new ones'
     )
-  if pathlib.Path(study.workdir).is_dir():
-    gdlab.remember_plans(pathlib.Path(study.workdir, 'plans'))
+  if pathlib.Path(origin.workdir).is_dir():
+    remember_plans(pathlib.Path(origin.workdir, 'plans'))
 
 
 @functools.lru_cache(maxsize=1)  # a study's problems and compiled programs, for its next cell
 def _cells(module: str, function: str, config: bytes) -> Mapping[str, Cell]:
   if module.endswith('.py'):
-    make = runpy.run_path(module, run_name=pathlib.Path(module).stem)[function]
+    found = runpy.run_path(module, run_name=pathlib.Path(module).stem)
   else:
-    make = getattr(importlib.import_module(module), function)
+    found = vars(importlib.import_module(module))
+  first, *attributes = function.split('.')
+  make = functools.reduce(getattr, attributes, found[first])
   return {cell.name: cell for cell in make(Config(pickle.loads(config)))}
 
 
-def measure(cells: Sequence[Cell], results: Results, study: Study, workers: Callable[[], Workers]) -> None:
+def measure(cells: Sequence[Cell], results: Results, origin: Origin, workers: Callable[[], Workers]) -> None:
   """Measures what is not there yet, each cell as soon as what it needs is there.
 
   Args:
     cells: all cells of the study.
     results: where they are kept.
-    study: where workers find them.
+    origin: where workers find them.
     workers: makes the executor, if there is anything to measure.
 
   Raises:
@@ -114,11 +119,11 @@ def measure(cells: Sequence[Cell], results: Results, study: Study, workers: Call
   if not waiting:
     return
   total, running = len(waiting), dict[futures.Future, Cell]()
-  with workers() as executor, gdlab.progress_bar('cells') as progress:
+  with workers() as executor, progress_bar('cells') as progress:
     while waiting or running:
       for cell in _ready(waiting, results, [*running.values()]):
         needed = [results.read(need) for need in cell.needs]
-        running[_submit(executor, study, cell.name, needed)] = cell
+        running[_submit(executor, origin, cell.name, needed)] = cell
         waiting.remove(cell)
       done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
       failed = [task for task in done if task.cancelled() or task.exception()]
@@ -145,13 +150,13 @@ def _ready(waiting: Sequence[Cell], results: Results, running: Sequence[Cell]) -
 
 
 def _submit(
-  executor: futures.Executor, study: Study, name: str, needed: Sequence[xr.Dataset]
+  executor: futures.Executor, origin: Origin, name: str, needed: Sequence[xr.Dataset]
 ) -> futures.Future:
   with warnings.catch_warnings():
     # Dask would rather keep what is needed on a worker, with which it would be lost.
     warnings.filterwarnings('ignore', 'Sending large graph', UserWarning)
     try:
-      return executor.submit(measure_cell, study, name, needed)
+      return executor.submit(measure_cell, origin, name, needed)
     except futures.BrokenExecutor as error:  # a worker has died since the last look
       broken: futures.Future = futures.Future()
       broken.set_exception(error)
@@ -192,7 +197,7 @@ def workers(num_workers: int | None, dask: str | None) -> Iterator[futures.Execu
   """The executor that the flags ask for; on an error its tasks end at once, with Dask those not yet begun."""
   if dask is None:
     assert num_workers is not None
-    pool = gdlab.worker_pool(num_workers)
+    pool = worker_pool(num_workers)
     try:
       yield pool
       pool.shutdown()

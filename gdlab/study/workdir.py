@@ -4,16 +4,19 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import ml_collections
 import xarray as xr
 
-import gdlab
 from gdlab.core.errors import InputError
 from gdlab.host import files
-from gdlab.results.store import UNREADABLE
+from gdlab.host.progress import say
+from gdlab.results.datasets import provenance
+from gdlab.results.store import UNREADABLE, load, save
 
 
 def open_workdir(path: str | os.PathLike) -> pathlib.Path:
@@ -42,6 +45,14 @@ def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
     raise InputError(f'cannot write {target}: {error.strerror or error}') from error
 
 
+def with_origin(measure: Callable[[], xr.Dataset]) -> xr.Dataset:
+  """What is measured, with where it was made, how many seconds it took, and how busy the machine was at its start."""
+  load, started = os.getloadavg()[0], time.perf_counter()
+  dataset = measure()
+  seconds = time.perf_counter() - started
+  return dataset.assign_attrs(provenance(), cell_wall_time_s=seconds, load_average=load)
+
+
 class Results:
   """A study's cells in `results/`, immutable files `<cell>.nc`.
 
@@ -66,16 +77,36 @@ class Results:
   def read(self, cell: str) -> xr.Dataset:
     """What was measured."""
     self._check_config(self._path(cell))
-    return gdlab.load(self._path(cell))
+    return load(self._path(cell))
 
   def write(self, cell: str, dataset: xr.Dataset) -> None:
     """Adds what was measured."""
     try:
-      gdlab.save(dataset.assign_attrs(config=self._config), self._path(cell))
+      save(dataset.assign_attrs(config=self._config), self._path(cell))
     except InputError:
       # Another start of the same study may have been faster; its measurement is as good.
       if not self.has(cell):
         raise
+
+  def stored(self, prefix: str, name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+    """What is there under a name, or else what is measured now: `stored` of `gdlab.compare`."""
+    cell = re.sub(r'[^\w-]+', '_', f'{prefix} {name}'.strip())
+    if self.has(cell):
+      say(f'{prefix} {name}: found'.strip())
+    else:
+      dataset = with_origin(make)
+      self.write(cell, dataset.assign_attrs(stored_as=f'{prefix} {name}'))
+      say(f'{prefix} {name}: {dataset.attrs["cell_wall_time_s"]:.1f} s'.strip())
+    found = self.read(cell)
+    if found.attrs.get('stored_as') != f'{prefix} {name}':
+      raise InputError(
+        f'{prefix} {name} and {found.attrs.get("stored_as")} would share the file {cell}.nc; rename one of them'
+      )
+    return found
+
+  def all(self) -> dict[str, xr.Dataset]:
+    """Everything that was measured."""
+    return {path.stem: self.read(path.stem) for path in sorted(self._folder.glob('*.nc'))}
 
   def _path(self, cell: str) -> pathlib.Path:
     return self._folder / f'{cell}.nc'

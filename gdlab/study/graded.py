@@ -13,12 +13,12 @@ import rich.console
 import rich.table
 import xarray as xr
 
-import gdlab
-from experiments.workdir import replacing
 from gdlab import claims
 from gdlab.claims import Claim, Finding, Rule, write_claims
 from gdlab.report import Section, Table, number, page
+from gdlab.results.datasets import DIVERGED
 from gdlab.statistics import Interval
+from gdlab.study.workdir import replacing
 
 
 class Effect(NamedTuple):
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
   effects: tuple[Effect, ...]
 
 
-class Study(Protocol):
+class Gradable(Protocol):
   """Stored results, as one set of seeds saw them."""
 
   def num_seeds(self, claim: str) -> int:
@@ -56,7 +56,7 @@ class Story(NamedTuple):
   sections: Sequence[Section]
 
 
-def grade_all(asked: Mapping[str, Asked], study: Study) -> list[Finding]:
+def grade_all(asked: Mapping[str, Asked], study: Gradable) -> list[Finding]:
   """Applies every claim's rule to the stored results."""
   return [
     claims.grade(
@@ -77,6 +77,7 @@ def conclude(
   *,
   module: str,
   again: Sequence[Finding] = (),
+  replication: str = 'on other seeds, with the same tuning and data',
   tables: Sequence[Table] = (),
 ) -> None:
   """Writes `claims.json`, the figures and `report.html`, and prints the verdicts.
@@ -86,8 +87,9 @@ def conclude(
     story: what the page tells.
     findings: the graded claims.
     results: all cells, for the facts at the end of the page.
-    module: of the command that reproduces it, such as 'experiments.variants'.
+    module: of the command that reproduces it, such as 'experiments.variants'; '' for the file that was started.
     again: the same claims graded with seeds of their own, written to `replication.json`.
+    replication: what these differ in, in words.
     tables: printed above the verdicts.
   """
   with replacing(workdir / 'claims.json') as path:
@@ -106,8 +108,9 @@ def conclude(
     sections=story.sections,
     findings=findings,
     again=again,
+    replication=replication,
     facts=facts(results),
-    command=shlex.join(['python', '-m', module, *sys.argv[1:]]),
+    command=shlex.join(['python', *(['-m', module] if module else [sys.argv[0]]), *sys.argv[1:]]),
   )
   with replacing(workdir / 'report.html') as path:
     path.write_text(text, encoding='utf-8')
@@ -122,16 +125,20 @@ def facts(results: Mapping[str, xr.Dataset]) -> Table:
     attributes = dict(result.attrs) | attributes
   names = ['git_revision', 'device', 'plan_num_devices', 'plan_lanes_at_once']
   names += sorted(name for name in attributes if name.startswith('version_'))
+  loads = [result.attrs['load_average'] for result in results.values() if 'load_average' in result.attrs]
   wall = sum(result.attrs['cell_wall_time_s'] for result in results.values())
   rows = [[name.replace('_', ' '), str(attributes[name])] for name in names if name in attributes]
   diverged = sum(
-    int((result.status.isel(step=-1) == gdlab.DIVERGED).sum())
-    for result in results.values()
-    if 'status' in result
+    int((result.status.isel(step=-1) == DIVERGED).sum()) for result in results.values() if 'status' in result
   )
   return Table(
     ('fact', 'value'),
-    [*rows, ['runs that diverged, tuning included', str(diverged)], ['seconds of all cells', f'{wall:.0f}']],
+    [
+      *rows,
+      *([['load of the machine when cells began, highest', f'{max(loads):.1f}']] if loads else []),
+      ['runs that diverged, tuning included', str(diverged)],
+      ['seconds of all cells', f'{wall:.0f}'],
+    ],
   )
 
 

@@ -8,12 +8,12 @@ from typing import TypeAlias
 import xarray as xr
 from absl import flags
 
-from experiments import cells as measuring
-from experiments import sharing
-from experiments.cells import Cell
-from experiments.launch import Config, one_line_errors, start
-from experiments.workdir import Results, replacing
 from gdlab.core.errors import InputError
+from gdlab.study import cells as measuring
+from gdlab.study import sharing
+from gdlab.study.cells import Cell
+from gdlab.study.launch import Config, one_line_errors, start
+from gdlab.study.workdir import Results, replacing
 
 __all__ = ['Cell', 'main', 'replacing', 'start']
 
@@ -22,7 +22,7 @@ Finish: TypeAlias = Callable[[Config, Mapping[str, xr.Dataset], pathlib.Path], N
 GONE = ('cell', 'coordinator', 'distributed', 'nodistributed', 'num_processes', 'peer_timeout', 'process_id')
 
 
-def main(cells: Callable[[Config], Sequence[Cell]], finish: Finish, default_config: str) -> None:
+def main(cells: Callable[[Config], Sequence[Cell]], finish: Finish, default_config: str | Config) -> None:
   """Runs a study from the command line: `--config=FILE --config.key=value --workdir=DIR`.
 
   A cell that is in the folder from the same configuration is read, not measured again. Cells are measured in this
@@ -33,7 +33,7 @@ def main(cells: Callable[[Config], Sequence[Cell]], finish: Finish, default_conf
     cells: makes the study's measurements, in an order in which they can be made; a function of a module, by whose name
       workers find it.
     finish: writes claims and report, of the configuration, the results of all cells and the folder.
-    default_config: the configuration's file.
+    default_config: the configuration's file, or the configuration.
   """
   with one_line_errors():
     _refuse_old_flags(sys.argv[1:])
@@ -43,15 +43,16 @@ def main(cells: Callable[[Config], Sequence[Cell]], finish: Finish, default_conf
   )
 
   def run(config: Config, workdir: pathlib.Path) -> None:
-    sharing.check_flags(workers.value, dask.value)
+    asked = workers.value, dask.value
+    sharing.check_flags(*asked)
     made = cells(config)
     measuring.check(made)
     results = Results(workdir, config)
-    if workers.value is None and dask.value is None:
+    if asked == (None, None):
       measuring.measure(made, results)
     else:
-      study = sharing.Study.of(cells, config, workdir)
-      sharing.measure(made, results, study, lambda: sharing.workers(workers.value, dask.value))
+      origin = sharing.Origin.of(cells, config, workdir)
+      sharing.measure(made, results, origin, lambda: sharing.workers(*asked))
     finish(config, {cell.name: results.read(cell.name) for cell in made}, workdir)
 
   start(run, default_config)

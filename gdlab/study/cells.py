@@ -1,15 +1,14 @@
 """The cells of a study: what is measured once and kept."""
 
+import functools
 import re
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import xarray as xr
 
-import gdlab
-from experiments.workdir import Results
-from gdlab.host.progress import Progress, say
+from gdlab.host.progress import Progress, progress_bar, say
+from gdlab.study.workdir import Results, with_origin
 
 
 class Cell(NamedTuple):
@@ -61,17 +60,14 @@ def measure(cells: Sequence[Cell], results: Results) -> None:
   """Measures in this process what is not there yet, cell after cell."""
   called = titles(cells)
   for cell in missing(cells, results):
-    with gdlab.progress_bar(called[cell.name]) as progress:
+    with progress_bar(called[cell.name]) as progress:
       dataset = measured(cell, [results.read(need) for need in cell.needs], progress)
     keep(cell, dataset, results, called[cell.name])
 
 
 def measured(cell: Cell, needed: Sequence[xr.Dataset], progress: Progress) -> xr.Dataset:
   """What a cell's measurement returns, with where it was made and how many seconds it took."""
-  started = time.perf_counter()
-  dataset = cell.measure(*needed, progress=progress)
-  seconds = time.perf_counter() - started
-  return dataset.assign_attrs(gdlab.provenance(), cell_wall_time_s=seconds)
+  return with_origin(functools.partial(cell.measure, *needed, progress=progress))
 
 
 def keep(cell: Cell, dataset: xr.Dataset, results: Results, title: str) -> None:

@@ -14,15 +14,16 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-import gdlab
-from experiments.workdir import open_workdir
 from gdlab.core.errors import InputError, shown, unknown_name
+from gdlab.host import machine
 from gdlab.host.progress import say
+from gdlab.study.workdir import open_workdir
+from gdlab.training.autotune import remember_plans
 
 Config: TypeAlias = ml_collections.ConfigDict
 
 
-def start(run: Callable[[Config, pathlib.Path], None], default_config: str) -> None:
+def start(run: Callable[[Config, pathlib.Path], None], default_config: str | Config) -> None:
   """Runs a script that has a configuration and a working directory, on all cores.
 
   Compiled programs are kept in the user's cache folder (`--nocompilation_cache` turns that off), and layouts found by
@@ -30,11 +31,14 @@ def start(run: Callable[[Config, pathlib.Path], None], default_config: str) -> N
 
   Args:
     run: does the work, of the configuration and the folder.
-    default_config: the configuration's file.
+    default_config: the configuration's file, which `--config=FILE` replaces; or the configuration.
   """
   with one_line_errors():
     _check_overrides(sys.argv[1:], default_config)
-    config = config_flags.DEFINE_config_file('config', default_config, 'The configuration, a Python file.')
+    if isinstance(default_config, str):
+      config = config_flags.DEFINE_config_file('config', default_config, 'The configuration, a Python file.')
+    else:
+      config = config_flags.DEFINE_config_dict('config', default_config)
   folder = flags.DEFINE_string('workdir', None, 'Folder for results, figures and the report.')
   cache = flags.DEFINE_bool('compilation_cache', True, 'Keep compiled programs for the next start.')
 
@@ -45,10 +49,10 @@ def start(run: Callable[[Config, pathlib.Path], None], default_config: str) -> N
       raise InputError('--workdir=DIR is needed: the folder for results, figures and the report')
     workdir = open_workdir(folder.value)
     if not os.environ.get('JAX_NUM_CPU_DEVICES'):
-      gdlab.use_all_cores()
+      machine.use_all_cores()
     if cache.value:
       _use_cache()
-    gdlab.remember_plans(workdir / 'plans')
+    remember_plans(workdir / 'plans')
     run(config.value, workdir)
 
   launch(set_up)
@@ -111,7 +115,7 @@ def _occupy_standard_streams() -> None:
 
 def _use_cache() -> None:
   try:
-    gdlab.use_compilation_cache()
+    machine.use_compilation_cache()
   except InputError as error:  # a home that cannot be written is common on clusters
     say(f'compilation cache: off, {error}')
 
@@ -124,7 +128,7 @@ def _parse_flags(argv: list[str]) -> list[str]:
     raise InputError(str(error)) from error
 
 
-def _check_overrides(arguments: list[str], default_config: str) -> None:
+def _check_overrides(arguments: list[str], default_config: str | Config) -> None:
   """Refuses a configuration file that is none and overrides of keys that it lacks, before absl trips over them."""
   given = {}
   for argument, following in zip(arguments, [*arguments[1:], '']):
@@ -132,7 +136,10 @@ def _check_overrides(arguments: list[str], default_config: str) -> None:
       break
     if match := re.fullmatch(r'--?(config[^=]*)(?:=(.*))?', argument, re.DOTALL):
       given[match[1]] = following if match[2] is None else match[2]
-  known = set(_flat_keys(_load(given.pop('config', default_config))))
+  file = given.pop('config', default_config)
+  if isinstance(file, str) and not isinstance(default_config, str):
+    raise InputError(f'--config=FILE is not taken here, got {file}: values are given as --config.key=value')
+  known = set(_flat_keys(_load(file) if isinstance(file, str) else file))
   for key in given:
     if key.removeprefix('config.') not in known:
       raise unknown_name('configuration key', key.removeprefix('config.'), known)

@@ -1,0 +1,10 @@
+from .cells import Cell as Cell
+from .registry import Study as Study
+from .registry import View as View
+from .schema import Config as Config
+from .schema import Count as Count
+from .schema import Counts as Counts
+from .schema import Positive as Positive
+from .schema import Rising as Rising
+from .schema import Seeds as Seeds
+from .schema import Share as Share

@@ -1,0 +1,152 @@
+"""`gdlab.study`: a user's study from its file, on an installed gdlab alone, in workers, and its refusals."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import gdlab
+from gdlab import study
+from gdlab.comparison.comparing import TUNING
+
+OWN = pathlib.Path(__file__).with_name('own_study.py')
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def started(*arguments, path='', cwd=None, script=OWN):
+  environment = os.environ | {'PYTHONPATH': str(path), 'JAX_NUM_CPU_DEVICES': '2'}
+  done = subprocess.run(
+    [sys.executable, str(script), '--nocompilation_cache', *map(str, arguments)],
+    capture_output=True,
+    text=True,
+    env=environment,
+    cwd=cwd,
+    timeout=300,
+  )
+  return done
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """The study, measured once."""
+  workdir = tmp_path_factory.mktemp('own')
+  done = started(f'--workdir={workdir}')
+  assert done.returncode == 0, done.stderr
+  return workdir, done
+
+
+def graded(workdir, file='claims.json'):
+  return {finding['id']: finding for finding in json.loads((workdir / file).read_text())}
+
+
+def test_verdicts_are_those_of_the_stored_runs(finished):
+  workdir, done = finished
+  assert 'Report:' in done.stdout
+  for file, first in (('claims.json', 0), ('replication.json', 100_000)):
+    group = int(first > 0)
+    found = graded(workdir, file)
+    assert found['M1']['num_seeds'] == found['M2']['num_seeds'] == 4
+    losses = gdlab.load(workdir / 'results' / 'noisy.nc').train_loss.sel(seed=[first + k for k in range(4)])
+    logs = np.log(losses.isel(step=-1).values.astype(float) / losses.isel(step=0).values.astype(float))
+    assert found['M2']['effect'] == pytest.approx(np.exp(logs.mean()), rel=1e-6)
+    assert found['M2']['verdict'] == 'supported'
+    times = []
+    for name in ('plain', 'heavy'):
+      label = f'methods_{group}'
+      runs = gdlab.load(workdir / 'results' / f'{label}_graded_digits_{name}_{first}-{first + 3}.nc')
+      assert runs.seed.values.tolist() == [first + k for k in range(4)]
+      tuned = gdlab.load(workdir / 'results' / f'{label}_tuning_digits_{name}.nc')
+      assert tuned.seed.values.tolist() == [TUNING + first, TUNING + first + 1]
+      assert not any(str(variable).startswith('test_') for variable in tuned.data_vars)
+      best = float(tuned.learning_rate[np.argmin(tuned.validation_loss.isel(step=-1).mean('seed').values)])
+      assert float(runs.learning_rate[0]) == pytest.approx(best)
+      assert f'learning_rate {gdlab.report.number(best)}' in found['M1']['conditions']
+      curve = runs.test_loss.isel(trial=0).values
+      reached = [np.flatnonzero(row <= 1.5) for row in curve]
+      times.append([float(runs.step[hit[0]]) if hit.size else np.inf for hit in reached])
+    expected = np.exp(np.mean(np.log(times[0]) - np.log(times[1])))
+    assert 1 < expected < np.inf
+    assert found['M1']['effect'] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_page_opens_with_statements(finished):
+  page = (finished[0] / 'report.html').read_text()
+  first = page.index('Momentum reaches the target in fewer updates.')
+  assert first < page.index('Both arms') < page.index('Loss along the runs')
+  assert 'Means over 4 seeds.' in page
+  assert 'digits, 8 hidden units, batches of 32, 120 updates' in page
+  assert 'tuned anew on other tuning seeds' in page
+  assert page.count('role="img" aria-label="Loss along the runs: Medians') == 1
+  assert f'python {OWN}' in page
+
+
+def test_goes_on_where_it_was_stopped(finished, tmp_path):
+  workdir, first = finished
+  lost = workdir / 'results' / 'methods_1_graded_digits_heavy_100000-100003.nc'
+  before, old = graded(workdir), lost.read_bytes()
+  lost.unlink()
+  again = started(f'--workdir={workdir}')
+  assert again.returncode == 0, again.stderr
+  assert again.stderr.count(': found') == first.stderr.count(' s\n') - 1
+  assert graded(workdir) == before
+  # The attributes say when and how long; the numbers are the same to the last bit.
+  lost.rename(tmp_path / 'new.nc')
+  (tmp_path / 'old.nc').write_bytes(old)
+  new, old = (gdlab.load(tmp_path / f'{name}.nc') for name in ('new', 'old'))
+  assert new.equals(old)
+
+
+def test_in_workers_the_same(finished, tmp_path):
+  done = started(f'--workdir={tmp_path / "work"}', '--workers=2')
+  assert done.returncode == 0, done.stderr
+  assert graded(tmp_path / 'work') == graded(finished[0])
+
+
+def test_runs_on_an_installed_gdlab_alone(finished, tmp_path):
+  command = [
+    sys.executable,
+    '-m',
+    'pip',
+    'install',
+    '--quiet',
+    '--no-deps',
+    '--no-build-isolation',
+    '--target',
+  ]
+  subprocess.run([*command, str(tmp_path / 'site'), str(ROOT)], check=True, capture_output=True, timeout=200)
+  script = tmp_path / 'study.py'
+  where = "import sys; assert 'experiments' not in sys.modules; print(gdlab.__file__)\n"
+  script.write_text(OWN.read_text().replace('  momentum.main()', f'  {where}  momentum.main()'))
+  done = started('--workdir=work', path=tmp_path / 'site', cwd=tmp_path, script=script)
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.startswith(str(tmp_path / 'site'))
+  assert graded(tmp_path / 'work') == graded(finished[0])
+
+
+@pytest.mark.parametrize(
+  ('argument', 'message'),
+  [
+    ('--config.rats=3', "error: unknown configuration key 'rats'; did you mean 'rates'?"),
+    ('--config.updates=0', 'error: updates should be greater than 0, got 0'),
+    ('--config.rates=(0.3,0.1)', 'error: rates should ascend, got (0.3, 0.1)'),
+    ('--config.seeds.first=(0,2)', 'error: seeds should be two sets of seeds that do not overlap'),
+    ('--config=other.py', 'error: --config=FILE is not taken here, got other.py'),
+  ],
+)
+def test_refuses_in_one_line(argument, message, tmp_path):
+  done = started(f'--workdir={tmp_path}', argument)
+  assert done.returncode == 2
+  assert done.stderr.startswith(message)
+  assert done.stderr.count('\n') == 1
+
+
+def test_needs_two_sets_of_seeds():
+  class Without(study.Config):
+    updates: study.Count = 3
+
+  with pytest.raises(gdlab.InputError, match='config must have a field `seeds: Seeds`'):
+    study.Study(Without, title='', question='', conditions='')
