@@ -4,6 +4,7 @@ python -m experiments.compare --config=configs/compare.py --workdir=DIR
 """
 
 import functools
+import inspect
 import json
 import pathlib
 from collections.abc import Callable, Mapping
@@ -57,8 +58,9 @@ def cosine(
   optimizer: Callable[..., Any], batch_size: int, fixed: tuple, num_steps: int, **numbers: Any
 ) -> gdlab.Algorithm:
   """The same at a rate that falls to 0 along half a cosine, where the budget ends."""
-  rate = optax.cosine_decay_schedule(numbers.pop('learning_rate'), num_steps)
-  return constant(optimizer, batch_size, fixed, learning_rate=rate, **numbers)
+  every = dict(fixed) | numbers
+  rate = optax.cosine_decay_schedule(every.pop('learning_rate'), num_steps)
+  return constant(optimizer, batch_size, (), learning_rate=rate, **every)
 
 
 def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
@@ -76,12 +78,20 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
     raise unknown_name(f'arms.{name}.optimizer', str(called), [each for each in dir(optax) if each.islower()])
   if schedule not in SCHEDULES:
     raise unknown_name(f'arms.{name}.schedule', str(schedule), SCHEDULES)
+  if schedule == 'cosine' and 'learning_rate' not in own:
+    raise InputError(f'arms.{name} must have a learning_rate for its cosine to begin with')
   search, fixed = {}, {}
+  known = inspect.signature(getattr(optax, called)).parameters
   for key, value in own.items():
+    if key not in known:
+      raise unknown_name(f'arms.{name}', str(key), [*known, 'optimizer', 'batch_size', 'schedule'])
     if isinstance(value, tuple | list):
       if len(value) != 2:
         raise InputError(f'arms.{name}.{key} must be a number or a pair (low, high), got {shown(value)}')
-      search[key] = gdlab.log_uniform(*value)
+      try:
+        search[key] = gdlab.log_uniform(*value)
+      except InputError as error:
+        raise InputError(f'arms.{name}.{key}: {error}') from error
     else:
       fixed[key] = value
   make = functools.partial(

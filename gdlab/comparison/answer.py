@@ -74,8 +74,8 @@ class Comparison:
     """
     if self.most_seeds == self.num_seeds:
       raise InputError(
-        f'most_seeds must be given to gdlab.compare before the first look: verdicts of {self.num_seeds} seeds have '
-        'spent the whole chance of an error'
+        f'most_seeds must be given to gdlab.compare before the first look, above {self.num_seeds}: verdicts of so many '
+        'seeds have spent the whole chance of an error'
       )
     least, most = self.num_seeds + 1, self.most_seeds
     goal = most if seeds is None else check_count('seeds', seeds, minimum=least, maximum=most)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gdlab.comparison.search import Search, check_search, is_grid, trials_of
 from gdlab.core.errors import InputError, check_count, shown, unknown_name
 from gdlab.core.types import Algorithm, Problem
@@ -66,6 +68,15 @@ class Entry(NamedTuple):
   def shape(self, trial: int) -> tuple[Any, ...]:
     """The hyperparameters of a trial that are compiled apart."""
     return tuple(self.trials[name][trial] for name in self.shaping)
+
+  def longest(self, ends: np.ndarray) -> np.ndarray:
+    """The updates that each trial makes for all budgets, int[trial], of where they end, int[trial, budget]."""
+    if self.takes_horizon:
+      return np.asarray([sum({*own}) for own in ends.tolist()])
+    found = ends.max(axis=1)
+    for trials in self.shapes():
+      found[trials] = found[trials].max()
+    return found
 
   def algorithm(self, trial: int, num_steps: int) -> Algorithm:
     """What a trial runs."""

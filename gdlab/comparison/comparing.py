@@ -144,10 +144,11 @@ def compare(
   seconds = clock(made, plan, clock_precision, keeps) if 'seconds' in budgets else {}
   ends = ends_of(made, budgets, seconds)
   places, tuned = range(len(budgets)), {key: entry for key, entry in made.items() if entry.num_trials > 1}
-  total = sum(int(ends[key].sum()) * tuning_seeds for key in tuned) + sum(
-    int(ends[key].max(axis=0).sum()) * seeds for key in made
-  )
-  with reporting(progress, total) as report:
+  total = sum(made[key].longest(ends[key]).sum() * tuning_seeds for key in tuned)
+  total += sum(
+    entry.longest(ends[key]).max() * seeds for key, entry in made.items()
+  )  # for one budget exactly
+  with reporting(progress, int(total)) as report:
     how = How(keeps, eval_every, None, plan, executor, _told(report))
     at_ends = how._replace(eval_every=NEVER)
     tuning, chosen, runs = {}, {}, {}

@@ -134,6 +134,7 @@ class Study:
     """
 
     def add(function: Callable[..., xr.Dataset]) -> Callable[..., xr.Dataset]:
+      _check_new('cell', function.__name__, self._cells)
       self._cells[function.__name__] = function, needs, alone
       return function
 
@@ -141,6 +142,7 @@ class Study:
 
   def comparison(self, function: Callable[[Any], Mapping[str, Any]]) -> Callable[[Any], Mapping[str, Any]]:
     """Registers `(config) -> the arguments of gdlab.compare`; the study gives the seeds, one set after the other."""
+    _check_new('comparison', function.__name__, self._comparisons)
     self._comparisons[function.__name__] = function
     return function
 
@@ -154,6 +156,7 @@ class Study:
       statement: in words.
       *compared: the comparisons that it rests on, for its conditions.
     """
+    _check_new('claim', name, self.claims)
     self.claims[name] = Asked(statement, ())
     self.compared[name] = compared
 
@@ -193,6 +196,8 @@ class Study:
     Comparisons are made in this process, on all of its devices: workers measure cells.
     """
     config: Any = self.config.checked(given.to_dict())
+    if empty := [name for name, asked in self.claims.items() if not asked.effects]:
+      raise InputError(f'claim {empty[0]!r} must have at least one part')
     results, views = Results(workdir, given), []
     for group in range(GROUPS):
       answers = {
@@ -233,6 +238,11 @@ class Study:
       default_config: a file with `get_config()`, which `--config=FILE` replaces; None for the model's own defaults.
     """
     app.main(self.cells, self.finish, default_config or self.config.defaults())
+
+
+def _check_new(kind: str, name: str, known: Mapping[str, Any]) -> None:
+  if name in known:
+    raise InputError(f'{kind} must have a name of its own, got {name!r} twice')
 
 
 def lead(findings: Sequence[Finding]) -> str:

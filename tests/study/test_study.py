@@ -150,3 +150,15 @@ def test_needs_two_sets_of_seeds():
 
   with pytest.raises(gdlab.InputError, match='config must have a field `seeds: Seeds`'):
     study.Study(Without, title='', question='', conditions='')
+
+
+def test_names_are_given_once_and_claims_have_parts():
+  class Settings(study.Config):
+    seeds: study.Seeds = study.Seeds()
+
+  own = study.Study(Settings, title='', question='', conditions='')
+  own.claim('A', 'A statement.')
+  with pytest.raises(gdlab.InputError, match="claim must have a name of its own, got 'A' twice"):
+    own.claim('A', 'Another one.')
+  with pytest.raises(gdlab.InputError, match="claim 'A' must have at least one part"):
+    own.finish(Settings.defaults(), {}, pathlib.Path())
