@@ -12,6 +12,12 @@ from gdlab.comparison.budgets import updates_within
 from gdlab.core.seeds import seed_ids, stream_keys
 
 
+@pytest.fixture(scope='module')
+def valley():
+  """A quadratic whose runs can be worked out by hand."""
+  return gdlab.problems.quadratic(CURVATURES)
+
+
 def data(num_examples):
   rng = np.random.default_rng(0)
   return jnp.asarray(rng.normal(size=(num_examples, 3)), jnp.float32)

@@ -15,6 +15,30 @@ from gdlab.comparison.comparing import TUNING
 from gdlab.core.seeds import seed_ids, stream_keys
 
 
+@pytest.fixture(scope='module')
+def valley():
+  """A quadratic whose runs can be worked out by hand."""
+  return gdlab.problems.quadratic(CURVATURES)
+
+
+@pytest.fixture(scope='module')
+def on_valley(valley):
+  """Heavy ball against plain descent, three rates each."""
+  arms = {'plain': searched(descent), 'ball': searched(heavy_ball)}
+  budgets = {'updates': 40, 'examples': 20}
+  return gdlab.compare(
+    valley,
+    arms,
+    baseline='plain',
+    budgets=budgets,
+    margin=1e-4,
+    seeds=6,
+    tuning_seeds=2,
+    eval_every=1,
+    keep='params',
+  )
+
+
 @pytest.mark.parametrize(('arm', 'momentum'), [('plain', 0.0), ('ball', 0.9)])
 @pytest.mark.parametrize(('budget', 'end'), [('updates', 40), ('examples', 20)])
 def test_tunes_on_its_seeds_and_grades_on_others(valley, on_valley, arm, momentum, budget, end):

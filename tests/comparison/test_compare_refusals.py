@@ -5,9 +5,15 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quadratic_arms import descent, heavy_ball, searched
+from quadratic_arms import CURVATURES, descent, heavy_ball, searched
 
 import gdlab
+
+
+@pytest.fixture(scope='module')
+def valley():
+  """A quadratic whose runs can be worked out by hand."""
+  return gdlab.problems.quadratic(CURVATURES)
 
 
 @pytest.fixture(scope='module')

@@ -95,13 +95,18 @@ NO_PROBLEMS = {
   *(
     'Mixing',
     'adapters',
+    'decode',
+    'encode',
     'mixing',
     'matrices',
     'noise',
     'not_biases',
     'random_walk',
+    'read_text',
     'rotation',
+    'sample_text',
     'value_fn',
+    'vocabulary',
     'with_noise',
   ),
 }
