@@ -3,15 +3,14 @@
 python -m experiments.compare --config=configs/compare_mnist.py --workdir=runs/compare_mnist
 """
 
-import pathlib
-import runpy
-
 import ml_collections
+
+from configs import compare
 
 
 def get_config() -> ml_collections.ConfigDict:
   """The comparison's configuration."""
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name('compare.py')))['get_config']()
+  config = compare.get_config()
   config.problem = 'mnist'
   config.model.features = (128,)
   config.validation = 0.1

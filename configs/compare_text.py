@@ -3,15 +3,14 @@
 python -m experiments.compare --config=configs/compare_text.py --workdir=runs/compare_text
 """
 
-import pathlib
-import runpy
-
 import ml_collections
+
+from configs import compare
 
 
 def get_config() -> ml_collections.ConfigDict:
   """The comparison's configuration."""
-  config = runpy.run_path(str(pathlib.Path(__file__).with_name('compare.py')))['get_config']()
+  config = compare.get_config()
   config.problem = 'character_lm'
   config.model = ml_collections.ConfigDict(
     {'width': 32, 'num_layers': 2, 'num_heads': 2}

@@ -56,13 +56,16 @@ def ends_of(
 ) -> dict[tuple[str, str], np.ndarray]:
   """The updates at which every budget ends, int[trial, budget] for every arm on every problem.
 
-  The last update is the one with which the work made comes nearest to the budget without passing it; a run makes one
-  update at least. Work depends on nothing but the hyperparameters that shape a program, so it is counted once for each.
+  The last update is the one with which the work made comes nearest to the budget without passing it. Work is counted
+  once for all trials that share a program; `measuring.check_work` looks at it again where it was done.
 
   Args:
     entries: the arms on the problems.
     budgets: kind -> amount.
     seconds: float[trial], of an update of each arm on each problem.
+
+  Raises:
+    InputError: if a budget is not enough for one update.
   """
   found = {}
   for key, entry in entries.items():
@@ -75,7 +78,11 @@ def ends_of(
           last = int(_seconds(budgets, seconds, key[0]) / seconds[key][trials[0]] * (1 + ROUNDING))
         else:
           last = updates_within(entry.algorithm(trials[0], LONG), entry.problem, amount, COUNTED.index(kind))
-        ends[trials, place] = max(1, last)
+        if last < 1:
+          raise InputError(
+            f'budgets[{kind!r}] must be enough for one update of arm {key[1]!r}, got {shown(amount)}'
+          )
+        ends[trials, place] = last
     found[key] = ends
   return found
 

@@ -12,7 +12,7 @@ from gdlab.comparison.arms import Arm, Entry, check_problems, entries
 from gdlab.comparison.budgets import Budgets, check_budgets, clock, ends_of
 from gdlab.comparison.measuring import How, Stored, best_trial, check_work, measure, measured
 from gdlab.comparison.verdicts import Question
-from gdlab.core.errors import InputError, check_count, check_real, unknown_name
+from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.core.evaluation import evaluate
 from gdlab.core.types import Problem
 from gdlab.host.progress import Progress, reporting
@@ -131,6 +131,12 @@ def compare(
     raise unknown_name('effect', str(effect), EFFECTS)
   if failed is not None:
     check_real('failed', failed)
+  if keep not in (None, 'params'):
+    raise InputError(f"keep must be None or 'params', got {shown(keep)}")
+  check_real('clock_precision', clock_precision, above=0)
+  check_count('search_seed', search_seed, minimum=0)
+  if eval_every is not None:
+    check_count('eval_every', eval_every)
   made = entries(problems, arms, baseline, trials, search_seed)
   budgets = check_budgets(budgets, arms)
   metric, graded = _metrics(made, metric, graded)

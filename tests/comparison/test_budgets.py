@@ -128,3 +128,12 @@ def costly(problem):
     return sum(jnp.sum(jnp.tanh(v @ v) ** 2) for v in (w, w * 1.001, w * 0.999)) / 3
 
   return gdlab.problems.from_function(loss, jnp.eye(200) * 0.01, name=problem.name)
+
+
+def test_a_budget_below_one_update_is_refused():
+  problem = gdlab.problems.from_function(lambda w, x: jnp.sum((w - x) ** 2), jnp.zeros(3), data=data(60))
+  arms = {name: gdlab.Arm(descent(0.01)) for name in ('one', 'two')}
+  with pytest.raises(
+    gdlab.InputError, match=r"budgets\['examples'\] must be enough for one update of arm 'one'"
+  ):
+    gdlab.compare(problem, arms, baseline='one', budgets={'examples': 59}, margin=0.1, seeds=2)

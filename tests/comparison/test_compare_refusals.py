@@ -62,6 +62,10 @@ SEARCH = searched(descent)
     ({'seeds': 1}, 'seeds must be a whole number >= 2'),
     ({'most_seeds': 3}, 'most_seeds must be a whole number >= 4'),
     ({'confidence': 1.0}, 'confidence must be'),
+    ({'keep': 'all'}, "keep must be None or 'params', got 'all'"),
+    ({'eval_every': 0}, 'eval_every must be a whole number >= 1'),
+    ({'search_seed': -1}, 'search_seed must be a whole number >= 0'),
+    ({'clock_precision': 'x'}, 'clock_precision must be a real number'),
     ({'problem': {}}, 'problem must be a gdlab.Problem or a mapping'),
   ],
 )
