@@ -1,7 +1,8 @@
 """Where a budget ends: of updates, examples, gradient evaluations or seconds, the updates of every trial."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import jax
@@ -154,10 +155,18 @@ def clock(
 def _program(entry: Entry, trial: int, plan: Plan) -> Program:
   """The program of a trial, with a run on every device."""
   point = entry.point(trial) | ({HORIZON: LONG} if entry.takes_horizon else {})
-  grid = check_grid(None, {name: [value] for name, value in point.items()}, entry.make, None)
+  return one_program(entry.problem, entry.make, plan, point)
+
+
+def one_program(
+  problem: Problem,
+  make: Algorithm | Callable[..., Algorithm],
+  plan: Plan,
+  point: Mapping[str, Any] = MappingProxyType({}),
+) -> Program:
+  """The program of an algorithm, or of what makes it of a point, with a run on every device of the plan."""
+  grid = check_grid(None, {name: [value] for name, value in point.items()}, make, None)
   ids = seed_ids(plan.num_devices or jax.local_device_count())
   records = records_factory(None, (), None)
-  [program] = make_programs(
-    entry.problem, entry.make, grid, ids, LONG, records, (), plan, (0, 1), None, False
-  )
+  [program] = make_programs(problem, make, grid, ids, LONG, records, (), plan, (0, 1), None, False)
   return program

@@ -25,6 +25,9 @@ from .power import smallest_effect as smallest_effect
 from .ranks import rank_correlation as rank_correlation
 from .resampling import bootstrap as bootstrap
 from .resampling import loglog_slope as loglog_slope
+from .shares import cluster_bootstrap as cluster_bootstrap
+from .shares import share as share
+from .shares import share_difference as share_difference
 from .streams import factorial_seeds as factorial_seeds
 from .streams import variance_by_stream as variance_by_stream
 from .survival import Survival as Survival

@@ -2,8 +2,9 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias
 
 import ml_collections
 import xarray as xr
@@ -12,87 +13,46 @@ from matplotlib.figure import Figure
 from gdlab.claims import Finding, Rule, Verdict
 from gdlab.comparison.answer import Comparison
 from gdlab.comparison.comparing import compare
-from gdlab.core.errors import InputError, unknown_name
+from gdlab.core.errors import InputError
 from gdlab.plots.style import to_svg
-from gdlab.report import Section, Table, number
+from gdlab.report import Section, Table
 from gdlab.statistics import Interval
 from gdlab.study import app, graded
 from gdlab.study.cells import Cell
 from gdlab.study.graded import Asked, Effect, Story
 from gdlab.study.schema import Config, Seeds
+from gdlab.study.view import View
 from gdlab.study.workdir import Results
 
-GROUPS = 2  # sets of seeds: the first gives the verdicts, the second grades them again
+Made: TypeAlias = Figure | Table | tuple[Figure, Table]
 
 
 class Told(NamedTuple):
-  """A section of the page: its words, and the function of a `View` that draws its picture or makes its table."""
+  """A section of the page as it is registered; see `Study.section`."""
 
   heading: str
   text: tuple[str, ...]
   caption: str
-  make: 'Callable[[View], Figure | Table]'
+  make: 'Callable[[View], Made]'
+  printed: bool
 
 
-class View:
-  """What effects, pictures and tables are given: the configuration, and what one set of seeds has measured."""
+class Measured(NamedTuple):
+  """Cells as they are registered; see `Study.cell`."""
 
-  def __init__(
-    self,
-    study: 'Study',
-    config: Any,
-    cells: Mapping[str, xr.Dataset],
-    comparisons: Mapping[str, Comparison],
-    group: int,
-  ):
-    self.config, self.group = config, group
-    self._study, self._cells, self._comparisons = study, cells, comparisons
+  function: Callable[..., xr.Dataset]
+  needs: tuple[str, ...]
+  over: Callable[[Any], Sequence[Any]] | None
+  alone: bool
+  once: bool
 
-  @property
-  def seeds(self) -> list[int]:
-    """The ids of this set."""
-    return self.config.seeds.ids(self.group)
+  def items(self, config: Any) -> Sequence[tuple[Any, ...]]:
+    """What each cell measures, `(item,)`; of a single one `()`."""
+    return [()] if self.over is None else [(item,) for item in self.over(config)]
 
-  def cell(self, name: str) -> xr.Dataset:
-    """What a cell has measured, with this set's seeds where it has a dim `seed`."""
-    if name not in self._cells:
-      raise unknown_name('cell', name, self._cells)
-    found = self._cells[name]
-    return found.sel(seed=self.seeds) if 'seed' in found.dims else found
-
-  def comparison(self, name: str) -> Comparison:
-    """A comparison on this set's seeds, tuned on its tuning seeds."""
-    if name not in self._comparisons:
-      raise unknown_name('comparison', name, self._comparisons)
-    return self._comparisons[name]
-
-  def num_seeds(self, claim: str) -> int:
-    """The least number of values behind any effect of a claim, those left out of its interval included."""
-    found = [effect.measure(self) for effect in self._study.claims[claim].effects]
-    return min(interval.num + interval.excluded for interval in found)
-
-  def conditions(self, claim: str) -> str:
-    """Under what a claim was tested, in words: those of the study, and what was chosen in its comparisons."""
-    told = [self._study.conditions.format(config=self.config)]
-    for name in self._study.compared[claim]:
-      answer = self.comparison(name)
-      told += [
-        _chosen(arm.name, budget, arm.best(budget, problem), arm.at_an_end(budget, problem))
-        for problem in answer.problems
-        for budget in answer.budgets
-        for arm in answer.arms.values()
-        if arm.best(budget, problem)
-      ]
-    return '; '.join(told)
-
-
-def _chosen(arm: str, budget: str, point: Mapping[str, Any], ends: Sequence[str]) -> str:
-  parts = [
-    f'{name} {number(value) if isinstance(value, float) else value}'
-    + (' (an end of those tried)' if name in ends else '')
-    for name, value in point.items()
-  ]
-  return f'{arm} at equal {budget}: {", ".join(parts)}'
+  def name(self, *item: Any) -> str:
+    """A cell's name."""
+    return '_'.join(map(str, (self.function.__name__, *item)))
 
 
 class Study:
@@ -106,36 +66,52 @@ class Study:
     question: what is asked, in a sentence or two.
     conditions: under what all of it holds, in words; `{config.name}` is filled in.
     module: of the command that runs it, such as 'experiments.variants'; by default the file that was started.
+    view: what effects, pictures and tables are given.
   """
 
-  def __init__(self, config: type[Config], *, title: str, question: str, conditions: str, module: str = ''):
+  def __init__(
+    self,
+    config: type[Config],
+    *,
+    title: str,
+    question: str,
+    conditions: str = '',
+    module: str = '',
+    view: type[View] = View,
+  ):
     field = config.model_fields.get('seeds')
     if field is None or field.annotation is not Seeds:
       raise InputError(f'config must have a field `seeds: Seeds`, and {config.__name__} has none')
-    self.config, self.title, self.question, self.conditions, self.module = (
-      config,
-      title,
-      question,
-      conditions,
-      module,
-    )
+    self.config, self.title, self.question, self.conditions = config, title, question, conditions
+    self.module, self.view = module, view
     self.claims: dict[str, Asked] = {}
     self.compared: dict[str, tuple[str, ...]] = {}
-    self._cells: dict[str, tuple[Callable[..., xr.Dataset], tuple[str, ...], bool]] = {}
+    self.under: dict[str, str | Callable[[Any], str]] = {}
+    self._measured: dict[str, Measured] = {}
     self._comparisons: dict[str, Callable[[Any], Mapping[str, Any]]] = {}
     self._sections: list[Told] = []
 
-  def cell(self, *needs: str, alone: bool = False) -> Callable:
+  def cell(
+    self,
+    *needs: str,
+    over: Callable[[Any], Sequence[Any]] | None = None,
+    alone: bool = False,
+    once: bool = False,
+  ) -> Callable:
     """Registers `(config, *results of needs, progress) -> Dataset`, measured once and kept under the function's name.
 
+    Every set of seeds has cells of its own: `config.seeds.ids` and `config.seeds.for_tuning` are those of the set.
+
     Args:
-      *needs: names of earlier cells, whose results it is given.
+      *needs: names of earlier cells, whose results it is given; `{}` in one stands for the item.
+      over: `(config) -> items`: a cell for each, called `(config, item, ...)` and kept as `<name>_<item>`.
       alone: whether nothing else may be measured meanwhile, because it measures time.
+      once: whether all sets of seeds share it, as it does not depend on them; nor may its needs.
     """
 
     def add(function: Callable[..., xr.Dataset]) -> Callable[..., xr.Dataset]:
-      _check_new('cell', function.__name__, self._cells)
-      self._cells[function.__name__] = function, needs, alone
+      _check_new('cell', function.__name__, self._measured)
+      self._measured[function.__name__] = Measured(function, needs, over, alone, once)
       return function
 
     return add
@@ -146,7 +122,9 @@ class Study:
     self._comparisons[function.__name__] = function
     return function
 
-  def claim(self, name: str, statement: str, *compared: str) -> Callable[[str, Rule], Callable]:
+  def claim(
+    self, name: str, statement: str, *compared: str, under: str | Callable[[Any], str] = ''
+  ) -> Callable[[str, Rule], Callable]:
     """Registers a claim; returns the decorator of its parts, `part(effect in words, rule)(effect)`.
 
     An effect is `(view) -> Interval`. A claim with several parts is supported if all of them are.
@@ -155,8 +133,10 @@ class Study:
       name: its stable id, such as 'V5'.
       statement: in words.
       *compared: the comparisons that it rests on, for its conditions.
+      under: further conditions, in words or a function of the view that makes them; `{config.name}` is filled in.
     """
     _check_new('claim', name, self.claims)
+    self.under[name] = under
     self.claims[name] = Asked(statement, ())
     self.compared[name] = compared
 
@@ -171,27 +151,71 @@ class Study:
 
     return part
 
-  def section(self, heading: str, *text: str, caption: str = '') -> Callable:
-    """Registers `(view) -> Figure or Table`, a section of the page; `{config.name}` in its words is filled in."""
+  def section(self, heading: str, *text: str, caption: str = '', printed: bool = False) -> Callable:
+    """Registers `(view) -> Figure, Table or both`, a section of the page.
 
-    def add(function: Callable[[View], Figure | Table]) -> Callable[[View], Figure | Table]:
-      self._sections.append(Told(heading, text, caption, function))
+    Args:
+      heading: of the section.
+      *text: paragraphs; `{config.name}` and `{view.name}` are filled in, here and in the caption.
+      caption: of the picture.
+      printed: whether the table is also printed at the end of a run.
+    """
+
+    def add(function: Callable[[View], Made]) -> Callable[[View], Made]:
+      self._sections.append(Told(heading, text, caption, function, printed))
       return function
 
     return add
 
   def cells(self, given: ml_collections.ConfigDict) -> list[Cell]:
     """The cells of a configuration, for the process that runs the study and for its workers."""
-    config = self.config.checked(given.to_dict())
-    return [
-      Cell(name, functools.partial(function, config), needs, alone)
-      for name, (function, needs, alone) in self._cells.items()
-    ]
+    config: Any = self.config.checked(given.to_dict())
+    return [cell for repeat in range(config.seeds.repeats + 1) for cell in self._cells(config, repeat)]
+
+  def _cells(self, config: Any, repeat: int) -> list[Cell]:
+    """The cells of one set of seeds, without those that an earlier set has measured for it."""
+    own = config.again(repeat)
+    made, shared = [], self._shared(config)
+    for measured in self._measured.values():
+      for item in measured.items(own):
+        name = measured.name(*item)
+        if repeat and name in shared:
+          continue
+        needs = [need.format(*item) for need in measured.needs]
+        if foreign := [need for need in needs if name in shared and need not in shared]:
+          raise InputError(f'cell {name!r} is measured once and must not need {foreign[0]!r}, which is not')
+        made.append(
+          Cell(
+            stored_name(name, repeat, shared),
+            functools.partial(measured.function, own, *item),
+            tuple(stored_name(need, repeat, shared) for need in needs),
+            measured.alone,
+          )
+        )
+    return made
+
+  def _shared(self, config: Any) -> set[str]:
+    """The names of cells that all sets of seeds share."""
+    once = [measured for measured in self._measured.values() if measured.once]
+    return {measured.name(*item) for measured in once for item in measured.items(config)}
+
+  def seen(
+    self,
+    config: Any,
+    repeat: int,
+    cells: Mapping[str, xr.Dataset],
+    comparisons: Mapping[str, Comparison] = MappingProxyType({}),
+  ) -> View:
+    """The view of one set of seeds: 0 gives the verdicts, others repeat the study."""
+    shared = self._shared(config)
+    names = [measured.name(*item) for measured in self._measured.values() for item in measured.items(config)]
+    own = {name: cells[stored_name(name, repeat, shared)] for name in names}
+    return self.view(self, config.again(repeat), own, comparisons)
 
   def finish(
     self, given: ml_collections.ConfigDict, cells: Mapping[str, xr.Dataset], workdir: pathlib.Path
   ) -> None:
-    """Makes the comparisons that are not in the folder, grades the claims on both sets of seeds, writes the page.
+    """Makes the comparisons that are not in the folder, grades the claims on every set of seeds, writes the page.
 
     Comparisons are made in this process, on all of its devices: workers measure cells.
     """
@@ -199,37 +223,43 @@ class Study:
     if empty := [name for name, asked in self.claims.items() if not asked.effects]:
       raise InputError(f'claim {empty[0]!r} must have at least one part')
     results, views = Results(workdir, given), []
-    for group in range(GROUPS):
+    for repeat in range(config.seeds.repeats + 1):
+      own = config.again(repeat)
       answers = {
         name: compare(
-          **{'seeds': config.seeds.count, 'tuning_seeds': config.seeds.tuning} | dict(make(config)),
-          first_seed=config.seeds.first[group],
-          stored=functools.partial(results.stored, f'{name} {group}'),
+          **{'seeds': own.seeds.count, 'tuning_seeds': own.seeds.tuning} | dict(make(own)),
+          first_seed=own.seeds.first,
+          stored=functools.partial(results.stored, stored_name(name, repeat)),
         )
         for name, make in self._comparisons.items()
       }
-      views.append(View(self, config, cells, answers, group))
-    findings, again = (graded.grade_all(self.claims, view) for view in views)
+      views.append(self.seen(config, repeat, cells, answers))
+    findings, *again = (graded.grade_all(self.claims, view) for view in views)
+    sections, printed = self._told(views[0])
+    words = (self.question.format(config=config), lead(findings))
     graded.conclude(
       workdir,
-      Story(self.title, (self.question, lead(findings)), self._told(views[0])),
+      Story(self.title.format(config=config), words, sections),
       findings,
       results.all(),
       module=self.module,
-      again=again,
+      again=again[0] if again else (),
       replication='on other seeds, tuned anew on other tuning seeds',
+      tables=printed,
     )
 
-  def _told(self, view: View) -> list[Section]:
-    sections = []
+  def _told(self, view: View) -> tuple[list[Section], list[Table]]:
+    """The sections of the page, and the tables that are also printed."""
+    sections, printed = list[Section](), list[Table]()
     for told in self._sections:
-      made, text = told.make(view), tuple(words.format(config=view.config) for words in told.text)
-      caption = told.caption.format(config=view.config)
-      if isinstance(made, Table):
-        sections.append(Section(told.heading, text, caption=caption, table=made))
-      else:
-        sections.append(Section(told.heading, text, to_svg(made), caption))
-    return sections
+      made = told.make(view)
+      parts = made if type(made) is tuple else (made,)  # a table is a tuple, too: of its class
+      tables = [part for part in parts if isinstance(part, Table)]
+      svg = ''.join(to_svg(part) for part in parts if isinstance(part, Figure))
+      text = [words.format(config=view.config, view=view) for words in (*told.text, told.caption)]
+      sections.append(Section(told.heading, tuple(text[:-1]), svg, text[-1], tables[0] if tables else None))
+      printed += tables if told.printed else []
+    return sections, printed
 
   def main(self, default_config: str | None = None) -> None:
     """Runs the study from the command line: `--config.key=value --workdir=DIR`, and `--workers=N` or `--dask=...`.
@@ -238,6 +268,11 @@ class Study:
       default_config: a file with `get_config()`, which `--config=FILE` replaces; None for the model's own defaults.
     """
     app.main(self.cells, self.finish, default_config or self.config.defaults())
+
+
+def stored_name(name: str, repeat: int, shared: Collection[str] = ()) -> str:
+  """Under which a set of seeds keeps what it has measured."""
+  return f'{name}-{repeat}' if repeat and name not in shared else name
 
 
 def _check_new(kind: str, name: str, known: Mapping[str, Any]) -> None:

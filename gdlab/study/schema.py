@@ -11,6 +11,8 @@ from gdlab.core.errors import InputError, shown, unknown_name
 
 _Model = TypeVar('_Model', bound='Config')
 
+APART = 100_000  # seeds between the first ones of a study and of its repeat
+
 
 class Config(pydantic.BaseModel):
   """A configuration: every field has a type that says what it may be, and a default value.
@@ -23,7 +25,7 @@ class Config(pydantic.BaseModel):
     0.2
   """
 
-  model_config = pydantic.ConfigDict(extra='forbid', frozen=True)
+  model_config = pydantic.ConfigDict(extra='forbid', frozen=True, strict=True)
 
   @classmethod
   def checked(cls: type[_Model], values: Mapping[str, Any]) -> _Model:
@@ -33,9 +35,14 @@ class Config(pydantic.BaseModel):
       InputError: one line with the first field that is not what it may be: its name, its value and what is allowed.
     """
     try:
-      return cls(**values)
+      return cls.model_validate(_tuples(values))
     except pydantic.ValidationError as error:
       raise _refusal(cls, error.errors()[0]) from None
+
+  def again(self: _Model, number: int) -> _Model:
+    """The configuration of a repeat of the study: the same with other seeds, a field `seeds: Seeds`."""
+    seeds: Seeds = self.seeds  # type: ignore[attr-defined]
+    return self.model_copy(update={'seeds': seeds.model_copy(update={'first': seeds.first + number * APART})})
 
   @classmethod
   def defaults(cls) -> ml_collections.ConfigDict:
@@ -43,11 +50,20 @@ class Config(pydantic.BaseModel):
     return ml_collections.ConfigDict(cls().model_dump(), convert_dict=True)
 
 
+def _tuples(values: Any) -> Any:
+  """The same with tuples for lists, which JSON and flags give."""
+  if isinstance(values, Mapping):
+    return {name: _tuples(value) for name, value in values.items()}
+  return tuple(map(_tuples, values)) if isinstance(values, (list, tuple)) else values
+
+
 def _refusal(model: type[pydantic.BaseModel], found: Any) -> InputError:
   """The first complaint of pydantic, in the words of the house."""
   place = '.'.join(map(str, found['loc']))
   if found['type'] == 'extra_forbidden':
     return unknown_name('configuration key', place, _names(model))
+  if found['type'] == 'missing':
+    return InputError(f'{place} is missing in the configuration')
   message = found['msg'].removeprefix('Value error, ').removeprefix('Input ')
   name = f'{place} ' if place else ''
   return InputError(f'{name}{message[0].lower()}{message[1:]}, got {shown(found["input"])}')
@@ -71,37 +87,47 @@ def _ascending(values: tuple) -> tuple:
   return values
 
 
-Count = pydantic.PositiveInt
-Positive = Annotated[float, pydantic.Field(gt=0, allow_inf_nan=False)]
+def _different(values: tuple) -> tuple:
+  if len(set(values)) < len(values):
+    raise ValueError('should be all different')
+  return values
+
+
+# Counts are int32, as JAX counts; no study asks for real numbers near float32's largest and least.
+MOST, LARGEST, SMALLEST = 2**31 - 1, 1e9, 1e-30
+Index = Annotated[int, pydantic.Field(ge=0, le=MOST)]
+Count = Annotated[int, pydantic.Field(ge=1, le=MOST)]
+Real = Annotated[float, pydantic.Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+NotNegative = Annotated[float, pydantic.Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+Positive = Annotated[float, pydantic.Field(gt=0, ge=SMALLEST, le=LARGEST, allow_inf_nan=False)]
 Share = Annotated[float, pydantic.Field(gt=0, lt=1)]
 Counts = Annotated[tuple[Count, ...], pydantic.Field(min_length=1)]
 Rising = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(_ascending)]
+# What is tried: at least two, all different, so that the best can be told from an end.
+Tried = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(_different)]
 
 
 class Seeds(Config):
-  """Two disjoint sets of seeds for the verdicts, each with tuning seeds of its own.
+  """The seeds of a study. It is repeated with others, its tuning with it; a repeat is the study with other seeds.
 
   Attributes:
-    first: the first id of each set.
-    count: seeds in a set.
-    tuning: seeds on which trials are chosen, for each set.
+    first: id of the first seed.
+    count: how many there are.
+    tuning: seeds on which trials are chosen, apart from them.
+    repeats: how often the whole study is done again, 0 to 9; each repeat's seeds begin 100,000 later.
   """
 
-  first: tuple[pydantic.NonNegativeInt, pydantic.NonNegativeInt] = (0, 100_000)
-  count: Annotated[int, pydantic.Field(ge=2)] = 16
-  tuning: Count = 3
+  first: Index = 0
+  count: Annotated[int, pydantic.Field(ge=2, le=APART)] = 16
+  tuning: Annotated[int, pydantic.Field(ge=1, le=APART)] = 3
+  repeats: Annotated[int, pydantic.Field(ge=0, le=9)] = 1
 
-  @pydantic.model_validator(mode='after')
-  def _disjoint(self) -> 'Seeds':
-    low, high = sorted(self.first)
-    if high < low + max(self.count, self.tuning):
-      raise ValueError('should be two sets of seeds that do not overlap')
-    return self
+  @property
+  def ids(self) -> list[int]:
+    """The seeds that claims are graded on."""
+    return [self.first + number for number in range(self.count)]
 
-  def ids(self, group: int) -> list[int]:
-    """The seeds of a set, 0 or 1."""
-    return [self.first[group] + number for number in range(self.count)]
-
-  def for_tuning(self, group: int) -> list[int]:
-    """Those on which its trials are chosen, as in `gdlab.compare`."""
-    return [TUNING + self.first[group] + number for number in range(self.tuning)]
+  @property
+  def for_tuning(self) -> list[int]:
+    """Those on which trials are chosen, as in `gdlab.compare`."""
+    return [TUNING + self.first + number for number in range(self.tuning)]

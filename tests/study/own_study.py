@@ -44,8 +44,8 @@ def methods(config):
 @momentum.cell()
 def noisy(config, progress):
   valley = gdlab.problems.quadratic([1.0, 0.1], noise=0.1)
-  method, seeds = arm(0.0, ()).make(0.1), config.seeds.ids(0) + config.seeds.ids(1)
-  return gdlab.run(valley, method, num_steps=20, seeds=seeds, progress=progress)
+  method = arm(0.0, ()).make(0.1)
+  return gdlab.run(valley, method, num_steps=20, seeds=config.seeds.ids, progress=progress)
 
 
 M1 = momentum.claim('M1', 'Momentum reaches the target in fewer updates.', 'methods')

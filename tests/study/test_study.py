@@ -7,7 +7,9 @@ import subprocess
 import sys
 
 import numpy as np
+import optax
 import pytest
+import xarray as xr
 
 import gdlab
 from gdlab import study
@@ -47,16 +49,17 @@ def test_verdicts_are_those_of_the_stored_runs(finished):
   workdir, done = finished
   assert 'Report:' in done.stdout
   for file, first in (('claims.json', 0), ('replication.json', 100_000)):
-    group = int(first > 0)
+    repeat = '-1' if first else ''
     found = graded(workdir, file)
     assert found['M1']['num_seeds'] == found['M2']['num_seeds'] == 4
-    losses = gdlab.load(workdir / 'results' / 'noisy.nc').train_loss.sel(seed=[first + k for k in range(4)])
+    losses = gdlab.load(workdir / 'results' / f'noisy{repeat}.nc').train_loss
+    assert losses.seed.values.tolist() == [first + k for k in range(4)]
     logs = np.log(losses.isel(step=-1).values.astype(float) / losses.isel(step=0).values.astype(float))
     assert found['M2']['effect'] == pytest.approx(np.exp(logs.mean()), rel=1e-6)
     assert found['M2']['verdict'] == 'supported'
     times = []
     for name in ('plain', 'heavy'):
-      label = f'methods_{group}'
+      label = f'methods{repeat}'
       runs = gdlab.load(workdir / 'results' / f'{label}_graded_digits_{name}_{first}-{first + 3}.nc')
       assert runs.seed.values.tolist() == [first + k for k in range(4)]
       tuned = gdlab.load(workdir / 'results' / f'{label}_tuning_digits_{name}.nc')
@@ -86,7 +89,7 @@ def test_the_page_opens_with_statements(finished):
 
 def test_goes_on_where_it_was_stopped(finished, tmp_path):
   workdir, first = finished
-  lost = workdir / 'results' / 'methods_1_graded_digits_heavy_100000-100003.nc'
+  lost = workdir / 'results' / 'methods-1_graded_digits_heavy_100000-100003.nc'
   before, old = graded(workdir), lost.read_bytes()
   lost.unlink()
   again = started(f'--workdir={workdir}')
@@ -131,9 +134,9 @@ def test_runs_on_an_installed_gdlab_alone(finished, tmp_path):
   ('argument', 'message'),
   [
     ('--config.rats=3', "error: unknown configuration key 'rats'; did you mean 'rates'?"),
-    ('--config.updates=0', 'error: updates should be greater than 0, got 0'),
+    ('--config.updates=0', 'error: updates should be greater than or equal to 1, got 0'),
     ('--config.rates=(0.3,0.1)', 'error: rates should ascend, got (0.3, 0.1)'),
-    ('--config.seeds.first=(0,2)', 'error: seeds should be two sets of seeds that do not overlap'),
+    ('--config.seeds.repeats=10', 'error: seeds.repeats should be less than or equal to 9, got 10'),
     ('--config=other.py', 'error: --config=FILE is not taken here, got other.py'),
   ],
 )
@@ -144,7 +147,7 @@ def test_refuses_in_one_line(argument, message, tmp_path):
   assert done.stderr.count('\n') == 1
 
 
-def test_needs_two_sets_of_seeds():
+def test_needs_seeds():
   class Without(study.Config):
     updates: study.Count = 3
 
@@ -162,3 +165,107 @@ def test_names_are_given_once_and_claims_have_parts():
     own.claim('A', 'Another one.')
   with pytest.raises(gdlab.InputError, match="claim 'A' must have at least one part"):
     own.finish(Settings.defaults(), {}, pathlib.Path())
+
+
+def many_cells():
+  class Settings(study.Config):
+    sizes: study.Counts = (1, 2)
+    seeds: study.Seeds = study.Seeds(first=5, count=2, repeats=2)
+
+  own = study.Study(Settings, title='', question='')
+
+  @own.cell(once=True, alone=True)
+  def clock(config, progress):
+    return xr.Dataset({'seconds': 1.0})
+
+  @own.cell('clock', over=lambda config: config.sizes)
+  def tuning(config, size, clock, progress):
+    return xr.Dataset({'ids': ('seed', config.seeds.for_tuning), 'size': size * clock.seconds})
+
+  @own.cell('tuning_{}', over=lambda config: config.sizes)
+  def arm(config, size, tuned, progress):
+    return xr.Dataset({'ids': ('seed', config.seeds.ids), 'sum': size + tuned['size']})
+
+  return own
+
+
+def test_every_set_of_seeds_has_cells_of_its_own():
+  own = many_cells()
+  cells = own.cells(own.config.defaults())
+  assert [cell.name for cell in cells] == [
+    'clock',
+    *('tuning_1', 'tuning_2', 'arm_1', 'arm_2'),
+    *('tuning_1-1', 'tuning_2-1', 'arm_1-1', 'arm_2-1'),
+    *('tuning_1-2', 'tuning_2-2', 'arm_1-2', 'arm_2-2'),
+  ]
+  assert {cell.name for cell in cells if cell.alone} == {'clock'}
+  found = {}
+  for cell in cells:
+    found[cell.name] = cell.measure(*(found[need] for need in cell.needs), progress=lambda done, total: None)
+  config = own.config()
+  for number in range(3):
+    view = own.seen(config, number, found)
+    first = 5 + 100_000 * number
+    assert view.config.seeds.ids == [first, first + 1]
+    assert view.cell('arm_2').ids.values.tolist() == [first, first + 1]
+    assert view.cell('tuning_2').ids.values.tolist() == [TUNING + first + place for place in range(3)]
+    assert float(view.cell('arm_2')['sum']) == 4
+    assert view.cell('clock') is found['clock']
+
+
+def test_what_is_measured_once_needs_nothing_that_is_not():
+  own = many_cells()
+
+  @own.cell('arm_1', once=True)
+  def late(config, arm, progress):
+    return arm
+
+  with pytest.raises(gdlab.InputError, match="cell 'late' is measured once and must not need 'arm_1'"):
+    own.cells(own.config.defaults())
+
+
+def test_settings_of_other_kinds_are_refused():
+  class Settings(study.Config):
+    size: study.Count
+    rates: study.Tried = (0.1, 0.2)
+    flag: bool = False
+
+  assert Settings.checked({'size': 3, 'rates': [1, 2]}).rates == (1.0, 2.0)
+  for given, message in {
+    (): 'size is missing in the configuration',
+    (('size', True),): 'size should be a valid integer, got True',
+    (('size', '3'),): "size should be a valid integer, got '3'",
+    (('size', 2**31),): 'size should be less than or equal to 2147483647, got 2147483648',
+    (('size', 1), ('rates', (0.1, 0.1))): 'rates should be all different, got (0.1, 0.1)',
+    (('size', 1), ('rates', (0.1, float('nan')))): 'rates.1 should be a finite number, got nan',
+    (('size', 1), ('flag', 'no')): "flag should be a valid boolean, got 'no'",
+  }.items():
+    with pytest.raises(gdlab.InputError) as caught:
+      Settings.checked(dict(given))
+    assert str(caught.value) == message
+
+
+def test_the_tuned_choice_counts_failed_runs_and_breaks_ties():
+  losses = xr.DataArray([[1.0, 2.0], [1.5, 1.5], [0.0, np.inf]], dims=('rate', 'seed'))
+  losses = losses.assign_coords(rate=[0.1, 0.3, 1.0])
+  assert study.best(losses, 'rate') == 0.1
+  tie = xr.DataArray([[2.0, 2.0], [1.0, 1.0], [0.0, 0.0]], dims=('rate', 'seed'))
+  assert study.best(losses, 'rate', tie) == 0.3
+  assert study.at_an_end(0.1, (0.3, 0.1, 1)) == '0.1 (an end of those tried)'
+  assert study.at_an_end(0.3, (0.3, 0.1, 1)) == '0.3'
+  runs = xr.Dataset({'loss': ('seed', [1.0, np.nan, 2.0]), 'status': ('seed', [0, 0, 1])})
+  assert study.unless_failed(runs, 'loss', np.inf).values.tolist() == [1.0, np.inf, np.inf]
+
+
+def test_updates_are_timed_in_turn():
+  problem = gdlab.problems.digits(gdlab.problems.MLP((8,)))
+  arms = {
+    size: gdlab.algorithm(sampler=gdlab.sampling.reshuffle(size), optimizer=optax.sgd(0.1))
+    for size in (1, 1000)
+  }
+  seconds = study.time_updates(arms, problem, 'batch_size', precision=0.2)
+  assert seconds.dims == ('round', 'batch_size')
+  assert seconds.sizes['round'] >= 5
+  assert seconds.batch_size.values.tolist() == [1, 1000]
+  # A thousand examples take longer than one, by far more than clocks differ.
+  assert float(seconds.sel(batch_size=1000).min()) > float(seconds.sel(batch_size=1).max())

@@ -1,0 +1,70 @@
+"""What studies ask of their runs: failed ones masked, the tuned choice, its remark, times of updates."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from jax.flatten_util import ravel_pytree
+
+from gdlab.comparison.budgets import one_program
+from gdlab.comparison.clock import seconds_per_update
+from gdlab.core.types import Algorithm, Array, Problem, State
+from gdlab.results.datasets import RUNNING
+from gdlab.training.plan import Plan
+
+
+def unless_failed(runs: xr.Dataset, variable: str, failed: float) -> xr.DataArray:
+  """A variable of runs, with `failed` where a run has diverged or the value is not finite."""
+  values = runs[variable]
+  return values.where((runs.status == RUNNING) & np.isfinite(values), failed)
+
+
+def best(values: xr.DataArray, dim: str, *ties: xr.DataArray) -> Any:
+  """The tuned choice: the coordinate of the least mean over seeds; of equal ones that of the least tie, or the first.
+
+  Args:
+    values: with dims `seed` and `dim`, of which small is good; see `unless_failed`.
+    dim: what is chosen from.
+    *ties: the same of what decides between equal means.
+  """
+  means = [each.mean('seed', skipna=False).values for each in (values, *ties)]
+  order = np.lexsort([np.nan_to_num(mean, nan=np.inf) for mean in reversed(means)])
+  return values[dim].values[order[0]].item()
+
+
+def at_an_end(value: float, tried: Collection[float]) -> str:
+  """The choice in words, with a remark where it is an end of what was tried: a wider search may find a better one."""
+  return f'{value:g} (an end of those tried)' if value in (min(tried), max(tried)) else f'{value:g}'
+
+
+def flat_params(problem: Problem, state: State) -> Array:
+  """A probe: the parameters as one vector."""
+  del problem
+  return ravel_pytree(state.params)[0]
+
+
+def keys(ids: Sequence[int]) -> jax.Array:
+  """One key for each seed id, for measurements that are not runs of `gdlab.sweep`."""
+  return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(0), seed))(np.asarray(ids, np.int32))
+
+
+def time_updates(
+  algorithms: Mapping[Any, Algorithm], problem: Problem, dim: str, *, precision: float = 0.01
+) -> xr.DataArray:
+  """Seconds of an update of one run in a compiled loop, all algorithms in turn in every round.
+
+  Args:
+    algorithms: coordinate -> algorithm.
+    problem: what they minimise.
+    dim: of the coordinates.
+    precision: as in `gdlab.compare`, the relative standard error at which rounds end.
+
+  Returns:
+    float[round, dim].
+  """
+  plan = Plan(num_devices=1)
+  programs = [one_program(problem, algorithm, plan) for algorithm in algorithms.values()]
+  seconds = seconds_per_update(programs, precision=precision)
+  return xr.DataArray(seconds, dims=('round', dim), coords={dim: [*algorithms]})

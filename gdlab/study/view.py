@@ -1,0 +1,74 @@
+"""What effects, pictures and tables of a study are given."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from gdlab.comparison.answer import Comparison
+from gdlab.core.errors import unknown_name
+from gdlab.report import number
+
+if TYPE_CHECKING:
+  from gdlab.study.registry import Study
+
+
+class View:
+  """What effects, pictures and tables are given: the configuration, and what one set of seeds has measured.
+
+  A study may give a subclass of its own, with questions that several effects ask.
+
+  Attributes:
+    config: the configuration, with the seeds of this set.
+  """
+
+  def __init__(
+    self,
+    study: 'Study',
+    config: Any,
+    cells: Mapping[str, xr.Dataset],
+    comparisons: Mapping[str, Comparison],
+  ):
+    self.config, self._study, self._cells, self._comparisons = config, study, cells, comparisons
+
+  def cell(self, name: str) -> xr.Dataset:
+    """What a cell has measured."""
+    if name not in self._cells:
+      raise unknown_name('cell', name, self._cells)
+    return self._cells[name]
+
+  def comparison(self, name: str) -> Comparison:
+    """A comparison on this set's seeds, tuned on its tuning seeds."""
+    if name not in self._comparisons:
+      raise unknown_name('comparison', name, self._comparisons)
+    return self._comparisons[name]
+
+  def num_seeds(self, claim: str) -> int:
+    """The least number of values behind any effect of a claim, those left out of its interval included."""
+    found = [effect.measure(self) for effect in self._study.claims[claim].effects]
+    return min(interval.num + interval.excluded for interval in found)
+
+  def conditions(self, claim: str) -> str:
+    """Under what a claim was tested, in words: those of the study, and what was chosen in its comparisons."""
+    under = self._study.under[claim]
+    words = (self._study.conditions, under(self) if callable(under) else under)
+    told = [part.format(config=self.config) for part in words if part]
+    for name in self._study.compared[claim]:
+      answer = self.comparison(name)
+      told += [
+        _chosen(arm.name, budget, arm.best(budget, problem), arm.at_an_end(budget, problem))
+        for problem in answer.problems
+        for budget in answer.budgets
+        for arm in answer.arms.values()
+        if arm.best(budget, problem)
+      ]
+    return '; '.join(told)
+
+
+def _chosen(arm: str, budget: str, point: Mapping[str, Any], ends: Sequence[str]) -> str:
+  parts = [
+    f'{name} {number(value) if isinstance(value, float) else value}'
+    + (' (an end of those tried)' if name in ends else '')
+    for name, value in point.items()
+  ]
+  return f'{arm} at equal {budget}: {", ".join(parts)}'
