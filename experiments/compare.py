@@ -8,42 +8,49 @@ import inspect
 import json
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import ml_collections
 import optax
+from pydantic import Field
 
 import gdlab
-from experiments.fields import check_fields, choice, count, flag, positive
 from gdlab.core.errors import InputError, shown, unknown_name
+from gdlab.study import Config, Count, Index, Positive
 from gdlab.study.launch import start
 from gdlab.study.workdir import Results, replacing
 
 SCHEDULES = ('constant', 'cosine')
-FIELDS = {
-  'problem': choice(('digits', 'mnist', 'character_lm'), 'problem'),
-  'validation': positive,
-  'baseline': lambda name, value: None,
-  'updates': count(),
-  'seconds': flag,
-  'margin': positive,
-  'effect': choice(('difference', 'ratio'), 'effect'),
-  'trials': count(),
-  'tuning_seeds': count(),
-  'seeds': count(2),
-  'most_seeds': count(2),
-  'first_seed': count(0),
-}
+Several = Annotated[int, Field(ge=2, le=1_000_000)]
 
 
-def make_problem(config: ml_collections.ConfigDict) -> gdlab.Problem:
+class Settings(Config):
+  """The configuration; see configs/compare.py."""
+
+  problem: Literal['digits', 'mnist', 'character_lm']
+  model: dict[str, Any]
+  arms: dict[str, dict[str, Any]]
+  validation: Positive
+  baseline: str
+  updates: Count
+  seconds: bool
+  margin: Positive
+  effect: Literal['difference', 'ratio']
+  trials: Count
+  tuning_seeds: Count
+  seeds: Several
+  most_seeds: Several
+  first_seed: Index
+
+
+def make_problem(config: Settings) -> gdlab.Problem:
   """The problem of the configuration, with a validation set."""
   if config.problem == 'character_lm':
-    model = functools.partial(gdlab.problems.Transformer, **config.model.to_dict())
+    model = functools.partial(gdlab.problems.Transformer, **config.model)
     made = gdlab.problems.character_lm(model)
   else:
     read = gdlab.problems.digits if config.problem == 'digits' else gdlab.problems.mnist
-    made = read(gdlab.problems.MLP(**config.model.to_dict()))
+    made = read(gdlab.problems.MLP(**config.model))
   return gdlab.problems.split(made, validation=config.validation)
 
 
@@ -100,17 +107,11 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
   return gdlab.Arm(make, search)
 
 
-def check(config: ml_collections.ConfigDict) -> dict[str, gdlab.Arm]:
-  """The arms of a configuration; refuses one that cannot be."""
-  own = {key: value for key, value in config.items() if key not in ('arms', 'model')}
-  check_fields(ml_collections.ConfigDict(own), FIELDS)
-  return {name: make_arm(name, entry) for name, entry in config.arms.items()}
-
-
-def compare(config: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
+def compare(given: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Measures what is not in the folder yet, and writes `report.html` and `verdicts.json`."""
-  arms = check(config)
-  results = Results(workdir, config)
+  config = Settings.checked(given.to_dict())
+  arms = {name: make_arm(name, entry) for name, entry in config.arms.items()}
+  results = Results(workdir, given)
   answer = gdlab.compare(
     make_problem(config),
     arms,

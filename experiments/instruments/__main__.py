@@ -10,16 +10,15 @@ from typing import Any
 import jax
 
 import gdlab
-from experiments.fields import check_fields
 from experiments.instruments import figures, measure, page
 from gdlab import plots
 from gdlab.host.progress import say
 from gdlab.study import app
 
 
-def study(config, workdir: pathlib.Path) -> None:
+def study(given, workdir: pathlib.Path) -> None:
   """Trains, measures, draws. Nothing is resumed: a second start replaces what is there."""
-  check_fields(config, measure.FIELDS)
+  config = measure.Settings.checked(given.to_dict())
   problem = measure.make_problem(config)
   found: dict[str, Any] = {'seconds': {}}
 

@@ -1,7 +1,7 @@
 """What the instruments say of the model: along a run as probes, and at its end by themselves."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,16 @@ import optax
 import xarray as xr
 from flax import nnx
 from jax.flatten_util import ravel_pytree
+from pydantic import Field
 
 import gdlab
-from experiments.fields import Fields, count, positive
 from experiments.instruments import model
 from gdlab import analysis
 from gdlab.core.types import Array, Problem, PyTree, State
 from gdlab.host.progress import Progress
+from gdlab.study import Config, Count, Positive, flat_params
+
+Several = Annotated[int, Field(ge=2, le=100_000)]
 
 
 class Subject(NamedTuple):
@@ -35,20 +38,21 @@ class Subject(NamedTuple):
   logits: Callable[[PyTree, Array], Array]
 
 
-FIELDS: Fields = {
-  'width': count(),
-  'learning_rate': positive,
-  'batch_size': count(),
-  'num_steps': count(),
-  'eval_every': count(),
-  'num_seeds': count(),
-  'num_eigenvalues': count(),
-  'num_probes': count(2),
-  'num_points': count(2),
-  'radius': positive,
-  'relative_radius': positive,
-  'faulty_rate': positive,
-}
+class Settings(Config):
+  """The configuration; see configs/instruments.py."""
+
+  width: Count
+  learning_rate: Positive
+  batch_size: Count
+  num_steps: Count
+  eval_every: Count
+  num_seeds: Count
+  num_eigenvalues: Count
+  num_probes: Several
+  num_points: Several
+  radius: Positive
+  relative_radius: Positive
+  faulty_rate: Positive
 
 
 def make_problem(config) -> Problem:
@@ -80,7 +84,7 @@ def probes(config) -> Mapping[str, Callable[[Problem, State], Array]]:
     'eigenvalues': eigenvalues,
     'noise_scales': noise_scales,
     'sharpness': sharpness,
-    'params': lambda problem, state: ravel_pytree(state.params)[0],
+    'params': flat_params,
   } | dict(gdlab.diagnosis.probes())
 
 

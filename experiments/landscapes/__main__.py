@@ -4,26 +4,33 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Mapping
+from typing import Annotated
 
 import xarray as xr
+from pydantic import Field
 
-from experiments.fields import Fields, check_fields, choice, count, positive, rising, several
 from experiments.landscapes import catalogue, page, paths
-from gdlab.study import app
-
-FIELDS: Fields = {
-  'names': several(choice(catalogue.LANDSCAPES, 'landscape')),
-  'num_updates': count(),
-  'seed': count(0),
-  'rates': rising(positive),
-  'num_rates': count(2),
-  'noise': positive,
-}
+from gdlab.core.errors import unknown_name
+from gdlab.study import Config, Count, Index, Positive, Rising, app
 
 
-def cells(config) -> list[app.Cell]:
+class Settings(Config):
+  """The configuration; see configs/landscapes.py."""
+
+  names: tuple[str, ...]
+  num_updates: Count
+  seed: Index
+  rates: Annotated[Rising, Field(max_length=2)]
+  num_rates: Annotated[int, Field(ge=2, le=10_000)]
+  noise: Positive
+
+
+def cells(given) -> list[app.Cell]:
   """One for every landscape."""
-  check_fields(config, FIELDS)
+  config = Settings.checked(given.to_dict())
+  for name in config.names:
+    if name not in catalogue.LANDSCAPES:
+      raise unknown_name('landscape', name, catalogue.LANDSCAPES)
   return [
     app.Cell(name, paths.cell(config, name, catalogue.LANDSCAPES[name].make))
     for name in config.names or catalogue.LANDSCAPES

@@ -14,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 import gdlab
 from gdlab import problems, sampling
 from gdlab.host.progress import Progress
+from gdlab.study import flat_params
 
 GRID = 121  # points of the surface along each side
 CURVATURES = 256  # points of the box at which the unit of the rates is measured
@@ -87,7 +88,7 @@ def measure(config, problem: gdlab.Problem, progress: Progress) -> xr.Dataset:
     num_steps=config.num_updates,
     seeds=[config.seed],
     eval_every=1,
-    probes={'params': _flat},
+    probes={'params': flat_params},
     progress=progress,
   ).isel(seed=0, drop=True)
   lasting = (tried.status != gdlab.DIVERGED).all('step')
@@ -98,10 +99,6 @@ def measure(config, problem: gdlab.Problem, progress: Progress) -> xr.Dataset:
   return chosen.assign_attrs(tried.attrs, **scales._asdict(), noise=float(np.sqrt(variance))).merge(
     _drawing(problem)
   )
-
-
-def _flat(problem: gdlab.Problem, state: gdlab.State) -> jax.Array:
-  return ravel_pytree(state.params)[0]
 
 
 def _of_flat(problem: gdlab.Problem) -> tuple[Callable, Callable]:

@@ -5,48 +5,58 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
+from pydantic import AfterValidator, Field
 
 import gdlab
-from experiments.fields import Fields, check_fields, count, positive, real, rising, several, share
 from gdlab import plots, theory
-from gdlab.core.errors import InputError
 from gdlab.host.progress import Progress
 from gdlab.report import Section, Table, page
-from gdlab.study import app
+from gdlab.study import Config, Count, Positive, app
 
 SOURCE = 'Zhang et al. 2019, "Which algorithmic choices matter at which batch sizes?", arXiv 1907.04164'
 
 
-FIELDS: Fields = {
-  'dimension': count(maximum=10**7),  # with some arrays of this length in float64
-  'target': positive,
-  'exponents': rising(count(0, 62)),  # sizes are int64
-  'rates': rising(real(minimum=-30, maximum=9)),
-  'num_rates': count(),
-  'powers': several(real(minimum=0.01, maximum=0.99)),
-  'momentum': share,
-  'averaging': share,
-}
+def _rising(values: tuple) -> tuple:
+  if values[0] >= values[1]:
+    raise ValueError('should be two that rise')
+  return values
 
 
-def check(config) -> None:
-  """Refuses a configuration that the page could not be made of."""
-  check_fields(config, FIELDS)
-  cents = [round(100 * power) for power in config.powers]  # by which curves are named
-  if len(set(cents)) < len(cents) or not np.allclose(
-    cents, [100 * power for power in config.powers], atol=1e-6
-  ):
-    raise InputError(f'powers must be different multiples of 0.01, got {tuple(config.powers)}')
+def _named(values: tuple) -> tuple:
+  """By hundredths curves are named."""
+  cents = [round(100 * power) for power in values]
+  if len(set(cents)) < len(cents) or not np.allclose(cents, 100 * np.asarray(values), atol=1e-6):
+    raise ValueError('should be different multiples of 0.01')
+  return values
 
 
-def cells(config) -> list[app.Cell]:
+Exponent = Annotated[int, Field(ge=0, le=62)]  # sizes are int64
+Rate = Annotated[float, Field(ge=-30, le=9)]
+Power = Annotated[float, Field(ge=0.01, le=0.99)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Settings(Config):
+  """The configuration; see configs/noisy_quadratic.py."""
+
+  dimension: Annotated[int, Field(ge=1, le=10**7)]  # with some arrays of this length in float64
+  target: Positive
+  exponents: Annotated[tuple[Exponent, Exponent], AfterValidator(_rising)]
+  rates: Annotated[tuple[Rate, Rate], AfterValidator(_rising)]
+  num_rates: Count
+  powers: Annotated[tuple[Power, ...], AfterValidator(_named)]
+  momentum: Decay
+  averaging: Decay
+
+
+def cells(given) -> list[app.Cell]:
   """One for every curve."""
-  check(config)
+  config = Settings.checked(given.to_dict())
   model = theory.noisy_quadratic(1 / np.arange(1, config.dimension + 1))
   curves: dict[str, tuple[theory.NoisyQuadratic, dict[str, Any]]] = {'plain': (model, {})}
   for power in config.powers:

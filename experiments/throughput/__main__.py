@@ -20,12 +20,12 @@ from gdlab.host.progress import say
 from gdlab.study import app
 
 
-def study(config, workdir: pathlib.Path) -> None:
+def study(given, workdir: pathlib.Path) -> None:
   """Measures part after part; what is known so far is on disk after each.
 
   Nothing is resumed: contenders are compared only within one start, which a second one replaces.
   """
-  settings.check(config)
+  config = settings.Settings.checked(given.to_dict())
   outcomes: dict[str, Outcome] = {}
   for name, measure in _measures(config):
     started = time.perf_counter()
@@ -42,7 +42,7 @@ def study(config, workdir: pathlib.Path) -> None:
 def _measures(config) -> Iterator[tuple[str, Any]]:
   """The parts to run, by name."""
   if 'mlp' in config.parts:
-    for size, *steps in zip(config.batch_sizes, *(config[name] for name in settings.STEPS)):
+    for size, *steps in zip(config.batch_sizes, *(getattr(config, name) for name in settings.STEPS)):
       yield f'mlp B={size}', functools.partial(parts.mlp, config, size, *steps)
   if 'samplers' in config.parts:
     for size, steps in zip(config.batch_sizes, config.num_steps):
@@ -60,7 +60,7 @@ def _content(config, outcomes: dict[str, Outcome]) -> dict[str, Any]:
   return {
     'machine': machine.describe(),
     'versions': machine.versions(),
-    'config': config.to_dict(),
+    'config': config.model_dump(),
     'skipped': skipped(),
     'facts': {name: outcome.facts for name, outcome in outcomes.items()},
     'measurements': [row for outcome in outcomes.values() for row in outcome.measurements],

@@ -1,53 +1,89 @@
 """What a configuration of the benchmark must be, refused before anything is measured."""
 
-from experiments.fields import Fields, check_fields, choice, count, positive, several
-from gdlab.core.errors import InputError
+from typing import Annotated, Literal
 
-PARTS = ('mlp', 'samplers', 'cnn', 'users_cnn', 'lanes', 'memory')
+import pydantic
+
+from gdlab.study import Config, Count, Counts, Positive
+
 STEPS = ('num_steps', 'vmap_steps', 'loop_steps', 'torch_steps')  # one value for each batch size
 
 
-COUNTS = several(count(), 1)
-FIELDS: Fields = {
-  'parts': several(choice(PARTS, 'part')),
-  'num_rounds': count(),
-  'hidden': COUNTS,
-  'learning_rate': positive,
-  'num_seeds': count(),
-  'batch_sizes': COUNTS,
-  **dict.fromkeys(STEPS, COUNTS),
-  'peak.sizes': COUNTS,
-  'peak.gflop': positive,
-  'cnn.batch_size': count(),
-  'cnn.num_seeds': count(),
-  'cnn.num_images': count(),
-  'cnn.num_steps': count(),
-  'cnn.torch_steps': count(),
-  'users_cnn.num_seeds': count(),
-  'users_cnn.batch_sizes': COUNTS,
-  'users_cnn.num_steps': COUNTS,
-  'lanes.counts': COUNTS,
-  'lanes.num_rounds': count(),
-  'lanes.batch_size': count(),
-  'lanes.num_steps': count(),
-  'memory.counts': COUNTS,
-  'memory.num_steps': count(),
-}
+class Peak(Config):
+  """The machine's matrix products."""
+
+  sizes: Counts
+  gflop: Positive
 
 
-def check(config) -> None:
-  """Refuses a configuration that the benchmark could not finish with, before anything is measured."""
-  check_fields(config, FIELDS)
-  for name in STEPS:
-    if len(config[name]) != len(config.batch_sizes):
-      raise InputError(
-        f'{name} must have one value for each of the {len(config.batch_sizes)} batch_sizes, '
-        f'got {len(config[name])}'
-      )
-  sizes, steps = config.users_cnn.batch_sizes, config.users_cnn.num_steps
-  if len(sizes) != len(steps):
-    raise InputError(
-      f'users_cnn.num_steps must have one value for each of the {len(sizes)} batch_sizes, got {len(steps)}'
-    )
-  if len(config.memory.counts) != 2 or config.memory.counts[0] >= config.memory.counts[1]:
-    raise InputError(f'memory.counts must be two rising numbers of lanes, got {tuple(config.memory.counts)}')
+class Cnn(Config):
+  """The CNN of gdlab against PyTorch's."""
+
+  batch_size: Count
+  num_seeds: Count
+  num_images: Count
+  num_steps: Count
+  torch_steps: Count
+
+
+class UsersCnn(Config):
+  """A user's own CNN."""
+
+  num_seeds: Count
+  batch_sizes: Counts
+  num_steps: Counts
+
+  @pydantic.model_validator(mode='after')
+  def _alike(self) -> 'UsersCnn':
+    if len(self.num_steps) != len(self.batch_sizes):
+      raise ValueError('num_steps should have one value for each of the batch_sizes')
+    return self
+
+
+class Lanes(Config):
+  """Time per lane against lanes."""
+
+  counts: Counts
+  num_rounds: Count
+  batch_size: Count
+  num_steps: Count
+
+
+def _rising(values: tuple) -> tuple:
+  if len(values) != 2 or values[0] >= values[1]:
+    raise ValueError('should be two rising numbers of lanes')
+  return values
+
+
+class Memory(Config):
+  """Memory per lane."""
+
+  counts: Annotated[Counts, pydantic.AfterValidator(_rising)]
+  num_steps: Count
+
+
+class Settings(Config):
+  """The configuration; see configs/throughput.py."""
+
+  parts: tuple[Literal['mlp', 'samplers', 'cnn', 'users_cnn', 'lanes', 'memory'], ...]
+  num_rounds: Count
+  hidden: Counts
+  learning_rate: Positive
+  num_seeds: Count
+  batch_sizes: Counts
+  num_steps: Counts
+  vmap_steps: Counts
+  loop_steps: Counts
+  torch_steps: Counts
+  peak: Peak
+  cnn: Cnn
+  users_cnn: UsersCnn
+  lanes: Lanes
+  memory: Memory
+
+  @pydantic.model_validator(mode='after')
+  def _alike(self) -> 'Settings':
+    for name in STEPS:
+      if len(getattr(self, name)) != len(self.batch_sizes):
+        raise ValueError(f'{name} should have one value for each of the batch_sizes')
+    return self

@@ -16,7 +16,8 @@ def config():
 
 @pytest.mark.parametrize('name', ['compare', 'compare_mnist', 'compare_text'])
 def test_configurations_are_sound(name):
-  assert len(compare.check(importlib.import_module(f'configs.{name}').get_config())) == 3
+  config = compare.Settings.checked(importlib.import_module(f'configs.{name}').get_config().to_dict())
+  assert len([compare.make_arm(*entry) for entry in config.arms.items()]) == 3
 
 
 @pytest.mark.parametrize(

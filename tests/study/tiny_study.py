@@ -1,4 +1,4 @@
-"""A study of a few seconds for the tests of how studies run: python tests/experiments/tiny_study.py --workdir=DIR.
+"""A study of a few seconds for the tests of how studies run: python tests/study/tiny_study.py --workdir=DIR.
 
 STALL=name and STALL_FILE=path in the environment make the first process that comes to that cell write its id to the
 file and compute for ever.
