@@ -158,7 +158,7 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
   Raises:
     InputError: if the intervals are not those that the claim's rules name, or `num_seeds` is no count.
   """
-  check_count('num_seeds', num_seeds)
+  check_count('num_seeds', num_seeds, minimum=0)
   if not claim.rules or set(intervals) != set(claim.rules):
     raise InputError(f'claim {claim.id} needs intervals for {list(claim.rules)}, got {list(intervals)}')
   parts = tuple(_grade_part(name, rule, intervals[name]) for name, rule in claim.rules.items())

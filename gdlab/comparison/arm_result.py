@@ -224,6 +224,8 @@ class ArmResult:
     key, place = self._place(budget, problem)
     runs, trial = self._comparison.graded[key], self._comparison.chosen[key][place]
     number, end = runs.places[trial, place]
+    if seed not in (ids := runs.result.seed.values.tolist()):
+      raise InputError(f'seed must be one of those graded, {ids[0]} to {ids[-1]}, got {seed}')
     last = int(runs.result.updates.isel({TRIAL: number, 'step': -1}).max())
     if last > end:
       raise InputError(

@@ -1,12 +1,14 @@
 """The pictures of a comparison's page."""
 
+from collections.abc import Sequence
 from numbers import Real
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from gdlab.comparison.answer import Comparison
-from gdlab.comparison.arm_result import large_is_good
+from gdlab.comparison.arm_result import ArmResult, large_is_good
 from gdlab.comparison.verdicts import Outcome
 from gdlab.plots.pieces import MIDDLE, band, quantiles
 from gdlab.plots.style import COLOURS, LINES, MARKERS, panels
@@ -23,6 +25,9 @@ CLOCK_LABELS = {
   'gradient_evaluations': 'per-example gradients',
   'seconds': 'seconds, without evaluations',
 }
+
+
+Case: TypeAlias = tuple[str, ArmResult, str, np.ndarray]  # arm, its results, hyperparameter, values
 
 
 def words(name: str) -> str:
@@ -71,10 +76,9 @@ def curves(answer: Comparison, problem: str) -> Figure:
   clocks = [(kind, kind) for kind in kinds]
   further = ['updates', 'examples', *(['seconds'] if answer.seconds else [])]
   clocks += [(kinds[0], clock) for clock in further if clock not in kinds]
-  shown = clocks[:3]
   name = answer.question.graded
-  with panels(len(shown), width=3.4, height=3.3) as (figure, places):
-    for axes, (budget, clock) in zip(places, shown, strict=True):
+  with panels(len(clocks), width=10.2 / max(3, len(clocks)), height=3.3) as (figure, places):
+    for axes, (budget, clock) in zip(places, clocks, strict=True):
       logarithmic = not answer.question.largest
       for number, (label, arm) in enumerate(answer.arms.items()):
         curve = arm.curve(budget, problem).transpose('seed', 'step', ...)
@@ -93,18 +97,19 @@ def curves(answer: Comparison, problem: str) -> Figure:
   return figure
 
 
-def tuning(answer: Comparison, problem: str, budget: str) -> Figure | None:
-  """The metric of every trial against the hyperparameter, a panel for each arm; None where there is nothing to show."""
-  cases = []
+def tuning(answer: Comparison, problem: str, budget: str) -> list[Figure]:
+  """The metric of every trial against the hyperparameter: a panel for each arm and hyperparameter, four in a row."""
+  cases: list[Case] = []
   for name, arm in answer.arms.items():
     key = (problem, name)
     if key in answer.tuning:
       for hyperparameter, column in answer.entries[key].trials.items():
         if all(isinstance(value, Real) for value in column) and len({*column}) > 1:
           cases.append((name, arm, hyperparameter, np.asarray(column, float)))
-  if not cases:
-    return None
-  cases = cases[:4]
+  return [_tried(answer, problem, budget, cases[first : first + 4]) for first in range(0, len(cases), 4)]
+
+
+def _tried(answer: Comparison, problem: str, budget: str, cases: Sequence[Case]) -> Figure:
   with panels(len(cases), width=10.2 / max(2, len(cases)), height=3.1) as (figure, places):
     for number, (axes, (name, arm, hyperparameter, values)) in enumerate(zip(places, cases, strict=True)):
       metric = arm.trials(budget, problem).values
@@ -173,7 +178,7 @@ def profile(answer: Comparison, budget: str) -> Figure:
         label=name,
       )
     axes.set(
-      xlabel=f'{words(answer.question.graded)} over that of the best arm',
+      xlabel=f'{"1 - " if answer.question.largest else ""}{words(answer.question.graded)}, over that of the best arm',
       ylabel='share of problems',
       ylim=(-0.03, 1.03),
       xscale='log',

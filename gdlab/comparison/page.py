@@ -72,10 +72,13 @@ def sections(answer: Comparison) -> list[Section]:
   for problem in answer.problems:
     on = f' on {problem}' if len(answer.problems) > 1 else ''
     found.append(Section(f'Along the runs{on}', svg=to_svg(figures.curves(answer, problem)), caption=CURVES))
-    found.append(Section(f'What was chosen{on}', (CHOSEN,), table=chosen(answer, problem)))
-    tuned = figures.tuning(answer, problem, first)
-    if tuned is not None:
-      found.append(Section(f'How much care the hyperparameters need{on}', svg=to_svg(tuned), caption=TUNED))
+    over = (
+      f'Means are over all {answer.num_seeds} seeds; rows of the verdicts keep those they were decided with.'
+    )
+    found.append(Section(f'What was chosen{on}', (CHOSEN, over), table=chosen(answer, problem)))
+    if tuned := figures.tuning(answer, problem, first):
+      drawn = ''.join(map(to_svg, tuned))
+      found.append(Section(f'How much care the hyperparameters need{on}', svg=drawn, caption=TUNED))
     worth = figures.best_of(answer, problem, first)
     if worth is not None:
       found.append(Section(f'What a further trial is worth{on}', svg=to_svg(worth), caption=WORTH))
@@ -213,7 +216,8 @@ def _seeds_needed(answer: Comparison, row: Row) -> str:
   effects = answer.question.effects(*pair)
   margin = np.log1p(answer.question.margin) if answer.question.ratio else answer.question.margin
   spread = effects.std(ddof=1)
-  needed = seeds_needed(margin / spread) if margin / spread > 1e-3 else MOST_SEEDS
+  shared = (1 - answer.question.confidence) / len(answer.verdicts)  # Bonferroni, a little more than is needed
+  needed = seeds_needed(margin / spread, significance=shared) if margin / spread > 1e-3 else MOST_SEEDS
   return (
     f'{row.arm} against {answer.baseline} at equal {words(row.budget)} ({row.problem}) is undecided: differences '
     f'between seeds have a standard deviation of {number(float(spread))}, so that about {needed:,} seeds are needed to '

@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gdlab.claims import Finding, Part, Verdict
 from gdlab.core.errors import InputError, shown
@@ -19,16 +21,23 @@ MARKS = {
 ROW = 0.6  # inches
 
 
-def forest(findings: Sequence[Finding], *, thresholds: Mapping[str, float] | None = None) -> Figure:
+def forest(
+  findings: Sequence[Finding],
+  *,
+  thresholds: Mapping[str, float] | None = None,
+  units: Mapping[str, str] | None = None,
+) -> Figure:
   """One row for each effect of each claim: estimate, interval, verdict, and the threshold it was held against.
 
-  Effects of claims have units of their own, so every row has its own scale, from the lower to the upper end of its
-  interval (and the threshold); what the numbers are is written beside it. Verdicts differ in mark and colour: a green
+  Rows of one unit share a scale and stand together above their axis, so that their lengths can be compared. Every other
+  row has its own scale, from the lower to the upper end of its interval (and the threshold); what the numbers are is
+  written beside it. Verdicts differ in mark and colour: a green
   dot supported, an orange cross contradicted, a grey diamond inconclusive. An arrow stands for an end without bound.
 
   Args:
     findings: as `gdlab.claims.grade` gives them or `gdlab.claims.read_claims` reads them; at least one.
     thresholds: effect name -> a threshold of its rule, drawn as a dotted line.
+    units: effect name -> what it is measured in, such as 'points of accuracy'; effects of one unit share an axis.
 
   Raises:
     InputError: if there is no finding or something else is among them.
@@ -36,31 +45,65 @@ def forest(findings: Sequence[Finding], *, thresholds: Mapping[str, float] | Non
   findings = list(findings) if isinstance(findings, Sequence) else []
   if not findings or not all(isinstance(finding, Finding) for finding in findings):
     raise InputError(f'findings must be a sequence of at least one Finding, got {shown(findings)}')
+  thresholds, units = thresholds or {}, units or {}
   rows = [(finding.id, part) for finding in findings for part in finding.parts or [finding]]
-  with panels(1, width=4.9, height=ROW * len(rows) + 0.5) as (figure, (axes,)):
-    for place, (name, part) in enumerate(rows):
-      repeated = place and rows[place - 1][0] == name
-      _row(axes, -place, '' if repeated else name, part, (thresholds or {}).get(part.effect_name))
+  groups: dict[Any, list[tuple[str, Part | Finding]]] = {}
+  for place, row in enumerate(rows):
+    groups.setdefault(units.get(row[1].effect_name, place), []).append(row)
+  height = sum(len(group) + 0.9 * isinstance(unit, str) for unit, group in groups.items())
+  with panels(1, width=4.9, height=ROW * height + 0.5) as (figure, (axes,)):
+    y, last = 0.0, ''
+    for unit, group in groups.items():
+      scale = _Scale([value for _, part in group for value in _numbers_of(part, thresholds)])
+      for name, part in group:
+        _row(axes, y, '' if name == last else name, part, thresholds.get(part.effect_name), scale)
+        y, last = y - 1, name
+      if isinstance(unit, str):
+        _axis(axes, y + 0.5, unit, scale)
+        y -= 0.9
     for verdict, (marker, colour) in MARKS.items():
       if any(part.verdict == verdict for _, part in rows):
         axes.plot([], [], marker, color=colour, markersize=7, linestyle='', label=verdict.value)
-    axes.set(xlim=(-0.22, 1.7), ylim=(0.5 - len(rows), 0.75))
+    axes.set(xlim=(-0.22, 1.7), ylim=(0.5 - height, 0.75))
     axes.set_axis_off()
     figure.legend(loc='outside lower center', ncols=3, fontsize=9)
   return figure
 
 
-def _row(axes: Axes, y: float, name: str, part: Finding | Part, threshold: float | None) -> None:
+class _Scale:
+  """Where numbers stand: the finite ones take the middle 80 %, what is infinite ends at the border."""
+
+  def __init__(self, numbers: Sequence[float]):
+    finite = [value for value in numbers if math.isfinite(value)]
+    self.low, self.high = (min(finite), max(finite)) if finite else (0.0, 0.0)
+    self._middle = (self.low + self.high) / 2
+    self._reach = (self.high - self.low) or max(abs(self._middle), 1.0)
+
+  def __call__(self, value: float) -> float:
+    return float(np.clip(0.5 + 0.8 * (value - self._middle) / self._reach, 0, 1))
+
+
+def _numbers_of(part: Finding | Part, thresholds: Mapping[str, float]) -> list[float]:
+  """All that a row shows: estimate, interval, and threshold."""
+  return [part.effect, part.ci_low, part.ci_high] + (
+    [thresholds[part.effect_name]] if part.effect_name in thresholds else []
+  )
+
+
+def _axis(axes: Axes, y: float, unit: str, scale: _Scale) -> None:
+  """The axis of the rows above it."""
+  axes.plot([0, 1], [y, y], color='black', linewidth=0.8)
+  for value in MaxNLocator(4).tick_values(scale.low, scale.high):
+    if 0 < scale(value) < 1:
+      axes.plot([scale(value)] * 2, [y, y - 0.08], color='black', linewidth=0.8)
+      axes.text(scale(value), y - 0.12, f'{value:g}', ha='center', va='top', fontsize=8)
+  axes.text(0.5, y - 0.5, unit, ha='center', va='top', fontsize=8.5)
+
+
+def _row(
+  axes: Axes, y: float, name: str, part: Finding | Part, threshold: float | None, place: _Scale
+) -> None:
   marker, colour = MARKS[part.verdict]
-  known = [part.effect, part.ci_low, part.ci_high] + ([] if threshold is None else [threshold])
-  finite = [value for value in known if math.isfinite(value)]
-  middle, reach = (min(finite) + max(finite)) / 2 if finite else 0.0, np.ptp(finite) if finite else 0.0
-  reach = reach or max(abs(middle), 1.0)
-
-  def place(value: float) -> float:
-    """Where on the row: its numbers take the middle 80 %, what is infinite ends at the border."""
-    return float(np.clip(0.5 + 0.8 * (value - middle) / reach, 0, 1))
-
   axes.plot([0, 1], [y, y], color='0.88', linewidth=1, zorder=0)
   if threshold is not None:
     axes.plot([place(threshold)] * 2, [y - 0.28, y + 0.16], color='black', linestyle=':', linewidth=1.2)

@@ -69,7 +69,8 @@ def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
   """The result of a sweep, made of all its parts (`gdlab.sweep(..., part=(i, n))`).
 
   Returns:
-    What one process that ran all of them would have returned; `wall_time_s` is that of the slowest.
+    What one process that ran all of them would have returned; the seconds, `wall_time_s` and `compile_time_s`, are
+    those of the slowest.
 
   Raises:
     InputError: if a part is not one, they are of different sweeps, or lanes are missing or there twice.
@@ -111,7 +112,9 @@ def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
   names = dict.fromkeys(name for part in parts for name in part.attrs if name != 'sweep')
   # A part without lanes has no plan.
   attributes = {name: _agreed([part.attrs[name] for part in parts if name in part.attrs]) for name in names}
-  attributes['wall_time_s'] = max(part.attrs['wall_time_s'] for part in parts)
+  for name in ('wall_time_s', 'compile_time_s'):
+    if name in attributes:
+      attributes[name] = max(part.attrs.get(name, 0.0) for part in parts)
   dims = (*axes, 'seed')
   variables: dict[str, xr.Variable] = {}
   for at_end, values in pieces.items():

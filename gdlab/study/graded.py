@@ -39,10 +39,6 @@ class Asked(NamedTuple):
 class Gradable(Protocol):
   """Stored results, as one set of seeds saw them."""
 
-  def num_seeds(self, claim: str) -> int:
-    """Seeds behind a claim's finding."""
-    ...
-
   def conditions(self, claim: str) -> str:
     """Under which problem, model and settings a claim was tested, in words."""
     ...
@@ -57,16 +53,21 @@ class Story(NamedTuple):
 
 
 def grade_all(asked: Mapping[str, Asked], study: Gradable) -> list[Finding]:
-  """Applies every claim's rule to the stored results."""
-  return [
-    claims.grade(
-      Claim(name, claim.statement, {effect.name: effect.rule for effect in claim.effects}),
-      {effect.name: effect.measure(study) for effect in claim.effects},
-      num_seeds=study.num_seeds(name),
-      conditions=study.conditions(name),
-    )
-    for name, claim in asked.items()
-  ]
+  """Applies every claim's rule to the stored results.
+
+  The seeds behind a finding are the least number of values behind any effect, those left out included.
+  """
+  return [_graded(name, claim, study) for name, claim in asked.items()]
+
+
+def _graded(name: str, claim: Asked, study: Gradable) -> Finding:
+  intervals = {effect.name: effect.measure(study) for effect in claim.effects}
+  return claims.grade(
+    Claim(name, claim.statement, {effect.name: effect.rule for effect in claim.effects}),
+    intervals,
+    num_seeds=min(interval.num + interval.excluded for interval in intervals.values()),
+    conditions=study.conditions(name),
+  )
 
 
 def conclude(

@@ -43,11 +43,6 @@ class View:
       raise unknown_name('comparison', name, self._comparisons)
     return self._comparisons[name]
 
-  def num_seeds(self, claim: str) -> int:
-    """The least number of values behind any effect of a claim, those left out of its interval included."""
-    found = [effect.measure(self) for effect in self._study.claims[claim].effects]
-    return min(interval.num + interval.excluded for interval in found)
-
   def conditions(self, claim: str) -> str:
     """Under what a claim was tested, in words: those of the study, and what was chosen in its comparisons."""
     under = self._study.under[claim]

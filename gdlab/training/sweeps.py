@@ -13,6 +13,7 @@ from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.seeds import Seeds, seed_ids
 from gdlab.core.types import Algorithm, Problem, PyTree
 from gdlab.host import interrupt
+from gdlab.host.compiling import compile_seconds
 from gdlab.host.progress import Progress, reporting
 from gdlab.problems.checks import check_problem, refuse_module
 from gdlab.results.kept import TREES
@@ -192,8 +193,9 @@ def sweep(
     numbers); `batch_loss`, `grad_norm`, `update_norm`, `param_norm` of the last update before the record (NaN at
     step 0); `status` (0 running; 1 diverged: the run stopped being finite, its counts stay those of its last finite
     record and its metrics those of the evaluation before, or of 64 records back; 2 stopped by halving); the counts
-    `updates`, `examples`, `gradient_evaluations`, `epoch`. A run that diverged so keeps a last loss that may be
-    the least of all: choose points by `gdlab.best`, where it loses.
+    `updates`, `examples`, `gradient_evaluations`, `epoch`. Attributes: the problem, the plan, versions, `wall_time_s`,
+    and `compile_time_s` of all threads, which compile ahead of the runs. A run that diverged so keeps a last loss that
+    may be the least of all: choose points by `gdlab.best`, where it loses.
 
   Raises:
     InputError: if an argument is out of range, before anything is computed.
@@ -201,7 +203,7 @@ def sweep(
       end by themselves. A handler of one's own for SIGINT is left alone.
   """
   given = dict(locals())
-  started = time.perf_counter()
+  started, compiled = time.perf_counter(), compile_seconds()
   ids = seed_ids(seeds)
   stops = halving.steps if isinstance(halving, Halving) else ()
   records = records_factory(eval_every, (*eval_steps, *stops), record_every, ends_differ=callable(num_steps))
@@ -244,7 +246,10 @@ def sweep(
       else:
         programs = run_halving(programs, len(ids), halving, report)
 
-  attributes |= {'wall_time_s': time.perf_counter() - started} | _plan_attributes(programs)
+  attributes |= {
+    'wall_time_s': time.perf_counter() - started,
+    'compile_time_s': compile_seconds() - compiled,
+  } | _plan_attributes(programs)
   if isinstance(problem, Problem):
     attributes['num_examples'] = problem.num_examples
   if halving is not None:

@@ -257,6 +257,26 @@ def test_a_forest_has_a_row_for_every_effect_with_its_own_scale(tmp_path):
     assert names == ['supported', 'contradicted', 'inconclusive']
 
 
+def test_effects_of_one_unit_stand_on_one_axis():
+  findings = [
+    finding(
+      'G1', ('gain', claims.greater_than(0), (0.01, 0.0, 0.02)), ('steps', claims.less_than(9), (5, 4, 6))
+    ),
+    finding('G2', ('loss', claims.greater_than(0), (-0.02, -0.04, 0.0))),
+  ]
+  figure = plots.forest(findings, units={'gain': 'accuracy', 'loss': 'accuracy'})
+  (axes,) = figure.axes
+  texts = [text.get_text() for text in axes.texts if text.get_text()]
+  # The two of one unit stand together, and their axis below them; the other has a row of its own.
+  assert texts[:4] == ['G1', 'gain', '0.01 [0, 0.02]', 'G2']
+  assert texts.index('loss') < texts.index('accuracy') < texts.index('steps')
+  assert texts.count('G1') == 2
+  # One scale from -0.04 to 0.02: a length of 0.06 takes 0.8, so both intervals are as long as they are in numbers.
+  spans = [line.get_xdata() for line in axes.lines if line.get_linewidth() == 2.4]
+  assert [right - left for left, right in spans[:2]] == pytest.approx([0.8 / 3, 0.8 * 2 / 3])
+  assert spans[0][0] == pytest.approx(spans[1][1])  # 0 is one place
+
+
 def test_figures_are_made_without_pyplot_and_become_the_same_bytes():
   figures = [plots.curves({'run': result(np.arange(1.0, 6.0))}) for _ in range(2)]
   assert all(type(figure) is Figure and figure.canvas.manager is None for figure in figures)

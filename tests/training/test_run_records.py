@@ -226,3 +226,11 @@ def test_the_algorithm_of_a_run_is_usable_alone():
   assert int(states[12].step) == 12
   assert int(states[12].model_state) == 44  # the examples seen
   assert algorithm().sampler.updates_per_epoch(N) == 3
+
+
+def test_compiling_is_told_apart_from_running():
+  problem = gdlab.problems.quadratic([1.0, 0.1], noise=0.1)
+  algorithm = gdlab.algorithm(sampler=gdlab.sampling.reshuffle(4), optimizer=optax.sgd(0.1))
+  first, again = (gdlab.run(problem, algorithm, num_steps=7, seeds=2).attrs for _ in range(2))
+  assert first['compile_time_s'] > 0
+  assert again['compile_time_s'] == 0
