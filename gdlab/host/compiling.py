@@ -15,10 +15,10 @@ class _Total:
   def __init__(self) -> None:
     self.seconds, self._lock = 0.0, threading.Lock()
 
-  def add(self, event: str, duration: float, **about: Any) -> None:
+  def add(self, event: str, duration_secs: float, **about: Any) -> None:
     if event in EVENTS:
       with self._lock:
-        self.seconds += duration
+        self.seconds += duration_secs
 
 
 _total = _Total()

@@ -124,7 +124,7 @@ class Study:
 
   def claim(
     self, name: str, statement: str, *compared: str, under: str | Callable[[Any], str] = ''
-  ) -> Callable[[str, Rule], Callable]:
+  ) -> Callable[..., Callable]:
     """Registers a claim; returns the decorator of its parts, `part(effect in words, rule)(effect)`.
 
     An effect is `(view) -> Interval`. A claim with several parts is supported if all of them are.
