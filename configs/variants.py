@@ -14,9 +14,12 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.dataset = 'digits'
   config.hidden = (64,)  # widths of the multilayer perceptron's hidden layers
-  config.first_seed = 200  # pilots had lower ones
-  config.num_seeds = 16
-  config.num_tuning_seeds = 4  # of other ids than the study's
+
+  config.seeds = ml_collections.ConfigDict()
+  config.seeds.first = 200  # pilots had lower ones
+  config.seeds.count = 16
+  config.seeds.tuning = 4  # of other ids, on which rates are chosen
+  config.seeds.repeats = 1  # the whole study again with other seeds
 
   # The arms. Full batch is always among them; the three of the title are 1, `mini_batch` and full.
   config.batch_sizes = (1, 8, 32, 128, 512)
@@ -33,8 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.components = 64
 
   config.timing = ml_collections.ConfigDict()
-  config.timing.repeats = 15
-  config.timing.seconds = 0.05  # of one repeat of one batch size
+  config.timing.precision = 0.01  # relative standard error at which rounds end
   config.timing.powers = (32, 64, 128)  # against their neighbours (V10)
   config.timing.offset = 4  # how far the neighbours are
 
@@ -59,8 +61,4 @@ def get_config() -> ml_collections.ConfigDict:
   config.stream.drift = 0.03  # standard deviation of the target weights' random walk per example
   config.stream.noise = 0.1  # standard deviation of the targets' noise
   config.stream.learning_rates = (0.01, 0.03, 0.1, 0.3, 1.0)
-
-  config.paths = ml_collections.ConfigDict()
-  config.paths.start = (3.0, 3.0)  # from the minimiser
-  config.paths.num_updates = 60
   return config

@@ -15,12 +15,11 @@ def get_config() -> ml_collections.ConfigDict:
   """The study's configuration: that of the digits with what a larger data set asks for."""
   config = variants.get_config()
   config.dataset = 'mnist'
-  config.num_seeds = 8
-  config.num_tuning_seeds = 2
+  config.seeds.count = 8
+  config.seeds.tuning = 2
   config.learning_rates = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
   config.epochs = 3
   config.min_updates = 60
   config.evaluations = 15
   config.population = 2000
-  config.timing.repeats = 7
   return config
