@@ -49,8 +49,7 @@ def full_batch_variance(view) -> Interval:
 def miscounted(view) -> Interval:
   """Cases in which an epoch was not ceil(N/B) updates with every example drawn once."""
   counts = view.cell('counts')
-  cases = zip(counts.num_examples, counts.batch_size, strict=True)
-  expected = [theory.updates_per_epoch(int(total), int(size)) for total, size in cases]
+  expected = -(-counts.num_examples // counts.batch_size)
   wrong = (counts.updates != expected) | (counts.least_draws != 1) | (counts.most_draws != 1)
   return statistics.exactly(int(wrong.sum()), num=counts.sizes['case'])
 
@@ -63,10 +62,7 @@ def time_ratio(view, slow: str, fast: str) -> Interval:
 
 
 def roughness_ratio(view, rough: str, smooth: str) -> Interval:
-  """The roughness of one variant's training-loss curve over another's, paired by seed.
-
-  That is the standard deviation of second differences: what is left of a curve when its trend is taken out.
-  """
+  """The standard deviation of second differences of one variant's training loss over another's, paired by seed."""
   curves = view.cell('smoothness').train_loss.diff('step', n=2).std('step')
   above, below = (curves.sel(batch_size=view.three[name], drop=True) for name in (rough, smooth))
   return statistics.paired_log_ratio(above, below)
@@ -99,18 +95,18 @@ def loss_ratio(view) -> Interval:
 
 def floor_slope(view) -> Interval:
   """The log-log slope in the rate of the mean excess loss over the last quarter; NaN where a run diverged."""
-  runs = _last_quarter(view.cell('floor'))
+  runs = _late(view.cell('floor'))
   floors = study.unless_failed(runs, 'excess', np.nan).mean('step', skipna=False)
   return statistics.loglog_slope(runs.learning_rate, floors.transpose('seed', 'learning_rate'))[1]
 
 
 def late_rises(view) -> Interval:
   """The share of the last quarter's evaluations at which the loss had risen, mean over rates, by seed."""
-  rising = (_last_quarter(view.cell('floor')).train_loss.diff('step') > 0).mean('step')
+  rising = (_late(view.cell('floor')).train_loss.diff('step') > 0).mean('step')
   return statistics.bootstrap(rising.mean('learning_rate').values)
 
 
-def _last_quarter(runs: xr.Dataset) -> xr.Dataset:
+def _late(runs: xr.Dataset) -> xr.Dataset:
   return runs.isel(step=slice(-(runs.sizes['step'] // 4), None))
 
 

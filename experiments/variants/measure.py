@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -73,54 +73,47 @@ def descent(kind: str, batch_size: int) -> Callable[..., Algorithm]:
   return lambda learning_rate: gdlab.algorithm(sampler=sampler, optimizer=optax.sgd(learning_rate))
 
 
-def batch_sizes(config) -> list[int]:
-  """Those of the arms, full batch last."""
-  return config.sizes(images(config).num_examples)
+def sweep(problem, kind: str, batch_size: int, rates: Iterable[float], seeds, **options) -> xr.Dataset:
+  """Plain gradient descent at every rate with every seed."""
+  grid = {'learning_rate': list(rates)}
+  return gdlab.sweep(problem, descent(kind, batch_size), grid, seeds=seeds, **options)
 
 
-def arm_of(config, batch_size: int) -> Callable[..., Algorithm]:
-  """Gradient descent with such batches: one of the arms."""
-  return descent('full' if batch_size == images(config).num_examples else 'without', batch_size)
+def arms(config) -> dict[int, str]:
+  """Batch size -> sampler, full batch last."""
+  return config.arms(images(config).num_examples)
 
 
 @variants.cell(once=True, alone=True)
 def timing(config, progress):
   """Seconds per update of every arm, of powers of two and of their neighbours."""
   problem, offset = images(config), config.timing.offset
-  near = {power + side for power in config.timing.powers for side in (-offset, 0, offset)}
-  timed = {size: arm_of(config, size)(0.0) for size in sorted(near.union(batch_sizes(config)))}
+  near = {power + side: 'without' for power in config.timing.powers for side in (-offset, 0, offset)}
+  timed = {size: descent(kind, size)(0.0) for size, kind in sorted({**near, **arms(config)}.items())}
   seconds = study.time_updates(timed, problem, 'batch_size', precision=config.timing.precision)
   return xr.Dataset({'seconds_per_update': seconds}, attrs={'num_examples': problem.num_examples})
 
 
-def _sweep(config, size, cells, rates, ids, progress):
+def _run(config, size, cells, rates, ids, progress):
   """One arm for as many updates as its budgets need, evaluated at their ends too."""
-  view = Seen(variants, config, cells, {})
-  ends = [view.budget(kind, size) for kind in ('examples', 'time')]
-  return gdlab.sweep(
-    images(config),
-    arm_of(config, size),
-    {'learning_rate': rates or sorted({view.rate(kind, size) for kind in ('examples', 'time')})},
-    num_steps=max(*ends, config.min_updates),
-    seeds=ids,
-    eval_every=max(1, ends[0] // config.evaluations),
-    eval_steps=ends,
-    progress=progress,
-  )
+  view, kinds = Seen(variants, config, cells, {}), ('examples', 'time')
+  ends = [view.budget(kind, size) for kind in kinds]
+  options = {'num_steps': max(*ends, config.min_updates), 'eval_steps': ends, 'progress': progress}
+  options['eval_every'] = max(1, ends[0] // config.evaluations)
+  rates = rates or sorted({view.rate(kind, size) for kind in kinds})
+  return sweep(images(config), arms(config)[size], size, rates, ids, **options)
 
 
-@variants.cell('timing', over=batch_sizes)
+@variants.cell('timing', over=lambda config: [*arms(config)])
 def tuning(config, size, clock, progress):
   """One arm at every learning rate, on the tuning seeds."""
-  rates = list(config.learning_rates)
-  return _sweep(config, size, {'timing': clock}, rates, config.seeds.for_tuning, progress)
+  return _run(config, size, {'timing': clock}, config.learning_rates, config.seeds.for_tuning, progress)
 
 
-@variants.cell('timing', 'tuning_{}', over=batch_sizes)
+@variants.cell('timing', 'tuning_{}', over=lambda config: [*arms(config)])
 def arm(config, size, clock, tuned, progress):
   """One arm on the graded seeds, at the rates that were best at equal examples and at equal time."""
-  cells = {'timing': clock, f'tuning_{size}': tuned}
-  return _sweep(config, size, cells, None, config.seeds.ids, progress)
+  return _run(config, size, {'timing': clock, f'tuning_{size}': tuned}, (), config.seeds.ids, progress)
 
 
 @variants.cell()
@@ -174,14 +167,14 @@ def mean_gradients(problem: Problem, key, batch_size: int) -> list[Array]:
 def counts(config, progress):
   """Updates that a sampler needs until it has drawn every example, and how often it drew each."""
   full = images(config).num_examples
-  cases = [*((full, size) for size in batch_sizes(config)), (10_000, 128), (32_000, 32)]
-  rows = [(*case, *counted('full' if case == (full, full) else 'without', *case)) for case in cases]
+  cases = [(full, size, kind) for size, kind in arms(config).items()]
+  rows = [counted(*case) for case in (*cases, (10_000, 128, 'without'), (32_000, 32, 'without'))]
   names = ('num_examples', 'batch_size', 'updates', 'least_draws', 'most_draws')
   return xr.Dataset({name: ('case', values) for name, values in zip(names, np.transpose(rows), strict=True)})
 
 
-def counted(kind: str, num_examples: int, batch_size: int) -> tuple[int, int, int]:
-  """(updates until every example was drawn, fewest and most draws of one example by then)."""
+def counted(num_examples: int, batch_size: int, kind: str) -> tuple[int, ...]:
+  """(N, B, updates until every example was drawn, fewest and most draws of one example by then)."""
   sampler = SAMPLERS[kind](batch_size)
   state, sample = sampler.init(jax.random.key(0), num_examples), jax.jit(sampler.sample)
   draws, updates = np.zeros(num_examples, int), 0
@@ -189,44 +182,41 @@ def counted(kind: str, num_examples: int, batch_size: int) -> tuple[int, int, in
     batch, state = sample(state)
     np.add.at(draws, np.asarray(batch.indices)[np.asarray(batch.weights) > 0], 1)
     updates += 1
-  return updates, draws.min(), draws.max()
+  return num_examples, batch_size, updates, draws.min(), draws.max()
 
 
 @variants.cell()
 def noise(config, progress):
   """The variance of the gradient estimate over drawn batches, and the exact trace of the covariance."""
-  problem, values, traces = population(config), [], []
+  problem, found = population(config), []
   count = problem.num_examples
-  drawn, kinds = [*(size for size in batch_sizes(config) if size < count), count], ['with', 'without']
-  for place, seed in enumerate(config.seeds.ids):
-    stream = gdlab.streams(jax.random.key(seed))
-    gram, trace = centred_gram(problem, stream.init)
-    keys = jax.random.split(stream.order, config.noise.num_batches)
-    values.append([[float(mean_square(gram, keys, kind, size)) for size in drawn] for kind in kinds])
-    traces.append(float(trace))
+  sizes = (*(size for size in arms(config) if size < count), count)
+  for place, key in enumerate(map(jax.random.key, config.seeds.ids)):
+    found.append(jax.device_get(gradient_noise(problem, key, sizes, config.noise.num_batches)))
     progress(place + 1, config.seeds.count)
+  values, traces = (np.asarray(part, float) for part in zip(*found, strict=True))
   return xr.Dataset(
     {'variance': (('seed', 'replacement', 'batch_size'), values), 'covariance_trace': ('seed', traces)},
-    {'seed': config.seeds.ids, 'replacement': kinds, 'batch_size': drawn},
+    {'seed': config.seeds.ids, 'replacement': ['with', 'without'], 'batch_size': [*sizes]},
     {'num_examples': count},
   )
 
 
-@jax.jit
-def centred_gram(problem: Problem, key) -> tuple[Array, Array]:
-  """Inner products of the centred per-example gradients at the initial parameters, [N, N], and their trace / N."""
-  params, model_state = problem.init(key)
-  gradients = analysis.per_example_gradients(problem, params, model_state, jax.random.fold_in(key, 1))
+@functools.partial(jax.jit, static_argnames=('sizes', 'num_batches'))
+def gradient_noise(problem: Problem, key, sizes: tuple[int, ...], num_batches: int) -> tuple[Array, Array]:
+  """Variances by replacement and batch size at the initial parameters, and the exact trace of the covariance."""
+  stream = gdlab.streams(key)
+  params, model_state = problem.init(stream.init)
+  gradients = analysis.per_example_gradients(problem, params, model_state, jax.random.fold_in(stream.init, 1))
   rows = jax.vmap(lambda gradient: ravel_pytree(gradient)[0])(gradients)
   centred = rows - rows.mean(axis=0, keepdims=True)
-  gram = centred @ centred.T
-  return gram, jnp.trace(gram) / gram.shape[0]
+  gram, keys = centred @ centred.T, jax.random.split(stream.order, num_batches)
+  drawn = [[mean_square(gram, keys, SAMPLERS[kind](size)) for size in sizes] for kind in ('with', 'without')]
+  return jnp.asarray(drawn), jnp.trace(gram) / gram.shape[0]
 
 
-@functools.partial(jax.jit, static_argnames=('kind', 'batch_size'))
-def mean_square(gram: Array, keys: Array, kind: str, batch_size: int) -> Array:
+def mean_square(gram: Array, keys: Array, sampler: Sampler) -> Array:
   """The mean over drawn batches of the squared distance of their gradient from the full one."""
-  sampler = SAMPLERS[kind](batch_size)
 
   def square(key):
     batch, _ = sampler.sample(sampler.init(key, gram.shape[0]))
@@ -239,54 +229,36 @@ def mean_square(gram: Array, keys: Array, kind: str, batch_size: int) -> Array:
 @variants.cell()
 def smoothness(config, progress):
   """The three variants at one learning rate, the full training loss evaluated after every update."""
-  problem, options, runs = images(config), config.smoothness, []
-  three = [1, config.mini_batch, problem.num_examples]
-  for place, size in enumerate(three):
-    run = gdlab.sweep(
-      problem,
-      arm_of(config, size),
-      {'learning_rate': [options.learning_rate]},
-      num_steps=options.num_updates,
-      seeds=config.seeds.ids,
-      eval_every=1,
-    )
+  problem, runs = images(config), []
+  sizes, rates = [1, config.mini_batch, problem.num_examples], [config.smoothness.learning_rate]
+  options = {'seeds': config.seeds.ids, 'num_steps': config.smoothness.num_updates, 'eval_every': 1}
+  for place, size in enumerate(sizes):
+    run = sweep(problem, arms(config)[size], size, rates, **options)
     runs.append(run[['train_loss', 'status']].isel(learning_rate=0, drop=True))
-    progress(place + 1, len(three))
-  return xr.concat(runs, xr.Variable('batch_size', three), combine_attrs='drop_conflicts')
+    progress(place + 1, len(sizes))
+  return xr.concat(runs, xr.Variable('batch_size', sizes), combine_attrs='drop_conflicts')
 
 
 @variants.cell()
 def floor(config, progress):
   """Single-example descent on regularised logistic regression: the excess training loss over the minimum."""
   problem = regression(config, 'logistic', config.floor.l2, False)
-  result = gdlab.sweep(
-    problem,
-    descent('without', 1),
-    {'learning_rate': list(config.floor.learning_rates)},
-    num_steps=config.floor.epochs * problem.num_examples,
-    seeds=config.seeds.ids,
-    eval_every=problem.num_examples // 2,
-    progress=progress,
-  )
+  options = {'num_steps': config.floor.epochs * problem.num_examples, 'eval_every': problem.num_examples // 2}
+  rates, ids = config.floor.learning_rates, config.seeds.ids
+  result = sweep(problem, 'without', 1, rates, ids, progress=progress, **options)
   return result.assign(excess=result.train_loss - float(problem.known.value))
 
 
 @variants.cell()
 def convex(config, progress):
   """Full batch in float64 on two strongly convex problems, at rates relative to 1/L, with the gap to the minimum."""
-  kinds, rates, made = ['linear', 'logistic'], [1.0, 1.9, 2.1], []
+  kinds, rates, made = ['linear', 'logistic'], np.array([1.0, 1.9, 2.1]), []
+  options = {'num_steps': config.convex.num_steps, 'eval_every': 1}
   with jax.enable_x64(True):
     for place, kind in enumerate(kinds):
       problem = regression(config, kind, config.convex.l2, True)
-      known = problem.known
-      result = gdlab.sweep(
-        problem,
-        descent('full', problem.num_examples),
-        {'learning_rate': [rate / float(known.smoothness) for rate in rates]},
-        num_steps=config.convex.num_steps,
-        seeds=config.seeds.ids[: config.convex.num_seeds],
-        eval_every=1,
-      )
+      known, ids = problem.known, config.seeds.ids[: config.convex.num_seeds]
+      result = sweep(problem, 'full', problem.num_examples, rates / float(known.smoothness), ids, **options)
       gap = result.train_loss.rename(learning_rate='rate_times_smoothness') - float(known.value)
       bound = theory.contraction_rate(1 / known.smoothness, known.smoothness, known.strong_convexity)
       made.append(xr.Dataset({'gap': gap.assign_coords(rate_times_smoothness=rates), 'bound': float(bound)}))
@@ -296,34 +268,20 @@ def convex(config, progress):
 
 @variants.cell()
 def stream(config, progress):
-  """Squared errors on a stream, each example predicted before it is used: single-example descent and full batch.
-
-  Real images arrive one by one; their targets come from weights that stay or walk at random (drift). Full batch is the
-  exact least-squares solution over everything seen so far, which no number of its updates can beat.
-  """
+  """Squared errors on a stream, each example predicted before it is used; full batch is refitted to all before it."""
   options, features = config.stream, components(config)
   features = features - features.mean(0)
   features = features / np.sqrt(np.mean(np.sum(features**2, axis=1)))
-  rates, drifts = list(options.learning_rates), [0.0, options.drift]
-  ids = config.seeds.ids + config.seeds.for_tuning
-  single = np.empty((len(drifts), len(ids), len(rates), len(features)))
-  full = np.empty((len(drifts), len(ids), len(features)))
+  rates, drifts = [*options.learning_rates], [0.0, options.drift]
+  ids, count = config.seeds.ids + config.seeds.for_tuning, len(features)
+  single, full = np.empty((2, len(ids), len(rates), count)), np.empty((2, len(ids), count))
   for row, place in np.ndindex(full.shape[:2]):
-    walk = problems.random_walk(drifts[row])
-    arrivals = problems.drifting_regression(features, walk, noise_std=options.noise, seed=ids[place])
-    run = gdlab.sweep(
-      arrivals,
-      descent('in_order', 1),
-      {'learning_rate': rates},
-      num_steps=len(features),
-      seeds=[ids[place]],
-      record_every=1,
-      eval_every=len(features),
-    )
+    walk, seed = problems.random_walk(drifts[row]), ids[place]
+    arrivals = problems.drifting_regression(features, walk, noise_std=options.noise, seed=seed)
+    run = sweep(arrivals, 'in_order', 1, rates, [seed], num_steps=count, record_every=1, eval_every=count)
     single[row, place] = 2 * run.batch_loss.isel(seed=0, step=slice(1, None))
-    inputs, targets = (np.asarray(part, float) for part in arrivals.train[:2])
-    full[row, place] = refitted(inputs, targets)
-    progress(row * len(ids) + place + 1, full[..., 0].size)
+    full[row, place] = refitted(np.asarray(arrivals.train.inputs), np.asarray(arrivals.train.targets))
+    progress(row * len(ids) + place + 1, 2 * len(ids))
   dims = ('drift', 'seed', 'learning_rate', 'example')
   return xr.Dataset(
     {'single': (dims, single), 'full': ((*dims[:2], dims[3]), full)},
@@ -333,6 +291,7 @@ def stream(config, progress):
 
 def refitted(inputs: np.ndarray, targets: np.ndarray, ridge: float = 1e-3) -> np.ndarray:
   """Squared errors of predicting each target by least squares over those before it (recursive least squares)."""
+  inputs, targets = inputs.astype(float), targets.astype(float)
   inverse, weights = np.eye(inputs.shape[1]) / ridge, np.zeros(inputs.shape[1])
   errors = np.empty(len(inputs))
   for place, (x, y) in enumerate(zip(inputs, targets, strict=True)):
