@@ -2,8 +2,8 @@
 
     GDLAB_DATA=FOLDER python -m experiments.variants --config=configs/variants_mnist.py --workdir=runs/mnist
 
-Time on 2 CPU cores: about 45 minutes, estimated from its first nine cells; the whole was run with fewer seeds, rates
-and epochs only, so there are no verdicts to expect yet.
+Time on 2 CPU cores: about 45 minutes for each of the two sets of seeds, estimated from the first nine cells; the whole
+was run with fewer seeds, rates and epochs only, so there are no verdicts to expect yet.
 """
 
 import ml_collections

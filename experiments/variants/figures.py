@@ -12,7 +12,7 @@ from gdlab import plots, study
 
 def curves(shown: Mapping[str, Mapping[str, tuple]], ylabel: str, **options) -> Figure:
   """Medians and the middle 80 % of seeds, in panels: title -> label -> (x, values by seed)."""
-  with plots.panels(len(shown), width=4.6 if len(shown) == 2 else 3.6) as (figure, axes):
+  with plots.panels(len(shown), width={1: 9.2, 2: 4.6, 3: 3.6}[len(shown)]) as (figure, axes):
     for panel, (title, lines) in zip(axes, shown.items(), strict=True):
       for place, (label, (x, values)) in enumerate(lines.items()):
         plots.band(panel, x, values, label, place)
@@ -52,10 +52,11 @@ def _losses(view: Seen) -> Figure:
   caption='Nothing is fitted: the law uses the exact trace of the per-example gradient covariance. Shaded: V2.',
 )
 def _noise(view: Seen) -> Figure:
-  with plots.panels(1, width=6) as (figure, (panel,)):
+  with plots.panels(1, width=9.2) as (figure, (panel,)):
     for place, kind in enumerate(('with', 'without')):
       ratios = variances(view, kind)
-      plots.spread(panel, ratios.batch_size, ratios, f'{kind} replacement', place, line='')
+      beside = ratios.batch_size * (0.95 + 0.1 * place)
+      plots.spread(panel, beside, ratios, f'{kind} replacement', place, line='')
     panel.axhspan(0.95, 1.05, color='grey', alpha=0.15, linewidth=0)
     panel.set(xscale='log', xlabel='batch size B', ylabel='variance of the gradient over the law')
     panel.legend()
