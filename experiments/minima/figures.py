@@ -45,32 +45,25 @@ def bars(axes: Axes, x: Any, intervals: Sequence[Any], label: str, place: int) -
 def leaving(view: View) -> tuple[Figure, Table]:
   """How long runs stay, and the share that left at equal updates, examples and time."""
   options, clock, arms, rows = view.config.valleys, view.cell('clock').seconds_per_update, {}, []
-  for size in (*options.batch_sizes, options.num_examples):
-    name = {1: 'single example', options.num_examples: 'full batch'}.get(size, f'mini-batch {size}')
+  names = {size: f'mini-batch {size}' for size in options.batch_sizes}
+  for size, name in (names | {1: 'single example', options.num_examples: 'full batch'}).items():
     arms[name] = crossing(view.valley('poor', size).reached.values, options.updates)
     time = options.updates * float(clock.sel(batch_size=1).median() / clock.sel(batch_size=size).median())
     ends = (options.updates, max(1, options.updates * options.mini_batch // size), max(1, round(time)))
     for rate in options.learning_rates:
       left = [view.left('poor', size, rate, min(end, options.updates)) for end in ends]
       left.append(view.left('poor_reshuffled', size, rate))
-      heat, formula = options.temperature(size, rate), 1 - np.exp(-options.expected(size, rate))
-      asked = 'yes' if (size, rate) in options.graded else 'no'
+      noisy, asked = size < options.num_examples, 'yes' if (size, rate) in options.graded else 'no'
+      heat, escapes = options.temperature(size, rate) * noisy, options.expected(size, rate) * noisy
       shares = (f'{np.mean(each):.0%}' for each in left)
-      rows.append((name, f'{rate:g}', number(heat), f'{formula:.0%}', *shares, asked))
+      rows.append((name, f'{rate:g}', number(heat), f'{1 - np.exp(-escapes):.0%}', *shares, asked))
   figure = plots.survival(arms, log=True)
-  figure.axes[0].set_ylabel('share still in the shallow valley')
-  heads = [
-    'arm',
-    'rate',
-    'T',
-    'by formula',
-    'equal updates',
-    'equal examples',
-    'equal time',
-    'reshuffled',
-    'graded',
-  ]
-  return figure, Table(heads, rows)
+  panel = figure.axes[0]
+  kept = {label: line for line, label in zip(*panel.get_legend_handles_labels(), strict=True) if label in arms}
+  panel.legend(kept.values(), kept, fontsize=9, loc='lower left')
+  panel.set_ylabel('share still in the shallow valley')
+  heads = ('arm', 'rate', 'T', 'by formula', 'equal updates', 'equal examples', 'equal time')
+  return figure, Table((*heads, 'reshuffled', 'graded'), rows)
 
 
 @minima.section(
@@ -131,14 +124,14 @@ def kramers(view: View) -> Figure:
   found, exact = effects.log_rates(view, np.arange(num)), -np.log(view.escapes('mean_chain'))
   half = 1.96 / np.sqrt(np.maximum((~view.escapes('censored')).sum(axis=-1), 1))
   with plots.panels(2, **PANELS) as (figure, axes):
-    known = 1 / view.escapes('mean_kramers')[0]
-    axes[0].plot(x, known, color='black', linestyle='--', label="Kramers' formula")
+    axes[0].plot(x, 1 / view.escapes('mean_kramers')[0], 'k--', label="Kramers' formula")
+    axes[0].set_yscale('log')
     axes[1].axhline(1, color='black', linewidth=0.8)
     for place, size in enumerate(view.config.escape.batch_sizes):
       for panel, logs in zip(axes, (found[place], found[place] - exact[place]), strict=True):
         ends = np.exp([logs, logs - half[place], logs + half[place]]).T
         bars(panel, x + 0.06 * place, list(ends), f'B={size}', place)
-        panel.set(yscale='log', xlabel='ridge over temperature')
+        panel.set_xlabel('ridge over temperature')
     axes[0].legend(fontsize=9)
   return figure
 
