@@ -77,13 +77,14 @@ def steps_to_target(view: Seen) -> tuple[Figure, Table]:
     axes.axvspan(scale.low, scale.high, color=plots.COLOURS[2], alpha=0.35, linewidth=0)
   axes.axvline(scale.estimate, linestyle='--', color=plots.COLOURS[2], label='noise scale')
   axes.legend(fontsize=8)
-  rows = [('B_crit, noise scale', words(critical), words(scale), '', '')]
+  axes.set_title(f'B crit {words(critical)}, noise scale {words(scale)}', fontsize=9)
+  rows = []
   for size, taken in zip(options.batch_sizes, view.steps().T, strict=True):
     rate, median = float(view.cell(f'steps_{size}').learning_rate), float(np.median(taken))
     lost = f'{np.isinf(taken).sum()} of {len(taken)}'
     used = study.at_an_end(rate, options.learning_rates)
-    rows.append((f'B={size}', used, f'{median:,.0f}', f'{median * size:,.0f}', lost))
-  return figure, Table(('', 'best rate', 'median updates', 'examples', 'never reached'), rows)
+    rows.append((str(size), used, f'{median:,.0f}', f'{median * size:,.0f}', lost))
+  return figure, Table(('B', 'best rate', 'median updates', 'examples', 'never reached'), rows)
 
 
 @batch_size.section(
@@ -110,7 +111,7 @@ def sharpness(view: Seen) -> tuple[Figure, Table]:
       axes.set(title=labels, xlabel='batch size B', yscale='log')
       axes.set_xscale('log', base=2)
       own = ' / '.join(view.used(arm, 'matched') for arm in (large, small))
-      for case, equal in ((own, False), ('equal, mean', True)):
+      for case, equal in ((f'own: {own}', False), ('equal: mean', True)):
         ratios = [effects.sharpness_ratio(view, bench, measure, equal) for measure in MEASURES]
         rows.append((labels, case, *map(words, ratios)))
     panels[0].set_ylabel(f'relative to B={view.config.mini_batch}')
@@ -126,7 +127,7 @@ def gaps(view: Seen, bench: str) -> Figure:
       for place, arm in enumerate(view.arms(bench)):
         colour, marker = plots.COLOURS[place], plots.MARKERS[place]
         axes.scatter(sharp[:, place], gap[:, place], 12, colour, marker=marker, alpha=0.7, label=arm.label)
-      axes.set(xscale='log', xlabel=MEASURES[measure])
+      axes.set_xlabel(MEASURES[measure])
     panels[0].set_ylabel('test minus training loss')
     panels[0].legend(fontsize=8)
   return figure
@@ -159,7 +160,7 @@ def norm(view: Seen) -> Figure:
       plots.spread(axes, np.arange(len(on)) + 0.12 * (place - 0.5), 100 * values, said, place, line='')
     axes.set_xticks(range(len(on)), [arm.label.replace(', ', ',\n') for arm in on])
     axes.set(xlim=(-0.5, len(on) - 0.5), ylabel='test accuracy, %')
-    axes.legend()
+    axes.legend(loc='lower right')
   return figure
 
 
@@ -179,7 +180,7 @@ def growth(view: Seen) -> tuple[Figure, Table]:
       loss = view.along(way, 'train_loss', 'decay' if way == 'growth' else way)
       for axes, x in ((left, np.arange(len(made))), (right, made)):
         plots.band(axes, x[1:], loss[:, 1:], way, place)
-      for rate_of in dict.fromkeys((way, 'decay')):
+      for rate_of in {view.way_rate(best): best for best in ('decay', way)}.values():
         ends, shares = (view.along(way, name, rate_of)[:, -1] for name in ('train_loss', 'test_accuracy'))
         rate = study.at_an_end(view.way_rate(rate_of), view.config.growth.learning_rates)
         final = number(float(np.median(ends))), f'{100 * shares.mean():.2f} %'

@@ -323,16 +323,14 @@ G5 = batch_size.claim(
 )
 G5('log-log slope of steps, smallest batches', within(-1.2, -0.8), largest=False)(effects.slope)
 G5('log-log slope of steps, largest batches', greater_than(-0.5), largest=True)(effects.slope)
-G5('fitted critical batch size over the simple noise scale on the way', within(1 / 3, 3))(
-  effects.predicted_ratio
-)
+told = 'fitted critical batch size over the simple noise scale on the way'
+G5(told, within(1 / 3, 3))(effects.predicted_ratio)
 
+words = NETWORK + '; {config.norm.epochs} epochs; by the statistics of all training images'
 G6 = batch_size.claim(
   'G6',
   'Ghost batch normalisation closes part of the gap.',
-  under=tuned(
-    NETWORK + '; {config.norm.epochs} epochs; statistics of all images', 'epochs', benches=['norm']
-  ),
+  under=tuned(words, 'epochs', benches=['norm']),
 )
 # What is absent cannot be tested.
 premise = Rule(
@@ -356,14 +354,11 @@ for rate_of, said in {'decay': 'same first rate', 'growth': 'each at its own bes
   G7(told, within(-POINTS, POINTS), rate_of=rate_of)(effects.way_accuracy)
 G7('updates, growing over decaying', less_than(1))(effects.way_updates)
 
+words = NETWORK + '; {config.epochs} epochs; settings by validation accuracy, by training loss'
 G8 = batch_size.claim(
   'G8',
   'Early stopping on validation loss, not training loss, finds the better model.',
-  under=tuned(
-    NETWORK + '; {config.epochs} epochs; settings by validation, by training loss',
-    *SETTINGS,
-    benches=[*LABELS],
-  ),
+  under=tuned(words, *SETTINGS, benches=[*LABELS]),
 )
 RULES = {'accuracy': ('minus', greater_than(POINTS)), 'loss': ('over', less_than(0.95))}
 for bench, labels in LABELS.items():
