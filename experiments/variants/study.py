@@ -64,7 +64,7 @@ class Settings(study.Config):
   evaluations: study.Count
   target_loss: study.Positive
   target_accuracy: study.Share
-  population: Annotated[int, pydantic.Field(ge=2)]
+  population: Annotated[int, pydantic.Field(ge=2, le=100_000)]
   components: study.Count
   timing: _Timing
   noise: _Noise
