@@ -10,7 +10,6 @@ from gdlab.statistics import Interval
 
 SGD = ('B=1', 'mini-batch', 'large batch')
 LITTLE = 0.1  # of the training time
-WIDEST = 0.4  # the largest gradient of any definition of near, as a share of that at usual starts
 CONTROL_FOUND = 0.5  # of the control's stay at its saddle, at least
 
 
@@ -48,21 +47,19 @@ class View(study.View):
     """Passages at that rate, [seed, saddle]."""
     return self.passed(cell, arm, self.config.seeds.ids).sel(learning_rate=self.chain_rate(cell, arm))
 
-  def near(self, arm: str, gradient: float | None = None, curvature: float | None = None) -> xr.DataArray:
+  def near(self, arm: str) -> xr.DataArray:
     """Which records of training were near a saddle, bool[seed, step]; no record after the fit is.
 
     There the gradient's norm is at most a share of that at usual starts, and the lowest eigenvalue certainly negative,
     its modulus at least a share of the largest one.
     """
     options, runs = self.config.training, self.cell(f'training_{arm}').transpose('seed', 'step', ...)
-    largest = (options.near_gradient if gradient is None else gradient) * runs.usual_gradient
-    least = options.near_curvature if curvature is None else curvature
-    return (runs.full_grad_norm <= largest) & (runs.sign < 0) & (runs.lowest <= -least * runs.highest)
+    small = runs.full_grad_norm <= options.near_gradient * runs.usual_gradient
+    return small & (runs.sign < 0) & (runs.lowest <= -options.near_curvature * runs.highest)
 
-  def time_near(self, arm: str, *definition: float) -> xr.DataArray:
+  def time_near(self, arm: str) -> xr.DataArray:
     """The share of the updates until the fit that an arm spent near a saddle, by seed."""
-    records = np.isfinite(self.cell(f'training_{arm}').full_grad_norm).sum('step')
-    return self.near(arm, *definition).sum('step') / records
+    return self.near(arm).sum('step') / np.isfinite(self.cell(f'training_{arm}').full_grad_norm).sum('step')
 
   def control_found(self) -> xr.DataArray:
     """How much of the control's stay next to its saddle the definition of near finds: a share of updates, by seed.
@@ -78,11 +75,6 @@ class View(study.View):
   def stay(self) -> float:
     """The mean of that, for the page."""
     return float(self.control_found().mean())
-
-  @property
-  def loosest(self) -> float:
-    """The mean time that SGD spent near a saddle by the loosest definition, for the page."""
-    return float(self.time_near('sgd', WIDEST, 0.0).mean())
 
 
 def shares(found: xr.Dataset) -> xr.DataArray:
@@ -101,8 +93,7 @@ def share_rise(view: View, kind: str) -> Interval:
 def extrema_factor(view: View) -> Interval:
   """The factor by which the share of minima and maxima changes with every dimension: a line through its logarithm.
 
-  Shares are of all fields together, as one field of many dimensions has often none; half a point is added, so that none
-  at all has a logarithm.
+  Shares are of all fields together, half a point added, as one field of many dimensions has often none.
   """
   found = view.searched('fields')
   extrema = np.stack([(cell.minima + cell.maxima).values for cell in found.values()], axis=1)
@@ -164,8 +155,8 @@ def momentum_ratios(runs: xr.Dataset) -> np.ndarray:
 
 def momentum_law(view: View) -> Interval:
   """Those ratios with momentum: the one farthest from 1."""
-  cells = view.exits('quadratic').values()
-  return farthest(row for runs in cells for row in momentum_ratios(runs)[runs.momentum.values > 0])
+  runs = view.exits('quadratic').values()
+  return farthest(row for each in runs for row in momentum_ratios(each)[each.momentum.values > 0])
 
 
 def formula(view: View, cell: str) -> np.ndarray:

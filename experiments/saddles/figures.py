@@ -161,8 +161,7 @@ def _exits(view: View) -> Figure:
   'A network on {config.training.dataset} from the usual start, tuned SGD and Adam, until it fits; and, as a control, '
   'SGD from a start {config.training.small_scale} times as large, which is next to the saddle at the origin (S6). '
   'Near a saddle the gradient is small and there is certainly a way down. That finds {view.stay:.0%} of the updates of '
-  'the control while its loss is within {config.race.drop} of the fall. By the loosest definition (gradient up to '
-  f'{effects.WIDEST} of that at usual starts, any way down) SGD was near one for {{view.loosest:.2%}} of its updates.',
+  'the control while its loss is within {config.race.drop} of the fall.',
   caption='Medians and the middle 80 %. Dotted: below it the gradient counts as small.',
 )
 def _gradients(view: View) -> Figure:

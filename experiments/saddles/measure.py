@@ -15,12 +15,12 @@ from jax.flatten_util import ravel_pytree
 
 import gdlab
 from experiments.saddles import places
-from experiments.saddles.effects import SGD, WIDEST
+from experiments.saddles.effects import SGD
 from experiments.saddles.places import Place
 from experiments.saddles.study import escape
 from gdlab import analysis, problems, sampling, statistics, study, transforms
 from gdlab.analysis import FoundPoints
-from gdlab.core.types import Algorithm, Array, Key, Problem, PyTree, State
+from gdlab.core.types import Algorithm, Array, Key, Problem, State
 
 MOST_POINTS = 64  # of a search: pairs of loss and index that are kept
 EXIT_LIMIT = 2_000_000  # updates
@@ -118,7 +118,7 @@ def _race(
   Full batch at rate 1/L would grow by so many factors of e until then. B=1 makes so many more updates that it sees as
   many examples as the mini-batch, at rates as many times as small; at the same rates its noise would hide the way down.
   """
-  options, problem, found = config.race, places.starting(place, scale), []
+  options, problem, found = config.race, place.started(scale), []
   sizes = dict(zip(SGD, (1, options.mini_batch, -(-problem.num_examples // 2)), strict=True))
   horizon = min(options.most_updates, round(options.folds * place.smoothness / place.curvatures.max()))
   for number, (arm, tried) in enumerate(arms.items(), 1):
@@ -303,12 +303,7 @@ def chain(config, name, *, progress):
 def _images(dataset: str, hidden: int, scale: float) -> Problem:
   """The images with a network of one hidden layer, from Flax's start times a scale."""
   problem = getattr(problems, dataset)(problems.MLP(features=(hidden,), activation=jnp.tanh))
-
-  def init(key: Key) -> tuple[PyTree, PyTree]:
-    params, model_state = problem.init(key)
-    return jax.tree.map(lambda leaf: scale * leaf, params), model_state
-
-  return dataclasses.replace(problem, init=init)
+  return dataclasses.replace(problem, init=lambda key: (optax.tree.scale(scale, problem.init(key)[0]), ()))
 
 
 @jax.jit
@@ -335,7 +330,7 @@ def training(config, arm, *, progress):
   """An arm tuned, run, and measured at short equal intervals until it fits.
 
   The gradient is looked at in every record; the curvature, which costs a hundred times as much, where the gradient is
-  small enough to count as near a saddle by any definition on the page. Both are those of the whole training loss. The
+  small enough to count as near a saddle. Both are those of the whole training loss. The
   unit of gradients is their mean norm at 32 usual starts.
   """
   options, control = config.training, arm == 'sgd_small_start'
@@ -365,7 +360,7 @@ def training(config, arm, *, progress):
   starts = [make(rate).init(key, usual, usual.init(key)[0]) for key in keys]
   unit = float(np.mean([_norm(usual, start) for start in starts]))
   norm = run.full_grad_norm.where((run.train_loss <= options.target_loss).cumsum('step') == 0)
-  found, spots = np.full((3, *norm.shape), np.nan), np.argwhere(norm.values <= WIDEST * unit)
+  found, spots = np.full((3, *norm.shape), np.nan), np.argwhere(norm.values <= options.near_gradient * unit)
   for number, spot in enumerate(map(tuple, spots), 1):
     found[:, *spot] = _curvatures(usual, run.params.values[spot])
     progress(number, len(spots))

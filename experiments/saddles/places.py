@@ -30,17 +30,14 @@ class Place(NamedTuple):
   problem: Problem
   saddles: np.ndarray  # [K, d]
   values: np.ndarray  # [K], the loss there
-  falls: (
-    np.ndarray
-  )  # [K], how far it falls from there if descent leaves by the steepest way, on the shallower side
+  falls: np.ndarray  # [K], how far it falls if descent leaves by the steepest way, on the shallower side
   ways: np.ndarray  # [K, d], the unit vector of the most negative curvature
   curvatures: np.ndarray  # [K], minus the most negative eigenvalue
   smoothness: float  # the largest eigenvalue at any of them
 
-
-def starting(place: Place, scale: float) -> Problem:
-  """The problem, started at one of the saddles or at a distance of about scale * sqrt(d) from it."""
-  return dataclasses.replace(place.problem, init=_start(tuple(map(tuple, place.saddles.tolist())), scale))
+  def started(self, scale: float) -> Problem:
+    """The problem, started at one of the saddles or at a distance of about scale * sqrt(d) from it."""
+    return dataclasses.replace(self.problem, init=_start(tuple(map(tuple, self.saddles.tolist())), scale))
 
 
 @functools.cache
@@ -139,18 +136,14 @@ def place_of(config: Any, name: str, found: xr.Dataset) -> Place:
   if not chosen.sizes['saddle']:
     raise InputError(f'network.num_starts must be larger: no saddle of kind {kind} was found')
   problem = network(options, options.hidden, options.num_examples, seed=0)
-  params, value, fall, way, lowest = (
-    chosen[each].values for each in ('params', 'value', 'fall', 'way', 'lowest')
-  )
-  return Place(problem, params, value, fall, way, -lowest, float(chosen.highest.max()))
+  columns: Any = [chosen[each].values for each in ('params', 'value', 'fall', 'way')]
+  return Place(*(problem, *columns, -chosen.lowest.values, float(chosen.highest.max())))
 
 
 def search(problem: Problem, starts: np.ndarray, seed: int) -> FoundPoints:
   """The stationary points found from these starts; with twice as many steps hardly more."""
-  key, at_once = jax.random.key(seed), min(len(starts), 96)
-  return analysis.find_stationary_points(
-    problem, starts, (), key, at_once=at_once, max_steps=60, newton_steps=20
-  )
+  options: Any = {'at_once': min(len(starts), 96), 'max_steps': 60, 'newton_steps': 20}
+  return analysis.find_stationary_points(problem, starts, (), jax.random.key(seed), **options)
 
 
 def different(values: np.ndarray) -> np.ndarray:
@@ -180,30 +173,22 @@ def descended(problem: Problem, params: Array, rate: Array, steps: Array) -> Arr
 def usable(problem: Problem, points: FoundPoints, options: Any) -> list[dict[str, Any]]:
   """The different certified saddles from which descent falls, by a way of some curvature, on either side; lowest first.
 
-  Whether single examples differ along the steepest way down, and whether they do along none: where they do not, by
-  symmetry, batches have no noise.
+  With whether single examples differ along the steepest way down, and along none: there batches have no noise.
   """
-  value, found = landscapes.value_fn(problem), points.certificates
-  hessian, rows = jax.jit(jax.hessian(value)), []
+  value, found, rows = landscapes.value_fn(problem), points.certificates, []
+  hessian, each = jax.jit(jax.hessian(value)), jax.jit(analysis.per_example_gradients)
   keep = different(points.values) & (found.index > 0) & (found.undecided == 0)
   for number in np.flatnonzero(keep)[np.argsort(points.values[keep])]:
     params, (lowest, highest) = points.params[number], found.eigenvalues[number][[0, -1]]
-    if -lowest < options.least_curvature * highest:
-      continue
     ways = np.linalg.eigh(np.asarray(hessian(params)))[1].T[: found.index[number]]
-    sides = (descended(problem, params + side * 1e-3 * ways[0], 1 / highest, 5000) for side in (-1, 1))
-    fall = points.values[number] - max(float(value(end)) for end in sides)
-    if fall < options.least_fall * points.values[number]:
-      continue
-    noise = np.sqrt(np.mean((np.asarray(_each(problem, params)) @ ways.T) ** 2, axis=0))
-    row = {'params': params, 'value': points.values[number], 'fall': fall, 'way': ways[0], 'lowest': lowest}
-    rows.append(row | {'highest': highest, 'heard': noise[0] > SILENT, 'deaf': (noise <= SILENT).all()})
+    ends = [descended(problem, params + side * 1e-3 * ways[0], 1 / highest, 5000) for side in (-1, 1)]
+    fall, steep = points.values[number] - max(map(float, map(value, ends))), -lowest / highest
+    if steep >= options.least_curvature and fall >= options.least_fall * points.values[number]:
+      gradients = np.asarray(each(problem, params, (), jax.random.key(0)))
+      heard = np.sqrt(np.mean((gradients @ ways.T) ** 2, axis=0)) > SILENT
+      row = {'params': params, 'value': points.values[number], 'fall': fall, 'way': ways[0], 'lowest': lowest}
+      rows.append(row | {'highest': highest, 'heard': heard[0], 'deaf': not heard.any()})
   return rows
-
-
-@jax.jit
-def _each(problem: Problem, params: Array) -> Array:
-  return analysis.per_example_gradients(problem, params, (), jax.random.key(0))
 
 
 def alike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

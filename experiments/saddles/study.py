@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 import pydantic
 
 from experiments.saddles import effects
-from experiments.saddles.effects import WIDEST, View
+from experiments.saddles.effects import View
 from gdlab import study
 from gdlab.claims import greater_than, less_than, within
 
@@ -113,7 +113,7 @@ class _Training(study.Config):
   record_every: study.Count
   target_loss: study.Positive
   small_scale: study.Share
-  near_gradient: Annotated[float, pydantic.Field(gt=0, le=WIDEST)]
+  near_gradient: study.Share
   near_curvature: study.Share
 
 
@@ -128,54 +128,51 @@ class Settings(study.Config):
   race: _Race  # S2 and S3: methods that start at a saddle, or next to one
   growth: _Growth  # S3 and S5: exits from quadratic saddles, and from others
   chain: _Chain  # S4: the octopus
-  training: (
-    _Training  # S6: from the usual start, and a control from a small one, next to the saddle at the origin
-  )
+  training: _Training  # S6: from the usual start, and a control next to the saddle at the origin
 
   @pydantic.model_validator(mode='after')
   def _fits(self) -> 'Settings':
     race, growth, chain, training, most = self.race, self.growth, self.chain, self.training, self.seeds.count
-    sizes, widths, batches = self.fields.dimensions, self.search.widths, growth.batch_sizes
+    sizes, lists = self.fields.dimensions, (self.fields.dimensions, self.search.widths, growth.batch_sizes)
     fewest = min(self.made.num_examples, self.network.num_examples) // 4
     images = NUM_DIGITS if training.dataset == 'digits' else 60_000
-    near = (
-      all(case[2] < growth.distance for case in growth.cases) and growth.curved_scale < growth.curved_distance
-    )
-    ascend = all(list(each) == sorted(set(each)) for each in (sizes, widths, batches))
-    for holds, what in (
-      (ascend, 'fields.dimensions, search.widths and growth.batch_sizes should ascend'),
-      (2 in sizes[:-1], 'fields.dimensions should hold 2 and more than that, which S1 compares'),
-      (len(widths) > 1, 'search.widths should be two or more'),
-      (len({*race.places}) == len(race.places), 'race.generic and symmetric should name each once'),
-      (
-        {'network', 'silent'} <= {*race.places},
-        "race should hold 'network' and 'silent', which are pictured",
-      ),
-      (race.mini_batch <= fewest, f'race.mini_batch should be at most {fewest}, a quarter of the examples'),
-      (near, 'growth.cases and curved_scale should start within growth.distance and curved_distance'),
-      (0 in growth.betas, 'growth.betas should hold 0, which the others are compared with'),
-      (max(chain.rates) < 1, 'chain.rates should be below 1, from where tubes throw runs out'),
-      (len(chain.tuned) > 1, 'chain.largest_rate should leave two of chain.rates'),
-      (chain.long >= chain.dimension, 'chain.long should be at least chain.dimension'),
-      (training.num_seeds <= most, f'training.num_seeds should be at most seeds.count, {most}'),
-      (
-        training.num_control_seeds <= most,
-        f'training.num_control_seeds should be at most seeds.count, {most}',
-      ),
-      (training.batch_size <= images, f'training.batch_size should be at most {images}, all images'),
-    ):
+    starts = [
+      growth.curved_scale / growth.curved_distance,
+      *(case[2] / growth.distance for case in growth.cases),
+    ]
+    named, places = {'network', 'silent'} <= {*race.places}, len({*race.places}) == len(race.places)
+    rules = {
+      'fields.dimensions, search.widths and growth.batch_sizes should ascend': all(map(_ascends, lists)),
+      'fields.dimensions should hold 2 and more than that, which S1 compares': 2 in sizes[:-1],
+      'search.widths should be two or more': len(self.search.widths) > 1,
+      "race.generic, silent and symmetric should name 'network', 'silent', and none twice": named and places,
+      f'race.mini_batch should be at most {fewest}, a quarter of the examples': race.mini_batch <= fewest,
+      'growth.cases and curved_scale should start within growth.distance, curved_distance': max(starts) < 1,
+      'growth.betas should hold 0, which the others are compared with': 0 in growth.betas,
+      'chain.rates should be below 1, from where tubes throw runs out': max(chain.rates) < 1,
+      'chain.largest_rate should leave two of chain.rates': len(chain.tuned) > 1,
+      'chain.long should be at least chain.dimension': chain.long >= chain.dimension,
+      f'training.num_seeds should be at most {most}, seeds.count': training.num_seeds <= most,
+      f'training.num_control_seeds should be at most {most}': training.num_control_seeds <= most,
+      f'training.batch_size should be at most {images}, all images': training.batch_size <= images,
+    }
+    for rule, holds in rules.items():
       if not holds:
-        raise ValueError(what)
+        raise ValueError(rule)
     return self
+
+
+def _ascends(values: tuple) -> bool:
+  return list(values) == sorted({*values})
 
 
 def _chain_rates(view: View) -> str:
   chosen = [view.chain_rate('chain_plain', 'plain'), view.chain_rate('chain_noisy', 'perturbed')]
   plain, perturbed = (study.at_an_end(rate, view.config.chain.tuned) for rate in chosen)
   return (
-    'octopus with L = gamma = 1, tau = e, starts uniform on [0, 1]^d; plain to {config.chain.dimension} saddles at '
-    f'rate {plain}, perturbed to {{config.chain.long}} at rate {perturbed}, of those up to '
-    '{config.chain.largest_rate}: below 1/(2L), where descent does not overshoot'
+    'octopus with L = gamma = 1, tau = e, starts uniform; plain to {config.chain.dimension} saddles at rate '
+    f'{plain}, perturbed to {{config.chain.long}} at rate {perturbed}; tuned below 1/(2L), where descent does not '
+    'overshoot'
   )
 
 
