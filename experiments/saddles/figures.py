@@ -70,12 +70,9 @@ def _races(view: View) -> Table:
       runs, left = view.raced(start, arm), np.median(effects.taken(view.raced(start, arm)))
       method = f'SGD, B={int(runs.batch_size)}' if arm in effects.SGD else arm
       rate = study.at_an_end(float(runs.learning_rate), view.cell(start).learning_rate.sel(arm=arm).values)
-      rows.append((start.replace('_', ' '), method, rate, f'{float(runs.escaped.mean()):.0%}', _count(left)))
+      stayed = f'{left:,.0f}' if np.isfinite(left) else 'stayed'
+      rows.append((start.replace('_', ' '), method, rate, f'{float(runs.escaped.mean()):.0%}', stayed))
   return Table(('start', 'method', 'best rate', 'left', 'median updates'), rows)
-
-
-def _count(value: float) -> str:
-  return f'{value:,.0f}' if np.isfinite(value) else 'stayed'
 
 
 @escape.section(
@@ -106,11 +103,11 @@ def _momentum(view: View) -> Figure:
   'A chain of saddles',
   'The octopus of Du et al.: every saddle is left only after those before it (S4). Verdicts are for rates up to '
   '{config.chain.largest_rate}: at 1/(2L) = 0.5 a step lands in the middle of a tube, beyond it descent overshoots '
-  'from side to side, keeps away from the ridges, and passes sooner. The table has the median updates at every rate.',
+  'from side to side, keeps away from the ridges, and passes sooner.',
   caption='Updates until so many saddles are behind, medians and the middle 80 %, and how plain descent goes on by the '
   'limit of theory: float64 cannot follow it, as waiting coordinates underflow. A straight line is exponential.',
 )
-def _chains(view: View) -> tuple[Figure, Table]:
+def _chains(view: View) -> Figure:
   arms = {'plain': 'chain_plain', 'perturbed': 'chain_noisy'}
   with plots.panels(1, width=4.8, height=3.5) as (figure, (axes,)):
     for number, (arm, cell) in enumerate(arms.items()):
@@ -124,10 +121,7 @@ def _chains(view: View) -> tuple[Figure, Table]:
         )
     axes.set(yscale='log', xlabel='saddles passed', ylabel='updates')
     axes.legend(fontsize=8)
-  last = [view.passed(cell, arm, view.config.seeds.ids)[..., -1].fillna(np.inf) for arm, cell in arms.items()]
-  medians = zip(view.config.chain.rates, *(each.median('seed').values for each in last), strict=True)
-  heads = ('rate', *(f'{arm}, {view.cell(cell).sizes["saddle"]} saddles' for arm, cell in arms.items()))
-  return figure, Table(heads, [(f'{rate:g}', *map(_count, updates)) for rate, *updates in medians])
+  return figure
 
 
 @escape.section(

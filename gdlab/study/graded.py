@@ -81,7 +81,7 @@ def conclude(
   replication: str = 'on other seeds, with the same tuning and data',
   tables: Sequence[Table] = (),
 ) -> None:
-  """Writes `claims.json`, the figures and `report.html`, and prints the verdicts.
+  """Writes `claims.json` if there are claims, the figures and `report.html`, and prints the verdicts.
 
   Args:
     workdir: the study's folder.
@@ -93,8 +93,9 @@ def conclude(
     replication: what these differ in, in words.
     tables: printed above the verdicts.
   """
-  with replacing(workdir / 'claims.json') as path:
-    write_claims(path, findings)
+  if findings:
+    with replacing(workdir / 'claims.json') as path:
+      write_claims(path, findings)
   if again:
     with replacing(workdir / 'replication.json') as path:
       write_claims(path, again)
@@ -111,12 +112,17 @@ def conclude(
     again=again,
     replication=replication,
     facts=facts(results),
-    command=shlex.join(['python', *(['-m', module] if module else [sys.argv[0]]), *sys.argv[1:]]),
+    command=command(module),
   )
   with replacing(workdir / 'report.html') as path:
     path.write_text(text, encoding='utf-8')
   _show(tables, findings, again)
   print(f'\nReport: {workdir / "report.html"}')
+
+
+def command(module: str = '') -> str:
+  """What started this process: `python -m MODULE ...`, or of a file."""
+  return shlex.join(['python', *(['-m', module] if module else [sys.argv[0]]), *sys.argv[1:]])
 
 
 def facts(results: Mapping[str, xr.Dataset]) -> Table:
@@ -156,6 +162,8 @@ def _show(tables: Sequence[Table], findings: Sequence[Finding], again: Sequence[
     for row in content.rows:
       table.add_row(*row)
     console.print(table)
+  if not findings:
+    return
   heads = ('claim', 'verdict', *(('other seeds',) if again else ()), 'value', 'effect')
   verdicts = rich.table.Table(*heads, box=rich.box.SIMPLE_HEAD)
   others = {finding.id: (str(finding.verdict),) for finding in again}

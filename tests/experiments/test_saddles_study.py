@@ -295,6 +295,7 @@ training.target_loss=1.5
 """
 
 
+@pytest.mark.slow
 def test_a_tiny_study_runs_to_its_report(tmp_path):
   config, found = ml_collections.ConfigDict(settings(TINY).model_dump(), convert_dict=True), {}
   for cell in escape.cells(config):
