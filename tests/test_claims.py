@@ -128,7 +128,7 @@ class GradeTest(parameterized.TestCase):
     ({'effect': claims.exact(0)}, {}, 16, r"V0 needs intervals for \['effect'\], got \[\]"),
     ({'effect': claims.exact(0)}, {'effect': exactly(0), 'other': exactly(0)}, 16, 'other'),
     ({}, {}, 16, 'V0 needs'),
-    ({'effect': claims.exact(0)}, {'effect': exactly(0)}, 0, 'num_seeds'),
+    ({'effect': claims.exact(0)}, {'effect': exactly(0)}, -1, 'num_seeds'),
   )
   def test_refuses(self, rules, intervals, num_seeds, message):
     with self.assertRaisesRegex(InputError, message):

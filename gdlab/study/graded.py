@@ -1,4 +1,4 @@
-"""What studies of claims share: the effects of a claim, its grading with two sets of seeds, and how a study ends."""
+"""What studies of claims share: the effects of a claim, its grading, and how a study ends."""
 
 import pathlib
 import re
