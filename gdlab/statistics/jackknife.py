@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from gdlab.core.errors import InputError, check_count, check_real, unknown_name
+from gdlab.core.errors import check_count, check_real, unknown_name
 from gdlab.statistics.intervals import Interval
 
 SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
@@ -55,15 +55,3 @@ def jackknife(
   if not np.isfinite([centre, half]).all():
     return Interval(whole, -np.inf, np.inf, confidence, num, 0)
   return Interval(whole, float(back(centre - half)), float(back(centre + half)), confidence, num, 0)
-
-
-def left_out(choose: Callable[[np.ndarray], Any], num: int) -> list[Any]:
-  """What is chosen for each run by all others: so that a run is never graded at what was chosen by itself.
-
-  Args:
-    choose: int[num - 1] -> a choice, of the numbers of the runs that choose.
-    num: how many runs there are, at least 2.
-  """
-  if num < 2:
-    raise InputError(f'num must be at least 2, as other runs choose, got {num}')
-  return [choose(np.delete(np.arange(num), run)) for run in range(num)]

@@ -66,20 +66,12 @@ def test_what_is_not_finite_has_no_bounds():
   assert (found.low, found.high) == (-np.inf, np.inf)
 
 
-def test_nobody_chooses_for_themselves():
-  values = np.asarray([[1.0, 0.0], [1.0, 0.0], [0.0, 9.0]])
-  # Without the third run the second trial is best; with it the first.
-  chosen = statistics.left_out(lambda runs: int(values[runs].mean(axis=0).argmin()), 3)
-  assert chosen == [0, 0, 1]
-
-
 @pytest.mark.parametrize(
   ('call', 'message'),
   [
     (lambda: statistics.jackknife(len, 2), 'num must be a whole number >= 3'),
     (lambda: statistics.jackknife(len, 5, scale='logit'), "unknown scale 'logit'"),
     (lambda: statistics.jackknife(len, 5, confidence=1.0), 'confidence'),
-    (lambda: statistics.left_out(len, 1), 'num must be at least 2'),
   ],
 )
 def test_refuses(call, message):
