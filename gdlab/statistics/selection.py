@@ -1,7 +1,7 @@
 """Choices made on tuning runs are a matter of chance, too: how often each is made, and intervals that hold it."""
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import stdtrit
@@ -10,10 +10,12 @@ from gdlab.core.errors import InputError, check_count
 from gdlab.statistics.intervals import Interval
 from gdlab.statistics.jackknife import SCALES
 
+_Choice = TypeVar('_Choice', bound=Hashable)
+
 
 def choices(
-  choose: Callable[[np.ndarray], Hashable], num: int, *, num_resamples: int = 999, seed: int = 0
-) -> dict[Hashable, float]:
+  choose: Callable[[np.ndarray], _Choice], num: int, *, num_resamples: int = 999, seed: int = 0
+) -> dict[_Choice, float]:
   """How often each choice is made when the tuning runs are drawn anew, with replacement.
 
   Args:
@@ -30,7 +32,7 @@ def choices(
   check_count('num', num, minimum=2)
   check_count('num_resamples', num_resamples)
   drawn = np.random.default_rng(seed).integers(num, size=(num_resamples, num))
-  counts: dict[Hashable, int] = {choose(np.arange(num)): 0}
+  counts: dict[_Choice, int] = {choose(np.arange(num)): 0}
   for row in drawn:
     found = choose(row)
     counts[found] = counts.get(found, 0) + 1
