@@ -22,9 +22,12 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_train = 1024  # the first so many training images train,
   config.num_validation = 413  # the next validate
   config.label_noise = 0.2  # share of wrong labels in the second condition
-  config.first_seeds = (3000, 4000)  # of the two sets; pilots had ids below 1000
-  config.num_seeds = 32  # in each set
-  config.num_tuning_seeds = 3  # of other ids than the study's
+
+  config.seeds = ml_collections.ConfigDict()
+  config.seeds.first = 3000  # pilots had ids below 1000
+  config.seeds.count = 32
+  config.seeds.tuning = 3
+  config.seeds.repeats = 1
 
   # The perceptron's arms; full batch is always among them.
   config.batch_sizes = (8, 32, 128)
@@ -40,12 +43,11 @@ def get_config() -> ml_collections.ConfigDict:
   )
 
   config.clock = ml_collections.ConfigDict()
-  config.clock.repeats = 9
-  config.clock.seconds = 0.05  # of one repeat of one batch size
+  config.clock.precision = 0.01  # relative standard error at which rounds of timing end
 
   config.cnn = ml_collections.ConfigDict()
   config.cnn.features = (4, 8)
-  config.cnn.num_seeds = 8  # the first of each set
+  config.cnn.num_seeds = 8  # the first of a set
   config.cnn.batch_sizes = (32,)
   config.cnn.momenta = (0.9,)
   config.cnn.epochs = 100  # in which full batch fits 99 % of the training images
@@ -63,7 +65,7 @@ def get_config() -> ml_collections.ConfigDict:
   # End points are compared where the training loss comes to the target, cooled by updates of full batch.
   config.sharpness = ml_collections.ConfigDict()
   config.sharpness.target = ml_collections.ConfigDict({'clean': 0.06, 'noisy': 0.9})
-  config.sharpness.num_seeds = 12  # the first of each set
+  config.sharpness.num_seeds = 12  # the first of a set
   config.sharpness.cooling_rate = 0.1
   config.sharpness.cooling_updates = 50  # at least, and until the loss is at the target,
   config.sharpness.cooling_limit = 1000  # at most
@@ -80,18 +82,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.steps.budget_updates = 300
   config.steps.budget_examples = 5000
   config.steps.records = 120
-  config.steps.base = 8  # the batch size whose tuned rate the scaling rules start from
   config.steps.scale_records = 10  # along the way, of the noise scales, each from so many
-  config.steps.scale_seeds = 8  # the first of each set
-  config.steps.probes = 8
-
-  config.adam = ml_collections.ConfigDict()
-  config.adam.batch_sizes = (16, 64, 256, 512)
-  config.adam.base = 16
-  config.adam.learning_rates = tuple(0.004 * 2 ** (power / 2) for power in range(12))
-  config.adam.b1 = 0.98
-  config.adam.b2 = 0.998
-  config.adam.eps = 1e-8
+  config.steps.scale_seeds = 8  # the first of a set
 
   # Growing the batch instead of decaying the rate, at the ends of these epochs; the last is the end of the run.
   config.growth = ml_collections.ConfigDict()

@@ -19,8 +19,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.hidden = (100,)
   config.num_train = 16_384
   config.num_validation = 10_000
-  config.num_seeds = 20
-  config.num_tuning_seeds = 5
+  config.seeds.count = 20
+  config.seeds.tuning = 5
   config.batch_sizes = (8, 16, 32, 64, 128, 256, 1024, 4096)
   config.mini_batch = 128
   config.learning_rates = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -46,8 +46,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.steps.budget_examples = 400_000
   config.steps.scale_seeds = 20
   config.steps.records = 200
-  config.adam.batch_sizes = (16, 64, 256, 512)
-  config.adam.learning_rates = tuple(0.0001 * 2 ** (power / 2) for power in range(18))
   config.growth.batch_size = 32
   config.growth.epochs = (20, 30, 40)
   return config

@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
   """The study's configuration: that of the digits with what a larger data set asks for."""
   config = minima.get_config()
   config.dataset = 'mnist'
-  config.num_seeds = 100
+  config.seeds.count = 100
   config.hidden_of_trap = 64
   config.members = 5
   config.ensemble_width = 64

@@ -13,8 +13,8 @@ from configs import saddles
 def get_config() -> ml_collections.ConfigDict:
   """The quick configuration with more of everything."""
   config = saddles.get_config()
-  config.num_seeds = 64
-  config.num_tuning_seeds = 8
+  config.seeds.count = 64
+  config.seeds.tuning = 8
   config.fields.dimensions = (1, 2, 3, 4, 5, 6, 8, 10)
   config.fields.num_features = 512
   config.fields.num_starts = 512

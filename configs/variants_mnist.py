@@ -2,8 +2,8 @@
 
     GDLAB_DATA=FOLDER python -m experiments.variants --config=configs/variants_mnist.py --workdir=runs/mnist
 
-Time on 2 CPU cores: about 45 minutes, estimated from its first nine cells; the whole was run with fewer seeds, rates
-and epochs only, so there are no verdicts to expect yet.
+Time on 2 CPU cores: about 45 minutes for each of the two sets of seeds, estimated from the first nine cells; the whole
+was run with fewer seeds, rates and epochs only, so there are no verdicts to expect yet.
 """
 
 import ml_collections
@@ -15,12 +15,11 @@ def get_config() -> ml_collections.ConfigDict:
   """The study's configuration: that of the digits with what a larger data set asks for."""
   config = variants.get_config()
   config.dataset = 'mnist'
-  config.num_seeds = 8
-  config.num_tuning_seeds = 2
+  config.seeds.count = 8
+  config.seeds.tuning = 2
   config.learning_rates = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
   config.epochs = 3
   config.min_updates = 60
   config.evaluations = 15
   config.population = 2000
-  config.timing.repeats = 7
   return config

@@ -1,225 +1,226 @@
-"""The study's pictures: one function each, from the stored results to a Matplotlib figure."""
+"""The page: its pictures and tables, each in its section."""
+
+import functools
 
 import numpy as np
-import xarray as xr
-from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from experiments.batch_size import arms, effects, sharp_effects, steps
-from experiments.batch_size.sharpness import MEASURES
-from experiments.batch_size.study import Study
-from gdlab import plots
-from gdlab.statistics import Crossing
+from experiments.batch_size import effects
+from experiments.batch_size.effects import WAYS
+from experiments.batch_size.study import LABELS, MEASURES, SETTINGS, Seen, batch_size
+from gdlab import plots, study
+from gdlab.report import Table, number
+from gdlab.statistics import Interval
 
 KINDS = {'epochs': 'equal examples', 'updates': 'equal updates', 'time': 'equal time'}
-WIDTH, HEIGHT = 4.9, 3.6  # of one panel: a column of the page, and a phone
+LOSSES = {'train_loss': 'training', 'validation_loss': 'validation'}
+ONE, TWO = {'width': 4.9, 'height': 3.6}, {'width': 3.9, 'height': 3.6}  # a column of the page, and a phone
 
 
-def accuracy(study: Study, name: str) -> Figure:
-  """Test accuracy against the batch size at equal examples, updates and time."""
-  bench = study.benches[name]
-  sizes = [arm.batch_size for arm in bench.arms]
-  with plots.panels(1, width=WIDTH, height=HEIGHT) as (figure, (axes,)):
-    for number, (kind, words) in enumerate(KINDS.items()):
-      values = np.stack([study.accuracy(bench, arm, kind).values for arm in bench.arms], axis=1)
-      shift = 1.07 ** (number - 1)  # so that bars do not hide one another
-      plots.spread(axes, np.asarray(sizes) * shift, 100 * values, words, number)
+def words(found: Interval) -> str:
+  """An estimate with its interval."""
+  return f'{number(found.estimate)} ({number(found.low)} to {number(found.high)})'
+
+
+def accuracy(view: Seen, bench: str) -> tuple[Figure, Table]:
+  """Test accuracy against the batch size at each budget; what every arm costs and how it does."""
+  on, rows = view.arms(bench), []
+  with plots.panels(1, **ONE) as (figure, (axes,)):
+    for place, kind in enumerate(effects.budgets(on[0], view.cell('clock'))):
+      values = np.stack([view.accuracy(arm, kind).values for arm in on], axis=1)
+      sizes = np.array([arm.batch_size for arm in on]) * 1.07 ** (place - 1)  # bars do not hide one another
+      plots.spread(axes, sizes, 100 * values, KINDS[kind], place)
+      for arm in on:
+        step = view.step(arm, kind)
+        gap = view.at(arm, kind, 'alike_loss', np.inf) - view.at(arm, kind, 'train_loss', 0.0)
+        shares = view.accuracy(arm, kind), view.at(arm, kind, 'train_accuracy', 0.0)
+        means = [f'{100 * float(share.mean()):.1f} %' for share in shares]
+        costs = f'{step:,}', f'{step / arm.epoch:,.3g}', view.used(arm, kind)
+        rows.append((KINDS[kind], arm.label, *costs, *means, number(float(gap.mean()))))
     axes.axvspan(32, 128, color='grey', alpha=0.15, linewidth=0)
     axes.set(xlabel='batch size B', ylabel='test accuracy, %')
     axes.set_xscale('log', base=2)
     axes.legend()
-  return figure
+  heads = ('budget', 'arm', 'updates', 'epochs', 'rate, momentum', 'test accuracy', 'of training', 'loss gap')
+  return figure, Table(heads, rows)
 
 
-def settings(study: Study, name: str, kind: str) -> Figure:
-  """Validation error of every setting that was tried, at every batch size."""
-  bench = study.benches[name]
-  columns = []
-  for arm in bench.arms:
-    tuned = study.tuned(bench, arm).sel(step=study.step(bench, arm, kind))
-    columns.append(1 - arms.unless_failed(tuned, 'validation_accuracy', 0.0))
-  labels = [f'{rate:g}, {momentum:g}' for rate, momentum in bench.settings]
-  table = xr.concat(columns, xr.Variable('batch_size', [arm.batch_size for arm in bench.arms]))
-  table = table.assign_coords(setting=('setting', labels)).transpose('setting', 'batch_size', 'seed')
-  figure = plots.heat_map(table.reset_coords(drop=True), label='validation error')
-  figure.axes[0].set_ylabel('rate, momentum')
-  return figure
+for bench, title in (LABELS | {'cnn': 'a CNN'}).items():
+  batch_size.section(
+    f'Test accuracy against batch size: {title}',
+    'Equal examples (passes over the data), equal updates, and for the perceptron equal time: what '
+    'B={config.mini_batch} takes for its passes in a compiled loop. Each is tuned by itself. Loss gap: test minus '
+    'training loss, on labels of which as many are wrong. Where an arm has not fitted the training images, a '
+    'difference is one of training first.',
+    caption='Shaded: batch sizes that the claims call small. Where lines part at the right end, large batches lack '
+    'updates; where they meet, more updates made up for it. G1 and G2 compare B={config.mini_batch} with full batch.',
+    printed=bench in LABELS,
+  )(functools.partial(accuracy, bench=bench))
 
 
-def steps_to_target(study: Study) -> Figure:
+@batch_size.section(
+  'Updates to a target against batch size',
+  'Plain descent to training loss {config.steps.target_loss:g}, each batch size at its own best rate. While twice '
+  'the batch halves the updates, batches cost no examples (dotted); on the plateau they buy nothing. Fit: S = S_min '
+  '(1 + B_crit / B). The target is a training loss, for the noise scale speaks of how fast a batch descends.',
+  caption='Green: the noise scale tr(Sigma)/|G|^2, mean over the way of full batch to the target, with its interval. '
+  'It predicts the bend if it lies where the points leave the dotted line (G5).',
+)
+def steps_to_target(view: Seen) -> tuple[Figure, Table]:
   """Updates to the target against the batch size, with the fitted bend and the noise scale."""
-  time, censored = study.at_rule(steps.RULES[0])
-  fitted = np.isfinite(np.median(study.steps(), axis=0)).sum() >= 3
-  figure = plots.steps_by_batch_size(
-    study.config.steps.batch_sizes, {'best rate of each B': Crossing(time, censored)}, fit=bool(fitted)
-  )
+  options, found = view.config.steps, view.crossings()
+  critical, scale = effects.critical_batch_size(view), effects.scale_on_way(view)
+  fit = bool(np.isfinite(critical.estimate))
+  figure = plots.steps_by_batch_size(options.batch_sizes, {'best rate of each B': found}, fit=fit)
   axes = figure.axes[0]
-  scale = effects.scale_on_way(study)
   if np.isfinite(scale[:3]).all():
     axes.axvspan(scale.low, scale.high, color=plots.COLOURS[2], alpha=0.35, linewidth=0)
-  axes.axvline(scale.estimate, color=plots.COLOURS[2], linestyle='--', linewidth=1.2, label='noise scale')
+  axes.axvline(scale.estimate, linestyle='--', color=plots.COLOURS[2], label='noise scale')
   axes.legend(fontsize=8)
-  return figure
+  axes.set_title(f'B crit {words(critical)}, noise scale {words(scale)}', fontsize=9)
+  rows = []
+  for size, taken in zip(options.batch_sizes, view.steps().T, strict=True):
+    rate, median = float(view.cell(f'steps_{size}').learning_rate), float(np.median(taken))
+    lost = f'{np.isinf(taken).sum()} of {len(taken)}'
+    used = study.at_an_end(rate, options.learning_rates)
+    rows.append((str(size), used, f'{median:,.0f}', f'{median * size:,.0f}', lost))
+  return figure, Table(('B', 'best rate', 'median updates', 'examples', 'never reached'), rows)
 
 
-def rules(study: Study) -> Figure:
-  """Updates to the target with the best rate of each batch size and with the rates that rules make of the base's."""
-  crossings = {}
-  for rule in steps.RULES:
-    time, censored = study.at_rule(rule)
-    crossings[rule] = Crossing(time, censored)
-  return plots.steps_by_batch_size(study.config.steps.batch_sizes, crossings, fit=False)
+@batch_size.section(
+  'Sharpness of end points',
+  'Each batch size at its best setting. A small batch is still jumping about, and its gradient would pass for '
+  'sharpness: end points are cooled by full batch to the same training loss, to which {view.lost} never came. All '
+  'measures but the adaptive one change when a layer is multiplied and the next one divided by the same number, '
+  'though the function does not. The table has full batch over B={config.mini_batch}. At its own best setting each '
+  'has a rate of its own, and curvature lies under the border of stability of that rate, 2 / rate for plain descent: '
+  'a large tuned rate keeps minima flat whatever the batch. At equal rate and momentum only the batch differs.',
+  caption='Ratios to the median of B={config.mini_batch}. Above the dotted line: sharper (G3).',
+)
+def sharpness(view: Seen) -> tuple[Figure, Table]:
+  """Measures against the batch size, relative to the mini-batch; full batch over it, own and at equal settings."""
+  rows = []
+  with plots.panels(2, **TWO) as (figure, panels):
+    for axes, (bench, labels) in zip(panels, LABELS.items(), strict=True):
+      on, (small, large) = view.arms(bench), view.pair(bench)
+      for place, (measure, said) in enumerate(MEASURES.items()):
+        values = np.stack([view.sharpness(arm)[measure].isel(setting=0).values for arm in on], axis=1)
+        sizes = np.array([arm.batch_size for arm in on]) * 1.07 ** (place - 1.5)
+        plots.spread(axes, sizes, values / np.median(values[:, on.index(small)]), said, place)
+      axes.axhline(1, color='black', linewidth=0.8, linestyle=':')
+      axes.set(title=labels, xlabel='batch size B', yscale='log')
+      axes.set_xscale('log', base=2)
+      own = ' / '.join(view.used(arm, 'matched') for arm in (large, small))
+      for case, equal in ((f'own: {own}', False), ('equal: mean', True)):
+        ratios = [effects.sharpness_ratio(view, bench, measure, equal) for measure in MEASURES]
+        rows.append((labels, case, *map(words, ratios)))
+    panels[0].set_ylabel(f'relative to B={view.config.mini_batch}')
+    panels[0].legend(fontsize=8)
+  return figure, Table(('labels', 'rate, momentum', *MEASURES.values()), rows)
 
 
-def searched(study: Study) -> Figure:
-  """Median updates to the target of every rate that was tried, at every batch size."""
-  sizes = list(study.config.steps.batch_sizes)
-  columns = [study.results[f'search_b{size}'] for size in sizes]
-  table = xr.concat(
-    [column.steps.where(~column.censored, np.inf) for column in columns], xr.Variable('batch_size', sizes)
-  )
-  table = table.transpose('learning_rate', 'batch_size', 'seed')
-  return plots.heat_map(table, label='updates to the target')
-
-
-def scale(study: Study) -> Figure:
-  """Both noise scales on the way of full batch to the target."""
-  runs = study.scales(max(study.config.steps.batch_sizes))
-  seen = np.isfinite(runs.simple).any('seed').values
-  return plots.noise_scale(
-    runs.step.values[seen],
-    {
-      'simple': runs.simple.transpose('seed', 'step').values[:, seen],
-      'with curvature': runs.noise.transpose('seed', 'step').values[:, seen],
-    },
-  )
-
-
-def survival(study: Study) -> Figure:
-  """The share of runs still above the target, at four batch sizes."""
-  sizes = list(study.config.steps.batch_sizes)
-  shown = [sizes[place] for place in sorted({0, len(sizes) // 3, 2 * len(sizes) // 3, len(sizes) - 1})]
-  time, censored = study.at_rule(steps.RULES[0])
-  return plots.survival(
-    {f'B={size}': Crossing(time[:, sizes.index(size)], censored[:, sizes.index(size)]) for size in shown},
-    log=True,
-  )
-
-
-def sharpness(study: Study, name: str) -> Figure:
-  """Every measure at the end points against the batch size, relative to the mini-batch, at the matched loss."""
-  bench = study.benches[name]
-  sizes = [arm.batch_size for arm in bench.arms]
-  with plots.panels(1, width=WIDTH, height=HEIGHT) as (figure, (axes,)):
-    for number, (measure, words) in enumerate(MEASURES.items()):
-      values = np.stack(
-        [
-          study.sharpness(bench, arm)[measure].sel(setting=study.setting(bench, arm, 'matched')).values
-          for arm in bench.arms
-        ],
-        axis=1,
-      )
-      reference = np.median(values[:, sizes.index(study.config.mini_batch)])
-      plots.spread(axes, np.asarray(sizes) * 1.07 ** (number - 1.5), values / reference, words, number)
-    axes.axhline(1, color='black', linewidth=0.8, linestyle=':')
-    axes.set(xlabel='batch size B', ylabel=f'relative to B={study.config.mini_batch}', yscale='log')
-    axes.set_xscale('log', base=2)
-    axes.legend(fontsize=8)
-  return figure
-
-
-def gaps(study: Study, name: str) -> Figure:
+def gaps(view: Seen, bench: str) -> Figure:
   """The gap against two measures of sharpness, one point for a run."""
-  bench = study.benches[name]
-  with plots.panels(2, width=3.9, height=HEIGHT) as (figure, axes):
-    for panel, measure in zip(axes, ('eigenvalue', 'adaptive'), strict=True):
-      sharp, gap = sharp_effects.runs_of(study, name, measure)
-      for number, arm in enumerate(bench.arms):
-        panel.plot(
-          sharp[:, number].ravel(),
-          gap[:, number].ravel(),
-          linestyle='',
-          marker=plots.MARKERS[number],
-          color=plots.COLOURS[number],
-          markersize=4,
-          alpha=0.7,
-          label=arm.label,
-        )
-      panel.set(xscale='log', xlabel=MEASURES[measure])
-      panel.xaxis.set_major_locator(ticker.LogLocator(subs=(1.0, 2.0, 5.0)))
-      panel.xaxis.set_major_formatter(ticker.StrMethodFormatter('{x:g}'))
-      panel.xaxis.set_minor_formatter(ticker.NullFormatter())
-    axes[0].set_ylabel('test minus training loss')
-    axes[0].legend(fontsize=8)
+  with plots.panels(2, **TWO) as (figure, panels):
+    for axes, measure in zip(panels, ('eigenvalue', 'adaptive'), strict=True):
+      sharp, gap = effects.end_points(view, bench, measure)
+      for place, arm in enumerate(view.arms(bench)):
+        colour, marker = plots.COLOURS[place], plots.MARKERS[place]
+        axes.scatter(sharp[:, place], gap[:, place], 12, colour, marker=marker, alpha=0.7, label=arm.label)
+      axes.set_xlabel(MEASURES[measure])
+    panels[0].set_ylabel('test minus training loss')
+    panels[0].legend(fontsize=8)
   return figure
 
 
-def norm(study: Study) -> Figure:
+for bench, title in LABELS.items():
+  batch_size.section(
+    f'Sharpness and the gap: {title}',
+    'One point for a run: every batch size at equal settings, cooled to the same training loss (G4), so that the gap '
+    'is the test loss less a constant.',
+    caption='If sharpness predicts the gap, points rise to the right, those of one colour as well as all of them.',
+  )(functools.partial(gaps, bench=bench))
+
+
+@batch_size.section(
+  'Batch normalisation and ghosts',
+  'Ghosts are slices of a large batch, {config.norm.ghost} examples each, that BatchNorm normalises by themselves. '
+  'The running averages that such a model is usually tested with keep 99 % of themselves at an update: after the few '
+  'updates of a large batch they still remember the start, while ghosts update them once per slice and win for that '
+  'alone. G6 is graded with the statistics of all training images.',
+  caption='After {config.norm.epochs} epochs. The gap to close is that between the first two blue points.',
+)
+def norm(view: Seen) -> Figure:
   """Test accuracy with BatchNorm after equal examples, by both kinds of statistics."""
-  bench = study.benches['norm']
-  with plots.panels(1, width=WIDTH, height=HEIGHT) as (figure, (axes,)):
-    for number, (variable, words) in enumerate(
-      (('population_accuracy', 'statistics of all training images'), ('test_accuracy', 'running averages'))
-    ):
-      values = np.stack(
-        [study.at(bench, arm, 'epochs', variable, failed=0.0).values for arm in bench.arms], axis=1
-      )
-      places = np.arange(len(bench.arms)) + 0.12 * (number - 0.5)
-      plots.spread(axes, places, 100 * values, words, number, line='')
-    axes.set_xticks(range(len(bench.arms)), [arm.label.replace(', ', ',\n') for arm in bench.arms])
-    axes.set_xlim(-0.5, len(bench.arms) - 0.5)
-    axes.set_ylabel('test accuracy, %')
-    axes.legend()
+  on = view.arms('norm')
+  kinds = {'population_accuracy': 'statistics of all training images', 'test_accuracy': 'running averages'}
+  with plots.panels(1, **ONE) as (figure, (axes,)):
+    for place, (variable, said) in enumerate(kinds.items()):
+      values = np.stack([view.at(arm, 'epochs', variable, failed=0.0).values for arm in on], axis=1)
+      plots.spread(axes, np.arange(len(on)) + 0.12 * (place - 0.5), 100 * values, said, place, line='')
+    axes.set_xticks(range(len(on)), [arm.label.replace(', ', ',\n') for arm in on])
+    axes.set(xlim=(-0.5, len(on) - 0.5), ylabel='test accuracy, %')
+    axes.legend(loc='lower right')
   return figure
 
 
-def growth(study: Study) -> Figure:
-  """Training loss with a growing batch, a decaying rate, and neither: against epochs and against updates.
+@batch_size.section(
+  'Growing the batch instead of decaying the rate',
+  'After epochs {config.growth.epochs} the batch grows {config.growth.factor}-fold or the rate falls so; "kept" does '
+  'neither, and shows whether there was anything to decay for. Each tries the same rates. Curves are compared at the '
+  'rate best for decaying, for at two rates none would be the same; accuracy also at the own best of each (G7).',
+  caption='Left, the same curve would mean that lines lie on one another; right, the growing batch ends sooner.',
+)
+def growth(view: Seen) -> tuple[Figure, Table]:
+  """Training loss along the three ways, against epochs and updates; and where they end."""
+  rows = []
+  with plots.panels(2, **TWO) as (figure, (left, right)):
+    for place, way in enumerate(WAYS):
+      made = view.cell(f'way_{way}').step.values
+      loss = view.along(way, 'train_loss', 'decay' if way == 'growth' else way)
+      for axes, x in ((left, np.arange(len(made))), (right, made)):
+        plots.band(axes, x[1:], loss[:, 1:], way, place)
+      for rate_of in {view.way_rate(best): best for best in ('decay', way)}.values():
+        ends, shares = (view.along(way, name, rate_of)[:, -1] for name in ('train_loss', 'test_accuracy'))
+        rate = study.at_an_end(view.way_rate(rate_of), view.config.growth.learning_rates)
+        final = number(float(np.median(ends))), f'{100 * shares.mean():.2f} %'
+        rows.append((way, f'{rate}, best for {rate_of}', f'{made[-1]:,}', *final))
+    left.set(yscale='log', xlabel='epochs', ylabel='training loss')
+    right.set(yscale='log', xlabel='updates')
+    left.legend()
+  return figure, Table(('way', 'first rate', 'updates', 'training loss', 'test accuracy'), rows)
 
-  The first two at the rate that is best for decaying, neither at its own.
-  """
-  rate = study.growth_rate('decay')
-  ways = {
-    'batch grows': study.grown('growth', rate),
-    'rate decays': study.grown('decay', rate),
-    'neither': study.grown('kept', study.growth_rate('kept')),
-  }
-  with plots.panels(2, width=3.9, height=HEIGHT) as (figure, axes):
-    for number, (label, runs) in enumerate(ways.items()):
-      loss = runs.train_loss.transpose('seed', 'passes').values[:, 1:]
-      plots.band(axes[0], runs.passes.values[1:], loss, label, number)
-      plots.band(
-        axes[1], study.results['growth' if number == 0 else 'decay'].made.values[1:], loss, label, number
-      )
-    for epoch in study.config.growth.epochs[:-1]:
-      axes[0].axvline(epoch, color='black', linewidth=0.8, linestyle=':')
-    axes[0].set(yscale='log', xlabel='epochs', ylabel='training loss')
-    axes[1].set(yscale='log', xlabel='updates')
-    axes[0].legend()
-  return figure
 
-
-def stopping(study: Study, name: str) -> Figure:
-  """Losses of the mini-batch at the setting of the least training loss, and where either loss stops it."""
-  bench = study.benches[name]
-  arm = study.small(bench)
-  runs = study.runs(bench, arm, 'fit')
-  runs = runs.sel(step=(runs.step > 0) & (runs.step <= study.step(bench, arm, 'epochs')))
-  epochs = runs.step.values / arms.updates_per_epoch(bench, arm)
-  names = {'train_loss': 'training', 'validation_loss': 'validation', 'test_loss': 'test, right labels'}
-  with plots.panels(1, width=WIDTH, height=HEIGHT) as (figure, (axes,)):
-    for number, (name, words) in enumerate(names.items()):
-      plots.band(axes, epochs, runs[name].transpose('seed', 'step').values, words, number)
-    for number, name in enumerate(('train_loss', 'validation_loss')):
-      best = arms.unless_failed(runs, name, np.inf).argmin('step').values
-      words = {'train_loss': 'training', 'validation_loss': 'validation'}[name]
-      axes.axvline(
-        float(np.median(epochs[best])),
-        color=plots.COLOURS[number],
-        linestyle=plots.LINES[number + 1],
-        linewidth=1.2,
-        label=f'least {words} loss',
-      )
+@batch_size.section(
+  'Where to stop',
+  'The model is the one at the record of the least validation or the least training loss (G8), of '
+  'B={config.mini_batch} at the setting best by validation and at that of the least training loss, which is what '
+  'someone takes who looks at nothing else. Labels of validation are as often wrong as those of training; test '
+  'labels are right.',
+  caption='Wrong labels, setting of the least training loss. Vertical: where either loss is least, median over seeds.',
+)
+def stopping(view: Seen) -> tuple[Figure, Table]:
+  """Losses of the mini-batch along its runs, and where either loss stops it."""
+  small, rows = view.pair('noisy')[0], []
+  runs = view.runs(small, 'fit').transpose('seed', 'step')
+  runs = runs.sel(step=(runs.step > 0) & (runs.step <= view.step(small, 'epochs')))
+  with plots.panels(1, **ONE) as (figure, (axes,)):
+    for place, (name, said) in enumerate((LOSSES | {'test_loss': 'test'}).items()):
+      plots.band(axes, runs.step.values / small.epoch, runs[name].values, said, place)
+      if name in LOSSES:
+        least = float(effects.stopped(view, 'noisy', 'fit', name).step.median()) / small.epoch
+        axes.axvline(
+          least, color=plots.COLOURS[place], linestyle=plots.LINES[place + 1], label=f'least {said} loss'
+        )
     axes.set(xlabel='epochs', ylabel='loss')
     axes.legend(fontsize=8)
-  return figure
+  for bench, labels in LABELS.items():
+    for kind, setting in SETTINGS.items():
+      used = f'{setting}: {view.used(view.pair(bench)[0], kind)}'
+      for name, said in LOSSES.items():
+        found = effects.stopped(view, bench, kind, name).mean('seed')
+        share, epoch = f'{100 * float(found.test_accuracy):.1f} %', f'{float(found.step) / small.epoch:.1f}'
+        rows.append((labels, used, said, epoch, share, number(float(found.test_loss))))
+  return figure, Table(
+    ('labels', 'rate, momentum', 'stopped by', 'mean epoch', 'accuracy', 'test loss'), rows
+  )

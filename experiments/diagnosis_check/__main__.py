@@ -3,8 +3,6 @@
 import functools
 import itertools
 import pathlib
-import shlex
-import sys
 from collections.abc import Mapping
 
 import jax
@@ -15,8 +13,9 @@ import gdlab
 from experiments.diagnosis_check import planted
 from gdlab.diagnosis import Diagnosis, probes
 from gdlab.host.progress import Progress
-from gdlab.report import Section, Table, page
+from gdlab.report import Section, Table
 from gdlab.study import app
+from gdlab.study.graded import Story, conclude
 
 NOTHING = 'nothing found'
 
@@ -91,29 +90,11 @@ def finish(config, results: Mapping[str, xr.Dataset], workdir: pathlib.Path) -> 
     for result in results.values()
   ]
   section = Section('By case', (), '', '', Table(('kind', 'case', 'expected', 'right', 'else named'), rows))
-  command = shlex.join(['python', '-m', 'experiments.diagnosis_check', *sys.argv[1:]])
-  skipped = {'kind', 'case', 'expected', 'example'}
-  first = next(iter(results.values())).attrs
-  facts = Table(
-    ('fact', 'value'),
-    [[name.replace('_', ' '), str(value)] for name, value in first.items() if name not in skipped],
-  )
-  with app.replacing(workdir / 'report.html') as path:
-    path.write_text(
-      page(
-        'Planted faults and their diagnosis',
-        lead=lead,
-        sections=[section],
-        findings=(),
-        facts=facts,
-        command=command,
-      ),
-      encoding='utf-8',
-    )
+  story = Story('Planted faults and their diagnosis', lead, [section])
+  conclude(workdir, story, (), results, module='experiments.diagnosis_check')
   for row in rows:
     print('  '.join(f'{text:{width}}' for text, width in zip(row, (12, 34, 42, 7, 0))))
   print(f'Planted faults named: {_count(faulty)}. Sound runs with nothing found: {_count(sound)}.')
-  print(f'Page: {workdir / "report.html"}')
 
 
 def _count(results: list[xr.Dataset]) -> str:

@@ -1,8 +1,6 @@
 """python -m experiments.instruments --config=configs/instruments.py --workdir=DIR."""
 
 import pathlib
-import shlex
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +12,7 @@ from experiments.instruments import figures, measure, page
 from gdlab import plots
 from gdlab.host.progress import say
 from gdlab.study import app
+from gdlab.study.graded import command
 
 
 def study(given, workdir: pathlib.Path) -> None:
@@ -70,9 +69,8 @@ def _write(config, found: dict[str, Any], workdir: pathlib.Path) -> None:
   for name, svg in drawn.items():
     with app.replacing(workdir / 'figures' / f'{name}.svg') as path:
       path.write_text(svg, encoding='utf-8')
-  command = shlex.join(['python', '-m', 'experiments.instruments', *sys.argv[1:]])
   with app.replacing(workdir / 'report.html') as path:
-    path.write_text(page.render(config, found, drawn, command), encoding='utf-8')
+    path.write_text(page.render(config, found, drawn, command('experiments.instruments')), encoding='utf-8')
   print(f'Page: {workdir / "report.html"}')
 
 

@@ -1,8 +1,6 @@
 """python -m experiments.landscapes --config=configs/landscapes.py --workdir=DIR."""
 
 import pathlib
-import shlex
-import sys
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -12,6 +10,7 @@ from pydantic import Field
 from experiments.landscapes import catalogue, page, paths
 from gdlab.core.errors import unknown_name
 from gdlab.study import Config, Count, Index, Positive, Rising, app
+from gdlab.study.graded import conclude
 
 
 class Settings(Config):
@@ -39,10 +38,7 @@ def cells(given) -> list[app.Cell]:
 
 def finish(config, results: Mapping[str, xr.Dataset], workdir: pathlib.Path) -> None:
   """Draws the page."""
-  command = shlex.join(['python', '-m', 'experiments.landscapes', *sys.argv[1:]])
-  with app.replacing(workdir / 'report.html') as path:
-    path.write_text(page.render(config, results, command), encoding='utf-8')
-  print(f'Page: {workdir / "report.html"}')
+  conclude(workdir, page.tell(config, results), (), results, module='experiments.landscapes')
 
 
 if __name__ == '__main__':

@@ -7,14 +7,15 @@ import xarray as xr
 
 import gdlab
 from experiments.landscapes import catalogue, figures
-from gdlab.report import Section, Table, number, page
+from gdlab.report import Section, Table, number
+from gdlab.study.graded import Story
 
 NEAR = 0.01  # of the box's width: an end closer than this to a stationary point is said to be there
 MOST_ROWS = 17  # of a table of stationary points
 
 
-def render(config, results: Mapping[str, xr.Dataset], command: str) -> str:
-  """The page with every landscape."""
+def tell(config, results: Mapping[str, xr.Dataset]) -> Story:
+  """What the page tells: every landscape."""
   lead = (
     f'{len(results)} functions of two parameters, their stationary points where they are known, and where five methods '
     'go on them: plain descent, heavy ball, Nesterov, Adam, and plain descent on noisy gradients.',
@@ -26,14 +27,7 @@ def render(config, results: Mapping[str, xr.Dataset], command: str) -> str:
     'diamonds points with a flat direction. Contours have equal areas between them.',
   )
   sections = [_section(name, result) for name, result in results.items()]
-  return page(
-    'Landscapes with known stationary points',
-    lead=lead,
-    sections=sections,
-    findings=(),
-    facts=_facts(results),
-    command=command,
-  )
+  return Story('Landscapes with known stationary points', lead, sections)
 
 
 def _section(name: str, result: xr.Dataset) -> Section:
@@ -104,11 +98,3 @@ def _points(result: xr.Dataset, kinds: list[str]) -> Table:
   if len(kinds) > MOST_ROWS:
     rows.append(['…', f'{len(kinds) - MOST_ROWS} more', '', '', ''])
   return Table(('', 'kind', 'where', 'loss', 'Hessian eigenvalues'), rows)
-
-
-def _facts(results: Mapping[str, xr.Dataset]) -> Table:
-  attributes = next(iter(results.values())).attrs
-  names = ['git_revision', 'device', *sorted(name for name in attributes if name.startswith('version_'))]
-  seconds = sum(result.attrs['cell_wall_time_s'] for result in results.values())
-  rows = [[name.replace('_', ' '), str(attributes[name])] for name in names]
-  return Table(('fact', 'value'), [*rows, ['seconds of all landscapes', f'{seconds:.0f}']])

@@ -1,213 +1,244 @@
-"""Effects of the claims on landscapes (N1-N4) and of the trap (N2), from the stored results."""
+"""What claims, pictures and tables ask of one set of seeds, and the effects of the claims N1-N7."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
 
 import numpy as np
-import scipy.stats
 import xarray as xr
 
-from experiments.minima import valleys
-from experiments.minima.study import Study
-from gdlab import statistics
+import gdlab
+from experiments.minima import measure
+from gdlab import statistics, study
 from gdlab.statistics import Interval
 
-CONFIDENCE = 0.95
+resampled = functools.partial(statistics.cluster_bootstrap, vectorized=True)
 
 
-def share(flags: Any, confidence: float = CONFIDENCE) -> Interval:
-  """The share of runs of which something holds, with Clopper and Pearson's interval; unknown where there is no run."""
-  flags = np.asarray(flags, bool)
-  if not flags.size:
-    return Interval(np.nan, 0.0, 1.0, confidence, 0, 0)
-  low, high = scipy.stats.binomtest(int(flags.sum()), flags.size).proportion_ci(confidence)
-  return Interval(float(flags.mean()), float(low), float(high), confidence, flags.size, 0)
+class View(study.View):
+  """The stored results of one set of seeds, with the questions that several effects ask."""
+
+  def valley(self, name: str, batch_size: int, rate: float | None = None) -> xr.Dataset:
+    """Runs from one valley at a rate, by default the main one: when each reached the other minimum and returned."""
+    rate = self.config.valleys.learning_rate if rate is None else rate
+    return self.cell(f'leave_{name}').isel(step=-1).sel(batch_size=batch_size, learning_rate=rate)
+
+  def left(self, name: str, batch_size: int, rate: float | None = None, by: int | None = None) -> np.ndarray:
+    """Whether each run got to the other minimum, in the updates of the verdicts or in so many."""
+    reached = self.valley(name, batch_size, rate).reached.values
+    return (reached > 0) & (reached <= (self.config.valleys.updates if by is None else by))
+
+  def patience(self, name: str, rate: float | None = None) -> int:
+    """Updates in which a single-example run thrown into the other valley may come back.
+
+    `patience` times the median time in of those thrown in, at most the `return_updates` that all were followed.
+    """
+    options = self.config.valleys
+    thrown = self.valley(name, 1, rate).reached.values[self.left(name, 1, rate)]
+    wanted = options.patience * float(np.median(thrown)) if thrown.size else np.inf
+    return int(min(options.return_updates, np.ceil(wanted)))
+
+  def stayed(self, name: str, rate: float | None = None) -> np.ndarray:
+    """Of the single-example runs thrown into the other valley: whether each was there `patience` updates later."""
+    runs = self.valley(name, 1, rate)
+    back = (runs.returned > 0) & (runs.returned - runs.reached <= self.patience(name, rate))
+    return ~back.values[self.left(name, 1, rate)]
+
+  def trap(self, arm: str) -> xr.DataArray:
+    """Training losses of networks after every epoch, [seed, step]; infinite where a run has diverged."""
+    runs = self.cell(f'trap_{arm}').squeeze(['learning_rate', 'batch_size', 'change'], drop=True)
+    return study.unless_failed(runs, 'train_loss', np.inf).transpose('seed', 'step')
+
+  def trapped(self, arm: str) -> np.ndarray:
+    """Whether networks are in a poor place, a loss above half of that of guessing, after every epoch, [seed, epoch]."""
+    return self.trap(arm).values > np.log(measure.NUM_CLASSES) / 2
+
+  @property
+  def rescued(self) -> Interval:
+    """The share of networks in a poor place that stayed there once single examples gave way to mini-batches."""
+    poor = self.trapped('rescued')
+    return statistics.share(poor[poor[:, self.config.trap.epochs], -1])
+
+  def escapes(self, name: str) -> np.ndarray:
+    """A variable of the first passages, [batch size, barrier, ...]."""
+    cells = (self.cell(f'escape_{size}') for size in self.config.escape.batch_sizes)
+    return np.stack([cell[name].transpose('barrier', ...).values for cell in cells])
+
+  def best_level(self, where: str, schedule: str) -> float:
+    """The level that the tuning runs chose, at its best rate; among equals the least noise."""
+    means = measure.outcome(self.cell(f'dose_tuning_{where}')).mean('seed', skipna=False).min('learning_rate')
+    return float(means.idxmin('level').sel(schedule=schedule))
+
+  def rate(self, cell: str) -> float:
+    """The rate that tuning chose for a cell."""
+    return float(self.cell(cell).learning_rate[0])
+
+  def ends(self, variable: str) -> np.ndarray:
+    """The training loss or test error of every network after the last update, [seed, width]."""
+    cells = [
+      self.cell(f'width_{width}').isel(learning_rate=0, step=-1) for width in self.config.widths.hidden
+    ]
+    if variable == 'test_error':
+      return 1 - np.stack([study.unless_failed(cell, 'test_accuracy', 0.0) for cell in cells], axis=1)
+    return np.stack([study.unless_failed(cell, variable, np.inf) for cell in cells], axis=1)
+
+  def barriers(self, order: str) -> np.ndarray:
+    """The barriers on the lines between networks, [pair, width]."""
+    cells = (self.cell(f'lines_{width}').barrier.sel(order=order) for width in self.config.widths.hidden)
+    return np.stack([cell.values for cell in cells], axis=1)
+
+  def pair_losses(self) -> np.ndarray:
+    """The mean training loss of the two ends of every line, [pair, width]."""
+    pairs = self.config.widths.pairs
+    return self.ends('train_loss')[: 2 * pairs].reshape(pairs, 2, -1).mean(axis=1)
 
 
-def share_gain(first: Any, second: Any) -> Interval:
-  """The difference of two shares, with an interval that holds whether the runs are paired or not.
-
-  The ends are those of the two shares' own intervals at half the error each (Bonferroni), so that it keeps a width
-  where all runs of an arm agree, as a bootstrap would not.
-  """
-  a, b = (share(flags, (1 + CONFIDENCE) / 2) for flags in (first, second))
-  return Interval(a.estimate - b.estimate, a.low - b.high, a.high - b.low, CONFIDENCE, a.num, 0)
-
-
-def resampled(statistic: Callable[[np.ndarray], np.ndarray], num: int) -> Interval:
-  """The bootstrap interval of a function of the runs' numbers, int[..., num] -> float[...]: whole runs are drawn.
-
-  For slopes, ratios and deviations; a mean over runs has `statistics.bootstrap` of its values, which is Student's.
-  """
-  return statistics.bootstrap(
-    np.arange(num), lambda places, axis=-1: statistic(np.asarray(places).astype(int))
-  )
-
-
-# N1 and N2: leaving a valley.
-
-
-def full_batch_left(study: Study) -> Interval:
+def full_batch_left(view: View) -> Interval:
   """The share of full-batch runs that left the shallow valley at any of the rates, or diverged."""
-  runs = study.valley('leave_poor').sel(batch_size=study.full)
-  return share(((runs.reached > 0) | (runs.status != 0)).any('learning_rate').values)
+  runs = view.cell('leave_poor').isel(step=-1).sel(batch_size=view.config.valleys.num_examples)
+  return statistics.share(((runs.reached > 0) | (runs.status != gdlab.RUNNING)).any('learning_rate').values)
 
 
-def least_left(study: Study) -> Interval:
-  """The share of runs that left the shallow valley at the batch size and rate where its interval reaches lowest.
-
-  Of those where Kramers' formula has them leave (`valleys.graded`).
-  """
-  shares = [share(study.left('leave_poor', size, rate)) for size, rate in valleys.graded(study.config)]
+def least_left(view: View) -> Interval:
+  """The share that left the shallow valley where its interval reaches lowest, of those that N1 is asked of."""
+  shares = [statistics.share(view.left('poor', size, rate)) for size, rate in view.config.valleys.graded]
   return min(shares, key=lambda found: found.low)
 
 
-def shallow_gain(study: Study) -> Interval:
-  """The share of mini-batch runs that left the shallow valley minus that of those that left the deep one."""
-  mini = study.config.valleys.mini_batch
-  return share_gain(study.left('leave_poor', mini), study.left('leave_good', mini))
+def left_gain(view: View, more: tuple[str, str], less: tuple[str, str]) -> Interval:
+  """The difference of two shares of runs that left, each of a start and a batch size ('single' or 'mini')."""
+  sizes = {'single': 1, 'mini': view.config.valleys.mini_batch}
+  return statistics.share_difference(*(view.left(name, sizes[arm]) for name, arm in (more, less)))
 
 
-def thrown_gain(study: Study, cell: str) -> Interval:
-  """The share of runs thrown from the good into the poor valley, single examples minus mini-batches."""
-  return share_gain(study.left(cell, 1), study.left(cell, study.config.valleys.mini_batch))
-
-
-def stay(study: Study, cell: str, lower: bool = False) -> Interval:
+def stay(view: View, name: str, lower: bool) -> Interval:
   """Of the single-example runs that were thrown into the poor valley, the share that had not come back."""
-  return share(study.stayed(cell, 1, study.config.valleys.lower_rate if lower else None))
+  return statistics.share(view.stayed(name, view.config.valleys.lower_rate if lower else None))
 
 
-def stuck(losses: xr.DataArray) -> np.ndarray:
-  """Whether a network's loss is above half of that of a guess among ten classes."""
-  return losses.values > np.log(10) / 2
-
-
-def trapped_gain(study: Study) -> Interval:
+def trapped_gain(view: View) -> Interval:
   """The share of networks in a poor place after the first epochs, single examples minus mini-batches."""
-  epochs, size = study.config.trap.epochs, study.config.trap.batch_size
-  return share_gain(*(stuck(study.trap(each).sel(step=epochs)) for each in (1, size)))
+  single, mini = (view.trapped(arm)[:, view.config.trap.epochs] for arm in ('single', 'mini'))
+  return statistics.share_difference(single, mini)
 
 
-def trapped_stay(study: Study) -> Interval:
+def trapped_stay(view: View) -> Interval:
   """Of the single-example networks in a poor place by then, the share that were at no later epoch out of it."""
-  losses = study.trap(1)
-  epochs = study.config.trap.epochs
-  thrown = stuck(losses.sel(step=epochs))
-  later = losses.sel(step=slice(epochs + 1, None)).transpose('seed', 'step')
-  return share(np.all(stuck(later)[thrown], axis=1))
+  poor, epochs = view.trapped('single'), view.config.trap.epochs
+  return statistics.share(poor[poor[:, epochs], epochs + 1 :].all(axis=1))
 
 
-# N3: the rate of escape.
+def log_rates(view: View, places: np.ndarray) -> np.ndarray:
+  """Logarithms of the escape rates of runs int[..., n], float[batch size, barrier, ...].
 
-
-def log_rates(study: Study) -> Callable[[np.ndarray], np.ndarray]:
-  """Runs' numbers int[..., n] -> logarithms of the escape rates, float[batch size, barrier, ...].
-
-  The maximum-likelihood estimate of exponential waiting times, escapes over time at risk, in which runs that were
-  censored count with all the time they had.
+  The maximum-likelihood estimate of exponential waiting times: escapes over the time of all runs, censored or not.
   """
-  cells = [study.escape(size) for size in study.config.escape.batch_sizes]
-  times = np.stack([cell.time.transpose('barrier', 'seed').values for cell in cells])
-  escaped = np.stack([~cell.censored.transpose('barrier', 'seed').values for cell in cells])
-
-  def rates(places: np.ndarray) -> np.ndarray:
-    with np.errstate(divide='ignore'):
-      return np.stack(
-        [
-          [
-            np.log(e[places].sum(axis=-1) / t[places].sum(axis=-1))
-            for t, e in zip(times[b], escaped[b], strict=True)
-          ]
-          for b in range(len(cells))
-        ]
-      )
-
-  return rates
+  times, escaped = view.escapes('time'), ~view.escapes('censored')
+  with np.errstate(divide='ignore'):
+    return np.log(np.take(escaped, places, axis=-1).sum(-1) / np.take(times, places, axis=-1).sum(-1))
 
 
-def references(study: Study, name: str) -> np.ndarray:
-  """Logarithms of a reference's rates, [batch size, barrier]."""
-  return -np.log([study.escape(size)[f'mean_{name}'].values for size in study.config.escape.batch_sizes])
+def arrhenius_slope(view: View) -> Interval:
+  """The slope of the logarithm of the rate in 1/T over minus the ridge's height, in the barriers; mean over batches."""
+  x = view.config.escape.barriers - np.mean(view.config.escape.barriers)
+
+  def slope(places: np.ndarray) -> np.ndarray:
+    return -np.tensordot(x, log_rates(view, places).mean(axis=0), axes=(0, 0)) / (x @ x)
+
+  return resampled(slope, view.config.escape.num_seeds)
 
 
-def _slope(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Least-squares slope of y[batch size, barrier, ...] on x, mean over batch sizes."""
-  centred = x - x.mean()
-  return np.tensordot(centred, y.mean(axis=0), axes=(0, 0)) / (centred @ centred)
-
-
-def arrhenius_slope(study: Study) -> Interval:
-  """The slope of the logarithm of the rate in 1/T, over minus the height of the ridge.
-
-  The barriers are heights over temperatures, so the slope in these is the ratio itself.
-  """
-  rates, barriers = log_rates(study), np.asarray(study.config.escape.barriers)
-  return resampled(lambda places: -_slope(barriers, rates(places)), study.config.escape.num_seeds)
-
-
-def rate_ratio(study: Study, name: str, hottest: bool = True) -> Interval:
-  """Measured rates over those of a reference, geometric mean over batch sizes and temperatures.
-
-  Args:
-    study: the results.
-    name: of the reference: 'kramers', 'continuous' or 'chain'.
-    hottest: with all temperatures; else the lowest alone.
-  """
-  rates, known = log_rates(study), references(study, name)
-  part = slice(None) if hottest else slice(-1, None)
+def rate_ratio(view: View, reference: str, lowest: bool = False) -> Interval:
+  """Measured rates over those of theory, geometric mean over batch sizes and temperatures, or at the lowest alone."""
+  known, part = np.log(view.escapes(f'mean_{reference}')), slice(-1 if lowest else None, None)
 
   def ratio(places: np.ndarray) -> np.ndarray:
-    found = rates(places)
-    return np.exp((found - known.reshape(*known.shape, *[1] * (found.ndim - 2)))[:, part].mean(axis=(0, 1)))
+    beyond = log_rates(view, places) + known.reshape(*known.shape, *[1] * (places.ndim - 1))
+    return np.exp(beyond[:, part].mean(axis=(0, 1)))
 
-  return resampled(ratio, study.config.escape.num_seeds)
-
-
-def worst_deviation(study: Study) -> Interval:
-  """The largest difference of a measured rate from the chain's own, in standard errors: one draw, no estimate.
-
-  It has no interval; `largest_of` says what chance alone makes of it.
-  """
-  cells = [study.escape(size) for size in study.config.escape.batch_sizes]
-  escapes = np.stack([(~cell.censored).sum('seed').values for cell in cells])
-  logs = log_rates(study)(np.arange(study.config.escape.num_seeds)) - references(study, 'chain')
-  return statistics.exactly(np.max(np.abs(logs) * np.sqrt(escapes)), num=escapes.size)
+  return resampled(ratio, view.config.escape.num_seeds)
 
 
-def largest_of(num: int, probability: float) -> float:
-  """The quantile of the largest size of `num` independent standard normal numbers."""
-  return float(scipy.stats.norm.ppf((1 + probability ** (1 / num)) / 2))
+def worst_deviation(view: View) -> Interval:
+  """The largest difference of a measured rate from the chain's own, in standard errors: one draw, no estimate."""
+  num = view.config.escape.num_seeds
+  logs = log_rates(view, np.arange(num)) + np.log(view.escapes('mean_chain'))
+  errors = np.sqrt((~view.escapes('censored')).sum(axis=-1))
+  return statistics.exactly(np.max(np.abs(logs) * errors), num=num)
 
 
-def batch_size_ratio(study: Study) -> Interval:
+def batch_size_ratio(view: View) -> Interval:
   """Rates of the largest batch over those of the smallest at equal learning rate over batch size, geometric mean."""
-  rates = log_rates(study)
-  sizes = np.asarray(study.config.escape.batch_sizes)
 
   def ratio(places: np.ndarray) -> np.ndarray:
-    found = rates(places)
-    return np.exp((found[sizes.argmax()] - found[sizes.argmin()]).mean(axis=0))
+    found = log_rates(view, places)
+    return np.exp((found[-1] - found[0]).mean(axis=0))
 
-  return resampled(ratio, study.config.escape.num_seeds)
-
-
-# N4: noise added on purpose.
+  return resampled(ratio, view.config.escape.num_seeds)
 
 
-def dose_gain(study: Study, section: str, worse: tuple[str, str], better: str) -> Interval:
-  """How much better the best level of a schedule is than another choice, paired by seed.
-
-  Args:
-    study: the results.
-    section: 'dose' or 'dose_network'.
-    worse: schedule and level, which is 'zero', 'most' or 'best'.
-    better: the schedule whose best level it is compared with.
-  """
-  outcome = study.dose(section)
-  levels: Sequence[float] = study.config[section].levels
-  schedule, kind = worse
-  level = {'zero': levels[0], 'most': levels[-1]}.get(kind, study.best_level(section, schedule))
-  poor = outcome.sel(schedule=schedule, level=level, drop=True)
-  good = outcome.sel(schedule=better, level=study.best_level(section, better), drop=True)
+def dose_gain(view: View, where: str, worse: str, better: str) -> Interval:
+  """How much better the best level of a schedule is than a constant one ('zero', 'most' or 'best'), paired by seed."""
+  outcome, levels = measure.outcome(view.cell(f'dose_{where}')), view.config.doses[where].levels
+  level = {'zero': levels[0], 'most': levels[-1], 'best': view.best_level(where, 'constant')}[worse]
+  poor = outcome.sel(schedule='constant', level=level, drop=True)
+  good = outcome.sel(schedule=better, level=view.best_level(where, better), drop=True)
   return statistics.paired_interval(poor, good)
+
+
+def spread(values: np.ndarray, relative: bool) -> np.ndarray:
+  """The standard deviation of values[..., seed, width] over seeds, or that over the mean; infinite if one failed."""
+  with np.errstate(invalid='ignore', divide='ignore'):
+    deviation = values.std(axis=-2, ddof=1)
+    deviation = np.where(np.isnan(deviation), np.inf, deviation)
+    return deviation / values.mean(axis=-2) if relative else deviation
+
+
+def loglog(widths: list[int], values: np.ndarray) -> np.ndarray:
+  """The slope of log values[..., width] in log width."""
+  logs = np.log(np.asarray(widths, float))
+  centred = logs - logs.mean()
+  with np.errstate(divide='ignore', invalid='ignore'):
+    return np.log(values) @ centred / (centred @ centred)
+
+
+def spread_slope(view: View, variable: str, relative: bool) -> Interval:
+  """The log-log slope in width of the spread over initialisations, or of that over the mean."""
+  ends, widths = view.ends(variable), view.config.widths.hidden
+  return resampled(lambda places: loglog(widths, spread(ends[places], relative)), len(ends))
+
+
+def widest_spread(view: View, variable: str, relative: bool = False) -> Interval:
+  """The spread over initialisations at the largest width, or that over the mean."""
+  ends = view.ends(variable)[:, [-1]]
+  return resampled(lambda places: spread(ends[places], relative)[..., 0], len(ends))
+
+
+def barrier(view: View, order: str, place: int, relative: bool = False) -> Interval:
+  """The mean barrier at one width, or that over the mean training loss of the networks at its ends."""
+  barriers, losses = view.barriers(order)[:, place].copy(), view.pair_losses()[:, place].copy()
+  if not relative:
+    return statistics.bootstrap(barriers)
+  return resampled(lambda places: barriers[places].mean(axis=-1) / losses[places].mean(axis=-1), len(losses))
+
+
+def least_barrier(view: View, order: str, relative: bool) -> Interval:
+  """The barrier at the width where its interval reaches lowest."""
+  found = [barrier(view, order, place, relative) for place in range(len(view.config.widths.hidden))]
+  return min(found, key=lambda interval: -np.inf if interval.excluded else interval.low)
+
+
+def barrier_slope(view: View, order: str, relative: bool) -> Interval:
+  """The log-log slope in width of the mean barrier, or of that over the mean loss of its ends."""
+  barriers, losses, widths = view.barriers(order), view.pair_losses(), view.config.widths.hidden
+
+  def slope(places: np.ndarray) -> np.ndarray:
+    means = barriers[places].mean(axis=-2)
+    return loglog(widths, means / losses[places].mean(axis=-2) if relative else means)
+
+  return resampled(slope, len(barriers))
+
+
+def ensemble_ratio(view: View, score: str) -> Interval:
+  """An ensemble's test error or negative log-likelihood over that of its average member, means over ensembles."""
+  found = view.cell(f'ensembles_{view.config.ensemble_width}')
+  whole, members = found[score].values, found[f'member_{score}'].values
+  return resampled(lambda places: whole[places].mean(axis=-1) / members[places].mean(axis=-1), len(whole))

@@ -1,150 +1,359 @@
-"""The stored results as one set of seeds saw them, with the questions that claims, pictures and tables ask of them."""
+"""The study of minima: its configuration, what it measures, and the claims N1-N7 with their rules.
 
-from collections.abc import Mapping
-from typing import TypeAlias
+Rules are of before the runs; docs/studies/minima.md has how pilots changed them, and the power that seeds give.
+Thresholds are the smallest effects that matter: a quarter of the runs where shares are compared and half of them where
+most are meant; 5 % of the runs for 'stays'; a ripple of the landscape and half a point of accuracy for added noise; 5 %
+of an error. Whatever is said to shrink with width has to halve over a sixteenfold width.
+"""
 
-import numpy as np
-import xarray as xr
+import math
+from typing import Annotated, Literal
 
-from experiments.minima import arms, dose
+import pydantic
 
-Results: TypeAlias = Mapping[str, xr.Dataset]
+from experiments.minima import effects, measure
+from gdlab import study, theory
+from gdlab.claims import greater_than, less_than, within
+from gdlab.study.schema import APART
 
 
-class Study:
-  """The stored results, cut down to the set of seeds that starts with `first_seed`."""
+def _ascending(values: tuple) -> tuple:
+  if len(values) < 2 or list(values) != sorted(set(values)):
+    raise ValueError('should be at least two different numbers, ascending')
+  return values
 
-  def __init__(self, config, results: Results, first_seed: int):
-    self.config, self.results, self.first = config, results, int(first_seed)
-    self.group = list(config.first_seeds).index(first_seed)
-    self.widths = list(config.widths.hidden)
-    self.full = int(config.valleys.num_examples)
 
-  def ours(self, cell: str, count: int | None = None) -> xr.Dataset:
-    """A cell's runs with this set's seeds."""
-    count = int(self.config.num_seeds if count is None else count)
-    return self.results[cell].sel(seed=range(self.first, self.first + count))
+Runs = Annotated[int, pydantic.Field(ge=2, le=APART)]
+Sizes = Annotated[tuple[study.Count, ...], pydantic.AfterValidator(_ascending)]
+Levels = Annotated[tuple[study.NotNegative, ...], pydantic.AfterValidator(_ascending)]
+AtLeastOne = Annotated[study.Positive, pydantic.Field(ge=1)]
+AtLeastTwo = Annotated[study.Count, pydantic.Field(ge=2)]
 
-  def valley(self, cell: str) -> xr.Dataset:
-    """Runs from one valley: whether and when each got to the other minimum and back."""
-    return self.ours(cell, self.config.valleys.num_seeds).isel(step=-1)
 
-  def left(
-    self, cell: str, batch_size: int, rate: float | None = None, by: int | None = None
-  ) -> xr.DataArray:
-    """Whether each run got to the other minimum, in the updates of the verdicts or in so many."""
-    options = self.config.valleys
-    reached = self.valley(cell).reached.sel(
-      batch_size=batch_size, learning_rate=options.learning_rate if rate is None else rate
-    )
-    return (reached > 0) & (reached <= (options.updates if by is None else by))
+class Valleys(study.Config):
+  """N1 and N2: two valleys with a known ridge."""
 
-  def patience(self, cell: str, batch_size: int, rate: float | None = None) -> int:
-    """Updates in which a run thrown into the other valley may come back: so many times the median time in.
+  num_seeds: Runs
+  num_examples: study.Count
+  batch_sizes: Sizes
+  mini_batch: study.Count
+  learning_rates: study.Rising
+  learning_rate: study.Positive
+  lower_rate: study.Positive
+  escapes: study.Positive
+  start_scale: study.NotNegative
+  updates: study.Count
+  patience: AtLeastOne
+  return_updates: study.Count
+  records: study.Count
 
-    `patience` times the median of those that were thrown in, at most the `return_updates` that all were followed.
+  @pydantic.model_validator(mode='after')
+  def _possible(self) -> 'Valleys':
+    rates, sizes = self.learning_rates, self.batch_sizes
+    # A temperature above the ridge leaves no valley to get out of; at the ridge the exponential is 1/e.
+    most = self.updates * self.learning_rate * self.attempts / math.e
+    for holds, words in (
+      (1 in sizes and self.mini_batch in sizes[1:], 'batch_sizes should hold 1 and mini_batch, above 1'),
+      (max(sizes) < self.num_examples, 'batch_sizes should be below num_examples'),
+      (self.learning_rate in rates, 'learning_rate should be one of learning_rates'),
+      (self.lower_rate in rates, 'lower_rate should be one of learning_rates'),
+      (self.lower_rate < self.learning_rate, 'lower_rate should be below learning_rate'),
+      (self.escapes < most, f'escapes should be below {most:.6g}'),
+    ):
+      if not holds:
+        raise ValueError(words)
+    return self
+
+  @property
+  def attempts(self) -> float:
+    """The factor before the exponential of Kramers' formula, for the shallow valley of the double well."""
+    _, (_, _, top), (_, _, poor) = measure.ridge('tilted')
+    return float(theory.kramers_rate(poor, -top, 1.0, 1.0)) * math.e
+
+  def temperature(self, batch_size: int, learning_rate: float) -> float:
+    r"""T, in proportion to rate over batch size; of the mini-batch at the main rate it follows from theory alone.
+
+    Its run is to last m = `escapes` mean escape times from the shallow valley by Kramers' formula: with the ridge
+    $\Delta U$, the attempts $k_0$ per unit of time and the time $t$ (rate times updates) $T = \Delta U / \ln(k_0 t/m)$.
     """
-    options = self.config.valleys
-    main = options.learning_rate if rate is None else rate
-    reached = self.valley(cell).reached.sel(batch_size=batch_size, learning_rate=main).values
-    thrown = reached[self.left(cell, batch_size, rate).values]
-    wanted = options.patience * float(np.median(thrown)) if thrown.size else np.inf
-    return int(min(options.return_updates, np.ceil(wanted)))
+    time = self.updates * self.learning_rate
+    main = measure.height('tilted') / math.log(self.attempts * time / self.escapes)
+    return main * (learning_rate / self.learning_rate) * (self.mini_batch / batch_size)
 
-  def stayed(self, cell: str, batch_size: int, rate: float | None = None) -> np.ndarray:
-    """Of the runs thrown into the other valley in time: whether each was still there `patience` updates later."""
-    runs = self.valley(cell).sel(
-      batch_size=batch_size, learning_rate=self.config.valleys.learning_rate if rate is None else rate
-    )
-    thrown = self.left(cell, batch_size, rate).values
-    back = (runs.returned > 0) & (runs.returned - runs.reached <= self.patience(cell, batch_size, rate))
-    return ~back.values[thrown]
+  def expected(self, batch_size: int, learning_rate: float) -> float:
+    """How many mean escape times from the shallow valley a run lasts, by Kramers' formula."""
+    over = measure.height('tilted') / self.temperature(batch_size, learning_rate)
+    return self.attempts * math.exp(-over) * (self.updates * learning_rate)
 
-  def seconds(self, batch_size: int) -> float:
-    """Median seconds per update on the two valleys."""
-    return float(self.results['clock'].seconds_per_update.sel(batch_size=batch_size).median())
+  @property
+  def graded(self) -> list[tuple[int, float]]:
+    """The batch sizes and rates that N1 is asked of: theory has a run escape, and there is a valley to escape from."""
+    least, ridge = self.escapes * (1 - 1e-9), measure.height('tilted')
+    every = [(size, rate) for size in self.batch_sizes for rate in self.learning_rates]
+    return [arm for arm in every if self.expected(*arm) >= least and self.temperature(*arm) <= ridge]
 
-  def budgets(self, batch_size: int) -> dict[str, int]:
-    """Updates in equal updates, in the mini-batch's examples and in the time of the single examples' updates."""
-    options = self.config.valleys
-    updates, examples = options.updates, options.updates * options.mini_batch
-    time = self.seconds(1) * updates / self.seconds(batch_size)
-    return {
-      'updates': updates,
-      'examples': min(updates, max(1, examples // batch_size)),
-      'time': min(updates, max(1, round(time))),
-    }
 
-  def escape(self, batch_size: int) -> xr.Dataset:
-    """First passages at every temperature."""
-    return self.ours(f'escape_b{batch_size}', self.config.escape.num_seeds)
+class Escape(study.Config):
+  """N3: the symmetric double well."""
 
-  def dose(self, section: str) -> xr.DataArray:
-    """What noise is to lower, [schedule, level, seed], each level at its tuned rate."""
-    return dose.outcome(self.ours(section, self.config[section].num_seeds), section)
+  num_seeds: Runs
+  num_examples: study.Count
+  batch_sizes: Sizes
+  barriers: study.Rising
+  learning_rate: study.Positive
+  horizon: AtLeastOne
 
-  def best_level(self, section: str, schedule: str) -> float:
-    """The level that the tuning runs chose."""
-    return float(dose.best_levels(self.results[f'{section}_tuning'], section).sel(schedule=schedule))
 
-  def trap(self, batch_size: int) -> xr.DataArray:
-    """Training losses after every epoch, [seed, step]; infinite where a run has diverged."""
-    runs = self.ours('trap').sel(batch_size=batch_size).isel(learning_rate=0)
-    return runs.train_loss.where((runs.status == 0) & np.isfinite(runs.train_loss), np.inf)
+class Noise(study.Config):
+  """N4: noise added to full batch."""
 
-  def width(self, width: int) -> xr.Dataset:
-    """Runs of one width after the last update, by seed."""
-    part = slice(self.group * self.config.num_seeds, (self.group + 1) * self.config.num_seeds)
-    return self.results[f'width_{width}'].isel(learning_rate=0, seed=part)
+  num_seeds: Runs
+  num_tuning_seeds: Runs
+  updates: study.Count
+  learning_rates: study.Rising
+  levels: Levels
 
-  def ends(self, variable: str, failed: float) -> np.ndarray:
-    """A variable after the last update, [seed, width]; `failed` for a run that diverged."""
-    return np.stack(
-      [arms.at_end(self.width(width), variable, failed).values for width in self.widths], axis=1
-    )
 
-  def lines(self, width: int) -> xr.Dataset:
-    """Lines between pairs of networks."""
-    return self.results[f'lines_{width}'].isel(group=self.group)
+class Dose(Noise):
+  """... on a landscape."""
 
-  def pair_losses(self, width: int) -> np.ndarray:
-    """The mean training loss of the two ends of every line."""
-    pairs = self.lines(width).sizes['pair']
-    return (
-      arms.at_end(self.width(width), 'train_loss', np.inf).values[: 2 * pairs].reshape(pairs, 2).mean(axis=1)
-    )
+  dim: study.Count
 
-  def ensembles(self, width: int) -> xr.Dataset:
-    """Ensembles of networks of one width."""
-    return self.results[f'ensembles_{width}'].isel(group=self.group)
 
-  def end_rates(self) -> list[str]:
-    """Where tuning chose a rate at an end of those tried: every width, and every level of noise, none included."""
-    tried = tuple(self.config.widths.learning_rates)
-    chosen = {width: float(self.width(width).learning_rate) for width in self.widths}
-    found = [f'width {width}: {rate:g}' for width, rate in chosen.items() if rate in (tried[0], tried[-1])]
-    for section in ('dose', 'dose_network'):
-      rates = dose.best_rates(self.results[f'{section}_tuning'], section)
-      tried = tuple(self.config[section].learning_rates)
-      name = {'dose': 'landscape', 'dose_network': 'network'}[section]
-      for schedule in dose.SCHEDULES:
-        for level in rates.level.values:
-          rate = float(rates.sel(schedule=schedule, level=level))
-          if rate in (tried[0], tried[-1]):
-            found.append(f'{name}, {schedule} noise of {level:g}: {rate:g}')
-    return found
+class DoseNetwork(Noise):
+  """... on a network."""
 
-  def num_seeds(self, claim: str) -> int:
-    """The least number of independent runs, pairs or ensembles that a part of the claim rests on."""
-    config = self.config
-    return int(
-      {
-        'N1': config.valleys.num_seeds,
-        'N2': min(config.valleys.num_seeds, config.num_seeds),
-        'N3': config.escape.num_seeds,
-        'N4': min(config.dose.num_seeds, config.dose_network.num_seeds),
-        'N5': config.num_seeds,
-        'N6': config.widths.pairs,
-        'N7': config.num_seeds // config.members,
-      }[claim]
-    )
+  hidden: study.Count
+  num_examples: study.Count
+
+
+class Trap(study.Config):
+  """N2: the network, single examples against mini-batches at one rate."""
+
+  batch_size: AtLeastTwo
+  learning_rates: study.Rising
+  num_tuning_seeds: Runs
+  epochs: study.Count
+  return_epochs: study.Count
+
+
+class Widths(study.Config):
+  """N5, N6, N7: networks of one hidden layer."""
+
+  hidden: Sizes
+  learning_rates: study.Rising
+  batch_size: study.Count
+  epochs: study.Count
+  pairs: AtLeastTwo
+  points: Annotated[study.Count, pydantic.Field(ge=3)]
+
+
+class Settings(study.Config):
+  """The configuration; configs/minima.py has what the numbers are."""
+
+  dataset: Literal['digits', 'mnist']
+  seeds: study.Seeds
+  hidden_of_trap: study.Count
+  members: AtLeastTwo
+  ensemble_width: study.Count
+  valleys: Valleys
+  escape: Escape
+  dose: Dose
+  dose_network: DoseNetwork
+  trap: Trap
+  widths: Widths
+
+  @pydantic.model_validator(mode='after')
+  def _possible(self) -> 'Settings':
+    most, half, own = measure.IMAGES[self.dataset], self.seeds.count // 2, self.escape
+    batch, few = max(self.trap.batch_size, self.widths.batch_size), self.dose_network.num_examples
+    for holds, words in (
+      (self.dose.levels[0] + self.dose_network.levels[0] == 0, 'levels should start with 0, no noise'),
+      (own.num_seeds <= self.streams, f'escape.num_seeds should be at most {self.streams}'),
+      (max(own.batch_sizes) < own.num_examples, 'escape.batch_sizes should be below escape.num_examples'),
+      (batch <= most, f'batch_size should be at most {most}'),
+      (few <= most // 2, f'dose_network.num_examples should be at most {most // 2}; others are for tuning'),
+      (self.widths.pairs <= half, f'widths.pairs should be at most {half}, half of seeds.count'),
+      (self.members <= half, f'members should be at most {half}, half of seeds.count'),
+      (self.ensemble_width in self.widths.hidden, 'ensemble_width should be one of widths.hidden'),
+    ):
+      if not holds:
+        raise ValueError(words)
+    return self
+
+  def ids(self, count: int, tuning: bool = False) -> list[int]:
+    """The first so many seeds of this set, or of its tuning seeds."""
+    first = self.seeds.for_tuning[0] if tuning else self.seeds.first
+    return list(range(first, first + count))
+
+  @property
+  def streams(self) -> int:
+    """Between the random streams of one temperature and batch size of N3 and the next, so that none is used twice."""
+    return APART // (2 + len(self.escape.barriers) * len(self.escape.batch_sizes))
+
+  @property
+  def doses(self) -> dict[str, Noise]:
+    """Where noise is added."""
+    return {'landscape': self.dose, 'network': self.dose_network}
+
+
+minima = study.Study(
+  Settings,
+  title='Local minima: getting in, getting out, and how much they differ',
+  question='Is gradient descent caught by the first valley it falls into? Textbooks say that full batch is, that the '
+  'noise of small batches shakes it out of shallow valleys, that too much of it does harm, and that in wide networks '
+  'all this matters little because their minima are much alike.',
+  module='experiments.minima',
+  view=effects.View,
+)
+minima.cell(once=True, alone=True)(measure.clock)
+minima.cell(over=lambda config: list(measure.STARTS))(measure.leave)
+minima.cell(over=lambda config: config.escape.batch_sizes)(measure.escape)
+minima.cell(over=lambda config: list(config.doses))(measure.dose_tuning)
+minima.cell('dose_tuning_{}', over=lambda config: list(config.doses))(measure.dose)
+minima.cell()(measure.trap_tuning)
+minima.cell('trap_tuning', over=lambda config: measure.ARMS)(measure.trap)
+minima.cell(over=lambda config: config.widths.hidden)(measure.width_tuning)
+minima.cell('width_tuning_{}', over=lambda config: config.widths.hidden)(measure.width)
+minima.cell('width_{}', over=lambda config: config.widths.hidden)(measure.lines)
+minima.cell('width_{}', over=lambda config: config.widths.hidden)(measure.ensembles)
+
+
+def at_levels(view: effects.View) -> str:
+  """The levels of noise that tuning chose."""
+  return '; '.join(
+    f'{where}, {schedule}: {study.at_an_end(view.best_level(where, schedule), options.levels)}'
+    for where, options in view.config.doses.items()
+    for schedule in measure.SCHEDULES
+  )
+
+
+NETWORKS = (
+  '{config.dataset}, one hidden layer of {config.widths.hidden} units; momentum 0.9, B={config.widths.batch_size}, '
+  '{config.widths.epochs} epochs, rate falling to 0 from the best on tuning seeds; one data order, only initial '
+  'parameters differ'
+)
+SLOPES = f'{NETWORKS}; slopes are those of a straight line through all widths, which need not be a power law'
+QUARTER, MOST, SHRINKS = greater_than(0.25), greater_than(0.5), less_than(-0.25)
+HALF_POINT = 0.005  # of accuracy
+RIPPLE = 1.0  # the height between neighbouring minima of the Rastrigin function's lowest coordinate
+# Both are asked: a number that falls only as fast as the loss does has not become less of it.
+YARDSTICKS = {False: '', True: ', over the mean loss'}
+
+# Three mean escape times are the least whole number at which an exponential law has 95 % leave.
+N1 = minima.claim(
+  'N1',
+  'Full-batch descent stays in the valley it starts in; the noise of small batches gets out of shallow ones.',
+  under='tilted double well, {config.valleys.num_examples} examples drawn with replacement, whose noise makes '
+  'B={config.valleys.mini_batch} at rate {config.valleys.learning_rate:g} escape {config.valleys.escapes:g} times in '
+  "{config.valleys.updates} updates by Kramers' formula; asked of the batch sizes and rates where it expects as many "
+  'or more and T is at most the ridge: {config.valleys.graded}',
+)
+FROM = 'that left the shallow valley'
+N1(f'share of full-batch runs {FROM}, at any rate', less_than(0.05))(effects.full_batch_left)
+said = f"share {FROM} at the batch size and rate where it is least, of those that Kramers' formula has leave"
+N1(said, MOST)(effects.least_left)
+said = f'share of mini-batch runs {FROM} minus that of the deep one'
+N1(said, QUARTER, more=('poor', 'mini'), less=('good', 'mini'))(effects.left_gain)
+
+# The second landscape is made to suit the claim: what falls into a flat valley is held for longer.
+THROWN = (
+  'double well as in N1; reshuffled examples on a sharp good valley beside a flat poor one (curvatures 25 and 1); '
+  'judged {config.valleys.patience:g} times the median time in after the fall; {config.dataset}, '
+  '{config.hidden_of_trap} hidden units, the rate that is best for B={config.trap.batch_size}: '
+)
+N2 = minima.claim(
+  'N2',
+  'Single-example noise also throws descent into poor valleys it cannot leave.',
+  under=lambda view: THROWN + study.at_an_end(view.rate('trap_single'), view.config.trap.learning_rates),
+)
+VALLEYS = {'good': 'double well', 'sharp': 'sharp beside flat'}
+for name, on in VALLEYS.items():
+  said = f'{on}: share thrown into the poor valley, single minus mini'
+  N2(said, QUARTER, more=(name, 'single'), less=(name, 'mini'))(effects.left_gain)
+N2('network: share in a poor place, single minus mini', QUARTER)(effects.trapped_gain)
+for lower, at in {False: '', True: ', at the lower rate'}.items():
+  for name, on in VALLEYS.items():
+    said = f'{on}: share of those thrown in that had not come back{at}'
+    N2(said, MOST, name=name, lower=lower)(effects.stay)
+N2('network: share of those in a poor place that never came out', MOST)(effects.trapped_stay)
+
+# Chance alone exceeds 3.5 standard errors in 0.4 % of studies. Kramers' formula is asymptotic: at T = dU/6 the exact
+# rate is 0.92 of it, at dU/3 0.84, and the exact slope 0.97 of -dU, which the tolerances allow for.
+N3 = minima.claim(
+  'N3',
+  'The escape rate over a barrier dU at noise temperature T follows exp(-dU/T) (Kramers), with T proportional '
+  'to lr/B.',
+  under='symmetric double well, {config.escape.num_examples} examples drawn with replacement, ridge over temperature '
+  '{config.escape.barriers}, B={config.escape.batch_sizes} with rates in proportion',
+)
+N3('slope of log rate in 1/T over -dU', within(0.85, 1.15))(effects.arrhenius_slope)
+said = "rate over Kramers' formula at the lowest temperature"
+N3(said, within(0.75, 1.25), reference='kramers', lowest=True)(effects.rate_ratio)
+said = 'rate over the exact rate of the chain, all temperatures and batch sizes'
+N3(said, within(0.9, 1.1), reference='chain')(effects.rate_ratio)
+said = 'largest deviation from the exact rate of the chain in standard errors'
+N3(said, less_than(3.5))(effects.worst_deviation)
+N3('rate of the largest over the smallest batch at equal lr/B', within(0.8, 1.25))(effects.batch_size_ratio)
+
+NOISY = (
+  'full batch with Langevin noise: Rastrigin function in {config.dose.dim} dimensions; {config.dataset}, '
+  '{config.dose_network.hidden} hidden units, {config.dose_network.num_examples} images; every level at its best rate '
+  'on tuning seeds, a run that failed counted; levels chosen alike: '
+)
+N4 = minima.claim(
+  'N4',
+  'Noise added on purpose helps up to a limit, then hurts: there is a best level, and annealing it is better.',
+  under=lambda view: NOISY + at_levels(view),
+)
+GAINS = {
+  'no noise minus best constant level': ('zero', 'constant'),
+  'most noise minus best constant level': ('most', 'constant'),
+  'best constant level minus best annealed level': ('best', 'annealed'),
+}
+for where, what, least in (('landscape', 'final loss', RIPPLE), ('network', 'test error', HALF_POINT)):
+  for gain, (worse, better) in GAINS.items():
+    part = N4(f'{where}: {what}, {gain}', greater_than(least), where=where, worse=worse, better=better)
+    part(effects.dose_gain)
+
+N5 = minima.claim(
+  'N5',
+  'In wide networks most minima found are about equally good: the spread of final loss over initialisations '
+  'shrinks with width.',
+  under=SLOPES,
+)
+for variable, what in {'train_loss': 'training loss', 'test_error': 'test error'}.items():
+  for relative, yardstick in YARDSTICKS.items():
+    said = f'log-log slope in width of the spread of the {what}{yardstick}'
+    N5(said, SHRINKS, variable=variable, relative=relative)(effects.spread_slope)
+said = 'spread of the training loss at the largest width, over the mean loss'
+N5(said, less_than(0.2), variable='train_loss', relative=True)(effects.widest_spread)
+said = 'spread of the test error at the largest width'
+N5(said, less_than(HALF_POINT), variable='test_error', relative=False)(effects.widest_spread)
+
+# A barrier exists if it exceeds the loss of its ends, and 5 % of the loss of guessing.
+N6 = minima.claim(
+  'N6',
+  'Different initialisations end in different minima: the loss barrier on the line between them is > 0 (and '
+  'shrinks with width).',
+  under=f'{SLOPES}; {{config.widths.pairs}} pairs that share no network, {{config.widths.points}} points on a line',
+)
+ORDERS = {'as they are': 'networks as they are', 'aligned': 'units aligned'}
+EXISTS = {False: greater_than(round(0.05 * math.log(measure.NUM_CLASSES), 3)), True: greater_than(1.0)}
+for what, effect in {
+  'barrier at the width where it is least': effects.least_barrier,
+  'log-log slope in width of the barrier': effects.barrier_slope,
+}.items():
+  for order, which in ORDERS.items():
+    for relative, yardstick in YARDSTICKS.items():
+      rule = EXISTS[relative] if effect is effects.least_barrier else SHRINKS
+      N6(f'{what}, {which}{yardstick}', rule, order=order, relative=relative)(effect)
+
+# 5 % is the least that as many times the cost as there are members would be paid for.
+N7 = minima.claim(
+  'N7',
+  'An ensemble of such runs beats its average member.',
+  under=f'{NETWORKS}; ensembles of {{config.members}} of width {{config.ensemble_width}}, none shares a network',
+)
+for score, what in {'error': 'test error', 'nll': 'negative log-likelihood'}.items():
+  N7(f"{what} of the ensemble over its members' mean", less_than(0.95), score=score)(effects.ensemble_ratio)

@@ -2,8 +2,6 @@
 
 import functools
 import pathlib
-import shlex
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -12,11 +10,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from pydantic import AfterValidator, Field
 
-import gdlab
 from gdlab import plots, theory
 from gdlab.host.progress import Progress
-from gdlab.report import Section, Table, page
+from gdlab.report import Section, Table
 from gdlab.study import Config, Count, Positive, app
+from gdlab.study.graded import Story, conclude
 
 SOURCE = 'Zhang et al. 2019, "Which algorithmic choices matter at which batch sizes?", arXiv 1907.04164'
 
@@ -80,7 +78,6 @@ def measure(
   return xr.Dataset(
     {'steps': ('batch_size', found.steps), 'rate': ('batch_size', found.learning_rate)},
     {'batch_size': sizes},
-    gdlab.provenance(),
   )
 
 
@@ -96,14 +93,7 @@ def finish(config, results: Mapping[str, xr.Dataset], workdir: pathlib.Path) -> 
     'the bend.',
   )
   section = Section('Steps to the target', (), plots.to_svg(figure(results)), '', table(results))
-  command = shlex.join(['python', '-m', 'experiments.noisy_quadratic', *sys.argv[1:]])
-  first = next(iter(results.values())).attrs
-  facts = Table(('fact', 'value'), [[name.replace('_', ' '), str(value)] for name, value in first.items()])
-  with app.replacing(workdir / 'report.html') as path:
-    path.write_text(
-      page(title, lead=lead, sections=[section], findings=(), facts=facts, command=command), encoding='utf-8'
-    )
-  print(f'Page: {workdir / "report.html"}')
+  conclude(workdir, Story(title, lead, [section]), (), results, module='experiments.noisy_quadratic')
 
 
 def label(name: str) -> str:

@@ -1,184 +1,151 @@
-"""Effects of the claims, measured from the stored results: pure functions from Datasets to Intervals."""
+"""Effects of the claims: from a `study.Seen`, what one set of seeds has measured, to an interval."""
 
 import numpy as np
 import xarray as xr
 
-import gdlab
-from experiments.variants.arms import TUNING_IDS
-from experiments.variants.study import Study
-from gdlab import statistics, theory
+from gdlab import statistics, study, theory
 from gdlab.statistics import Interval
 
 
-def identity(study: Study, name: str) -> Interval:
+def identity(view, name: str) -> Interval:
   """The largest error of an identity over the seeds."""
-  return statistics.exactly(study.results['identities'].error.sel(identity=name).max(skipna=False))
+  return _extreme(view.cell('identities').error.sel(identity=name))
 
 
-def variance_ratio(study: Study, replacement: str) -> Interval:
+def _extreme(values: xr.DataArray, sign: int = 1) -> Interval:
+  """The largest value over the seeds, or with sign -1 the smallest: known exactly, and NaN if any is."""
+  return statistics.exactly(sign * float((sign * values).max(skipna=False)), num=values.sizes['seed'])
+
+
+def variances(view, replacement: str) -> xr.DataArray:
+  """Measured variances of the gradient estimate over those by the exact law, at all batch sizes below N."""
+  noise = view.cell('noise')
+  count = int(noise.num_examples)
+  below = noise.sel(replacement=replacement, batch_size=noise.batch_size < count)
+  finite = count if replacement == 'without' else None
+  law = [theory.mean_variance(noise.covariance_trace, int(size), finite) for size in below.batch_size]
+  return below.variance / xr.concat(law, 'batch_size')
+
+
+def variance_ratio(view, replacement: str) -> Interval:
   """Measured variance over the exact law: the hull of the intervals of all batch sizes below N.
 
   The estimate is that of the batch size farthest from the law. A hull inside a range means that every batch size is.
   """
-  noise = study.results['noise']
-  population = int(noise.attrs['num_examples'])
-  intervals = []
-  for size in (int(size) for size in noise.batch_size if size < population):
-    finite = population if replacement == 'without' else None
-    law = theory.mean_variance(noise.covariance_trace, size, finite)
-    measured = noise.variance.sel(replacement=replacement, batch_size=size)
-    intervals.append(statistics.bootstrap((measured / law).values))
-  worst = max(intervals, key=lambda interval: abs(np.log(interval.estimate)))
-  return worst._replace(
-    low=min(interval.low for interval in intervals), high=max(interval.high for interval in intervals)
-  )
-
-
-def full_batch_variance(study: Study) -> Interval:
-  """The variance of the whole population's estimate over that of one example: zero but for rounding."""
-  noise = study.results['noise']
-  full = noise.variance.sel(replacement='without', batch_size=noise.attrs['num_examples'])
-  return statistics.exactly(abs(full / noise.covariance_trace).max(skipna=False))
-
-
-def miscounted(study: Study) -> Interval:
-  """Cases in which an epoch was not ceil(N/B) updates with every example drawn once."""
-  counts = study.results['counts']
-  expected = [
-    theory.updates_per_epoch(int(n), int(b))
-    for n, b in zip(counts.num_examples, counts.batch_size, strict=True)
+  intervals = [
+    statistics.bootstrap(each) for each in variances(view, replacement).transpose('batch_size', 'seed').values
   ]
+  worst = max(intervals, key=lambda interval: abs(np.log(interval.estimate)))
+  return worst._replace(low=min(each.low for each in intervals), high=max(each.high for each in intervals))
+
+
+def full_batch_variance(view) -> Interval:
+  """The variance of the whole population's estimate over that of one example: zero but for rounding."""
+  noise = view.cell('noise')
+  full = noise.variance.sel(replacement='without', batch_size=noise.attrs['num_examples'])
+  return _extreme(abs(full / noise.covariance_trace))
+
+
+def miscounted(view) -> Interval:
+  """Cases in which an epoch was not ceil(N/B) updates with every example drawn once."""
+  counts = view.cell('counts')
+  expected = -(-counts.num_examples // counts.batch_size)
   wrong = (counts.updates != expected) | (counts.least_draws != 1) | (counts.most_draws != 1)
   return statistics.exactly(int(wrong.sum()), num=counts.sizes['case'])
 
 
-def time_ratio(study: Study, slow: int, fast: int) -> Interval:
-  """Time per update of one batch size over another's, paired by repeat."""
-  seconds = study.clock.seconds_per_update
-  return statistics.paired_log_ratio(seconds.sel(batch_size=slow).values, seconds.sel(batch_size=fast).values)
+def time_ratio(view, slow: str, fast: str) -> Interval:
+  """Time per update of one variant over another's, paired by round."""
+  seconds = view.cell('timing').seconds_per_update
+  above, below = (seconds.sel(batch_size=view.three[name]).values for name in (slow, fast))
+  return statistics.paired_log_ratio(above, below)
 
 
-def roughness_ratio(study: Study, rough: int, smooth: int) -> Interval:
-  """The roughness of the training-loss curve of one batch size over that of another, paired by seed."""
-  loss = study.results['smoothness'].train_loss
-  return statistics.paired_log_ratio(
-    roughness(loss.sel(batch_size=rough, drop=True)), roughness(loss.sel(batch_size=smooth, drop=True))
-  )
+def roughness_ratio(view, rough: str, smooth: str) -> Interval:
+  """The standard deviation of second differences of one variant's training loss over another's, paired by seed."""
+  curves = view.cell('smoothness').train_loss.diff('step', n=2).std('step')
+  above, below = (curves.sel(batch_size=view.three[name], drop=True) for name in (rough, smooth))
+  return statistics.paired_log_ratio(above, below)
 
 
-def roughness(loss: xr.DataArray) -> xr.DataArray:
-  """The standard deviation of the second differences of a curve: what is left when its trend is taken out."""
-  return loss.diff('step', n=2).std('step')
+def reached(view, kind: str, small: str) -> Interval:
+  """Examples to the target loss, or seconds to the target accuracy (`time`), of full batch over a smaller batch.
 
-
-def examples_ratio(study: Study, batch_size: int) -> Interval:
-  """Examples that full batch needs to reach the target training loss over those that a smaller batch needs."""
-  return _first_reached(
-    study, 'examples', batch_size, 'train_loss', study.config.target_loss, 1, study.examples_after
-  )
-
-
-def accuracy_time_ratio(study: Study) -> Interval:
-  """Seconds that full batch needs to reach the target test accuracy over those that the mini-batch needs."""
-  clock = lambda size, step: step * study.seconds(size)
-  return _first_reached(study, 'time', study.mini, 'test_accuracy', study.config.target_accuracy, -1, clock)
-
-
-def _first_reached(study, kind, small, variable, target, sign, clock) -> Interval:
-  """The ratio of the clocks at which full batch and a smaller batch first reached a target.
-
-  A full-batch run that never does, diverged ones among them, counts with all it had, so the ratio is then a lower
+  A full-batch run that never gets there, diverged ones among them, counts with all it had, so the ratio is then a lower
   bound. A small-batch run that never does took for ever: ratio 0. If neither does, the pair says nothing.
   """
-  times, censored = {}, {}
-  for size in (study.full, small):
-    runs = study.arm(kind, size)
-    values = sign * runs[variable].transpose('seed', 'step').values
-    crossing = statistics.first_crossing(runs.step.values, values, sign * target)
-    times[size], censored[size] = clock(size, crossing.time), crossing.censored
-  neither = censored[study.full] & censored[small]
-  slow = np.where(neither, np.nan, times[study.full])
-  return statistics.paired_log_ratio(slow, np.where(censored[small], np.inf, times[small]))
+  targets = {'examples': ('train_loss', view.config.target_loss, 1)}
+  targets['time'] = ('test_accuracy', view.config.target_accuracy, -1)
+  variable, target, sign = targets[kind]
+  times, never = [], []
+  for size in (view.three['full'], view.three[small]):
+    values = sign * view.arm(kind, size)[variable]
+    crossing = statistics.first_crossing(values.step, values, sign * target)
+    times.append(view.clock(kind, size, crossing.time))
+    never.append(crossing.censored)
+  slow, fast = np.where(never[0] & never[1], np.nan, times[0]), np.where(never[1], np.inf, times[1])
+  return statistics.paired_log_ratio(slow, fast)
 
 
-def loss_ratio(study: Study, kind: str) -> Interval:
-  """Training loss of full batch over that of the mini-batch, each at its best rate, at equal budget."""
-  full, mini = (study.at(kind, size, 'train_loss', failed=np.inf) for size in (study.full, study.mini))
+def loss_ratio(view) -> Interval:
+  """Training loss of full batch over that of the mini-batch after equal examples, each at its best rate."""
+  full, mini = (view.at('examples', view.three[name], 'train_loss', np.inf) for name in ('full', 'mini'))
   return statistics.paired_log_ratio(full, mini)
 
 
-def floor_slope(study: Study) -> Interval:
-  """The log-log slope of the late excess loss in the learning rate."""
-  return statistics.loglog_slope(study.results['floor'].learning_rate, late_excess(study.results['floor']))[1]
+def floor_slope(view) -> Interval:
+  """The log-log slope in the rate of the mean excess loss over the last quarter; NaN where a run diverged."""
+  runs = _late(view.cell('floor'))
+  floors = study.unless_failed(runs, 'excess', np.nan).mean('step', skipna=False)
+  return statistics.loglog_slope(runs.learning_rate, floors.transpose('seed', 'learning_rate'))[1]
 
 
-def late_excess(floor: xr.Dataset) -> np.ndarray:
-  """The mean excess loss over the last quarter of the run, [seed, learning rate]; NaN where the run diverged."""
-  late = floor.excess.isel(step=slice(-(floor.sizes['step'] // 4), None)).mean('step')
-  running = floor.status.isel(step=-1) == gdlab.RUNNING
-  return late.where(running).transpose('seed', 'learning_rate').values
-
-
-def late_rises(study: Study) -> Interval:
+def late_rises(view) -> Interval:
   """The share of the last quarter's evaluations at which the loss had risen, mean over rates, by seed."""
-  late = study.results['floor'].train_loss.isel(
-    step=slice(-(study.results['floor'].sizes['step'] // 4), None)
-  )
-  rising = (late.diff('step') > 0).mean('step')
+  rising = (_late(view.cell('floor')).train_loss.diff('step') > 0).mean('step')
   return statistics.bootstrap(rising.mean('learning_rate').values)
 
 
-def middle_gain(study: Study) -> Interval:
+def _late(runs: xr.Dataset) -> xr.Dataset:
+  return runs.isel(step=slice(-(runs.sizes['step'] // 4), None))
+
+
+def middle_gain(view) -> Interval:
   """Test accuracy at equal time: the best batch size in 32-256 minus the best outside, chosen by tuning runs."""
-
-  def best(sizes: list[int]) -> int:
-    return min(sizes, key=lambda size: study.tuned_loss('time', size))
-
-  inside = best([size for size in study.sizes if 32 <= size <= 256])
-  outside = best([size for size in study.sizes if not 32 <= size <= 256])
-  best_inside, best_outside = (
-    study.at('time', size, 'test_accuracy', failed=0.0) for size in (inside, outside)
-  )
-  return statistics.paired_interval(best_inside, best_outside)
+  tuned = lambda size: float(view.at('time', size, 'train_loss', np.inf, 'tuning').mean('seed'))
+  inside = min((size for size in view.sizes if 32 <= size <= 256), key=tuned)
+  outside = min((size for size in view.sizes if not 32 <= size <= 256), key=tuned)
+  best, other = (view.at('time', size, 'test_accuracy', 0.0) for size in (inside, outside))
+  return statistics.paired_interval(best, other)
 
 
-def power_gain(study: Study) -> Interval:
-  """Time per example of the neighbours of powers of two over that of the powers, geometric mean, by repeat."""
-  offset, seconds = study.config.timing.offset, study.clock.seconds_per_update
-  per_example = np.log(seconds / seconds.batch_size)
-  gains = [
-    (per_example.sel(batch_size=power - offset) + per_example.sel(batch_size=power + offset)) / 2
-    - per_example.sel(batch_size=power)
-    for power in study.config.timing.powers
-  ]
+def power_gain(view) -> Interval:
+  """Time per example of the neighbours of powers of two over that of the powers, geometric mean, by round."""
+  timing, seconds = view.config.timing, view.cell('timing').seconds_per_update
+  logs = np.log(seconds / seconds.batch_size)
+  at = lambda size: logs.sel(batch_size=size, drop=True)
+  gains = [(at(power - timing.offset) + at(power + timing.offset)) / 2 - at(power) for power in timing.powers]
   return statistics.bootstrap(np.exp(sum(gains) / len(gains)).values)
 
 
-def worst_contraction(study: Study, problem: str) -> Interval:
+def worst_contraction(view, problem: str) -> Interval:
   """The largest factor of the gap in one step at rate 1/L, over the bound 1 - mu/L."""
-  convex = study.results['convex'].sel(problem=problem)
+  convex = view.cell('convex').sel(problem=problem)
   gap = convex.gap.sel(rate_times_smoothness=1.0)
-  start = gap.isel(step=0, drop=True)
+  before = gap.shift(step=1)
   # Below this the gap is rounding: the loss itself is known to eps only.
-  factors = (gap / gap.shift(step=1)).where(gap.shift(step=1) > 1e-9 * start)
-  return statistics.exactly(factors.max() / convex.bound)
+  factors = (gap / before).where(before > 1e-9 * gap.isel(step=0, drop=True))
+  return _extreme((factors / convex.bound).max('step'))
 
 
-def remaining_gap(study: Study, problem: str, rate: float) -> Interval:
-  """The largest gap at the end over the gap at the start, at a rate times L."""
-  gap = study.results['convex'].gap.sel(problem=problem, rate_times_smoothness=rate)
-  remaining = gap.isel(step=-1) / gap.isel(step=0)
-  return statistics.exactly(remaining.max(skipna=False) if rate < 2 else remaining.min(skipna=False))
+def remaining_gap(view, problem: str, rate: float) -> Interval:
+  """The gap at the end over the gap at the start, at a rate times L: the largest, and beyond 2 the smallest."""
+  gap = view.cell('convex').gap.sel(problem=problem, rate_times_smoothness=rate)
+  return _extreme(gap.isel(step=-1) / gap.isel(step=0), 1 if rate < 2 else -1)
 
 
-def tracking_ratio(study: Study) -> Interval:
-  """Squared error of the refitted full batch over that of single-example descent, second half of a drifting stream.
-
-  The rate is the one of least error in the tuning runs; a run that diverged has an infinite error.
-  """
-  stream = study.results['stream'].isel(drift=1)
-  late = stream.isel(example=slice(stream.sizes['example'] // 2, None)).mean('example', skipna=False)
-  late = late.where(np.isfinite(late), np.inf)
-  tuning, chosen = late.sel(seed=late.seed >= TUNING_IDS), late.sel(seed=late.seed < TUNING_IDS)
-  rate = tuning.single.mean('seed').idxmin('learning_rate')
+def tracking_ratio(view) -> Interval:
+  """Squared error of the refitted full batch over that of single-example descent, second half of a drifting stream."""
+  late, rate = view.late_errors(drift=1)
+  chosen = late.sel(seed=view.config.seeds.ids)
   return statistics.paired_log_ratio(chosen.full, chosen.single.sel(learning_rate=rate, drop=True))

@@ -128,7 +128,7 @@ def conclude(
   again: Sequence[Sequence[Finding]] = (),
   tables: Sequence[Table] = (),
 ) -> None:
-  """Writes `claims.json`, the figures and `report.html`, and prints the verdicts.
+  """Writes `claims.json` if there are claims, the figures and `report.html`, and prints the verdicts.
 
   Args:
     workdir: the study's folder.
@@ -139,11 +139,10 @@ def conclude(
     again: the same claims of every repeat of the study, written to `claims-1.json`, `claims-2.json`, ...
     tables: printed above the verdicts.
   """
-  with replacing(workdir / 'claims.json') as path:
-    write_claims(path, findings)
-  for repeat, others in enumerate(again, 1):
-    with replacing(workdir / f'claims-{repeat}.json') as path:
-      write_claims(path, others)
+  for repeat, graded in enumerate((findings, *again)):
+    if graded:
+      with replacing(workdir / (f'claims-{repeat}.json' if repeat else 'claims.json')) as path:
+        write_claims(path, graded)
   figures = workdir / 'figures'
   for section in story.sections:
     if section.svg:
@@ -156,12 +155,17 @@ def conclude(
     findings=findings,
     again=again,
     facts=facts(results),
-    command=shlex.join(['python', *(['-m', module] if module else [sys.argv[0]]), *sys.argv[1:]]),
+    command=command(module),
   )
   with replacing(workdir / 'report.html') as path:
     path.write_text(text, encoding='utf-8')
   _show(tables, findings, again)
   print(f'\nReport: {workdir / "report.html"}')
+
+
+def command(module: str = '') -> str:
+  """What started this process: `python -m MODULE ...`, or of a file."""
+  return shlex.join(['python', *(['-m', module] if module else [sys.argv[0]]), *sys.argv[1:]])
 
 
 def facts(results: Mapping[str, xr.Dataset]) -> Table:
@@ -201,6 +205,8 @@ def _show(tables: Sequence[Table], findings: Sequence[Finding], again: Sequence[
     for row in content.rows:
       table.add_row(*row)
     console.print(table)
+  if not findings:
+    return
   verdicts = rich.table.Table('claim', 'verdict', 'repeats', 'value', 'effect', box=rich.box.SIMPLE_HEAD)
   for finding in findings:
     same = same_verdicts(finding, again)

@@ -65,8 +65,9 @@ def _refusal(model: type[pydantic.BaseModel], found: Any) -> InputError:
   if found['type'] == 'missing':
     return InputError(f'{place} is missing in the configuration')
   message = found['msg'].removeprefix('Value error, ').removeprefix('Input ')
-  name = f'{place} ' if place else ''
-  return InputError(f'{name}{message[0].lower()}{message[1:]}, got {shown(found["input"])}')
+  if not place:  # of several fields together, which the message names
+    return InputError(message)
+  return InputError(f'{place} {message[0].lower()}{message[1:]}, got {shown(found["input"])}')
 
 
 def _names(model: type[pydantic.BaseModel], prefix: str = '') -> list[str]:

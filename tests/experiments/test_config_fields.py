@@ -11,14 +11,21 @@ import numpy as np
 import pytest
 
 from experiments import compare
+from experiments.batch_size import study as batch_size
 from experiments.instruments import measure
 from experiments.landscapes import __main__ as landscapes
+from experiments.minima import study as minima
 from experiments.noisy_quadratic import __main__ as noisy_quadratic
+from experiments.saddles import study as saddles
 from experiments.throughput import settings
+from experiments.variants import study as variants
 from gdlab.core.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SCHEMAS = {
+STUDIES = {'batch_size': batch_size, 'minima': minima, 'saddles': saddles, 'variants': variants}
+SCHEMAS = {f'{name}{end}': study.Settings for name, study in STUDIES.items() for end in ('', '_full')}
+SCHEMAS['variants_mnist'] = SCHEMAS.pop('variants_full')
+SCHEMAS |= {
   'compare': compare.Settings,
   'compare_mnist': compare.Settings,
   'compare_text': compare.Settings,
@@ -40,7 +47,7 @@ BAD = {
 BAD |= {'1e300': 1e300, 'array': np.ones(2), 'dict': {'a': 1}, '[]': [], 'complex': 1j}
 # In these lists a negative number is as good as another; these may be empty; these are names that only runs can check.
 SIGNED = {'paths.start', 'rates'}
-MAY_BE_EMPTY = {'hidden', 'names', 'parts', 'powers'}
+MAY_BE_EMPTY = {'hidden', 'names', 'parts', 'powers', 'race.symmetric'}
 FREE = ('arms.', 'model.', 'baseline', 'names')
 
 
