@@ -48,7 +48,7 @@ class Gradable(Protocol):
     """Under which problem, model and settings a claim was tested, in words."""
     ...
 
-  def at(self, confidence: float) -> Self:
+  def with_confidence(self, confidence: float) -> Self:
     """The same, for effects that are asked for intervals of this confidence."""
     ...
 
@@ -103,7 +103,7 @@ def simultaneous(effects: Sequence[Effect], study: Gradable, confidence: float) 
   waiting = list(effects)
   while waiting:
     level = joint_confidence(confidence, len(waiting))
-    view = study.at(level)
+    view = study.with_confidence(level)
     measured = {effect.name: effect.measure(view) for effect in waiting}
     if low := [name for name, interval in measured.items() if interval.confidence < level - ROUNDING]:
       raise InputError(

@@ -35,7 +35,7 @@ class View:
   ):
     self.config, self._study, self._cells, self._comparisons = config, study, cells, comparisons
 
-  def at(self, confidence: float) -> Self:
+  def with_confidence(self, confidence: float) -> Self:
     """The same view, for intervals of this confidence."""
     other = copy.copy(self)
     other.confidence = confidence

@@ -290,7 +290,7 @@ class Parts:
   def __init__(self, confidence=0.95):
     self.confidence = confidence
 
-  def at(self, confidence):
+  def with_confidence(self, confidence):
     return Parts(confidence)
 
   def conditions(self, claim):
