@@ -23,7 +23,7 @@ help:  ## list the targets
 demo: $(CORE)  ## run the first study, batch, stochastic and mini-batch descent on the digits, into WORKDIR
 	$(BIN)/python -m experiments.variants --config=configs/variants.py --workdir=$(WORKDIR)
 
-studies: $(CORE)  ## run the studies of saddles, minima and batch size, into runs/, in about 20 minutes
+studies: $(CORE)  ## run the studies of saddles, minima and batch size, into runs/, in about 23 minutes
 	for study in saddles minima batch_size; do \
 	  $(BIN)/python -m experiments.$$study --config=configs/$$study.py --workdir=runs/$$study || exit 1; \
 	done

@@ -2,7 +2,7 @@
 
     python -m experiments.minima --config=configs/minima.py --workdir=runs/minima
 
-Time on 2 CPU cores: 4 min. Result, the same with both sets of seeds: N1, N3, N5 and N7 supported. N2
+Time on 2 CPU cores: 5 min. Result, the same with both sets of seeds: N1, N3, N5 and N7 supported. N2
 contradicted: single-example noise throws runs into poor valleys and carries most out again; a flat valley
 at half the rate keeps 86 % for as long as the study looks, and a network, at the rate that is best for
 mini-batches, all. N4 contradicted: on a rugged landscape there is a best level and annealing beats it, on a

@@ -2,7 +2,7 @@
 
     python -m experiments.saddles --config=configs/saddles.py --workdir=runs/saddles
 
-Time on 2 CPU cores: 5 to 10 min. Result, the same with both sets of seeds: S1, S4, S5 and S6 supported. S2
+Time on 2 CPU cores: 5 min. Result, the same with both sets of seeds: S1, S4, S5 and S6 supported. S2
 inconclusive: full batch never left, SGD always where the examples differ along the way down, and in about half of the
 runs where they agree on the steepest way. S3 contradicted: momentum and Adam leave sooner, but momentum by 1 - beta
 only at tiny rates. The rules are in experiments/saddles/study.py, what pilots and earlier runs changed in

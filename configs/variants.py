@@ -2,7 +2,7 @@
 
     python -m experiments.variants --config=configs/variants.py --workdir=runs/variants
 
-Time for both sets of seeds on 2 CPU cores: 6 min 40 s of processor time, about 5 minutes (17 on a busy machine).
+Time for both sets of seeds on 2 CPU cores: 3 min 15 s (17 on a busy machine).
 Expected: the verdicts of the table in the README; V9 and V10 lie near their thresholds and may differ between machines.
 """
 

@@ -58,12 +58,7 @@ def leaving(view: View) -> tuple[Figure, Table]:
       shares = (f'{np.mean(each):.0%}' for each in left)
       rows.append((name, f'{rate:g}', number(heat), f'{1 - np.exp(-escapes):.0%}', *shares, asked))
   figure = plots.survival(arms, log=True)
-  panel = figure.axes[0]
-  kept = {
-    label: line for line, label in zip(*panel.get_legend_handles_labels(), strict=True) if label in arms
-  }
-  panel.legend(kept.values(), kept, fontsize=9, loc='lower left')
-  panel.set_ylabel('share still in the shallow valley')
+  figure.axes[0].set_ylabel('share still in the shallow valley')
   heads = ('arm', 'rate', 'T', 'by formula', 'equal updates', 'equal examples', 'equal time')
   return figure, Table((*heads, 'reshuffled', 'graded'), rows)
 

@@ -145,7 +145,7 @@ def _tried(answer: Comparison, problem: str, budget: str, cases: Sequence[Case])
 
 def best_of(answer: Comparison, problem: str, budget: str) -> Figure | None:
   """What each further trial is worth: the expected metric of the best of k, for each arm."""
-  with panels(1, width=4.8, height=3.1) as (figure, (axes,)):
+  with panels(1, width=9.2, height=3.1) as (figure, (axes,)):
     for number, (name, arm) in enumerate(answer.arms.items()):
       if (problem, name) in answer.tuning:
         expected = arm.best_of(budget, problem)
@@ -167,7 +167,7 @@ def best_of(answer: Comparison, problem: str, budget: str) -> Figure | None:
 def profile(answer: Comparison, budget: str) -> Figure:
   """For each arm the share of problems on which it comes within a factor of the best arm there."""
   factors, shares = answer.profile(budget)
-  with panels(1, width=4.8, height=3.1) as (figure, (axes,)):
+  with panels(1, width=9.2, height=3.1) as (figure, (axes,)):
     for number, (name, share) in enumerate(shares.items()):
       axes.step(
         factors,

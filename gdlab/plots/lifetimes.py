@@ -25,7 +25,7 @@ def survival(
   Raises:
     InputError: if there is no arm, a time is 0 on a logarithmic scale, or as `gdlab.statistics.kaplan_meier`.
   """
-  with panels(1, width=4.6, height=3.4) as (figure, (axes,)):
+  with panels(1, width=7.4, height=3.4) as (figure, (axes,)):
     found = {
       label: kaplan_meier(crossing, confidence=confidence)
       for label, crossing in arms('crossings', crossings).items()
@@ -47,5 +47,5 @@ def survival(
       )  # fmt: skip
     axes.set(xlabel=xlabel, ylabel='share still on the way', ylim=(-0.03, 1.05))
     axes.set_xscale('log' if log else 'linear')
-    axes.legend(fontsize=8)
+    figure.legend(loc='outside right upper', fontsize=8)  # curves leave no corner free
   return figure

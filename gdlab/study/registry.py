@@ -25,6 +25,7 @@ from gdlab.study.schema import Config, Seeds
 from gdlab.study.view import View
 from gdlab.study.workdir import Results
 
+PAGE = 9.2  # inches
 Made: TypeAlias = Figure | Table | tuple[Figure, Table]
 
 
@@ -255,7 +256,7 @@ class Study:
       made = told.make(view)
       parts = made if type(made) is tuple else (made,)  # a table is a tuple, too: of its class
       tables = [part for part in parts if isinstance(part, Table)]
-      svg = ''.join(to_svg(part) for part in parts if isinstance(part, Figure))
+      svg = ''.join(to_svg(_as_wide_as_the_page(part)) for part in parts if isinstance(part, Figure))
       text = [words.format(config=view.config, view=view) for words in (*told.text, told.caption)]
       sections.append(Section(told.heading, tuple(text[:-1]), svg, text[-1], tables[0] if tables else None))
       printed += tables if told.printed else []
@@ -281,6 +282,13 @@ class Study:
 def stored_name(name: str, repeat: int, shared: Collection[str] = ()) -> str:
   """Under which a set of seeds keeps what it has measured."""
   return f'{name}-{repeat}' if repeat and name not in shared else name
+
+
+def _as_wide_as_the_page(figure: Figure) -> Figure:
+  """A figure made for a column of print is stretched, so that no third of the page is empty."""
+  width, height = figure.get_size_inches()
+  figure.set_size_inches(max(width, PAGE), height)
+  return figure
 
 
 def _check_new(kind: str, name: str, known: Mapping[str, Any]) -> None:
