@@ -30,7 +30,7 @@ def jackknife(
 
   Args:
     statistic: int[m] -> float, of the numbers of the runs that are taken.
-    num: how many runs there are, at least 3.
+    num: how many runs there are; fewer than 3 have an interval without bounds.
     confidence: nominal coverage, in (0, 1).
     scale: on which the statistic is about normal: 'plain'; 'log' of ratios; 'fisher' (arctanh) of correlations.
 
@@ -41,12 +41,14 @@ def jackknife(
   jackknife: a review, Biometrika 61.
   """
   check_real('confidence', confidence, above=0, below=1)
-  check_count('num', num, minimum=3)
+  check_count('num', num)
   if scale not in SCALES:
     raise unknown_name('scale', str(scale), SCALES)
   to, back = SCALES[scale]
   runs = np.arange(num)
   whole = float(statistic(runs))
+  if num < 3:
+    return Interval(whole, -np.inf, np.inf, confidence, num, 0)
   with np.errstate(all='ignore'):
     centre = to(whole)
     others = np.asarray([to(float(statistic(np.delete(runs, run)))) for run in runs])

@@ -62,6 +62,7 @@ def test_what_is_not_finite_has_no_bounds():
   values = np.asarray([1.0, np.inf, 2.0, 3.0])
   found = statistics.jackknife(lambda runs: values[runs].mean(), 4)
   assert (found.low, found.high) == (-np.inf, np.inf)
+  assert statistics.jackknife(lambda runs: 1.0, 2)[1:3] == (-np.inf, np.inf)
   found = statistics.jackknife(lambda runs: 1.0, 4, scale='fisher')
   assert (found.low, found.high) == (-np.inf, np.inf)
 
@@ -69,7 +70,7 @@ def test_what_is_not_finite_has_no_bounds():
 @pytest.mark.parametrize(
   ('call', 'message'),
   [
-    (lambda: statistics.jackknife(len, 2), 'num must be a whole number >= 3'),
+    (lambda: statistics.jackknife(len, 0), 'num must be a whole number >= 1'),
     (lambda: statistics.jackknife(len, 5, scale='logit'), "unknown scale 'logit'"),
     (lambda: statistics.jackknife(len, 5, confidence=1.0), 'confidence'),
   ],
