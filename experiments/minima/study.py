@@ -16,16 +16,10 @@ from gdlab import study, theory
 from gdlab.claims import greater_than, less_than, within
 from gdlab.study.schema import APART
 
-
-def _ascending(values: tuple) -> tuple:
-  if len(values) < 2 or list(values) != sorted(set(values)):
-    raise ValueError('should be at least two different numbers, ascending')
-  return values
-
-
 Runs = Annotated[int, pydantic.Field(ge=2, le=APART)]
-Sizes = Annotated[tuple[study.Count, ...], pydantic.AfterValidator(_ascending)]
-Levels = Annotated[tuple[study.NotNegative, ...], pydantic.AfterValidator(_ascending)]
+Several = pydantic.Field(min_length=2)
+Sizes = Annotated[tuple[study.Count, ...], Several, pydantic.AfterValidator(study.ascending)]
+Levels = Annotated[tuple[study.NotNegative, ...], Several, pydantic.AfterValidator(study.ascending)]
 AtLeastOne = Annotated[study.Positive, pydantic.Field(ge=1)]
 AtLeastTwo = Annotated[study.Count, pydantic.Field(ge=2)]
 

@@ -13,16 +13,10 @@ from pydantic import AfterValidator, Field
 from gdlab import plots, theory
 from gdlab.host.progress import Progress
 from gdlab.report import Section, Table
-from gdlab.study import Config, Count, Positive, app
+from gdlab.study import Config, Count, Positive, app, ascending
 from gdlab.study.graded import Story, conclude
 
 SOURCE = 'Zhang et al. 2019, "Which algorithmic choices matter at which batch sizes?", arXiv 1907.04164'
-
-
-def _rising(values: tuple) -> tuple:
-  if values[0] >= values[1]:
-    raise ValueError('should be two that rise')
-  return values
 
 
 def _named(values: tuple) -> tuple:
@@ -44,8 +38,8 @@ class Settings(Config):
 
   dimension: Annotated[int, Field(ge=1, le=10**7)]  # with some arrays of this length in float64
   target: Positive
-  exponents: Annotated[tuple[Exponent, Exponent], AfterValidator(_rising)]
-  rates: Annotated[tuple[Rate, Rate], AfterValidator(_rising)]
+  exponents: Annotated[tuple[Exponent, Exponent], AfterValidator(ascending)]
+  rates: Annotated[tuple[Rate, Rate], AfterValidator(ascending)]
   num_rates: Count
   powers: Annotated[tuple[Power, ...], AfterValidator(_named)]
   momentum: Decay

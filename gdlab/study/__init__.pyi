@@ -6,11 +6,11 @@ from .schema import Counts as Counts
 from .schema import Index as Index
 from .schema import NotNegative as NotNegative
 from .schema import Positive as Positive
-from .schema import Real as Real
 from .schema import Rising as Rising
 from .schema import Seeds as Seeds
 from .schema import Share as Share
 from .schema import Tried as Tried
+from .schema import ascending as ascending
 from .tools import at_an_end as at_an_end
 from .tools import best as best
 from .tools import flat_params as flat_params

@@ -82,7 +82,8 @@ def _names(model: type[pydantic.BaseModel], prefix: str = '') -> list[str]:
   return found
 
 
-def _ascending(values: tuple) -> tuple:
+def ascending(values: tuple) -> tuple:
+  """The values if each is above the one before it."""
   if list(values) != sorted(set(values)):
     raise ValueError('should ascend')
   return values
@@ -98,12 +99,11 @@ def _different(values: tuple) -> tuple:
 MOST, LARGEST, SMALLEST = 2**31 - 1, 1e9, 1e-30
 Index = Annotated[int, pydantic.Field(ge=0, le=MOST)]
 Count = Annotated[int, pydantic.Field(ge=1, le=MOST)]
-Real = Annotated[float, pydantic.Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
 NotNegative = Annotated[float, pydantic.Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 Positive = Annotated[float, pydantic.Field(gt=0, ge=SMALLEST, le=LARGEST, allow_inf_nan=False)]
 Share = Annotated[float, pydantic.Field(gt=0, lt=1)]
 Counts = Annotated[tuple[Count, ...], pydantic.Field(min_length=1)]
-Rising = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(_ascending)]
+Rising = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(ascending)]
 # What is tried: at least two, all different, so that the best can be told from an end.
 Tried = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(_different)]
 

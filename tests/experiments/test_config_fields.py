@@ -123,7 +123,7 @@ def test_what_cannot_be_is_refused_in_one_line(name, entry):
 @pytest.mark.parametrize(
   ('name', 'entry', 'value', 'line'),
   [
-    ('noisy_quadratic', 'exponents', (5, 5), 'exponents should be two that rise, got (5, 5)'),
+    ('noisy_quadratic', 'exponents', (5, 5), 'exponents should ascend, got (5, 5)'),
     ('noisy_quadratic', 'exponents', (0, 63), 'exponents.1 should be less than or equal to 62, got 63'),
     (
       'noisy_quadratic',

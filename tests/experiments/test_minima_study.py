@@ -206,7 +206,7 @@ def test_what_the_study_could_not_finish_with_is_refused():
     'escape.num_seeds should be at most 10000': {'escape': {'num_seeds': 10_001}},
     'levels should start with 0': {'dose': {'levels': (1.0, 2.0)}},
     'widths.pairs should be at most 32': {'widths': {'pairs': 33}},
-    'widths.hidden should be at least two different numbers': {'widths': {'hidden': (4,)}},
+    'widths.hidden tuple should have at least 2 items': {'widths': {'hidden': (4,)}},
   }.items():
     with pytest.raises(gdlab.InputError, match=words):
       Settings.checked(given(changes).to_dict())
