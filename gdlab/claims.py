@@ -18,6 +18,8 @@ class Verdict(enum.StrEnum):
 
   SUPPORTED = 'supported'
   CONTRADICTED = 'contradicted'
+  NO_DIFFERENCE = 'no difference'  # the effect is too small to matter, on either side
+  MIXED = 'mixed'  # some parts hold and others do not
   INCONCLUSIVE = 'inconclusive'
 
 
@@ -39,7 +41,7 @@ class Claim(NamedTuple):
   Attributes:
     id: its stable name, such as 'V5'.
     statement: the claim in words.
-    rules: rule by effect name, one for each part. With several the claim is an intersection-union test.
+    rules: rule by effect name, one for each part.
   """
 
   id: str
@@ -68,6 +70,7 @@ class Finding(NamedTuple):
     conditions: under which problem, model and settings it was found, in words.
     excluded: NaN values left out of the effect's interval.
     parts: every part where the claim has more than one, else empty.
+    jointly: the verdict where all claims of a study are corrected for together; None where that was not asked.
   """
 
   id: str
@@ -83,24 +86,62 @@ class Finding(NamedTuple):
   rule: str
   excluded: int
   parts: tuple[Part, ...] = ()
+  jointly: Verdict | None = None
 
 
-def greater_than(threshold: float) -> Rule:
-  """Supported if the whole interval is above `threshold`, contradicted if all of it is below."""
-  check_real('threshold', threshold)
+def greater_than(threshold: float, *, none: float | None = None) -> Rule:
+  """Supported if the whole interval is above `threshold`, contradicted if all of it is below.
+
+  With `none` an interval wholly within the margin around it is no difference: as far as the threshold on either side,
+  [-t, t] around 0 and [1/t, t] around 1.
+
+  Args:
+    threshold: the smallest effect that matters.
+    none: what the effect is where nothing differs: 0 of a difference or a slope, 1 of a ratio; None where there is no
+      such value.
+  """
+  margin = _margin(threshold, none)
+
+  def judge(interval: Interval) -> Verdict:
+    return _decide(interval.low > threshold, interval.high < threshold, _inside(interval, margin))
+
   return Rule(
-    lambda interval: _decide(interval.low > threshold, interval.high < threshold),
-    lambda: f'supported if the interval is above {threshold}, contradicted if it is below',
+    judge,
+    lambda: f'supported if the interval is above {threshold}, contradicted if it is below{_told(margin)}',
   )
 
 
-def less_than(threshold: float) -> Rule:
-  """Supported if the whole interval is below `threshold`, contradicted if all of it is above."""
-  check_real('threshold', threshold)
+def less_than(threshold: float, *, none: float | None = None) -> Rule:
+  """Supported if the whole interval is below `threshold`, contradicted if all of it is above; see `greater_than`."""
+  margin = _margin(threshold, none)
+
+  def judge(interval: Interval) -> Verdict:
+    return _decide(interval.high < threshold, interval.low > threshold, _inside(interval, margin))
+
   return Rule(
-    lambda interval: _decide(interval.high < threshold, interval.low > threshold),
-    lambda: f'supported if the interval is below {threshold}, contradicted if it is above',
+    judge,
+    lambda: f'supported if the interval is below {threshold}, contradicted if it is above{_told(margin)}',
   )
+
+
+def _margin(threshold: float, none: float | None) -> tuple[float, float] | None:
+  check_real('threshold', threshold)
+  if none not in (None, 0, 1):
+    raise InputError(f'none must be 0, of a difference, or 1, of a ratio, got {none!r}')
+  if none is None or threshold == none:
+    return None
+  if none == 1 and threshold <= 0:
+    raise InputError(f'threshold must be above 0 for a ratio, got {threshold!r}')
+  ends = (-threshold, threshold) if none == 0 else (1 / threshold, threshold)
+  return min(ends), max(ends)
+
+
+def _inside(interval: Interval, margin: tuple[float, float] | None) -> bool:
+  return margin is not None and margin[0] < interval.low and interval.high < margin[1]
+
+
+def _told(margin: tuple[float, float] | None) -> str:
+  return '' if margin is None else f', no difference if inside ({margin[0]:.4g}, {margin[1]:.4g})'
 
 
 def within(low: float, high: float) -> Rule:
@@ -130,10 +171,27 @@ def exact(tolerance: float) -> Rule:
   return Rule(judge, lambda: f'supported if the error is at most {tolerance} in size, contradicted if not')
 
 
-def _decide(supported: bool, contradicted: bool) -> Verdict:
+def _decide(supported: bool, contradicted: bool, same: bool = False) -> Verdict:
   if supported:
     return Verdict.SUPPORTED
+  if same:
+    return Verdict.NO_DIFFERENCE
   return Verdict.CONTRADICTED if contradicted else Verdict.INCONCLUSIVE
+
+
+def together(verdicts: Sequence[Verdict]) -> Verdict:
+  """The verdict of a claim whose parts have these.
+
+  One that all share; mixed where some parts hold and others certainly do not (contradicted, or no difference);
+  contradicted where a part is and none holds; otherwise inconclusive.
+  """
+  found = {*verdicts}
+  if len(found) == 1:
+    return verdicts[0]
+  refuted = found & {Verdict.CONTRADICTED, Verdict.NO_DIFFERENCE}
+  if Verdict.MIXED in found or (Verdict.SUPPORTED in found and refuted):
+    return Verdict.MIXED
+  return Verdict.CONTRADICTED if Verdict.CONTRADICTED in found else Verdict.INCONCLUSIVE
 
 
 def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, conditions: str) -> Finding:
@@ -143,11 +201,8 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
   identity that could not be evaluated included), or its spread is unknown. So is one from which values were left
   out: runs that failed are not silence, and an effect without a value for them must give them one first.
 
-  With several parts the claim is supported only if every part is, contradicted if any part is, and inconclusive
-  otherwise. Requiring all parts keeps the error rate of 'supported' at that of one part (Berger 1982,
-  Technometrics 24); that of 'contradicted' can grow to the sum over the parts. The headline effect is the one of
-  the part with the worst verdict, the first listed among equals, since effects on different scales have no common
-  order.
+  With several parts see `together`. The headline effect is the one of the first part whose verdict decided: that of the
+  claim, or of a mixed claim one that does not hold; effects on different scales have no common order.
 
   Args:
     claim: with its rules.
@@ -162,14 +217,17 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
   if not claim.rules or set(intervals) != set(claim.rules):
     raise InputError(f'claim {claim.id} needs intervals for {list(claim.rules)}, got {list(intervals)}')
   parts = tuple(_grade_part(name, rule, intervals[name]) for name, rule in claim.rules.items())
-  worst_first = (Verdict.CONTRADICTED, Verdict.INCONCLUSIVE, Verdict.SUPPORTED)
-  decider = min(parts, key=lambda part: worst_first.index(part.verdict))
+  verdict = together([part.verdict for part in parts])
+  deciding = [part for part in parts if part.verdict is verdict] or [
+    part for part in parts if part.verdict is not Verdict.SUPPORTED
+  ]
+  decider = deciding[0]
   several = len(parts) > 1
   all_rules = 'all of: ' + '; '.join(f'{part.effect_name}: {part.rule}' for part in parts)
   return Finding(
     id=claim.id,
     statement=claim.statement,
-    verdict=decider.verdict,
+    verdict=verdict,
     effect=decider.effect,
     effect_name=decider.effect_name,
     ci_low=decider.ci_low,
@@ -240,6 +298,7 @@ def read_claims(path: str | os.PathLike[str]) -> list[Finding]:
 
 
 def _restored(values: dict[str, Any]) -> dict[str, Any]:
-  missing = {'effect': math.nan, 'ci_low': -math.inf, 'ci_high': math.inf}
+  missing = {'effect': math.nan, 'ci_low': -math.inf, 'ci_high': math.inf, 'jointly': None}
   known = {key: missing[key] if value is None else value for key, value in values.items()}
-  return known | {'verdict': Verdict(values['verdict'])}
+  verdicts = {key: Verdict(values[key]) for key in ('verdict', 'jointly') if values.get(key) is not None}
+  return known | verdicts

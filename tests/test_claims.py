@@ -14,6 +14,7 @@ from gdlab.core.errors import InputError
 from gdlab.statistics import Interval, exactly
 
 S, C, I = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE  # noqa: E741
+N, M = Verdict.NO_DIFFERENCE, Verdict.MIXED
 KEYS = {
   'id',
   'statement',
@@ -45,6 +46,18 @@ class RuleTest(parameterized.TestCase):
     (claims.greater_than(1), (0.9, 3), I),
     (claims.greater_than(1), (1, 3), I),
     (claims.greater_than(1), (0, 1), I),
+    (claims.greater_than(0.1, none=0), (0.2, 0.3), S),
+    (claims.greater_than(0.1, none=0), (-0.09, 0.09), N),
+    (claims.greater_than(0.1, none=0), (-0.3, 0.09), C),
+    (claims.greater_than(0.1, none=0), (-0.3, -0.2), C),
+    (claims.greater_than(0.1, none=0), (0, 0.2), I),
+    (claims.greater_than(2, none=1), (0.51, 1.99), N),
+    (claims.greater_than(2, none=1), (0.49, 1.99), C),
+    (claims.less_than(0.5, none=1), (0.51, 1.99), N),
+    (claims.less_than(0.5, none=1), (0.3, 0.4), S),
+    (claims.less_than(0.5, none=1), (0.51, 2.01), C),
+    (claims.less_than(-0.1, none=0), (-0.05, 0.05), N),
+    (claims.greater_than(0, none=0), (-0.1, 0.1), I),
     (claims.less_than(1), (0, 0.9), S),
     (claims.less_than(1), (1.1, 3), C),
     (claims.less_than(1), (0, 1), I),
@@ -82,6 +95,8 @@ class RuleTest(parameterized.TestCase):
     self.assertIn('1.00000001', text)
 
   @parameterized.parameters(
+    (lambda: claims.greater_than(1, none=2), (), 'none must be 0, of a difference, or 1, of a ratio, got 2'),
+    (lambda: claims.less_than(0, none=1), (), 'threshold must be above 0 for a ratio'),
     (claims.greater_than, (math.nan,), 'threshold'),
     (claims.less_than, (math.inf,), 'threshold'),
     (claims.within, (2, 1), 'high'),
@@ -97,7 +112,8 @@ class GradeTest(parameterized.TestCase):
     (((2, 3), (4, 5)), S, 'first'),
     (((2, 3), (0, 3)), I, 'second'),
     (((0, 3), (-2, 0)), C, 'second'),
-    (((-2, 0), (4, 5)), C, 'first'),
+    (((-2, 0), (4, 5)), M, 'first'),
+    (((-2, 0), (-4, 0)), C, 'first'),
     (((0, 3), (0, 4)), I, 'first'),
   )
   def test_all_parts_must_hold(self, ends, verdict, decider):
@@ -121,7 +137,7 @@ class GradeTest(parameterized.TestCase):
     rule = claims.within(78, 80)
     finding = graded({'updates': rule}, {'updates': exactly(79)})
     self.assertEqual(
-      finding, ('V0', 'A claim.', S, 79, 'updates', 79, 79, 1.0, 16, 'a test', rule.describe(), 0, ())
+      finding, ('V0', 'A claim.', S, 79, 'updates', 79, 79, 1.0, 16, 'a test', rule.describe(), 0, (), None)
     )
 
   @parameterized.parameters(
@@ -133,6 +149,25 @@ class GradeTest(parameterized.TestCase):
   def test_refuses(self, rules, intervals, num_seeds, message):
     with self.assertRaisesRegex(InputError, message):
       claims.grade(claims.Claim('V0', '', rules), intervals, num_seeds=num_seeds, conditions='')
+
+
+class TogetherTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ((S, S), S),
+    ((C, C), C),
+    ((N, N), N),
+    ((I, I), I),
+    ((S, C), M),
+    ((S, N, I), M),
+    ((S, I), I),
+    ((C, I), C),
+    ((C, N), C),
+    ((N, I), I),
+    ((M,), M),
+  )
+  def test_of_parts(self, verdicts, expected):
+    self.assertEqual(claims.together(verdicts), expected)
+    self.assertEqual(claims.together(verdicts[::-1]), expected)
 
 
 class FileTest(parameterized.TestCase):

@@ -20,7 +20,7 @@ def page(interval: Interval, again: Interval) -> str:
     lead=[],
     sections=[],
     findings=[finding(interval)],
-    again=[finding(again)],
+    again=[[finding(again)], [finding(interval)]],
     facts=facts,
     command='',
   )
@@ -42,5 +42,8 @@ def test_an_interval_in_words(measured, expected):
 
 def test_a_verdict_that_other_seeds_do_not_give_is_marked():
   low, high = Interval(0.5, 0.4, 0.6, 0.95, 8, 0), Interval(2, 1.5, 2.5, 0.95, 8, 0)
-  assert 'with other seeds contradicted: not replicated' in page(high, low)
-  assert 'not replicated' not in page(high, high)
+  text = page(high, low)
+  assert 'the same in 1 of 2 repeats' in text
+  assert 'repeat 1: 0.500' in text
+  assert 'repeat 2: 2.00' in text
+  assert 'the same in 2 of 2 repeats' in page(high, high)

@@ -173,7 +173,7 @@ def accuracy_gain(view, bench: str, kind: str) -> Interval:
   One arm on either side, each at the best of the same settings, so that neither side was searched for longer.
   """
   small, large = (view.accuracy(arm, kind) for arm in view.pair(bench))
-  return statistics.paired_interval(small, large)
+  return statistics.paired_interval(small, large, confidence=view.confidence)
 
 
 def sharpness_ratio(view, bench: str, measure: str, equal: bool) -> Interval:
@@ -189,7 +189,7 @@ def sharpness_ratio(view, bench: str, measure: str, equal: bool) -> Interval:
     sharp = view.sharpness(arm, equal)[measure].transpose('seed', 'setting').values
     values.append(np.exp(np.log(np.where(sharp > 0, sharp, np.nan)).mean(axis=1)))
   large, small = values
-  return statistics.paired_log_ratio(large, small)
+  return statistics.paired_log_ratio(large, small, confidence=view.confidence)
 
 
 def end_points(view, bench: str, measure: str) -> tuple[np.ndarray, np.ndarray]:
@@ -207,21 +207,23 @@ def correlation(view, bench: str, measure: str, within: bool) -> Interval:
   """
   sharp, gap = end_points(view, bench, measure)
   if lost := int((~np.isfinite(sharp) | ~np.isfinite(gap)).any(axis=(1, 2)).sum()):
-    return Interval(np.nan, -np.inf, np.inf, 0.95, len(sharp) - lost, lost)
+    return Interval(np.nan, -np.inf, np.inf, view.confidence, len(sharp) - lost, lost)
   sizes = range(sharp.shape[1]) if within else [slice(None)]
 
   def statistic(seeds: np.ndarray) -> float:
     pairs = [(sharp[seeds][:, size].ravel(), gap[seeds][:, size].ravel()) for size in sizes]
     return float(np.mean([statistics.rank_correlation(*pair) for pair in pairs]))
 
-  return statistics.cluster_bootstrap(statistic, len(sharp), num_resamples=999)
+  return statistics.jackknife(statistic, len(sharp), scale='fisher', confidence=view.confidence)
 
 
 def slope(view, largest: bool) -> Interval:
   """The log-log slope of updates to the target in B, of the three smallest or largest: -1 where twice B halves them."""
   chosen = slice(-3, None) if largest else slice(None, 3)
   return statistics.loglog_slope(
-    np.asarray(view.config.steps.batch_sizes, float)[chosen], view.steps()[:, chosen]
+    np.asarray(view.config.steps.batch_sizes, float)[chosen],
+    view.steps()[:, chosen],
+    confidence=view.confidence,
   )[1]
 
 
@@ -229,14 +231,16 @@ def critical_batch_size(view) -> Interval:
   """Where the fitted updates are twice the least; unknown where too few batch sizes come to the target."""
   taken = view.steps()
   if np.isfinite(np.median(taken, axis=0)).sum() < 3:
-    return Interval(np.nan, -np.inf, np.inf, 0.95, len(taken), 0)
-  return statistics.fit_bend(view.config.steps.batch_sizes, taken).critical_batch_size
+    return Interval(np.nan, -np.inf, np.inf, view.confidence, len(taken), 0)
+  return statistics.fit_bend(
+    view.config.steps.batch_sizes, taken, confidence=view.confidence
+  ).critical_batch_size
 
 
 def scale_on_way(view) -> Interval:
   """The simple noise scale, mean over the way of full batch to the target."""
   runs = view.cell(f'scales_{max(view.config.steps.batch_sizes)}')
-  return statistics.bootstrap(runs.simple.mean('step').values)
+  return statistics.bootstrap(runs.simple.mean('step').values, confidence=view.confidence)
 
 
 def predicted_ratio(view) -> Interval:
@@ -264,7 +268,7 @@ def norm_accuracies(view) -> list[np.ndarray]:
 def norm_gap(view) -> Interval:
   """The gap to close: mini-batch minus full batch."""
   small, large, _ = norm_accuracies(view)
-  return statistics.paired_interval(small, large)
+  return statistics.paired_interval(small, large, confidence=view.confidence)
 
 
 def closed_beyond(view, share: float, premise: float) -> Interval:
@@ -273,7 +277,7 @@ def closed_beyond(view, share: float, premise: float) -> Interval:
   Unknown where the gap itself is not above the premise: there is nothing to close.
   """
   small, large, ghost = norm_accuracies(view)
-  found = statistics.bootstrap(ghost - large - share * (small - large))
+  found = statistics.bootstrap(ghost - large - share * (small - large), confidence=view.confidence)
   return found if norm_gap(view).low > premise else found._replace(low=-np.inf, high=np.inf)
 
 
@@ -284,7 +288,7 @@ def way_loss_ratio(view, stage: int) -> Interval:
   """
   grown, decayed = (view.along(way, 'train_loss', 'decay') for way in ('growth', 'decay'))
   epoch = view.config.growth.epochs[stage]
-  return statistics.paired_log_ratio(grown[:, epoch], decayed[:, epoch])
+  return statistics.paired_log_ratio(grown[:, epoch], decayed[:, epoch], confidence=view.confidence)
 
 
 def way_accuracy(view, rate_of: str) -> Interval:
@@ -293,7 +297,7 @@ def way_accuracy(view, rate_of: str) -> Interval:
     view.along('growth', 'test_accuracy', rate_of),
     view.along('decay', 'test_accuracy', 'decay'),
   )
-  return statistics.paired_interval(grown[:, -1], decayed[:, -1])
+  return statistics.paired_interval(grown[:, -1], decayed[:, -1], confidence=view.confidence)
 
 
 def way_updates(view) -> Interval:
@@ -324,4 +328,4 @@ def stopping_gain(view, bench: str, kind: str, variable: str) -> Interval:
     stopped(view, bench, kind, by)[variable].values for by in ('validation_loss', 'train_loss')
   )
   compare = statistics.paired_log_ratio if variable.endswith('loss') else statistics.paired_interval
-  return compare(chosen, naive)
+  return compare(chosen, naive, confidence=view.confidence)

@@ -32,8 +32,8 @@ def accuracy(view: Seen, bench: str) -> tuple[Figure, Table]:
       plots.spread(axes, sizes, 100 * values, KINDS[kind], place)
       for arm in on:
         step = view.step(arm, kind)
-        gap = view.at(arm, kind, 'alike_loss', np.inf) - view.at(arm, kind, 'train_loss', 0.0)
-        shares = view.accuracy(arm, kind), view.at(arm, kind, 'train_accuracy', 0.0)
+        gap = view.ended(arm, kind, 'alike_loss', np.inf) - view.ended(arm, kind, 'train_loss', 0.0)
+        shares = view.accuracy(arm, kind), view.ended(arm, kind, 'train_accuracy', 0.0)
         means = [f'{100 * float(share.mean()):.1f} %' for share in shares]
         costs = f'{step:,}', f'{step / arm.epoch:,.3g}', view.used(arm, kind)
         rows.append((KINDS[kind], arm.label, *costs, *means, number(float(gap.mean()))))
@@ -156,7 +156,7 @@ def norm(view: Seen) -> Figure:
   kinds = {'population_accuracy': 'statistics of all training images', 'test_accuracy': 'running averages'}
   with plots.panels(1, **ONE) as (figure, (axes,)):
     for place, (variable, said) in enumerate(kinds.items()):
-      values = np.stack([view.at(arm, 'epochs', variable, failed=0.0).values for arm in on], axis=1)
+      values = np.stack([view.ended(arm, 'epochs', variable, failed=0.0).values for arm in on], axis=1)
       plots.spread(axes, np.arange(len(on)) + 0.12 * (place - 0.5), 100 * values, said, place, line='')
     axes.set_xticks(range(len(on)), [arm.label.replace(', ', ',\n') for arm in on])
     axes.set(xlim=(-0.5, len(on) - 0.5), ylabel='test accuracy, %')

@@ -175,14 +175,14 @@ class Seen(study.View):
     """The arm's runs at the setting tuned for a budget."""
     return self.cell(f'runs_{arm}').sel(setting=self.setting(arm, kind))
 
-  def at(self, arm: Arm, kind: str, variable: str, failed: float) -> xr.DataArray:
+  def ended(self, arm: Arm, kind: str, variable: str, failed: float) -> xr.DataArray:
     """A variable at the end of a budget, by seed; `failed` for a run that diverged before."""
     return study.unless_failed(self.runs(arm, kind).sel(step=self.step(arm, kind)), variable, failed)
 
   def accuracy(self, arm: Arm, kind: str) -> xr.DataArray:
     """Test accuracy at the end of a budget; with BatchNorm by the statistics of all training examples."""
     variable = 'population_accuracy' if arm.bench.name == 'norm' else 'test_accuracy'
-    return self.at(arm, kind, variable, failed=0.0)
+    return self.ended(arm, kind, variable, failed=0.0)
 
   def way_rate(self, way: str) -> float:
     """The rate that is best for one of `WAYS`."""

@@ -1,7 +1,5 @@
 """What claims, pictures and tables ask of one set of seeds, and the effects of the claims N1-N7."""
 
-import functools
-
 import numpy as np
 import xarray as xr
 
@@ -9,8 +7,6 @@ import gdlab
 from experiments.minima import measure
 from gdlab import statistics, study
 from gdlab.statistics import Interval
-
-resampled = functools.partial(statistics.cluster_bootstrap, vectorized=True)
 
 
 class View(study.View):
@@ -55,7 +51,7 @@ class View(study.View):
   def rescued(self) -> Interval:
     """The share of networks in a poor place that stayed there once single examples gave way to mini-batches."""
     poor = self.trapped('rescued')
-    return statistics.share(poor[poor[:, self.config.trap.epochs], -1])
+    return statistics.share(poor[poor[:, self.config.trap.epochs], -1], confidence=self.confidence)
 
   def escapes(self, name: str) -> np.ndarray:
     """A variable of the first passages, [batch size, barrier, ...]."""
@@ -94,36 +90,46 @@ class View(study.View):
 def full_batch_left(view: View) -> Interval:
   """The share of full-batch runs that left the shallow valley at any of the rates, or diverged."""
   runs = view.cell('leave_poor').isel(step=-1).sel(batch_size=view.config.valleys.num_examples)
-  return statistics.share(((runs.reached > 0) | (runs.status != gdlab.RUNNING)).any('learning_rate').values)
+  return statistics.share(
+    ((runs.reached > 0) | (runs.status != gdlab.RUNNING)).any('learning_rate').values,
+    confidence=view.confidence,
+  )
 
 
 def least_left(view: View) -> Interval:
   """The share that left the shallow valley where its interval reaches lowest, of those that N1 is asked of."""
-  shares = [statistics.share(view.left('poor', size, rate)) for size, rate in view.config.valleys.graded]
+  shares = [
+    statistics.share(view.left('poor', size, rate), confidence=view.confidence)
+    for size, rate in view.config.valleys.graded
+  ]
   return min(shares, key=lambda found: found.low)
 
 
 def left_gain(view: View, more: tuple[str, str], less: tuple[str, str]) -> Interval:
   """The difference of two shares of runs that left, each of a start and a batch size ('single' or 'mini')."""
   sizes = {'single': 1, 'mini': view.config.valleys.mini_batch}
-  return statistics.share_difference(*(view.left(name, sizes[arm]) for name, arm in (more, less)))
+  return statistics.share_difference(
+    *(view.left(name, sizes[arm]) for name, arm in (more, less)), confidence=view.confidence
+  )
 
 
 def stay(view: View, name: str, lower: bool) -> Interval:
   """Of the single-example runs that were thrown into the poor valley, the share that had not come back."""
-  return statistics.share(view.stayed(name, view.config.valleys.lower_rate if lower else None))
+  return statistics.share(
+    view.stayed(name, view.config.valleys.lower_rate if lower else None), confidence=view.confidence
+  )
 
 
 def trapped_gain(view: View) -> Interval:
   """The share of networks in a poor place after the first epochs, single examples minus mini-batches."""
   single, mini = (view.trapped(arm)[:, view.config.trap.epochs] for arm in ('single', 'mini'))
-  return statistics.share_difference(single, mini)
+  return statistics.share_difference(single, mini, confidence=view.confidence)
 
 
 def trapped_stay(view: View) -> Interval:
   """Of the single-example networks in a poor place by then, the share that were at no later epoch out of it."""
   poor, epochs = view.trapped('single'), view.config.trap.epochs
-  return statistics.share(poor[poor[:, epochs], epochs + 1 :].all(axis=1))
+  return statistics.share(poor[poor[:, epochs], epochs + 1 :].all(axis=1), confidence=view.confidence)
 
 
 def log_rates(view: View, places: np.ndarray) -> np.ndarray:
@@ -143,7 +149,7 @@ def arrhenius_slope(view: View) -> Interval:
   def slope(places: np.ndarray) -> np.ndarray:
     return -np.tensordot(x, log_rates(view, places).mean(axis=0), axes=(0, 0)) / (x @ x)
 
-  return resampled(slope, view.config.escape.num_seeds)
+  return statistics.jackknife(slope, view.config.escape.num_seeds, confidence=view.confidence)
 
 
 def rate_ratio(view: View, reference: str, lowest: bool = False) -> Interval:
@@ -154,7 +160,7 @@ def rate_ratio(view: View, reference: str, lowest: bool = False) -> Interval:
     beyond = log_rates(view, places) + known.reshape(*known.shape, *[1] * (places.ndim - 1))
     return np.exp(beyond[:, part].mean(axis=(0, 1)))
 
-  return resampled(ratio, view.config.escape.num_seeds)
+  return statistics.jackknife(ratio, view.config.escape.num_seeds, scale='log', confidence=view.confidence)
 
 
 def worst_deviation(view: View) -> Interval:
@@ -172,7 +178,7 @@ def batch_size_ratio(view: View) -> Interval:
     found = log_rates(view, places)
     return np.exp((found[-1] - found[0]).mean(axis=0))
 
-  return resampled(ratio, view.config.escape.num_seeds)
+  return statistics.jackknife(ratio, view.config.escape.num_seeds, scale='log', confidence=view.confidence)
 
 
 def dose_gain(view: View, where: str, worse: str, better: str) -> Interval:
@@ -181,7 +187,7 @@ def dose_gain(view: View, where: str, worse: str, better: str) -> Interval:
   level = {'zero': levels[0], 'most': levels[-1], 'best': view.best_level(where, 'constant')}[worse]
   poor = outcome.sel(schedule='constant', level=level, drop=True)
   good = outcome.sel(schedule=better, level=view.best_level(where, better), drop=True)
-  return statistics.paired_interval(poor, good)
+  return statistics.paired_interval(poor, good, confidence=view.confidence)
 
 
 def spread(values: np.ndarray, relative: bool) -> np.ndarray:
@@ -203,21 +209,27 @@ def loglog(widths: list[int], values: np.ndarray) -> np.ndarray:
 def spread_slope(view: View, variable: str, relative: bool) -> Interval:
   """The log-log slope in width of the spread over initialisations, or of that over the mean."""
   ends, widths = view.ends(variable), view.config.widths.hidden
-  return resampled(lambda places: loglog(widths, spread(ends[places], relative)), len(ends))
+  return statistics.jackknife(
+    lambda places: loglog(widths, spread(ends[places], relative)), len(ends), confidence=view.confidence
+  )
 
 
 def widest_spread(view: View, variable: str, relative: bool = False) -> Interval:
   """The spread over initialisations at the largest width, or that over the mean."""
   ends = view.ends(variable)[:, [-1]]
-  return resampled(lambda places: spread(ends[places], relative)[..., 0], len(ends))
+  return statistics.jackknife(
+    lambda places: spread(ends[places], relative)[0], len(ends), scale='log', confidence=view.confidence
+  )
 
 
 def barrier(view: View, order: str, place: int, relative: bool = False) -> Interval:
   """The mean barrier at one width, or that over the mean training loss of the networks at its ends."""
   barriers, losses = view.barriers(order)[:, place].copy(), view.pair_losses()[:, place].copy()
   if not relative:
-    return statistics.bootstrap(barriers)
-  return resampled(lambda places: barriers[places].mean(axis=-1) / losses[places].mean(axis=-1), len(losses))
+    return statistics.bootstrap(barriers, confidence=view.confidence)
+  return statistics.jackknife(
+    lambda places: barriers[places].mean() / losses[places].mean(), len(losses), confidence=view.confidence
+  )
 
 
 def least_barrier(view: View, order: str, relative: bool) -> Interval:
@@ -234,11 +246,16 @@ def barrier_slope(view: View, order: str, relative: bool) -> Interval:
     means = barriers[places].mean(axis=-2)
     return loglog(widths, means / losses[places].mean(axis=-2) if relative else means)
 
-  return resampled(slope, len(barriers))
+  return statistics.jackknife(slope, len(barriers), confidence=view.confidence)
 
 
 def ensemble_ratio(view: View, score: str) -> Interval:
   """An ensemble's test error or negative log-likelihood over that of its average member, means over ensembles."""
   found = view.cell(f'ensembles_{view.config.ensemble_width}')
   whole, members = found[score].values, found[f'member_{score}'].values
-  return resampled(lambda places: whole[places].mean(axis=-1) / members[places].mean(axis=-1), len(whole))
+  return statistics.jackknife(
+    lambda places: whole[places].mean() / members[places].mean(),
+    len(whole),
+    scale='log',
+    confidence=view.confidence,
+  )

@@ -86,7 +86,9 @@ def share_rise(view: View, kind: str) -> Interval:
   """The share of saddles at the largest size minus that at a small one, paired by seed."""
   found = view.searched(kind)
   return statistics.paired_interval(
-    shares(found[max(found)]), shares(found[2 if kind == 'fields' else min(found)])
+    shares(found[max(found)]),
+    shares(found[2 if kind == 'fields' else min(found)]),
+    confidence=view.confidence,
   )
 
 
@@ -103,7 +105,7 @@ def extrema_factor(view: View) -> Interval:
     share = (extrema[fields].sum(axis=0) + 0.5) / (points[fields].sum(axis=0) + 0.5)
     return float(np.exp(np.polyfit([*found], np.log(share), 1)[0]))
 
-  return statistics.cluster_bootstrap(factor, len(points))
+  return statistics.jackknife(factor, len(points), scale='log', confidence=view.confidence)
 
 
 def index_correlation(view: View, kind: str) -> Interval:
@@ -117,20 +119,24 @@ def index_correlation(view: View, kind: str) -> Interval:
   for loss, index in zip(largest.loss.values, largest.index_share.values, strict=True):
     known = np.isfinite(loss)
     correlations.append(statistics.rank_correlation(loss[known], index[known]) if known.sum() > 2 else np.nan)
-  return statistics.bootstrap(correlations)
+  return statistics.bootstrap(correlations, confidence=view.confidence)
 
 
 def stays(view: View) -> Interval:
   """The share of full-batch runs that left a saddle at any rate: the saddle where it is largest."""
   cells, seeds = [view.cell(f'at_{name}') for name in view.config.race.places], view.config.seeds.ids
   runs = [cell.escaped.sel(arm='full batch', seed=seeds).any('rate').values for cell in cells]
-  return max(map(statistics.share, runs), key=lambda share: share.estimate)
+  return max(
+    (statistics.share(each, confidence=view.confidence) for each in runs), key=lambda share: share.estimate
+  )
 
 
 def leaves(view: View, arm: str, kind: str) -> Interval:
   """The share of an arm's runs that left at its tuned rate: the saddle of that kind where it is least."""
   runs = [view.raced(f'at_{name}', arm).escaped.values for name in getattr(view.config.race, kind)]
-  return min(map(statistics.share, runs), key=lambda share: share.estimate)
+  return min(
+    (statistics.share(each, confidence=view.confidence) for each in runs), key=lambda share: share.estimate
+  )
 
 
 def sooner(view: View, arm: str) -> Interval:
@@ -142,7 +148,7 @@ def sooner(view: View, arm: str) -> Interval:
   found = []
   for name in view.config.race.generic:
     mine, plain = (view.raced(f'near_{name}', which) for which in (arm, 'full batch'))
-    found.append(statistics.paired_log_ratio(taken(mine), plain.updates.values))
+    found.append(statistics.paired_log_ratio(taken(mine), plain.updates.values, confidence=view.confidence))
   return max(found, key=lambda interval: interval.high)
 
 
@@ -156,7 +162,8 @@ def momentum_ratios(runs: xr.Dataset) -> np.ndarray:
 def momentum_law(view: View) -> Interval:
   """Those ratios with momentum: the one farthest from 1."""
   runs = view.exits('quadratic').values()
-  return farthest(row for each in runs for row in momentum_ratios(each)[each.momentum.values > 0])
+  rows = (row for each in runs for row in momentum_ratios(each)[each.momentum.values > 0])
+  return farthest(rows, view.confidence)
 
 
 def formula(view: View, cell: str) -> np.ndarray:
@@ -170,9 +177,10 @@ def formula(view: View, cell: str) -> np.ndarray:
 def closed_form(view: View, kind: str) -> Interval:
   """Measured over predicted time of plain descent: the one farthest from 1 over saddles and rates."""
   cells = view.exits(kind).items()
-  return farthest(
+  rows = (
     row for name, runs in cells for row in (taken(runs) / formula(view, name))[runs.momentum.values == 0]
   )
+  return farthest(rows, view.confidence)
 
 
 def recursion(view: View) -> Interval:
@@ -186,7 +194,7 @@ def recursion(view: View) -> Interval:
         distance, mine.start.values, curvature=gamma, learning_rate=rate, momentum=beta
       )
       ratios.append(taken(mine) / law)
-  return farthest(ratios)
+  return farthest(ratios, view.confidence)
 
 
 def noise_law(view: View) -> Interval:
@@ -197,14 +205,14 @@ def noise_law(view: View) -> Interval:
       rate, known = strength / runs.curvature, {'curvature': runs.curvature, 'noise': runs.noise}
       law = theory.mean_escape_steps(distance, learning_rate=rate, batch_size=size, **known)
       times = runs.updates.sel(batch_size=size, strength=strength).values
-      found.append(statistics.bootstrap(times / float(law)))
+      found.append(statistics.bootstrap(times / float(law), confidence=view.confidence))
   return max(found, key=reach)
 
 
 def scale_slope(view: View, arm: str) -> Interval:
   """The log-log slope of the escape time in the scale of the loss."""
   runs = view.cell('scales').sel(arm=arm)
-  return statistics.loglog_slope(runs.scale.values, taken(runs).T)[1]
+  return statistics.loglog_slope(runs.scale.values, taken(runs).T, confidence=view.confidence)[1]
 
 
 def gap_ratio(view: View, cell: str, arm: str, over_theory: bool = False) -> Interval:
@@ -217,13 +225,15 @@ def gap_ratio(view: View, cell: str, arm: str, over_theory: bool = False) -> Int
   times = view.passages(cell, arm).values
   gaps = np.diff(times, axis=1)[:, 1:]
   ratio = (gaps[:, -1] / gaps[:, 0]) ** (1 / (gaps.shape[1] - 1))
-  return statistics.bootstrap(np.where(np.isfinite(times).all(axis=1), ratio, np.inf) / law, np.median)
+  return statistics.bootstrap(
+    np.where(np.isfinite(times).all(axis=1), ratio, np.inf) / law, np.median, confidence=view.confidence
+  )
 
 
 def chain_slope(view: View) -> Interval:
   """The log-log slope of the time to pass k saddles in k, for perturbed descent; a chain not passed has no slope."""
   passed = view.passages('chain_noisy', 'perturbed')
-  return statistics.loglog_slope(passed.saddle.values, passed)[1]
+  return statistics.loglog_slope(passed.saddle.values, passed, confidence=view.confidence)[1]
 
 
 def lingers(view: View, arm: str) -> Interval:
@@ -232,9 +242,9 @@ def lingers(view: View, arm: str) -> Interval:
   The unit is the run: records of one run follow from one another. Where the definition of near does not certainly find
   more than half of the control's stay next to its saddle, runs that it finds near none show nothing: no interval.
   """
-  if not statistics.bootstrap(view.control_found().values).low > CONTROL_FOUND:
-    return Interval(np.nan, -np.inf, np.inf, 0.95, 0, 0)
-  return statistics.share(view.time_near(arm).values > LITTLE)
+  if not statistics.bootstrap(view.control_found().values, confidence=view.confidence).low > CONTROL_FOUND:
+    return Interval(np.nan, -np.inf, np.inf, view.confidence, 0, 0)
+  return statistics.share(view.time_near(arm).values > LITTLE, confidence=view.confidence)
 
 
 def taken(runs: xr.Dataset) -> np.ndarray:
@@ -242,9 +252,12 @@ def taken(runs: xr.Dataset) -> np.ndarray:
   return runs.updates.where(runs.escaped, np.inf).transpose(..., 'seed').values.astype(float)
 
 
-def farthest(ratios: Iterable[np.ndarray]) -> Interval:
+def farthest(ratios: Iterable[np.ndarray], confidence: float) -> Interval:
   """The geometric mean over seeds whose interval reaches farthest from 1."""
-  return max((statistics.paired_log_ratio(each, np.ones_like(each)) for each in ratios), key=reach)
+  return max(
+    (statistics.paired_log_ratio(each, np.ones_like(each), confidence=confidence) for each in ratios),
+    key=reach,
+  )
 
 
 def reach(interval: Interval) -> float:

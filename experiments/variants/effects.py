@@ -33,7 +33,8 @@ def variance_ratio(view, replacement: str) -> Interval:
   The estimate is that of the batch size farthest from the law. A hull inside a range means that every batch size is.
   """
   intervals = [
-    statistics.bootstrap(each) for each in variances(view, replacement).transpose('batch_size', 'seed').values
+    statistics.bootstrap(each, confidence=view.confidence)
+    for each in variances(view, replacement).transpose('batch_size', 'seed').values
   ]
   worst = max(intervals, key=lambda interval: abs(np.log(interval.estimate)))
   return worst._replace(low=min(each.low for each in intervals), high=max(each.high for each in intervals))
@@ -58,14 +59,14 @@ def time_ratio(view, slow: str, fast: str) -> Interval:
   """Time per update of one variant over another's, paired by round."""
   seconds = view.cell('timing').seconds_per_update
   above, below = (seconds.sel(batch_size=view.three[name]).values for name in (slow, fast))
-  return statistics.paired_log_ratio(above, below)
+  return statistics.paired_log_ratio(above, below, confidence=view.confidence)
 
 
 def roughness_ratio(view, rough: str, smooth: str) -> Interval:
   """The standard deviation of second differences of one variant's training loss over another's, paired by seed."""
   curves = view.cell('smoothness').train_loss.diff('step', n=2).std('step')
   above, below = (curves.sel(batch_size=view.three[name], drop=True) for name in (rough, smooth))
-  return statistics.paired_log_ratio(above, below)
+  return statistics.paired_log_ratio(above, below, confidence=view.confidence)
 
 
 def reached(view, kind: str, small: str) -> Interval:
@@ -84,26 +85,28 @@ def reached(view, kind: str, small: str) -> Interval:
     times.append(view.clock(kind, size, crossing.time))
     never.append(crossing.censored)
   slow, fast = np.where(never[0] & never[1], np.nan, times[0]), np.where(never[1], np.inf, times[1])
-  return statistics.paired_log_ratio(slow, fast)
+  return statistics.paired_log_ratio(slow, fast, confidence=view.confidence)
 
 
 def loss_ratio(view) -> Interval:
   """Training loss of full batch over that of the mini-batch after equal examples, each at its best rate."""
-  full, mini = (view.at('examples', view.three[name], 'train_loss', np.inf) for name in ('full', 'mini'))
-  return statistics.paired_log_ratio(full, mini)
+  full, mini = (view.ended('examples', view.three[name], 'train_loss', np.inf) for name in ('full', 'mini'))
+  return statistics.paired_log_ratio(full, mini, confidence=view.confidence)
 
 
 def floor_slope(view) -> Interval:
   """The log-log slope in the rate of the mean excess loss over the last quarter; NaN where a run diverged."""
   runs = _late(view.cell('floor'))
   floors = study.unless_failed(runs, 'excess', np.nan).mean('step', skipna=False)
-  return statistics.loglog_slope(runs.learning_rate, floors.transpose('seed', 'learning_rate'))[1]
+  return statistics.loglog_slope(
+    runs.learning_rate, floors.transpose('seed', 'learning_rate'), confidence=view.confidence
+  )[1]
 
 
 def late_rises(view) -> Interval:
   """The share of the last quarter's evaluations at which the loss had risen, mean over rates, by seed."""
   rising = (_late(view.cell('floor')).train_loss.diff('step') > 0).mean('step')
-  return statistics.bootstrap(rising.mean('learning_rate').values)
+  return statistics.bootstrap(rising.mean('learning_rate').values, confidence=view.confidence)
 
 
 def _late(runs: xr.Dataset) -> xr.Dataset:
@@ -112,11 +115,11 @@ def _late(runs: xr.Dataset) -> xr.Dataset:
 
 def middle_gain(view) -> Interval:
   """Test accuracy at equal time: the best batch size in 32-256 minus the best outside, chosen by tuning runs."""
-  tuned = lambda size: float(view.at('time', size, 'train_loss', np.inf, 'tuning').mean('seed'))
+  tuned = lambda size: float(view.ended('time', size, 'train_loss', np.inf, 'tuning').mean('seed'))
   inside = min((size for size in view.sizes if 32 <= size <= 256), key=tuned)
   outside = min((size for size in view.sizes if not 32 <= size <= 256), key=tuned)
-  best, other = (view.at('time', size, 'test_accuracy', 0.0) for size in (inside, outside))
-  return statistics.paired_interval(best, other)
+  best, other = (view.ended('time', size, 'test_accuracy', 0.0) for size in (inside, outside))
+  return statistics.paired_interval(best, other, confidence=view.confidence)
 
 
 def power_gain(view) -> Interval:
@@ -125,7 +128,7 @@ def power_gain(view) -> Interval:
   logs = np.log(seconds / seconds.batch_size)
   at = lambda size: logs.sel(batch_size=size, drop=True)
   gains = [(at(power - timing.offset) + at(power + timing.offset)) / 2 - at(power) for power in timing.powers]
-  return statistics.bootstrap(np.exp(sum(gains) / len(gains)).values)
+  return statistics.bootstrap(np.exp(sum(gains) / len(gains)).values, confidence=view.confidence)
 
 
 def worst_contraction(view, problem: str) -> Interval:
@@ -148,4 +151,6 @@ def tracking_ratio(view) -> Interval:
   """Squared error of the refitted full batch over that of single-example descent, second half of a drifting stream."""
   late, rate = view.late_errors(drift=1)
   chosen = late.sel(seed=view.config.seeds.ids)
-  return statistics.paired_log_ratio(chosen.full, chosen.single.sel(learning_rate=rate, drop=True))
+  return statistics.paired_log_ratio(
+    chosen.full, chosen.single.sel(learning_rate=rate, drop=True), confidence=view.confidence
+  )

@@ -71,7 +71,7 @@ def _noise(view: Seen) -> Figure:
 def _speed(view: Seen) -> Figure:
   seconds = view.cell('timing').seconds_per_update
   nanoseconds = (seconds / seconds.batch_size * 1e9).rename(round='seed')
-  accuracy = [view.at('time', size, 'test_accuracy', failed=0.0) for size in view.sizes]
+  accuracy = [view.ended('time', size, 'test_accuracy', failed=0.0) for size in view.sizes]
   with plots.panels(2, width=4.6) as (figure, (left, right)):
     plots.spread(left, seconds.batch_size, nanoseconds, 'time', 0)
     left.set(xscale='log', yscale='log', xlabel='batch size B', ylabel='nanoseconds per example')

@@ -120,7 +120,9 @@ class Seen(study.View):
     """The arm's runs at that rate; those with the tuning seeds are in the cell 'tuning'."""
     return self.cell(f'{cell}_{batch_size}').sel(learning_rate=self.rate(kind, batch_size))
 
-  def at(self, kind: str, batch_size: int, variable: str, failed: float, cell: str = 'arm') -> xr.DataArray:
+  def ended(
+    self, kind: str, batch_size: int, variable: str, failed: float, cell: str = 'arm'
+  ) -> xr.DataArray:
     """A variable at the end of that budget, by seed; `failed` for a run that diverged before."""
     runs = self.arm(kind, batch_size, cell).sel(step=self.budget(kind, batch_size))
     return study.unless_failed(runs, variable, failed)

@@ -1,9 +1,10 @@
 """What a comparison found, and how it goes on."""
 
 import dataclasses
+import itertools
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,9 +49,14 @@ class Comparison:
   entries: Mapping[Key, Entry]
   ends: Mapping[Key, np.ndarray]
   tuning: Mapping[Key, Runs]
-  chosen: Mapping[Key, tuple[int, ...]]
+  likely: Mapping[Key, tuple[Mapping[int, float], ...]]
   graded: Mapping[Key, Runs]
   how: How
+
+  @property
+  def chosen(self) -> dict[Key, tuple[int, ...]]:
+    """The trial of every arm on every problem for each budget, the first of those that were likely."""
+    return {key: tuple(next(iter(shares)) for shares in budgets) for key, budgets in self.likely.items()}
 
   @property
   def arms(self) -> 'dict[str, ArmResult]':
@@ -159,12 +165,13 @@ def judged(comparison: Comparison, before: int) -> Comparison:
     for arm in comparison.arms
     if arm != base
   ]
-  pairs = [_pair(comparison, arm, budget, problem) for problem, budget, arm in cases]
+  found = [_over_choices(comparison, arm, budget, problem) for problem, budget, arm in cases]
+  pairs, selection = [pair for pair, _ in found], np.asarray([variance for _, variance in found])
   effects = np.stack([question.effects(*pair) for pair in pairs], axis=1)
   varies = [bool(np.ptp(pair, axis=1).any()) for pair in pairs]
   level = spent(1 - question.confidence, comparison.num_seeds, before, comparison.most_seeds)
   rows = []
-  for number, (outcome, effect, remark) in enumerate(judge_all(effects, varies, question, level)):
+  for number, (outcome, effect, remark) in enumerate(judge_all(effects, varies, question, level, selection)):
     if before and comparison.verdicts[number].verdict is not Outcome.UNDECIDED:
       rows.append(comparison.verdicts[number])
       continue
@@ -190,15 +197,33 @@ def judged(comparison: Comparison, before: int) -> Comparison:
   return dataclasses.replace(comparison, verdicts=tuple(rows))
 
 
-def _pair(comparison: Comparison, arm: str, budget: str, problem: str) -> np.ndarray:
-  """The graded values of an arm and the baseline, float[2, seed]; no failed run is ahead of one that did not fail."""
+def _pair(comparison: Comparison, arm: str, budget: str, problem: str, trials: Sequence[int]) -> np.ndarray:
+  """The graded values of an arm and the baseline at these trials, float[2, seed].
+
+  No failed run is ahead of one that did not fail.
+  """
   arms = [comparison.arms[name] for name in (arm, comparison.baseline)]
-  values = np.stack([own.final(budget, problem=problem).values for own in arms])
+  both = [*zip(arms, trials, strict=True)]
+  values = np.stack([own.final_of(trial, budget, problem=problem).values for own, trial in both])
   if comparison.failed is None:
     worse = np.minimum if comparison.question.largest else np.maximum
-    lost = [own.failures(budget, problem) for own in arms]
+    lost = [own.failures(budget, problem, trial) for own, trial in both]
     values = np.stack([np.where(lost[k], worse(values[k], values[1 - k]), values[k]) for k in range(2)])
   return values
+
+
+def _over_choices(comparison: Comparison, arm: str, budget: str, problem: str) -> tuple[np.ndarray, float]:
+  """The values of `_pair` at what was chosen, and the variance of the mean effect over what may have been chosen."""
+  likely = [comparison.arms[name].likely(budget, problem) for name in (arm, comparison.baseline)]
+  weights, means, made = [], [], None
+  for (ours, share), (theirs, other) in itertools.product(*(shares.items() for shares in likely)):
+    pair = _pair(comparison, arm, budget, problem, (ours, theirs))
+    made = pair if made is None else made
+    weights.append(share * other)
+    means.append(comparison.question.effects(*pair).mean())
+  assert made is not None
+  weighted = np.asarray(weights) / sum(weights) if sum(weights) else np.ones(1)
+  return made, float(np.sum(weighted * (means - np.sum(weighted * means)) ** 2))
 
 
 def _failures(ours: ArmResult, theirs: ArmResult, budget: str, problem: str) -> str:

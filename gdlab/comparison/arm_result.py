@@ -1,6 +1,7 @@
 """One arm of a comparison: what was chosen of it, and how it ran."""
 
 import math
+from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,8 +61,14 @@ class ArmResult:
     number `failed` of the comparison.
     """
     key, place = self._place(budget, problem)
-    name = self._variable(key, variable)
-    runs, trial = self._comparison.graded[key], self._comparison.chosen[key][place]
+    return self.final_of(self._comparison.chosen[key][place], budget, variable, problem)
+
+  def final_of(
+    self, trial: int, budget: str, variable: str | None = None, problem: str | None = None
+  ) -> xr.DataArray:
+    """The same of another trial that other tuning seeds may have chosen; see `likely`."""
+    key, place = self._place(budget, problem)
+    name, runs = self._variable(key, variable), self._comparison.graded[key]
     values = runs.at(trial, place, name)
     start = runs.curve(trial, place)[name].isel(step=0).astype(float)
     given = self._comparison.failed
@@ -72,10 +79,16 @@ class ArmResult:
     key, place = self._place(budget, problem)
     return int(self._comparison.ends[key][self._comparison.chosen[key][place], place])
 
-  def failures(self, budget: str, problem: str | None = None) -> np.ndarray:
-    """Which graded runs failed, bool[seed]."""
+  def likely(self, budget: str, problem: str | None = None) -> Mapping[int, float]:
+    """The trials that other tuning seeds may well have chosen, each with its chance; the one chosen is the first."""
     key, place = self._place(budget, problem)
-    runs, trial = self._comparison.graded[key], self._comparison.chosen[key][place]
+    return self._comparison.likely[key][place]
+
+  def failures(self, budget: str, problem: str | None = None, trial: int | None = None) -> np.ndarray:
+    """Which graded runs failed, bool[seed], at the trial that was chosen or another one."""
+    key, place = self._place(budget, problem)
+    trial = self._comparison.chosen[key][place] if trial is None else trial
+    runs = self._comparison.graded[key]
     return runs.at(trial, place, self._comparison.question.graded).isnull().values
 
   def num_failed(self, budget: str, problem: str | None = None) -> int:

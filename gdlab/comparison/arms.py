@@ -1,10 +1,12 @@
 """The arms of a comparison: what each is made of, what is tried of it, and on which problems it runs."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from gdlab.comparison.search import Search, check_search, is_grid, trials_of
@@ -44,6 +46,7 @@ class Entry(NamedTuple):
     num_trials: how many there are, 1 without hyperparameters.
     shaping: the hyperparameters that are compiled apart.
     takes_horizon: whether `make` asks for the number of updates.
+    redraw: as of `gdlab.compare`.
   """
 
   make: Algorithm | Callable[..., Algorithm]
@@ -53,6 +56,18 @@ class Entry(NamedTuple):
   num_trials: int
   shaping: tuple[str, ...]
   takes_horizon: bool
+  redraw: Callable[[Problem, int], Problem] | None = None
+
+  def of_seed(self, seed: int) -> Problem:
+    """What is minimised with a seed."""
+    if self.redraw is None:
+      return self.problem
+    drawn = self.redraw(dataclasses.replace(self.problem), int(seed))
+    check_problem(drawn)
+    sizes = [jax.tree.map(jax.numpy.shape, (each.train, each.validation)) for each in (drawn, self.problem)]
+    if sizes[0] != sizes[1]:
+      raise InputError('redraw must give each seed as many examples as the problem has')
+    return drawn if self.problem.test is not None else dataclasses.replace(drawn, test=None)
 
   def point(self, trial: int) -> dict[str, Any]:
     """The hyperparameters of a trial."""

@@ -10,7 +10,7 @@ from gdlab.comparison.answer import Comparison, graded_name, judged
 from gdlab.comparison.arm_result import bare, large_is_good
 from gdlab.comparison.arms import Arm, Entry, check_problems, entries
 from gdlab.comparison.budgets import Budgets, check_budgets, clock, ends_of
-from gdlab.comparison.measuring import How, Stored, best_trial, check_work, measure, measured
+from gdlab.comparison.measuring import How, Stored, check_work, choose, likely_trials, measure, measured
 from gdlab.comparison.verdicts import Question
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.core.evaluation import evaluate
@@ -36,12 +36,13 @@ def compare(
   largest: Sequence[str] | None = None,
   failed: float | None = None,
   trials: int = 16,
-  tuning_seeds: int = 3,
+  tuning_seeds: int = 8,
   seeds: int = 16,
   most_seeds: int | None = None,
   first_seed: int = 0,
   confidence: float = 0.95,
   search_seed: int = 0,
+  redraw: Callable[[Problem, int], Problem] | None = None,
   eval_every: int | None = None,
   keep: str | None = None,
   clock_precision: float = 0.01,
@@ -98,13 +99,16 @@ def compare(
       parameters before the first update. Of trials the one with fewer failures is always better.
     trials: of each arm, from a quasi-random search; arms that search lists of values are given all combinations of
       them, and those must be equally many in all arms. An arm without hyperparameters is not tuned.
-    tuning_seeds: on which trials are chosen.
+    tuning_seeds: on which trials are chosen. Other tuning seeds may choose otherwise: graded are all trials that are
+      chosen in 5 % of the draws of these seeds, and the intervals hold that chance; with one tuning seed they cannot.
     seeds: on which they are graded, >= 2.
     most_seeds: to which `extend` may add; None to judge once and for all. The more it exceeds `seeds`, the wider are
       the intervals of the first look.
     first_seed: the id of the first grading seed; other ids, and other tuning seeds with them, make a replication.
     confidence: of all verdicts together, in (0, 1).
     search_seed: of the quasi-random search.
+    redraw: `(problem, seed) -> problem` with the data of that seed, tuning seeds too, such as `gdlab.problems.redraw`:
+      then the intervals hold for other data of this kind. None keeps one division of the data for all seeds.
     eval_every: updates between evaluations of the graded runs, as for `sweep`; where a budget ends there is one anyway.
     keep: as for `sweep`: 'params' keeps the parameters of the graded runs.
     clock_precision: the relative standard error of the seconds of an update, against the first arm's.
@@ -138,6 +142,10 @@ def compare(
   if eval_every is not None:
     check_count('eval_every', eval_every)
   made = entries(problems, arms, baseline, trials, search_seed)
+  if redraw is not None:
+    made = {key: entry._replace(redraw=redraw) for key, entry in made.items()}
+    for entry in made.values():
+      entry.of_seed(first_seed)
   budgets = check_budgets(budgets, arms)
   metric, graded = _metrics(made, metric, graded)
   large = _large(made, largest)
@@ -151,25 +159,25 @@ def compare(
   ends = ends_of(made, budgets, seconds)
   places, tuned = range(len(budgets)), {key: entry for key, entry in made.items() if entry.num_trials > 1}
   total = sum(made[key].longest(ends[key]).sum() * tuning_seeds for key in tuned)
-  total += sum(
-    entry.longest(ends[key]).max() * seeds for key, entry in made.items()
-  )  # for one budget exactly
+  # For one budget, and where one choice alone is likely, exactly.
+  total += sum(entry.longest(ends[key]).max() * seeds for key, entry in made.items())
   with reporting(progress, int(total)) as report:
     how = How(keeps, eval_every, None, plan, executor, _told(report))
     at_ends = how._replace(eval_every=NEVER)
-    tuning, chosen, runs = {}, {}, {}
+    tuning, likely, runs = {}, {}, {}
     for key, entry in made.items():
-      chosen[key] = (0,) * len(budgets)
+      likely[key] = ({0: 1.0},) * len(budgets)
       if key in tuned:
         pairs = [(trial, place) for trial in range(entry.num_trials) for place in places]
         ids = range(TUNING + first_seed, TUNING + first_seed + tuning_seeds)
         untested = entry._replace(problem=dataclasses.replace(entry.problem, test=None))
         tuning[key] = measure(f'tuning {key[0]} {key[1]}', untested, ends[key], pairs, ids, at_ends)
-        chosen[key] = tuple(
-          best_trial(tuning[key], entry, place, metric, large_is_good(metric, large)) for place in places
+        likely[key] = tuple(
+          likely_trials(choose(tuning[key], entry, place, metric, large_is_good(metric, large)), tuning_seeds)
+          for place in places
         )
     for key, entry in made.items():
-      pairs = [*dict.fromkeys(zip(chosen[key], places, strict=True))]
+      pairs = [(trial, place) for place in places for trial in likely[key][place]]
       ids = range(first_seed, first_seed + seeds)
       runs[key] = measure(graded_name(key, ids), entry, ends[key], pairs, ids, how._replace(keep=keep))
   kinds, amounts = [*budgets], [*budgets.values()]
@@ -191,7 +199,7 @@ def compare(
     entries=made,
     ends=ends,
     tuning=tuning,
-    chosen=chosen,
+    likely=likely,
     graded=runs,
     how=How(keeps, eval_every, keep, plan, executor, progress),
   )

@@ -9,14 +9,17 @@ import xarray as xr
 
 from gdlab.comparison.arms import HORIZON, Entry
 from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
 from gdlab.host.progress import Progress
 from gdlab.results.datasets import RUNNING, TRIAL, storable
+from gdlab.statistics.selection import choices
 from gdlab.training.plan import Plan
 from gdlab.training.sweeps import sweep
 
 Stored: TypeAlias = Callable[[str, Callable[[], xr.Dataset]], xr.Dataset]
 
 
+RARE = 0.05  # chance of a choice whose runs are not made
 SLACK = 1.1  # how far random batch sizes may exceed a budget
 
 
@@ -102,12 +105,18 @@ def measure(
   known = {frozenset((name, points[name][run]) for name in shaping): last for (_, last), run in runs.items()}
 
   def swept() -> xr.Dataset:
+    if entry.redraw is None:
+      return of(entry.problem, [*seeds])
+    parts = [of(entry.of_seed(seed), [seed]) for seed in seeds]
+    return xr.concat(parts, 'seed', combine_attrs='override')
+
+  def of(problem: Problem, ids: list[int]) -> xr.Dataset:
     return sweep(
-      entry.problem,
+      problem,
       entry.make,
       points=points or None,
       num_steps=LastUpdate(known) if shaping else next(iter(known.values())),
-      seeds=[*seeds],
+      seeds=ids,
       eval_every=how.eval_every,
       eval_steps=sorted({end for _, end in places.values()}),
       keep=how.keep,
@@ -162,13 +171,33 @@ def more(runs: Runs, further: Runs) -> Runs:
   return runs._replace(result=xr.concat([runs.result, further.result], 'seed'))
 
 
-def best_trial(runs: Runs, entry: Entry, budget: int, metric: str, largest: bool) -> int:
-  """The trial with the best mean metric where a budget ends; one that fails with fewer seeds is always better."""
+def choose(runs: Runs, entry: Entry, budget: int, metric: str, largest: bool) -> Callable[[np.ndarray], int]:
+  """The trial with the best mean metric where a budget ends, as a function of the numbers of the tuning runs.
 
-  def merit(trial: int) -> tuple[int, float]:
-    values = runs.at(trial, budget, metric).values
-    failed = int(np.isnan(values).sum())
-    mean = float(np.nanmean(values)) if failed < values.size else np.inf
-    return failed, -mean if largest else mean
+  One that fails with fewer seeds is always better.
+  """
+  values = np.stack([runs.at(trial, budget, metric).values for trial in range(entry.num_trials)])
+  values = -values if largest else values
 
-  return min(range(entry.num_trials), key=merit)
+  def best(numbers: np.ndarray) -> int:
+    drawn = values[:, numbers]
+    failed = np.isnan(drawn)
+    counts = np.maximum((~failed).sum(axis=1), 1)
+    means = np.where(failed.all(axis=1), np.inf, np.where(failed, 0, drawn).sum(axis=1) / counts)
+    return int(np.lexsort((means, failed.sum(axis=1)))[0])
+
+  return best
+
+
+def likely_trials(best: Callable[[np.ndarray], int], num: int) -> dict[int, float]:
+  """The trial that was chosen, and further ones that other tuning seeds may well have chosen, with their chances.
+
+  Args:
+    best: as `choose` makes it.
+    num: tuning seeds.
+  """
+  if num < 2:
+    return {best(np.arange(num)): 1.0}
+  shares = choices(best, num)
+  made = next(iter(shares))
+  return {int(trial): share for trial, share in shares.items() if trial == made or share >= RARE}

@@ -49,7 +49,7 @@ def lead(answer: Comparison) -> list[str]:
     f'Graded by {words(question.graded)} where a budget ends, over {answer.num_seeds} seeds. A difference below '
     f'{margin} was said beforehand not to matter. Every arm was chosen by {words(answer.metric)} among {trials} '
     f'trial{"s" if trials > 1 else ""} on other seeds. The intervals hold all at once with '
-    f'{100 * question.confidence:g} % confidence'
+    f'{100 * question.confidence:g} % confidence, other choices on other tuning seeds included'
     + (f', over all looks up to {answer.most_seeds} seeds.' if answer.most_seeds > answer.num_seeds else '.'),
   ]
 

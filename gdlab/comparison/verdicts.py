@@ -95,7 +95,11 @@ class Question(NamedTuple):
 
 
 def judge_all(
-  effects: np.ndarray, varies: Sequence[bool], question: Question, significance: float
+  effects: np.ndarray,
+  varies: Sequence[bool],
+  question: Question,
+  significance: float,
+  selection: np.ndarray | float = 0.0,
 ) -> list[tuple[Outcome, Interval, str]]:
   """The verdict of every row, the interval it stands on, and a remark.
 
@@ -104,9 +108,10 @@ def judge_all(
     varies: of each row, whether the runs of either arm differ between seeds.
     question: how they are judged.
     significance: the chance of any error that this look may have.
+    selection: float[row], the variance of each effect that comes from the choice of trials.
   """
   found = []
-  intervals = joint_intervals(effects, confidence=1 - significance)
+  intervals = joint_intervals(effects, confidence=1 - significance, selection=selection)
   for column, differ, interval in zip(effects.T, varies, intervals, strict=True):
     outcome, remark = question.judge(interval.low, interval.high), ''
     if not column.any():

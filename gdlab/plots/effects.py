@@ -16,6 +16,8 @@ from gdlab.plots.style import COLOURS, panels
 MARKS = {
   Verdict.SUPPORTED: ('o', COLOURS[2]),
   Verdict.CONTRADICTED: ('X', COLOURS[1]),
+  Verdict.NO_DIFFERENCE: ('s', COLOURS[0]),
+  Verdict.MIXED: ('P', COLOURS[3]),
   Verdict.INCONCLUSIVE: ('D', '0.4'),
 }
 ROW = 0.6  # inches
@@ -31,8 +33,9 @@ def forest(
 
   Rows of one unit share a scale and stand together above their axis, so that their lengths can be compared. Every other
   row has its own scale, from the lower to the upper end of its interval (and the threshold); what the numbers are is
-  written beside it. Verdicts differ in mark and colour: a green
-  dot supported, an orange cross contradicted, a grey diamond inconclusive. An arrow stands for an end without bound.
+  written beside it. Verdicts differ in
+  mark and colour: a green dot supported, an orange cross contradicted, a blue square no difference, a plus mixed, a
+  grey diamond inconclusive. An arrow stands for an end without bound.
 
   Args:
     findings: as `gdlab.claims.grade` gives them or `gdlab.claims.read_claims` reads them; at least one.

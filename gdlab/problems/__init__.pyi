@@ -34,6 +34,7 @@ from .random_landscapes import spherical_spin_glass as spherical_spin_glass
 from .regression import linear_regression as linear_regression
 from .spectra import spectral_logistic as spectral_logistic
 from .spectra import spectral_regression as spectral_regression
+from .splitting import redraw as redraw
 from .splitting import split as split
 from .text import character_lm as character_lm
 from .text import decode as decode

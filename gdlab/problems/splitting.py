@@ -22,7 +22,7 @@ NO_SAMPLES = {
 }
 
 
-def split(problem: Problem, *, validation: float, seed: int = 0) -> Problem:
+def split(problem: Problem, *, validation: float, seed: int = 0, train: int | None = None) -> Problem:
   r"""The problem with some of its training examples moved into a validation set.
 
   Of the N training examples $n = \mathrm{round}(\text{share} \cdot N)$, or a given number, are drawn without
@@ -43,6 +43,7 @@ def split(problem: Problem, *, validation: float, seed: int = 0) -> Problem:
     problem: without a validation set, and with at least 2 training examples that differ.
     validation: a share in (0, 1), a float; or a number of examples in [1, N - 1], an integer.
     seed: >= 0, of which examples are moved.
+    train: how many of the others stay, drawn too; None for all.
 
   Raises:
     InputError: an argument out of range, or a share that leaves a part empty; a problem that has a validation set, or
@@ -62,14 +63,53 @@ def split(problem: Problem, *, validation: float, seed: int = 0) -> Problem:
         f'validation must be a share that leaves examples in both parts, got {validation} of {total} examples: '
         f'{count} for validation'
       )
+  rest = total - count if train is None else check_count('train', train, maximum=total - count)
   moved = np.zeros(total, bool)
-  moved[np.random.default_rng(seed).choice(total, size=count, replace=False)] = True
+  rng = np.random.default_rng(seed)
+  moved[rng.choice(total, size=count, replace=False)] = True
+  kept = np.flatnonzero(~moved)
+  if rest < kept.size:
+    kept = np.sort(rng.choice(kept, size=rest, replace=False))
   return dataclasses.replace(
     problem,
-    train=take(problem.train, jnp.flatnonzero(~moved)),
+    train=take(problem.train, jnp.asarray(kept)),
     validation=take(problem.train, jnp.flatnonzero(moved)),
     known=Known(),
   )
+
+
+def redraw(problem: Problem, seed: int) -> Problem:
+  """The problem with its examples divided anew: all sets are pooled and drawn again with the sizes that they had.
+
+  So a test set is a sample, too: over seeds, differences between methods vary as they would over other data of the same
+  kind. For `redraw=` of `gdlab.compare`.
+
+  Example:
+    >>> import gdlab
+    >>> problem = gdlab.problems.split(gdlab.problems.digits(), validation=0.2)
+    >>> other = gdlab.problems.redraw(problem, seed=1)
+    >>> other.num_examples, len(other.validation.targets), len(other.test.targets)
+    (1150, 287, 360)
+
+  Args:
+    problem: with examples that are a sample, as for `split`, and at least one held-out set.
+    seed: >= 0, of the draw.
+
+  Raises:
+    InputError: if there is nothing to divide.
+  """
+  check_problem(problem)
+  _check_sample(dataclasses.replace(problem, validation=None))
+  seed = check_count('seed', seed, minimum=0)
+  sets = [name for name in ('train', 'validation', 'test') if getattr(problem, name) is not None]
+  if sets == ['train']:
+    raise InputError(f'problem must have a validation or test set to redraw, and {problem.name!r} has none')
+  counts = [jax.tree.leaves(getattr(problem, name))[0].shape[0] for name in sets]
+  pooled = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(getattr(problem, name) for name in sets))
+  order = np.random.default_rng(seed).permutation(sum(counts))
+  parts = np.split(order, np.cumsum(counts)[:-1])
+  drawn = {name: take(pooled, jnp.asarray(np.sort(part))) for name, part in zip(sets, parts, strict=True)}
+  return dataclasses.replace(problem, known=Known(), **drawn)
 
 
 def _check_sample(problem: Problem) -> None:

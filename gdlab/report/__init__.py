@@ -42,8 +42,7 @@ def page(
   findings: Sequence[Finding],
   facts: Table,
   command: str,
-  again: Sequence[Finding] = (),
-  replication: str = 'on other seeds',
+  again: Sequence[Sequence[Finding]] = (),
 ) -> str:
   """Renders a report.
 
@@ -54,13 +53,11 @@ def page(
     findings: the graded claims.
     facts: where the results come from (versions, machine, plan).
     command: what reproduces it.
-    again: the same claims graded again with other seeds, shown beside the first; none if empty.
-    replication: what these differ in, in words.
+    again: the same claims of every repeat with other seeds, shown beside the first.
 
   Returns:
     The HTML of a page that needs no other file.
   """
-  others = {finding.id: finding for finding in again}
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('gdlab.report', '.'),
     autoescape=True,
@@ -68,7 +65,12 @@ def page(
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  environment.filters |= {'number': number, 'interval': interval}
+  environment.filters |= {
+    'number': number,
+    'interval': interval,
+    'same': lambda finding: same_verdicts(finding, again),
+    'style': lambda verdict: str(verdict).replace(' ', '-'),
+  }
   return environment.get_template('page.html.jinja').render(
     title=title,
     lead=lead,
@@ -76,8 +78,7 @@ def page(
     findings=findings,
     facts=facts,
     command=command,
-    others=others,
-    replication=replication,
+    again=[{finding.id: finding for finding in repeat} for repeat in again],
   )
 
 
@@ -95,3 +96,9 @@ def interval(part: Finding | Part) -> str:
   else:
     text = f'[{number(part.ci_low)}, {number(part.ci_high)}] at {100 * part.confidence:.4g} %'
   return text + (f', {part.excluded} runs without a value' if part.excluded else '')
+
+
+def same_verdicts(finding: Finding, again: Sequence[Sequence[Finding]]) -> str:
+  """In how many repeats of the study the verdict was the same: '3 of 3'; '' without repeats."""
+  verdicts = [other.verdict for repeat in again for other in repeat if other.id == finding.id]
+  return f'{sum(verdict is finding.verdict for verdict in verdicts)} of {len(verdicts)}' if verdicts else ''

@@ -13,6 +13,7 @@ from .crossings import Crossing as Crossing
 from .crossings import first_crossing as first_crossing
 from .intervals import Interval as Interval
 from .intervals import exactly as exactly
+from .jackknife import jackknife as jackknife
 from .joint import joint_intervals as joint_intervals
 from .joint import spent as spent
 from .pairing import paired_differences as paired_differences
@@ -25,7 +26,8 @@ from .power import smallest_effect as smallest_effect
 from .ranks import rank_correlation as rank_correlation
 from .resampling import bootstrap as bootstrap
 from .resampling import loglog_slope as loglog_slope
-from .shares import cluster_bootstrap as cluster_bootstrap
+from .selection import choices as choices
+from .selection import over_choices as over_choices
 from .shares import share as share
 from .shares import share_difference as share_difference
 from .streams import factorial_seeds as factorial_seeds

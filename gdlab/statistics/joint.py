@@ -12,7 +12,9 @@ NUM_DRAWS = 20_000
 AT_ONCE = 2_000_000  # numbers drawn at a time
 
 
-def joint_intervals(values: Any, *, confidence: float = 0.95, seed: int = 0) -> list[Interval]:
+def joint_intervals(
+  values: Any, *, confidence: float = 0.95, selection: Any = 0.0, seed: int = 0
+) -> list[Interval]:
   r"""Intervals of the means of several effects that hold all at once with the given confidence.
 
   $\bar x_j \pm c\, s_j / \sqrt n$, as Student's, with one c for all: the quantile of $\max_j |t_j|$ for Gaussian values
@@ -24,6 +26,8 @@ def joint_intervals(values: Any, *, confidence: float = 0.95, seed: int = 0) -> 
   Args:
     values: float[n, m] finite, of m effects the value of each of n seeds, n >= 2; or a DataArray with a dim `seed`.
     confidence: that all m intervals hold, in (0, 1).
+    selection: float[m] >= 0, a further variance of each mean that the seeds do not show, v in
+      $\sqrt{s_j^2 / n + v_j}$: that of choices made on other seeds, see `over_choices`.
     seed: of the draws.
 
   Returns:
@@ -49,7 +53,7 @@ def joint_intervals(values: Any, *, confidence: float = 0.95, seed: int = 0) -> 
   critical = (
     _critical((values - means)[:, varies] / deviations[varies], confidence, seed) if varies.any() else 0.0
   )
-  halves = critical * deviations / np.sqrt(len(values))
+  halves = critical * np.sqrt(deviations**2 / len(values) + np.asarray(selection, float))
   return [
     Interval(float(mean), float(mean - half), float(mean + half), confidence, len(values), 0)
     for mean, half in zip(means, halves, strict=True)

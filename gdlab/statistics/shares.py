@@ -1,7 +1,4 @@
-"""Shares of yes-or-no values, and intervals that draw whole runs anew."""
-
-from collections.abc import Callable
-from typing import Any
+"""Shares of yes-or-no values with intervals that are exact."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +6,6 @@ import scipy.stats
 
 from gdlab.core.errors import InputError, check_real
 from gdlab.statistics.intervals import Interval
-from gdlab.statistics.resampling import bootstrap
 
 
 def share(flags: npt.ArrayLike, *, confidence: float = 0.95) -> Interval:
@@ -44,28 +40,3 @@ def share_difference(first: npt.ArrayLike, second: npt.ArrayLike, *, confidence:
   check_real('confidence', confidence, above=0, below=1)
   a, b = (share(flags, confidence=(1 + confidence) / 2) for flags in (first, second))
   return Interval(a.estimate - b.estimate, a.low - b.high, a.high - b.low, confidence, min(a.num, b.num), 0)
-
-
-def cluster_bootstrap(
-  statistic: Callable[[np.ndarray], Any], num: int, *, vectorized: bool = False, **options: Any
-) -> Interval:
-  """The bootstrap interval of a function of the runs' numbers: all that belongs to a run is drawn together.
-
-  For slopes, ratios and correlations over several values of a run; a mean of one value each has `bootstrap`.
-
-  Args:
-    statistic: int[num] -> float, of the numbers of the runs that were drawn.
-    num: how many runs there are.
-    vectorized: whether the statistic takes all draws at once, int[..., num] -> float[...].
-    **options: of `bootstrap`.
-
-  Source: Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
-  """
-
-  def whole(places: Any) -> Any:
-    return statistic(np.asarray(places).astype(int))
-
-  def at_once(places: Any, axis: int = -1) -> Any:
-    return whole(np.moveaxis(np.asarray(places), axis, -1))
-
-  return bootstrap(np.arange(num), at_once if vectorized else whole, **options)

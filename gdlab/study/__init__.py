@@ -1,8 +1,8 @@
 """Studies: cells that are measured once, comparisons, claims with their rules written first, a page, a command line.
 
-A study of one's own is a file; see `Study`. What it measures goes into `--workdir`: `results/*.nc`, `claims.json` and
-`replication.json` (the same claims on a second set of seeds), `figures/*.svg` and `report.html`. Stopped, it goes on
-where it was.
+A study of one's own is a file; see `Study`. What it measures goes into `--workdir`: `results/*.nc`, `claims.json`,
+`claims-1.json`, ... (the same claims of each repeat), `figures/*.svg` and `report.html`. Stopped, it goes on where it
+was.
 """
 
 import lazy_loader

@@ -22,7 +22,12 @@ Finish: TypeAlias = Callable[[Config, Mapping[str, xr.Dataset], pathlib.Path], N
 GONE = ('cell', 'coordinator', 'distributed', 'nodistributed', 'num_processes', 'peer_timeout', 'process_id')
 
 
-def main(cells: Callable[[Config], Sequence[Cell]], finish: Finish, default_config: str | Config) -> None:
+def main(
+  cells: Callable[[Config], Sequence[Cell]],
+  finish: Finish,
+  default_config: str | Config,
+  adjust: Callable[[Config], None] = lambda config: None,
+) -> None:
   """Runs a study from the command line: `--config=FILE --config.key=value --workdir=DIR`.
 
   A cell that is in the folder from the same configuration is read, not measured again. Cells are measured in this
@@ -34,6 +39,7 @@ def main(cells: Callable[[Config], Sequence[Cell]], finish: Finish, default_conf
       workers find it.
     finish: writes claims and report, of the configuration, the results of all cells and the folder.
     default_config: the configuration's file, or the configuration.
+    adjust: changes the configuration as further flags say.
   """
   with one_line_errors():
     _refuse_old_flags(sys.argv[1:])
@@ -44,6 +50,7 @@ def main(cells: Callable[[Config], Sequence[Cell]], finish: Finish, default_conf
 
   def run(config: Config, workdir: pathlib.Path) -> None:
     asked = workers.value, dask.value
+    adjust(config)
     sharing.check_flags(*asked)
     made = cells(config)
     measuring.check(made)

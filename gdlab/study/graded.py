@@ -1,11 +1,11 @@
-"""What studies of claims share: the effects of a claim, its grading, and how a study ends."""
+"""What studies of claims share: the effects of a claim, its grading and how a study ends."""
 
 import pathlib
 import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import rich
 import rich.box
@@ -14,11 +14,16 @@ import rich.table
 import xarray as xr
 
 from gdlab import claims
-from gdlab.claims import Claim, Finding, Rule, write_claims
-from gdlab.report import Section, Table, number, page
+from gdlab.claims import Claim, Finding, Rule, Verdict, write_claims
+from gdlab.core.errors import InputError
+from gdlab.report import Section, Table, number, page, same_verdicts
 from gdlab.results.datasets import DIVERGED
 from gdlab.statistics import Interval
+from gdlab.statistics import simultaneous as joint_confidence
 from gdlab.study.workdir import replacing
+
+CONFIDENCE = 0.95
+ROUNDING = 1e-12
 
 
 class Effect(NamedTuple):
@@ -43,6 +48,10 @@ class Gradable(Protocol):
     """Under which problem, model and settings a claim was tested, in words."""
     ...
 
+  def with_confidence(self, confidence: float) -> Self:
+    """The same, for effects that are asked for intervals of this confidence."""
+    ...
+
 
 class Story(NamedTuple):
   """What a page tells before its verdicts: a title, the question in a few sentences, and the pictures."""
@@ -52,22 +61,61 @@ class Story(NamedTuple):
   sections: Sequence[Section]
 
 
-def grade_all(asked: Mapping[str, Asked], study: Gradable) -> list[Finding]:
-  """Applies every claim's rule to the stored results.
+def grade_all(
+  asked: Mapping[str, Asked], study: Gradable, *, confidence: float = CONFIDENCE
+) -> list[Finding]:
+  """Applies every claim's rules to the stored results.
 
-  The seeds behind a finding are the least number of values behind any effect, those left out included.
+  The verdicts of a claim's parts hold at once, see `simultaneous`. `jointly` is the verdict if those of all claims are
+  to hold at once, by Bonferroni's correction. The seeds behind a finding are the least number of values behind any
+  effect, those left out included.
   """
-  return [_graded(name, claim, study) for name, claim in asked.items()]
+  return [
+    _graded(name, claim, study, confidence)._replace(
+      jointly=_graded(name, claim, study, joint_confidence(confidence, len(asked))).verdict
+    )
+    for name, claim in asked.items()
+  ]
 
 
-def _graded(name: str, claim: Asked, study: Gradable) -> Finding:
-  intervals = {effect.name: effect.measure(study) for effect in claim.effects}
+def _graded(name: str, claim: Asked, study: Gradable, confidence: float) -> Finding:
+  intervals = simultaneous(claim.effects, study, confidence)
   return claims.grade(
     Claim(name, claim.statement, {effect.name: effect.rule for effect in claim.effects}),
     intervals,
     num_seeds=min(interval.num + interval.excluded for interval in intervals.values()),
     conditions=study.conditions(name),
   )
+
+
+def simultaneous(effects: Sequence[Effect], study: Gradable, confidence: float) -> dict[str, Interval]:
+  r"""Intervals of the parts of a claim whose verdicts hold all at once, with rules as tests in Holm's order.
+
+  Of m parts all are measured with confidence $1 - \alpha/m$. Those that a rule decides keep their interval; the k
+  others are measured again with $1 - \alpha/k$, until no further one is decided.
+
+  Raises:
+    InputError: if an effect's interval has less confidence than `study` was asked for.
+
+  Source: Holm 1979, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6.
+  """
+  found: dict[str, Interval] = {}
+  waiting = list(effects)
+  while waiting:
+    level = joint_confidence(confidence, len(waiting))
+    view = study.with_confidence(level)
+    measured = {effect.name: effect.measure(view) for effect in waiting}
+    if low := [name for name, interval in measured.items() if interval.confidence < level - ROUNDING]:
+      raise InputError(
+        f'effect {low[0]!r} must have an interval of the confidence {level:.4g} that view.confidence asks for, got '
+        f'{measured[low[0]].confidence:.4g}'
+      )
+    found |= measured
+    left = [effect for effect in waiting if effect.rule.judge(measured[effect.name]) is Verdict.INCONCLUSIVE]
+    if len(left) == len(waiting):
+      break
+    waiting = left
+  return {effect.name: found[effect.name] for effect in effects}
 
 
 def conclude(
@@ -77,8 +125,7 @@ def conclude(
   results: Mapping[str, xr.Dataset],
   *,
   module: str,
-  again: Sequence[Finding] = (),
-  replication: str = 'on other seeds, with the same tuning and data',
+  again: Sequence[Sequence[Finding]] = (),
   tables: Sequence[Table] = (),
 ) -> None:
   """Writes `claims.json` if there are claims, the figures and `report.html`, and prints the verdicts.
@@ -89,16 +136,13 @@ def conclude(
     findings: the graded claims.
     results: all cells, for the facts at the end of the page.
     module: of the command that reproduces it, such as 'experiments.variants'; '' for the file that was started.
-    again: the same claims graded with seeds of their own, written to `replication.json`.
-    replication: what these differ in, in words.
+    again: the same claims of every repeat of the study, written to `claims-1.json`, `claims-2.json`, ...
     tables: printed above the verdicts.
   """
-  if findings:
-    with replacing(workdir / 'claims.json') as path:
-      write_claims(path, findings)
-  if again:
-    with replacing(workdir / 'replication.json') as path:
-      write_claims(path, again)
+  for repeat, graded in enumerate((findings, *again)):
+    if graded:
+      with replacing(workdir / (f'claims-{repeat}.json' if repeat else 'claims.json')) as path:
+        write_claims(path, graded)
   figures = workdir / 'figures'
   for section in story.sections:
     if section.svg:
@@ -110,7 +154,6 @@ def conclude(
     sections=story.sections,
     findings=findings,
     again=again,
-    replication=replication,
     facts=facts(results),
     command=command(module),
   )
@@ -153,7 +196,7 @@ def _slug(heading: str) -> str:
   return re.sub(r'\W+', '_', heading.lower()).strip('_')
 
 
-def _show(tables: Sequence[Table], findings: Sequence[Finding], again: Sequence[Finding]) -> None:
+def _show(tables: Sequence[Table], findings: Sequence[Finding], again: Sequence[Sequence[Finding]]) -> None:
   console = rich.console.Console(width=max(160, rich.get_console().width))  # tables are wide
   for content in tables:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
@@ -164,10 +207,8 @@ def _show(tables: Sequence[Table], findings: Sequence[Finding], again: Sequence[
     console.print(table)
   if not findings:
     return
-  heads = ('claim', 'verdict', *(('other seeds',) if again else ()), 'value', 'effect')
-  verdicts = rich.table.Table(*heads, box=rich.box.SIMPLE_HEAD)
-  others = {finding.id: (str(finding.verdict),) for finding in again}
+  verdicts = rich.table.Table('claim', 'verdict', 'repeats', 'value', 'effect', box=rich.box.SIMPLE_HEAD)
   for finding in findings:
-    other = others.get(finding.id, ())
-    verdicts.add_row(finding.id, str(finding.verdict), *other, number(finding.effect), finding.effect_name)
+    same = same_verdicts(finding, again)
+    verdicts.add_row(finding.id, str(finding.verdict), same, number(finding.effect), finding.effect_name)
   console.print(verdicts)

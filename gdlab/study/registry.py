@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import ml_collections
 import xarray as xr
+from absl import flags
 from matplotlib.figure import Figure
 
 from gdlab.claims import Finding, Rule, Verdict
@@ -244,8 +245,7 @@ class Study:
       findings,
       results.all(),
       module=self.module,
-      again=again[0] if again else (),
-      replication='on other seeds, tuned anew on other tuning seeds',
+      again=again,
       tables=printed,
     )
 
@@ -263,12 +263,20 @@ class Study:
     return sections, printed
 
   def main(self, default_config: str | None = None) -> None:
-    """Runs the study from the command line: `--config.key=value --workdir=DIR`, and `--workers=N` or `--dask=...`.
+    """Runs the study from the command line: `--config.key=value --workdir=DIR`, `--workers=N` or `--dask=...`.
+
+    `--repeat=N` does it N times again, each with other seeds, tuned anew: more repeats can be added to a folder later.
 
     Args:
       default_config: a file with `get_config()`, which `--config=FILE` replaces; None for the model's own defaults.
     """
-    app.main(self.cells, self.finish, default_config or self.config.defaults())
+    repeat = flags.DEFINE_integer('repeat', None, 'How often the study is done again with other seeds.')
+
+    def adjust(config: ml_collections.ConfigDict) -> None:
+      if repeat.value is not None:
+        config.seeds.repeats = repeat.value
+
+    app.main(self.cells, self.finish, default_config or self.config.defaults(), adjust)
 
 
 def stored_name(name: str, repeat: int, shared: Collection[str] = ()) -> str:

@@ -1,7 +1,8 @@
 """What effects, pictures and tables of a study are given."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import xarray as xr
 
@@ -20,7 +21,10 @@ class View:
 
   Attributes:
     config: the configuration, with the seeds of this set.
+    confidence: that the intervals of effects are to have, so that all verdicts of a claim hold at once.
   """
+
+  confidence = 0.95
 
   def __init__(
     self,
@@ -30,6 +34,12 @@ class View:
     comparisons: Mapping[str, Comparison],
   ):
     self.config, self._study, self._cells, self._comparisons = config, study, cells, comparisons
+
+  def with_confidence(self, confidence: float) -> Self:
+    """The same view, for intervals of this confidence."""
+    other = copy.copy(self)
+    other.confidence = confidence
+    return other
 
   def cell(self, name: str) -> xr.Dataset:
     """What a cell has measured."""

@@ -62,7 +62,10 @@ class Results:
 
   def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
     self._workdir, self._folder = workdir, open_workdir(workdir / 'results')
-    self._config = json.dumps(config.to_dict(), sort_keys=True)
+    own = config.to_dict()
+    if isinstance(seeds := own.get('seeds'), dict):
+      seeds.pop('repeats', None)  # a repeat has cells of its own
+    self._config = json.dumps(own, sort_keys=True)
     names = [name for name in sorted(os.listdir(self._folder)) if name.endswith('.nc')]
     for name in names:
       self._check_config(self._folder / name)

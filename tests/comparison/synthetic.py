@@ -10,7 +10,7 @@ import optax
 import gdlab
 from gdlab.comparison.answer import judged
 from gdlab.comparison.comparing import TUNING
-from gdlab.comparison.measuring import best_trial, measure
+from gdlab.comparison.measuring import choose, likely_trials, measure
 
 TRIALS = 4
 MARGIN = 1.0
@@ -66,11 +66,11 @@ def simulated(shifts: list[float], spread: float, count: int, *, seeds: int = 16
 
   for number in range(count):
     tried = {key: some(runs, 3 * number, 3 * number + 3) for key, runs in tuning.items()}
-    chosen = {
-      key: (best_trial(tried[key], entry, 0, 'train_loss', largest=False),)
+    likely = {
+      key: (likely_trials(choose(tried[key], entry, 0, 'train_loss', largest=False), 3),)
       for key, entry in first.entries.items()
     }
-    answer, before = dataclasses.replace(first, tuning=tried, chosen=chosen), 0
+    answer, before = dataclasses.replace(first, tuning=tried, likely=likely), 0
     size = seeds
     while True:
       runs = {key: some(each, most * number, most * number + size) for key, each in graded.items()}

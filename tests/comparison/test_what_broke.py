@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 from quadratic_arms import CURVATURES, descent, searched
 
 import gdlab
@@ -134,3 +135,69 @@ def test_numbers_of_numpy_are_numbers():
 
 def sized_by(batch_size):
   return gdlab.algorithm(sampler=sampling.reshuffle(int(batch_size)), optimizer=optax.sgd(0.01))
+
+
+def noisy_choice(seeds=6):
+  """Two rates between which three tuning seeds can hardly choose."""
+  problem = gdlab.problems.quadratic([1.0], noise=1.0, num_examples=64)
+
+  def make(learning_rate):
+    return gdlab.algorithm(sampler=gdlab.sampling.with_replacement(1), optimizer=optax.sgd(learning_rate))
+
+  arms = {name: gdlab.Arm(make, {'learning_rate': [0.3, 0.32]}) for name in ('a', 'b')}
+  arms['b'] = gdlab.Arm(make, {'learning_rate': [0.5, 0.52]})
+  return gdlab.compare(
+    problem, arms, baseline='a', budgets={'updates': 5}, margin=0.1, seeds=seeds, tuning_seeds=3
+  )
+
+
+def test_other_choices_widen_the_intervals():
+  answer = noisy_choice()
+  [row] = answer.verdicts
+  likely = [answer.arms[name].likely('updates') for name in ('a', 'b')]
+  assert any(len(shares) > 1 for shares in likely)
+  ours, theirs = (answer.arms[name].final('updates').values for name in ('b', 'a'))
+  effects = ours - theirs
+  np.testing.assert_allclose(row.effect.estimate, effects.mean(), rtol=1e-6)
+  # By hand: the variance of the mean over what may have been chosen is added to that of the mean.
+  means, weights = [], []
+  for b, p in likely[0].items():
+    for o, q in likely[1].items():
+      values = [answer.arms[n].final_of(t, 'updates').values for n, t in (('b', o), ('a', b))]
+      means.append((values[0] - values[1]).mean())
+      weights.append(p * q)
+  weights = np.asarray(weights) / sum(weights)
+  variance = np.sum(weights * (means - np.sum(weights * means)) ** 2)
+  half = scipy.stats.t.ppf(0.975, 5) * np.sqrt(effects.var(ddof=1) / 6 + variance)
+  np.testing.assert_allclose(row.effect.high - row.effect.low, 2 * half, rtol=1e-5)
+  assert variance > 0
+
+
+def test_every_seed_has_data_of_its_own():
+  digits = gdlab.problems.split(gdlab.problems.digits(gdlab.problems.MLP((4,))), validation=0.2)
+  seen = []
+
+  def redraw(problem, seed):
+    seen.append(seed)
+    return gdlab.problems.redraw(problem, seed % 1000)
+
+  arms = {
+    name: gdlab.Arm(gdlab.algorithm(sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(rate)))
+    for name, rate in {'a': 0.1, 'b': 0.5}.items()
+  }
+  options = {'baseline': 'a', 'budgets': {'updates': 3}, 'margin': 0.1, 'seeds': 3, 'first_seed': 7}
+  answer = gdlab.compare(digits, arms, redraw=redraw, **options)
+  assert {7, 8, 9} <= {*seen}
+  found = answer.arms['b'].final('updates')
+  for seed in (7, 8, 9):
+    alone = gdlab.run(gdlab.problems.redraw(digits, seed), arms['b'].make, num_steps=3, seeds=[seed])
+    np.testing.assert_allclose(found.sel(seed=seed), alone.test_loss.isel(seed=0, step=-1), rtol=1e-6)
+  with pytest.raises(gdlab.InputError, match='redraw must give each seed as many examples'):
+    gdlab.compare(
+      digits,
+      arms,
+      redraw=lambda problem, seed: gdlab.problems.split(
+        gdlab.problems.digits(gdlab.problems.MLP((4,))), validation=0.3, seed=seed
+      ),
+      **options,
+    )

@@ -234,7 +234,7 @@ def test_a_tiny_run_of_the_whole(tmp_path):
   subprocess.run(command, check=True, timeout=1200, env=os.environ | {'JAX_NUM_CPU_DEVICES': '1'})
   cells = {file.stem: gdlab.load(file) for file in (tmp_path / 'results').glob('*.nc')}
   config = Settings.checked(json.loads(cells['clock'].attrs['config']))
-  for repeat, name in enumerate(('claims.json', 'replication.json')):
+  for repeat, name in enumerate(('claims.json', 'claims-1.json')):
     recomputed = grade_all(batch_size.claims, batch_size.seen(config, repeat, cells))
     assert repr(recomputed) == repr(read_claims(tmp_path / name))  # NaN differs from itself, hence as text
   assert (tmp_path / 'report.html').read_text().count('<svg') == 10

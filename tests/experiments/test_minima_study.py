@@ -232,7 +232,7 @@ def test_a_small_run_of_the_whole_study(tmp_path, monkeypatch):
   # An epoch of single examples, and two of mini-batches.
   assert (found['trap_rescued'].updates.isel(step=[0, 1, -1]) == [0, 1437, 1437 + 2 * 45]).all()
   minima.finish(config, found, tmp_path)
-  for number, name in enumerate(('claims.json', 'replication.json')):
+  for number, name in enumerate(('claims.json', 'claims-1.json')):
     graded = read_claims(tmp_path / name)
     assert [claim.id for claim in graded] == [f'N{place}' for place in range(1, 8)]
     own = minima.seen(Settings.checked(config.to_dict()), number, found)

@@ -212,7 +212,7 @@ def test_a_study_runs_to_its_report_and_its_verdicts_follow_from_the_stored_resu
   assert not re.findall(r'(?:src|href)="([^"#][^"]*)"', page), 'the page needs other files'
   cells = {file.stem: gdlab.load(file) for file in (tmp_path / 'results').glob('*.nc')}
   config = variants.config.checked(json.loads(cells['timing'].attrs['config']))
-  for number, name in enumerate(('claims.json', 'replication.json')):
+  for number, name in enumerate(('claims.json', 'claims-1.json')):
     written = (tmp_path / name).read_text()
     claims = json.loads(written)
     assert [claim['id'] for claim in claims] == [f'V{number}' for number in range(1, 14)]

@@ -45,14 +45,3 @@ def test_the_difference_covers_what_is_paired_and_what_is_not():
       interval = statistics.share_difference(*drawn)
       hits += interval.low <= 0.4 <= interval.high
     assert hits >= scipy.stats.binom(400, 0.95).ppf(0.001)
-
-
-def test_runs_are_drawn_whole():
-  # Values of a run are equal: drawn apart they would seem five times as many, and the interval too short.
-  # Whole numbers, whose sums are exact, so that the same draws tie.
-  values = np.repeat(np.random.default_rng(0).integers(0, 100, 12)[:, None], 5, axis=1)
-  found = statistics.cluster_bootstrap(lambda runs: values[runs].mean(), 12)
-  means = statistics.bootstrap(values[:, 0], lambda x, axis=-1: np.mean(x, axis=axis))
-  np.testing.assert_allclose(found[:3], means[:3], rtol=1e-12)
-  at_once = statistics.cluster_bootstrap(lambda runs: values[runs].mean(axis=(-2, -1)), 12, vectorized=True)
-  np.testing.assert_allclose(at_once[:3], found[:3], rtol=1e-12)

@@ -56,13 +56,14 @@ M2 = momentum.claim('M2', 'The loss of a quadratic shrinks.')
 def speed(view):
   arms = view.comparison('methods').arms
   found = [arms[name].steps_to(view.config.target, 'updates') for name in DECAYS]
-  return statistics.paired_log_ratio(*(np.where(each.censored, np.inf, each.time) for each in found))
+  times = (np.where(each.censored, np.inf, each.time) for each in found)
+  return statistics.paired_log_ratio(*times, confidence=view.confidence)
 
 
 @M2('last loss over the first', less_than(1.0))
 def shrink(view):
   losses = view.cell('noisy').train_loss
-  return statistics.paired_log_ratio(losses.isel(step=-1), losses.isel(step=0))
+  return statistics.paired_log_ratio(losses.isel(step=-1), losses.isel(step=0), confidence=view.confidence)
 
 
 @momentum.section('Both arms', 'Means over {config.seeds.count} seeds.')

@@ -9,11 +9,14 @@ import sys
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 import xarray as xr
 
 import gdlab
-from gdlab import study
+from gdlab import claims, study
 from gdlab.comparison.comparing import TUNING
+from gdlab.statistics import Interval
+from gdlab.study.graded import Asked, Effect, grade_all
 
 OWN = pathlib.Path(__file__).with_name('own_study.py')
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -48,7 +51,7 @@ def graded(workdir, file='claims.json'):
 def test_verdicts_are_those_of_the_stored_runs(finished):
   workdir, done = finished
   assert 'Report:' in done.stdout
-  for file, first in (('claims.json', 0), ('replication.json', 100_000)):
+  for file, first in (('claims.json', 0), ('claims-1.json', 100_000)):
     repeat = '-1' if first else ''
     found = graded(workdir, file)
     assert found['M1']['num_seeds'] == found['M2']['num_seeds'] == 4
@@ -82,7 +85,7 @@ def test_the_page_opens_with_statements(finished):
   assert first < page.index('Both arms') < page.index('Loss along the runs')
   assert 'Means over 4 seeds.' in page
   assert 'digits, 8 hidden units, batches of 32, 120 updates' in page
-  assert 'tuned anew on other tuning seeds' in page
+  assert 'the same in 1 of 1 repeats' in page
   assert page.count('role="img" aria-label="Loss along the runs: Medians') == 1
   assert f'python {OWN}' in page
 
@@ -101,6 +104,16 @@ def test_goes_on_where_it_was_stopped(finished, tmp_path):
   (tmp_path / 'old.nc').write_bytes(old)
   new, old = (gdlab.load(tmp_path / f'{name}.nc') for name in ('new', 'old'))
   assert new.equals(old)
+
+
+def test_repeats_are_added_later(finished):
+  workdir, _ = finished
+  before = graded(workdir)
+  again = started(f'--workdir={workdir}', '--repeat=2')
+  assert again.returncode == 0, again.stderr
+  assert graded(workdir) == before
+  assert {*graded(workdir, 'claims-2.json')} == {'M1', 'M2'}
+  assert 'of 2 repeats' in (workdir / 'report.html').read_text()
 
 
 def test_in_workers_the_same(finished, tmp_path):
@@ -269,3 +282,57 @@ def test_updates_are_timed_in_turn():
   assert seconds.batch_size.values.tolist() == [1, 1000]
   # A thousand examples take longer than one, by far more than clocks differ.
   assert float(seconds.sel(batch_size=1000).min()) > float(seconds.sel(batch_size=1).max())
+
+
+class Parts:
+  """Stored results of a study whose parts have intervals of known widths."""
+
+  def __init__(self, confidence=0.95):
+    self.confidence = confidence
+
+  def with_confidence(self, confidence):
+    return Parts(confidence)
+
+  def conditions(self, claim):
+    return 'a test'
+
+  def part(self, standard_errors):
+    """An effect so many standard errors above 0, with a normal interval."""
+    half = scipy.stats.norm.ppf((1 + self.confidence) / 2)
+    return Interval(standard_errors, standard_errors - half, standard_errors + half, self.confidence, 9, 0)
+
+
+def effect(standard_errors):
+  return Effect(f'{standard_errors}', claims.greater_than(0), lambda view: view.part(standard_errors))
+
+
+@pytest.mark.parametrize(
+  ('sizes', 'levels', 'verdict'),
+  [
+    # Quantiles of the normal distribution at 1 - 0.05/m, two-sided: 1.96, 2.24 and 2.39 for m = 1, 2, 3.
+    ((2.0,), (1,), 'supported'),
+    ((2.5, 2.3, 2.0), (3, 2, 1), 'supported'),  # each decided at the next level of Holm's
+    ((2.3, 2.3, 2.3), (3, 3, 3), 'inconclusive'),  # of three alike none passes the first level
+    ((3.0, 2.1, 2.1), (3, 2, 2), 'inconclusive'),
+    ((3.0, -3.0), (2, 2), 'mixed'),
+  ],
+)
+def test_parts_are_judged_at_once_by_holms_method(sizes, levels, verdict):
+  asked = {'A': Asked('A claim.', tuple(effect(size + 1e-6 * place) for place, size in enumerate(sizes)))}
+  [finding] = grade_all(asked, Parts())
+  assert finding.verdict == verdict
+  parts = finding.parts or [finding]
+  assert [part.confidence for part in parts] == pytest.approx([1 - 0.05 / level for level in levels])
+
+
+def test_a_verdict_is_also_told_for_all_claims_together():
+  asked = {name: Asked('A claim.', (effect(size),)) for name, size in {'A': 2.1, 'B': 3.0}.items()}
+  findings = grade_all(asked, Parts())
+  assert [finding.verdict for finding in findings] == ['supported', 'supported']
+  assert [finding.jointly for finding in findings] == ['inconclusive', 'supported']  # 2.24 is asked of each
+
+
+def test_an_effect_must_have_the_confidence_it_is_asked_for():
+  stubborn = Effect('stubborn', claims.greater_than(0), lambda view: Interval(1, 0.5, 1.5, 0.95, 9, 0))
+  with pytest.raises(gdlab.InputError, match="'stubborn' must have an interval of the confidence"):
+    grade_all({'A': Asked('A claim.', (stubborn, effect(3.0)))}, Parts())

@@ -1,0 +1,59 @@
+"""Intervals of smooth functions of whole runs, for few runs: the jackknife with Student's t."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+from gdlab.core.errors import check_count, check_real, unknown_name
+from gdlab.statistics.intervals import Interval
+
+SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+  'plain': (lambda value: value, lambda value: value),
+  'log': (np.log, np.exp),
+  'fisher': (np.arctanh, np.tanh),
+}
+
+
+def jackknife(
+  statistic: Callable[[np.ndarray], Any], num: int, *, confidence: float = 0.95, scale: str = 'plain'
+) -> Interval:
+  r"""The interval of a smooth function of runs, of which all values of a run are left out together.
+
+  With $\hat\theta_{(i)}$ the statistic without run i, on the scale, and $\bar\theta$ their mean, the standard error is
+  $s^2 = \frac{n-1}{n} \sum_i (\hat\theta_{(i)} - \bar\theta)^2$ and the interval $\hat\theta \pm t_{n-1} s$.
+
+  For slopes, ratios of means, correlations. At the nominal 95 % it covers, for n = 8, 16 and 32 Gaussian runs, 94 to
+  96 % of ratios of means, slopes and correlations (tests), where BCa of the mean covers 89 to 93. Not for medians or
+  other order statistics, whose jackknife has no limit.
+
+  Args:
+    statistic: int[m] -> float, of the numbers of the runs that are taken.
+    num: how many runs there are; fewer than 3 have an interval without bounds.
+    confidence: nominal coverage, in (0, 1).
+    scale: on which the statistic is about normal: 'plain'; 'log' of ratios; 'fisher' (arctanh) of correlations.
+
+  Returns:
+    An interval without bounds where the statistic, or one without a run, is not finite on the scale.
+
+  Source: Tukey 1958, Bias and confidence in not-quite large samples, Ann. Math. Statist. 29; Miller 1974, The
+  jackknife: a review, Biometrika 61.
+  """
+  check_real('confidence', confidence, above=0, below=1)
+  check_count('num', num)
+  if scale not in SCALES:
+    raise unknown_name('scale', str(scale), SCALES)
+  to, back = SCALES[scale]
+  runs = np.arange(num)
+  whole = float(statistic(runs))
+  if num < 3:
+    return Interval(whole, -np.inf, np.inf, confidence, num, 0)
+  with np.errstate(all='ignore'):
+    centre = to(whole)
+    others = np.asarray([to(float(statistic(np.delete(runs, run)))) for run in runs])
+    error = np.sqrt((num - 1) / num * np.sum((others - others.mean()) ** 2))
+    half = stdtrit(num - 1, (1 + confidence) / 2) * error
+  if not np.isfinite([centre, half]).all():
+    return Interval(whole, -np.inf, np.inf, confidence, num, 0)
+  return Interval(whole, float(back(centre - half)), float(back(centre + half)), confidence, num, 0)
