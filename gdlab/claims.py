@@ -243,7 +243,8 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
 
 def _grade_part(name: str, rule: Rule, interval: Interval) -> Part:
   finite = all(math.isfinite(number) for number in interval[:3])
-  verdict = rule.judge(interval) if finite and not interval.excluded else Verdict.INCONCLUSIVE
+  told = interval.low < interval.high or interval.confidence == 1
+  verdict = rule.judge(interval) if finite and told and not interval.excluded else Verdict.INCONCLUSIVE
   estimate, low, high, confidence = (float(number) for number in interval[:4])
   return Part(
     name, rule.describe(), verdict, estimate, low, high, confidence, int(interval.num), int(interval.excluded)

@@ -32,7 +32,7 @@ KEYS = {
 
 
 def interval(low, high):
-  return Interval((low + high) / 2, low, high, 0.95, 16, 0)
+  return Interval((low + high) / 2, low, high, 1.0 if low == high else 0.95, 16, 0)  # without width: exact
 
 
 def graded(rules, intervals, claim_id='V0'):

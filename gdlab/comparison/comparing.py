@@ -10,12 +10,13 @@ from gdlab.comparison.answer import Comparison, graded_name, judged
 from gdlab.comparison.arm_result import bare, large_is_good
 from gdlab.comparison.arms import Arm, Entry, check_problems, entries
 from gdlab.comparison.budgets import Budgets, check_budgets, clock, ends_of
-from gdlab.comparison.measuring import How, Stored, check_work, choose, likely_trials, measure, measured
+from gdlab.comparison.measuring import How, Stored, check_work, choose, measure, measured
 from gdlab.comparison.verdicts import Question
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.core.evaluation import evaluate
 from gdlab.core.types import Problem
 from gdlab.host.progress import Progress, reporting
+from gdlab.statistics import likely
 from gdlab.training.plan import Plan, check_plan
 
 TUNING = 1_000_000_000  # seeds for tuning start here
@@ -164,20 +165,20 @@ def compare(
   with reporting(progress, int(total)) as report:
     how = How(keeps, eval_every, None, plan, executor, _told(report))
     at_ends = how._replace(eval_every=NEVER)
-    tuning, likely, runs = {}, {}, {}
+    tuning, chances, runs = {}, {}, {}
     for key, entry in made.items():
-      likely[key] = ({0: 1.0},) * len(budgets)
+      chances[key] = ({0: 1.0},) * len(budgets)
       if key in tuned:
         pairs = [(trial, place) for trial in range(entry.num_trials) for place in places]
         ids = range(TUNING + first_seed, TUNING + first_seed + tuning_seeds)
         untested = entry._replace(problem=dataclasses.replace(entry.problem, test=None))
         tuning[key] = measure(f'tuning {key[0]} {key[1]}', untested, ends[key], pairs, ids, at_ends)
-        likely[key] = tuple(
-          likely_trials(choose(tuning[key], entry, place, metric, large_is_good(metric, large)), tuning_seeds)
+        chances[key] = tuple(
+          likely(choose(tuning[key], entry, place, metric, large_is_good(metric, large)), tuning_seeds)
           for place in places
         )
     for key, entry in made.items():
-      pairs = [(trial, place) for place in places for trial in likely[key][place]]
+      pairs = [(trial, place) for place in places for trial in chances[key][place]]
       ids = range(first_seed, first_seed + seeds)
       runs[key] = measure(graded_name(key, ids), entry, ends[key], pairs, ids, how._replace(keep=keep))
   kinds, amounts = [*budgets], [*budgets.values()]
@@ -199,7 +200,7 @@ def compare(
     entries=made,
     ends=ends,
     tuning=tuning,
-    likely=likely,
+    likely=chances,
     graded=runs,
     how=How(keeps, eval_every, keep, plan, executor, progress),
   )

@@ -12,14 +12,12 @@ from gdlab.core.errors import InputError
 from gdlab.core.types import Problem
 from gdlab.host.progress import Progress
 from gdlab.results.datasets import RUNNING, TRIAL, storable
-from gdlab.statistics.selection import choices
 from gdlab.training.plan import Plan
 from gdlab.training.sweeps import sweep
 
 Stored: TypeAlias = Callable[[str, Callable[[], xr.Dataset]], xr.Dataset]
 
 
-RARE = 0.05  # chance of a choice whose runs are not made
 SLACK = 1.1  # how far random batch sizes may exceed a budget
 
 
@@ -187,17 +185,3 @@ def choose(runs: Runs, entry: Entry, budget: int, metric: str, largest: bool) ->
     return int(np.lexsort((means, failed.sum(axis=1)))[0])
 
   return best
-
-
-def likely_trials(best: Callable[[np.ndarray], int], num: int) -> dict[int, float]:
-  """The trial that was chosen, and further ones that other tuning seeds may well have chosen, with their chances.
-
-  Args:
-    best: as `choose` makes it.
-    num: tuning seeds.
-  """
-  if num < 2:
-    return {best(np.arange(num)): 1.0}
-  shares = choices(best, num)
-  made = next(iter(shares))
-  return {int(trial): share for trial, share in shares.items() if trial == made or share >= RARE}

@@ -27,6 +27,7 @@ from .ranks import rank_correlation as rank_correlation
 from .resampling import bootstrap as bootstrap
 from .resampling import loglog_slope as loglog_slope
 from .selection import choices as choices
+from .selection import likely as likely
 from .selection import over_choices as over_choices
 from .shares import share as share
 from .shares import share_difference as share_difference

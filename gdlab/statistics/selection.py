@@ -11,6 +11,7 @@ from gdlab.statistics.intervals import Interval
 from gdlab.statistics.jackknife import SCALES
 
 _Choice = TypeVar('_Choice', bound=Hashable)
+RARE = 0.05  # chance of a choice that is left out
 
 
 def choices(
@@ -39,8 +40,22 @@ def choices(
   return {choice: count / num_resamples for choice, count in counts.items()}
 
 
+def likely(choose: Callable[[np.ndarray], _Choice], num: int) -> dict[_Choice, float]:
+  """Choices that are made in at least 5 % of the draws of the tuning runs, with their shares; the one made is first.
+
+  Args:
+    choose: as for `choices`.
+    num: tuning runs; of a single one the choice is taken for certain.
+  """
+  if num < 2:
+    return {choose(np.arange(num)): 1.0}
+  shares = choices(choose, num)
+  made = next(iter(shares))
+  return {choice: share for choice, share in shares.items() if choice == made or share >= RARE}
+
+
 def over_choices(
-  effects: Mapping[Hashable, Interval], shares: Mapping[Hashable, float], *, scale: str = 'plain'
+  effects: Mapping[_Choice, Interval], shares: Mapping[_Choice, float], *, scale: str = 'plain'
 ) -> Interval:
   r"""The interval of an effect after a choice: that of the choice made, widened by how far other choices are from it.
 

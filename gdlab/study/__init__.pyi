@@ -11,10 +11,13 @@ from .schema import Seeds as Seeds
 from .schema import Share as Share
 from .schema import Tried as Tried
 from .schema import ascending as ascending
+from .tools import after_choice as after_choice
 from .tools import at_an_end as at_an_end
 from .tools import best as best
+from .tools import chooser as chooser
 from .tools import flat_params as flat_params
 from .tools import keys as keys
+from .tools import sweep_anew as sweep_anew
 from .tools import time_updates as time_updates
 from .tools import unless_failed as unless_failed
 from .view import View as View

@@ -1,6 +1,6 @@
-"""What studies ask of their runs: failed ones masked, the tuned choice, its remark, times of updates."""
+"""What studies ask of their runs: failed ones masked, the tuned choice and its chance, data drawn anew, times."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,8 +11,11 @@ from jax.flatten_util import ravel_pytree
 from gdlab.comparison.budgets import one_program
 from gdlab.comparison.clock import seconds_per_update
 from gdlab.core.types import Algorithm, Array, Problem, State
+from gdlab.host.progress import Progress
 from gdlab.results.datasets import RUNNING
+from gdlab.statistics import Interval, likely, over_choices
 from gdlab.training.plan import Plan
+from gdlab.training.sweeps import sweep
 
 
 def unless_failed(runs: xr.Dataset, variable: str, failed: float) -> xr.DataArray:
@@ -29,9 +32,67 @@ def best(values: xr.DataArray, dim: str, *ties: xr.DataArray) -> Any:
     dim: what is chosen from.
     *ties: the same of what decides between equal means.
   """
-  means = [each.mean('seed', skipna=False).values for each in (values, *ties)]
-  order = np.lexsort([np.nan_to_num(mean, nan=np.inf) for mean in reversed(means)])
-  return values[dim].values[order[0]].item()
+  return chooser(values, dim, *ties)(np.arange(values.sizes['seed']))
+
+
+def chooser(values: xr.DataArray, dim: str, *ties: xr.DataArray) -> Callable[[np.ndarray], Any]:
+  """`best` as a function of the numbers of the tuning runs, for `gdlab.statistics.likely`."""
+  each = [array.transpose(dim, 'seed').values for array in (values, *ties)]
+
+  def choose(numbers: np.ndarray) -> Any:
+    means = [array[:, numbers].mean(axis=1) for array in each]
+    order = np.lexsort([np.nan_to_num(mean, nan=np.inf) for mean in reversed(means)])
+    return values[dim].values[order[0]].item()
+
+  return choose
+
+
+def after_choice(
+  effect: Callable[..., Interval],
+  choose: Sequence[Callable[[np.ndarray], Any]],
+  num: int,
+  *,
+  scale: str = 'plain',
+) -> Interval:
+  """The interval of an effect of arms at their tuned choices that allows for other choices of other tuning seeds.
+
+  Args:
+    effect: `(*choices) -> Interval`, of one choice for each arm; called with all that are likely.
+    choose: of each arm, as `chooser` makes it; arms are tuned on the same seeds.
+    num: tuning seeds.
+    scale: as in `gdlab.statistics.over_choices`: 'log' of ratios.
+  """
+  shares = likely(lambda numbers: tuple(each(numbers) for each in choose), num)
+  return over_choices({made: effect(*made) for made in shares}, shares, scale=scale)
+
+
+def sweep_anew(
+  data: Callable[[int], Problem],
+  make: Callable[..., Algorithm],
+  grid: Mapping[str, Sequence[Any]] | None = None,
+  *,
+  seeds: Sequence[int],
+  progress: Progress | None = None,
+  **options: Any,
+) -> xr.Dataset:
+  """`gdlab.sweep` with data drawn anew for every seed, so that what varies over seeds is a sample of data as well.
+
+  The seeds run one after the other, and share one compiled program.
+
+  Args:
+    data: seed -> the problem with its own examples, of shapes that do not change; see `gdlab.problems.redraw`.
+    make: as for `sweep`.
+    grid: as for `sweep`.
+    seeds: ids.
+    progress: told how many seeds are done.
+    **options: of `sweep`.
+  """
+  parts = []
+  for place, seed in enumerate(seeds):
+    parts.append(sweep(data(seed), make, grid, seeds=[seed], **options))
+    if progress is not None:
+      progress(place + 1, len(seeds))
+  return xr.concat(parts, 'seed', combine_attrs='override')
 
 
 def at_an_end(value: float, tried: Collection[float]) -> str:

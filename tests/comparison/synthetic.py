@@ -10,7 +10,8 @@ import optax
 import gdlab
 from gdlab.comparison.answer import judged
 from gdlab.comparison.comparing import TUNING
-from gdlab.comparison.measuring import choose, likely_trials, measure
+from gdlab.comparison.measuring import choose, measure
+from gdlab.statistics import likely
 
 TRIALS = 4
 MARGIN = 1.0
@@ -67,7 +68,7 @@ def simulated(shifts: list[float], spread: float, count: int, *, seeds: int = 16
   for number in range(count):
     tried = {key: some(runs, 3 * number, 3 * number + 3) for key, runs in tuning.items()}
     likely = {
-      key: (likely_trials(choose(tried[key], entry, 0, 'train_loss', largest=False), 3),)
+      key: (likely(choose(tried[key], entry, 0, 'train_loss', largest=False), 3),)
       for key, entry in first.entries.items()
     }
     answer, before = dataclasses.replace(first, tuning=tried, likely=likely), 0
