@@ -37,6 +37,7 @@ class Told(NamedTuple):
   caption: str
   make: 'Callable[[View], Made]'
   printed: bool
+  when: Callable[[Any], bool] | None
 
 
 class Measured(NamedTuple):
@@ -47,9 +48,12 @@ class Measured(NamedTuple):
   over: Callable[[Any], Sequence[Any]] | None
   alone: bool
   once: bool
+  when: Callable[[Any], bool] | None
 
   def items(self, config: Any) -> Sequence[tuple[Any, ...]]:
     """What each cell measures, `(item,)`; of a single one `()`."""
+    if not _holds(self.when, config):
+      return []
     return [()] if self.over is None else [(item,) for item in self.over(config)]
 
   def name(self, *item: Any) -> str:
@@ -89,6 +93,7 @@ class Study:
     self.claims: dict[str, Asked] = {}
     self.compared: dict[str, tuple[str, ...]] = {}
     self.under: dict[str, str | Callable[[Any], str]] = {}
+    self._when: dict[str, Callable[[Any], bool] | None] = {}
     self._measured: dict[str, Measured] = {}
     self._comparisons: dict[str, Callable[[Any], Mapping[str, Any]]] = {}
     self._sections: list[Told] = []
@@ -99,6 +104,7 @@ class Study:
     over: Callable[[Any], Sequence[Any]] | None = None,
     alone: bool = False,
     once: bool = False,
+    when: Callable[[Any], bool] | None = None,
   ) -> Callable:
     """Registers `(config, *results of needs, progress) -> Dataset`, measured once and kept under the function's name.
 
@@ -109,11 +115,12 @@ class Study:
       over: `(config) -> items`: a cell for each, called `(config, item, ...)` and kept as `<name>_<item>`.
       alone: whether nothing else may be measured meanwhile, because it measures time.
       once: whether all sets of seeds share it, as it does not depend on them; nor may its needs.
+      when: `(config) -> bool`, whether it is measured at all; None for always.
     """
 
     def add(function: Callable[..., xr.Dataset]) -> Callable[..., xr.Dataset]:
       _check_new('cell', function.__name__, self._measured)
-      self._measured[function.__name__] = Measured(function, needs, over, alone, once)
+      self._measured[function.__name__] = Measured(function, needs, over, alone, once, when)
       return function
 
     return add
@@ -125,7 +132,12 @@ class Study:
     return function
 
   def claim(
-    self, name: str, statement: str, *compared: str, under: str | Callable[[Any], str] = ''
+    self,
+    name: str,
+    statement: str,
+    *compared: str,
+    under: str | Callable[[Any], str] = '',
+    when: Callable[[Any], bool] | None = None,
   ) -> Callable[..., Callable]:
     """Registers a claim; returns the decorator of its parts, `part(effect in words, rule)(effect)`.
 
@@ -136,9 +148,10 @@ class Study:
       statement: in words.
       *compared: the comparisons that it rests on, for its conditions.
       under: further conditions, in words or a function of the view that makes them; `{config.name}` is filled in.
+      when: `(config) -> bool`, whether it is asked at all; None for always.
     """
     _check_new('claim', name, self.claims)
-    self.under[name] = under
+    self.under[name], self._when[name] = under, when
     self.claims[name] = Asked(statement, ())
     self.compared[name] = compared
 
@@ -153,7 +166,14 @@ class Study:
 
     return part
 
-  def section(self, heading: str, *text: str, caption: str = '', printed: bool = False) -> Callable:
+  def section(
+    self,
+    heading: str,
+    *text: str,
+    caption: str = '',
+    printed: bool = False,
+    when: Callable[[Any], bool] | None = None,
+  ) -> Callable:
     """Registers `(view) -> Figure, Table or both`, a section of the page.
 
     Args:
@@ -161,10 +181,11 @@ class Study:
       *text: paragraphs; `{config.name}` and `{view.name}` are filled in, here and in the caption.
       caption: of the picture.
       printed: whether the table is also printed at the end of a run.
+      when: `(config) -> bool`, whether it is on the page; None for always.
     """
 
     def add(function: Callable[[View], Made]) -> Callable[[View], Made]:
-      self._sections.append(Told(heading, text, caption, function, printed))
+      self._sections.append(Told(heading, text, caption, function, printed, when))
       return function
 
     return add
@@ -236,7 +257,8 @@ class Study:
         for name, make in self._comparisons.items()
       }
       views.append(self.seen(config, repeat, cells, answers))
-    findings, *again = (graded.grade_all(self.claims, view) for view in views)
+    asked = {name: self.claims[name] for name, when in self._when.items() if _holds(when, config)}
+    findings, *again = (graded.grade_all(asked, view) for view in views)
     sections, printed = self._told(views[0])
     words = (self.question.format(config=config), lead(findings))
     graded.conclude(
@@ -253,6 +275,8 @@ class Study:
     """The sections of the page, and the tables that are also printed."""
     sections, printed = list[Section](), list[Table]()
     for told in self._sections:
+      if not _holds(told.when, view.config):
+        continue
       made = told.make(view)
       parts = made if type(made) is tuple else (made,)  # a table is a tuple, too: of its class
       tables = [part for part in parts if isinstance(part, Table)]
@@ -289,6 +313,10 @@ def _as_wide_as_the_page(figure: Figure) -> Figure:
   width, height = figure.get_size_inches()
   figure.set_size_inches(max(width, PAGE), height)
   return figure
+
+
+def _holds(when: Callable[[Any], bool] | None, config: Any) -> bool:
+  return when is None or when(config)
 
 
 def _check_new(kind: str, name: str, known: Mapping[str, Any]) -> None:

@@ -336,3 +336,40 @@ def test_an_effect_must_have_the_confidence_it_is_asked_for():
   stubborn = Effect('stubborn', claims.greater_than(0), lambda view: Interval(1, 0.5, 1.5, 0.95, 9, 0))
   with pytest.raises(gdlab.InputError, match="'stubborn' must have an interval of the confidence"):
     grade_all({'A': Asked('A claim.', (stubborn, effect(3.0)))}, Parts())
+
+
+def test_a_configuration_may_leave_out_cells_claims_and_sections(tmp_path):
+  class Settings(study.Config):
+    seeds: study.Seeds = study.Seeds(first=0, count=3, tuning=1, repeats=0)
+    deep: bool = False
+
+  own = study.Study(Settings, title='', question='')
+
+  def cell(name):
+    def values(config, progress=None):
+      return xr.Dataset({'x': ('seed', np.arange(1.0, 4))})
+
+    values.__name__ = name
+    return values
+
+  deep = lambda config: config.deep
+  mean = lambda view, name: gdlab.statistics.bootstrap(view.cell(name).x.values, confidence=view.confidence)
+  for name, when in {'always': None, 'rarely': deep}.items():
+    own.cell(when=when)(cell(name))
+    own.claim(f'{name[0]}1'.upper(), 'It is so.', when=when)('x', claims.greater_than(-9), name=name)(mean)
+    own.section(name, when=when)(
+      lambda view, name=name: gdlab.report.Table(('x',), [[str(view.cell(name).x.size)]])
+    )
+  for asked, names in ((False, ['always']), (True, ['always', 'rarely'])):
+    given = Settings.defaults()
+    given.deep = asked
+    cells = own.cells(given)
+    assert [cell.name for cell in cells] == names
+    folder = tmp_path / str(asked)
+    folder.mkdir()
+    own.finish(given, {name: cell(name)(None) for name in names}, folder)
+    assert [finding.id for finding in claims.read_claims(folder / 'claims.json')] == [
+      f'{name[0]}1'.upper() for name in names
+    ]
+    page = (folder / 'report.html').read_text()
+    assert ('rarely' in page) is asked
