@@ -1,4 +1,4 @@
-"""What is measured, in float64: searches, races from saddles, exits with a law, chains, training."""
+"""What is measured, in float64: saddles to start at, races from them, exits with a law, chains, training."""
 
 import dataclasses
 import functools
@@ -15,14 +15,15 @@ from jax.flatten_util import ravel_pytree
 
 import gdlab
 from experiments.saddles import places
-from experiments.saddles.effects import SGD
+from experiments.saddles.effects import CURVED, NOISY, OTHERS, SGD
 from experiments.saddles.places import Place
 from experiments.saddles.study import escape
 from gdlab import analysis, problems, sampling, statistics, study, transforms
-from gdlab.analysis import FoundPoints
+from gdlab.core.errors import InputError
 from gdlab.core.types import Algorithm, Array, Key, Problem, State
+from gdlab.problems import landscapes
 
-MOST_POINTS = 64  # of a search: pairs of loss and index that are kept
+MOST_DRAWS = 20  # of images for a seed, until its network has saddles of both kinds
 EXIT_LIMIT = 2_000_000  # updates
 TAU = math.e  # half the width of a tube of the octopus
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
@@ -44,119 +45,76 @@ def method(arm: str, size: int = 0, sampler: Callable = sampling.reshuffle) -> C
   )
 
 
-@escape.cell(over=lambda config: config.fields.dimensions)
-@jax.enable_x64(True)
-def fields(config, dimension, *, progress):
-  """The stationary points found of one random field per seed, in a box six length scales wide."""
-
-  def find(seed: int) -> tuple[FoundPoints, np.ndarray]:
-    field = problems.gaussian_random_field(dimension, num_features=config.fields.num_features, seed=seed)
-    starts = analysis.box_starts(field.known.box, config.fields.num_starts, seed=seed)
-    points = places.search(field, starts, seed)
-    return points, (np.abs(points.params) <= field.known.box[:, 1]).all(axis=1)
-
-  return _summaries(config, dimension, find, progress)
-
-
-@escape.cell(over=lambda config: config.search.widths)
-@jax.enable_x64(True)
-def networks(config, width, *, progress):
-  """The stationary points found of a network of that width, on other images for each seed; one of each value."""
-
-  def find(seed: int) -> tuple[FoundPoints, np.ndarray]:
-    problem = places.network(config.network, width, config.search.num_examples, seed)
-    points = places.search(problem, places.scattered(problem, config.search.num_starts, seed), seed)
-    return points, places.different(points.values)
-
-  return _summaries(config, width * (config.network.components + 2) + 1, find, progress)
-
-
-def _summaries(config: Any, dimension: int, find: Callable, progress: Any) -> xr.Dataset:
-  """By seed, counts of the points to keep, and loss and index of the first so many of them in random order."""
-  found = []
-  for number, seed in enumerate(config.seeds.ids, 1):
-    points, keep = find(seed)
-    keep = keep & (np.asarray(points.certificates.undecided) == 0)
-    index, values = np.asarray(points.certificates.index)[keep], points.values[keep]
-    some = np.random.default_rng(0).permutation(len(index))[:MOST_POINTS]
-    pairs = np.full((2, MOST_POINTS), np.nan)
-    pairs[:, : len(some)] = values[some], index[some] / dimension
-    counts = {'points': len(index), 'minima': (index == 0).sum(), 'maxima': (index == dimension).sum()}
-    found.append(xr.Dataset(counts | {'loss': ('point', pairs[0]), 'index_share': ('point', pairs[1])}))
-    progress(number, config.seeds.count)
-  return xr.concat(found, xr.Variable('seed', config.seeds.ids)).assign_attrs(dimension=dimension)
-
-
-@escape.cell(once=True)
+@escape.cell()
 @jax.enable_x64(True)
 def saddles(config, *, progress):
-  """Saddles of one network that runs can start at, part of the problem whatever the seeds.
-
-  Those at which examples differ along no way down are from a search whose starts had two hidden units alike.
-  """
-  options, found = config.network, []
-  problem = places.network(options, options.hidden, options.num_examples, seed=0)
-  for number in (0, 1):
-    starts = places.scattered(problem, options.num_starts, number)
-    for weight in range(options.components + 2) if number else ():  # of the second unit, made like the first
-      starts[:, weight * options.hidden + 1] = starts[:, weight * options.hidden]
-    found.append(places.usable(problem, places.search(problem, starts, 0), options))
-    progress(number + 1, 2)
-  heard, silent = ([row for row in found[0] if row['heard'] == flag] for flag in (True, False))
-  kinds = {'generic': heard, 'silent': silent, 'twins': [row for row in found[1] if row['deaf']]}
-  rows = [row | {'kind': kind} for kind in kinds for row in places.alike(kinds[kind])[: options.num_saddles]]
-  columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-  dims = ('saddle', 'parameter')
-  return xr.Dataset({name: (dims[: values.ndim], values) for name, values in columns.items()})
+  """For each seed a network on images of its own, and a saddle of each kind; images are drawn until there are both."""
+  options, ids, rows = config.network, config.seeds.for_tuning + config.seeds.ids, []
+  for number, seed in enumerate(ids, 1):
+    for draw in range(MOST_DRAWS):
+      problem = places.network(options, options.hidden, options.num_examples, (seed, draw))
+      points = places.search(problem, places.scattered(problem, options.num_starts, (seed, draw)), 0)
+      kinds = places.chosen(problem, points, options, seed)
+      if len(kinds) == 2:
+        break
+    else:
+      raise InputError(f'network.num_starts must be larger: no saddles of both kinds in {MOST_DRAWS} draws')
+    values = {name: np.stack([kinds[kind][name] for kind in places.SEARCHED]) for name in kinds['network']}
+    columns = {name: (('kind', 'parameter')[: each.ndim], each) for name, each in values.items()}
+    rows.append(xr.Dataset(columns | {'draw': draw}, {'kind': [*places.SEARCHED]}))
+    progress(number, len(ids))
+  return xr.concat(rows, xr.Variable('seed', ids))
 
 
 def _race(
   config: Any, place: Place, scale: float, arms: dict[str, Sequence[float]], progress: Any
 ) -> xr.Dataset:
-  """When each run was down by a share of the fall, [arm, rate, seed]; one that was not is censored at the horizon.
+  """When each run was down by a share of the fall, [arm, rate, seed]; one that was not is censored at its horizon.
 
   Full batch at rate 1/L would grow by so many factors of e until then. B=1 makes so many more updates that it sees as
   many examples as the mini-batch, at rates as many times as small; at the same rates its noise would hide the way down.
+  Batches are drawn with replacement.
   """
-  options, problem, found = config.race, place.started(scale), []
-  sizes = dict(zip(SGD, (1, options.mini_batch, -(-problem.num_examples // 2)), strict=True))
-  horizon = min(options.most_updates, round(options.folds * place.smoothness / place.curvatures.max()))
+  options, ids, found = config.race, config.seeds.for_tuning + config.seeds.ids, []
+  examples, keys = place.problem.train, study.keys(ids)
+  count = jax.tree.leaves(examples)[0].shape[1]
+  sizes = dict(zip(SGD, (1, options.mini_batch, count // 2), strict=True))
+  horizons = np.minimum(options.most_updates, np.round(options.folds * place.smoothness / place.curvatures))
+  normal = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), place.saddles.shape[1:]))(keys)
+  starts, goals = place.saddles + scale * np.asarray(normal), place.values - options.drop * place.falls
   for number, (arm, tried) in enumerate(arms.items(), 1):
     finer = options.mini_batch if arm == 'B=1' else 1
-    rates = np.array(tried) / (1 if arm == 'Adam' else place.smoothness * finer)
-    runs = gdlab.sweep(
-      problem,
-      method(arm, sizes.get(arm, 0)),
-      {'learning_rate': rates.tolist()},
-      num_steps=horizon * finer,
-      seeds=config.seeds.for_tuning + config.seeds.ids,
-      eval_every=max(1, horizon * finer // options.evaluations),
-    )
-    loss = runs.train_loss.transpose('learning_rate', 'seed', 'step').values
-    # A seed's saddle is the one whose loss it starts at; displaced, it differs by the displacement squared.
-    which = np.abs(loss[..., :1] - place.values).argmin(axis=-1)
-    fallen = (place.values[which][..., None] - loss) / place.falls[which][..., None]
-    left = statistics.first_crossing(runs.step.values, -fallen, -options.drop)
-    data: dict[str, Any] = {
-      'updates': (('rate', 'seed'), left.time),
-      'escaped': (('rate', 'seed'), ~left.censored),
+    rates = np.array(tried)[:, None] / (np.ones(len(ids)) if arm == 'Adam' else place.smoothness * finer)
+    make, limit = method(arm, sizes.get(arm, 0), sampling.with_replacement), options.most_updates * finer
+    every = max(1, limit // options.evaluations)
+    call = (place.problem, make, {'learning_rate': rates}, keys, starts, _fallen, goals, limit, every)
+    times = np.asarray(first_updates(*call))
+    left = (times >= 0) & (times <= horizons * finer)
+    columns: dict[str, Any] = {
+      'updates': (('rate', 'seed'), np.where(left, times, horizons * finer)),
+      'escaped': (('rate', 'seed'), left),
     }
-    data |= {'learning_rate': ('rate', rates), 'batch_size': sizes.get(arm, problem.num_examples)}
-    found.append(xr.Dataset(data, {'seed': runs.seed.values}))
+    columns |= {'tried': ('rate', np.array(tried)), 'batch_size': sizes.get(arm, count)}
+    found.append(xr.Dataset(columns, {'seed': ids}))
     progress(number, len(arms))
   return xr.concat(found, xr.Variable('arm', [*arms]))
 
 
-@escape.cell('saddles', over=lambda config: config.race.places)
+def _fallen(problem: Problem, params: Array, goal: Array) -> Array:
+  """Whether the training loss is down to a value."""
+  return landscapes.value_fn(problem)(params) <= goal
+
+
+@escape.cell('saddles', over=lambda config: (*NOISY, *OTHERS))
 @jax.enable_x64(True)
 def at(config, name, saddles, *, progress):
   """A race from saddles."""
-  arms = ('full batch', *SGD) if name in config.race.generic else ('full batch', 'mini-batch')
+  arms = ('full batch', *SGD) if name in NOISY else ('full batch', 'mini-batch')
   place = places.place_of(config, name, saddles)
   return _race(config, place, 0.0, dict.fromkeys(arms, config.race.multiples), progress)
 
 
-@escape.cell('saddles', over=lambda config: config.race.generic)
+@escape.cell('saddles', over=lambda config: NOISY)
 @jax.enable_x64(True)
 def near(config, name, saddles, *, progress):
   """A race from next to saddles."""
@@ -166,17 +124,18 @@ def near(config, name, saddles, *, progress):
   return _race(config, place, options.displacement, arms, progress)
 
 
-@functools.partial(jax.jit, static_argnames=('make', 'reached', 'limit'))
-def first_updates(problem, make, lanes, keys, starts, reached, goals, limit):
-  """The update after which each flag of `reached(params, goal)` is first set, int[lane, seed, ...]; -1 if never.
+@functools.partial(jax.jit, static_argnames=('make', 'reached', 'every'))
+def first_updates(problem, make, lanes, keys, starts, reached, goals, limit, every=1):
+  """The update after which each flag of `reached(problem, params, goal)` is first set, int[lane, seed, ...]; else -1.
 
-  A run ends when all are, when it is not finite, or after so many updates. Starts (None for the problem's own) and
-  goals have one row for each seed.
+  A run ends when all are, when it is not finite, or after so many updates; flags are looked at every so many. The data
+  of the problem, starts (None for the problem's own) and goals have one row for each seed, rates one for each lane and
+  seed.
   """
 
-  def one(numbers: dict[str, Array], key: Key, start: Any, goal: Any) -> Array:
-    algorithm = make(**numbers)
-    state = algorithm.init(key, problem, start)
+  def one(numbers: dict[str, Array], train: Any, key: Key, start: Any, goal: Any) -> Array:
+    algorithm, own = make(**numbers), dataclasses.replace(problem, train=train)
+    state = algorithm.init(key, own, start)
 
     def going(carry: tuple) -> Array:
       state, steps, times = carry
@@ -184,18 +143,20 @@ def first_updates(problem, make, lanes, keys, starts, reached, goals, limit):
 
     def advance(carry: tuple) -> tuple:
       state, steps, times = carry
-      state = algorithm.step(state, problem)[0]
-      return state, steps + 1, jnp.where((times < 0) & reached(state.params, goal), steps + 1, times)
+      state = jax.lax.fori_loop(0, every, lambda _, state: algorithm.step(state, own)[0], state)
+      now = (times < 0) & reached(own, state.params, goal)
+      return state, steps + every, jnp.where(now, steps + every, times)
 
-    times = jnp.where(reached(state.params, goal), 0, -1)
+    times = jnp.where(reached(own, state.params, goal), 0, -1)
     return jax.lax.while_loop(going, advance, (state, 0, times))[2]
 
-  over_seeds = jax.vmap(one, in_axes=(None, 0, 0, 0))
-  return jax.vmap(over_seeds, in_axes=(0, None, None, None))(lanes, keys, starts, goals)
+  over_seeds = jax.vmap(one, in_axes=(0, 0, 0, 0, 0))
+  return jax.vmap(over_seeds, in_axes=(0, None, None, None, None))(lanes, problem.train, keys, starts, goals)
 
 
-def _followed(params: Array, goal: tuple[Array, Array, Array]) -> Array:
+def _followed(problem: Problem, params: Array, goal: tuple[Array, Array, Array]) -> Array:
   """Whether the way down from a saddle was followed for a distance."""
+  del problem
   saddle, way, distance = goal
   return jnp.abs(way @ (params - saddle)) >= distance
 
@@ -204,16 +165,18 @@ def _exits(
   keys: Key, place: Place, make: Callable, lanes: dict[str, Any], scale: float, distance: float
 ) -> xr.Dataset:
   """First exits from normal displacements of the saddles, [lane, seed]; `start` is how far on the way they began."""
-  which = np.arange(len(keys)) % len(place.saddles)
-  saddles, ways = place.saddles[which], place.ways[which]
+  saddles, ways, count = place.saddles, place.ways, len(keys)
   normal = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), saddles.shape[1:]))(keys)
-  starts, goals = saddles + scale * np.asarray(normal), (saddles, ways, np.full(len(keys), distance))
-  lanes = {name: np.asarray(values, float) for name, values in lanes.items()}
-  updates = np.asarray(first_updates(place.problem, make, lanes, keys, starts, _followed, goals, EXIT_LIMIT))
-  columns: dict[str, Any] = {name: ('lane', values) for name, values in lanes.items()}
-  columns |= {'updates': (('lane', 'seed'), updates), 'escaped': (('lane', 'seed'), updates >= 0)}
+  starts, goals = saddles + scale * np.asarray(normal), (saddles, ways, np.full(count, distance))
+  # One value for each lane, or for each lane and seed.
+  lanes = {name: np.asarray(values, float).reshape(len(values), -1) for name, values in lanes.items()}
+  lanes = {name: np.broadcast_to(values, (len(values), count)) for name, values in lanes.items()}
+  call = (place.problem, make, lanes, keys, starts, _followed, goals, EXIT_LIMIT)
+  updates, dims = np.asarray(first_updates(*call)), ('lane', 'seed')
+  columns: dict[str, Any] = {name: (dims, values) for name, values in lanes.items()}
+  columns |= {'updates': (dims, updates), 'escaped': (dims, updates >= 0)}
   columns |= {'start': ('seed', np.abs((ways * (starts - saddles)).sum(axis=1)))}
-  return xr.Dataset(columns | {'curvature': ('seed', place.curvatures[which])})
+  return xr.Dataset(columns | {'curvature': ('seed', place.curvatures)})
 
 
 @escape.cell(over=lambda config: range(len(config.growth.cases)))
@@ -222,18 +185,21 @@ def quadratic(config, case, *, progress):
   """Exits from a quadratic saddle at every strength alpha * gamma and momentum."""
   (dimension, curvature, scale), keys = config.growth.cases[case], study.keys(config.seeds.ids)
   grid = np.array([(s / curvature, beta) for beta in config.growth.betas for s in config.growth.strengths])
-  lanes, place = {'learning_rate': grid[:, 0], 'momentum': grid[:, 1]}, places.quadratic(dimension, curvature)
+  lanes = {'learning_rate': grid[:, 0], 'momentum': grid[:, 1]}
+  place = places.quadratic(dimension, curvature, len(keys))
   found = _exits(keys, place, method('plain'), lanes, scale, config.growth.distance)
-  return found.assign_coords(seed=config.seeds.ids).assign_attrs(curvature=curvature)
+  return found.assign_coords(seed=config.seeds.ids)
 
 
-@escape.cell('saddles', over=lambda config: ('pca', 'network'))
+@escape.cell('saddles', over=lambda config: CURVED)
 @jax.enable_x64(True)
 def curved(config, name, saddles, *, progress):
   """Exits of plain descent from the saddles of problems that are not quadratic, at rates relative to 1/L."""
-  options, place, keys = config.growth, places.place_of(config, name, saddles), study.keys(config.seeds.ids)
-  rates = np.array(options.curved_multiples) / place.smoothness
-  lanes = {'learning_rate': rates, 'momentum': 0 * rates}
+  options, place = config.growth, places.place_of(config, name, saddles)
+  own = slice(config.seeds.tuning, None)
+  place = jax.tree.map(lambda leaf: leaf[own], place)
+  rates = np.array(options.curved_multiples)[:, None] / place.smoothness
+  lanes, keys = {'learning_rate': rates, 'momentum': 0 * rates}, study.keys(config.seeds.ids)
   found = _exits(keys, place, method('plain'), lanes, options.curved_scale, options.curved_distance)
   return found.assign_coords(seed=config.seeds.ids)
 
@@ -243,7 +209,8 @@ def curved(config, name, saddles, *, progress):
 def scales(config, *, progress):
   """Exits of plain descent and of Adam where the loss is multiplied by a scale."""
   (dimension, curvature, start), options, found = config.growth.cases[0], config.growth, []
-  place, keys = places.quadratic(dimension, curvature), study.keys(config.seeds.ids)
+  keys = study.keys(config.seeds.ids)
+  place = places.quadratic(dimension, curvature, len(keys))
   rates = {'plain': 0.05 / curvature, 'Adam': options.adam_rate}
   for arm, rate in rates.items():
     lanes = {'learning_rate': [rate] * len(options.scales), 'scale': options.scales}
@@ -256,12 +223,9 @@ def scales(config, *, progress):
 def noisy(config, *, progress):
   """Mean exits from the saddle itself under Gaussian gradient noise, [batch size, strength, seed]."""
   (dimension, curvature, _), options, found = config.growth.cases[0], config.growth, []
-  quiet = places.quadratic(dimension, curvature)
-  place = quiet._replace(problem=problems.with_noise(quiet.problem, problems.noise.isotropic(options.noise)))
   # Several exits for each seed, whose mean is the seed's value.
-  keys = jax.vmap(lambda key: jax.random.split(key, options.repeats))(study.keys(config.seeds.ids)).reshape(
-    -1
-  )
+  keys = jax.vmap(lambda key: jax.random.split(key, options.repeats))(study.keys(config.seeds.ids)).ravel()
+  place = places.quadratic(dimension, curvature, len(keys), options.noise)
   lanes = {'learning_rate': np.array(options.noisy_strengths) / curvature}
   for number, size in enumerate(options.batch_sizes, 1):
     exits = _exits(
@@ -279,8 +243,9 @@ def noisy(config, *, progress):
   return xr.Dataset({'updates': ([*coords], np.stack(found))}, coords, attrs)
 
 
-def _beyond(params: Array, goal: None) -> Array:
+def _beyond(problem: Problem, params: Array, goal: None) -> Array:
   """Which coordinates lie beyond their tubes: none can before those before it, so that one run tells of all lengths."""
+  del problem, goal
   return jnp.abs(params) >= 2 * TAU
 
 
@@ -292,17 +257,22 @@ def chain(config, name, *, progress):
   length, arms = (
     (options.dimension, ['plain', 'perturbed']) if name == 'plain' else (options.long, ['perturbed'])
   )
-  problem, keys = problems.octopus(length, tau=TAU), study.keys(ids)  # L = gamma = 1
-  rates, call = {'learning_rate': np.array(options.rates)}, (keys, None, _beyond, None, options.limit)
+  problem, keys = (
+    places.stacked([problems.octopus(length, tau=TAU)] * len(ids)),
+    study.keys(ids),
+  )  # L = gamma = 1
+  rates = {'learning_rate': np.tile(np.array(options.rates)[:, None], (1, len(ids)))}
+  call = (keys, None, _beyond, None, options.limit)
   found = np.stack([first_updates(problem, method(arm), rates, *call) for arm in arms])
   coords = {'arm': arms, 'learning_rate': [*options.rates], 'seed': ids, 'saddle': np.arange(1, length + 1)}
   return xr.Dataset({'passed': ([*coords], found)}, coords)
 
 
 @functools.cache
-def _images(dataset: str, hidden: int, scale: float) -> Problem:
-  """The images with a network of one hidden layer, from Flax's start times a scale."""
-  problem = getattr(problems, dataset)(problems.MLP(features=(hidden,), activation=jnp.tanh))
+def _images(dataset: str, hidden: int, depth: int, scale: float) -> Problem:
+  """The images with a network of so many hidden layers, from Flax's start times a scale."""
+  model = problems.MLP(features=(hidden,) * depth, activation=jnp.tanh)
+  problem = getattr(problems, dataset)(model)
   return dataclasses.replace(problem, init=lambda key: (optax.tree.scale(scale, problem.init(key)[0]), ()))
 
 
@@ -324,18 +294,16 @@ def _curvatures(problem: Problem, flat: Array) -> Array:
   return jnp.stack([lowest.values[0], highest.values[0], lowest.signs[0].astype(flat.dtype)])
 
 
-@escape.cell(over=lambda config: ('sgd', 'adam', 'sgd_small_start'))
-@jax.enable_x64(True)
-def training(config, arm, *, progress):
+def _trained(config: Any, arm: str, depth: int, scale: float, ids: list[int], progress: Any) -> xr.Dataset:
   """An arm tuned, run, and measured at short equal intervals until it fits.
 
   The gradient is looked at in every record; the curvature, which costs a hundred times as much, where the gradient is
-  small enough to count as near a saddle. Both are those of the whole training loss. The
-  unit of gradients is their mean norm at 32 usual starts.
+  small enough to count as near a saddle. Both are those of the whole training loss. The unit of gradients is their mean
+  norm at 32 usual starts of a network of that depth.
   """
-  options, control = config.training, arm == 'sgd_small_start'
-  usual = _images(options.dataset, options.hidden, 1.0)
-  problem = _images(options.dataset, options.hidden, options.small_scale) if control else usual
+  options = config.training
+  usual = _images(options.dataset, options.hidden, depth, 1.0)
+  problem = _images(options.dataset, options.hidden, depth, scale)
   make = method('Adam' if arm == 'adam' else 'SGD', options.batch_size)
   tuned = gdlab.sweep(
     problem,
@@ -352,7 +320,7 @@ def training(config, arm, *, progress):
     problem,
     make(rate),
     num_steps=options.record_every * max(1, round(longest / options.record_every)),
-    seeds=config.seeds.ids[: options.num_control_seeds if control else options.num_seeds],
+    seeds=ids,
     eval_every=options.record_every,
     probes={'params': study.flat_params, 'full_grad_norm': _norm},
   ).transpose('seed', 'step', ...)
@@ -367,3 +335,21 @@ def training(config, arm, *, progress):
   measured = {name: (norm.dims, values) for name, values in zip(('lowest', 'highest', 'sign'), found)}
   kept = run[['train_loss', 'status']].assign(measured | {'full_grad_norm': norm})
   return kept.assign_attrs(run.attrs, learning_rate=rate, usual_gradient=unit)
+
+
+@escape.cell(over=lambda config: ('sgd', 'adam', 'control'))
+@jax.enable_x64(True)
+def training(config, arm, *, progress):
+  """SGD and Adam from the usual start, and SGD on the network and start that are known to linger."""
+  options = config.training
+  depth, scale = options.control if arm == 'control' else (1, 1.0)
+  return _trained(config, arm, depth, scale, config.seeds.ids[: options.num_seeds], progress)
+
+
+@escape.cell(over=lambda config: range(len(config.training.grid)), once=True)
+@jax.enable_x64(True)
+def deeper(config, case, *, progress):
+  """SGD on networks of another depth, from starts of another size: for the table alone, which is of the first set."""
+  options = config.training
+  depth, scale = options.grid[case]
+  return _trained(config, 'sgd', depth, scale, config.seeds.ids[: options.num_grid_seeds], progress)

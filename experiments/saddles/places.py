@@ -1,13 +1,13 @@
-"""The saddles that runs start at: one made, two of PCA on real images, and those of a small network on real images.
+"""The saddles that runs start at, one for each seed on data of its own: made, of PCA, and of small networks on images.
 
-All are finite sums, so that full batch has no noise in float64. At some of them the gradient of every single example
-vanishes along the way down, by symmetry: at the origin of PCA, and where two hidden units are alike. What programs are
-made of is cached, so that all sets of seeds share what is compiled.
+All are finite sums, so that full batch has no noise in float64. At the origin of PCA the gradient of every single
+example vanishes along all ways down, by symmetry. What programs are made of is cached, so that all sets of seeds share
+what is compiled.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,58 +17,60 @@ import xarray as xr
 
 from gdlab import analysis, problems
 from gdlab.analysis import FoundPoints
-from gdlab.core.errors import InputError
 from gdlab.core.types import Array, Examples, Problem
 from gdlab.problems import landscapes
 
+SEARCHED = ('network', 'silent')  # kinds of saddles of networks; see `chosen`
 SILENT = 1e-6  # standard deviation of single examples' slopes that counts as none
 
 
 class Place(NamedTuple):
-  """A problem with K of its saddles, at one of which a seed starts."""
+  """For each of S seeds a problem and a saddle of it."""
 
-  problem: Problem
-  saddles: np.ndarray  # [K, d]
-  values: np.ndarray  # [K], the loss there
-  falls: np.ndarray  # [K], how far it falls if descent leaves by the steepest way, on the shallower side
-  ways: np.ndarray  # [K, d], the unit vector of the most negative curvature
-  curvatures: np.ndarray  # [K], minus the most negative eigenvalue
-  smoothness: float  # the largest eigenvalue at any of them
-
-  def started(self, scale: float) -> Problem:
-    """The problem, started at one of the saddles or at a distance of about scale * sqrt(d) from it."""
-    return dataclasses.replace(self.problem, init=_start(tuple(map(tuple, self.saddles.tolist())), scale))
+  problem: Problem  # the leaves of `train` have a leading axis of S
+  saddles: np.ndarray  # [S, d]
+  values: np.ndarray  # [S], the loss there
+  falls: np.ndarray  # [S], how far it falls if descent leaves by the steepest way, on the shallower side
+  ways: np.ndarray  # [S, d], the unit vector of the most negative curvature
+  curvatures: np.ndarray  # [S], minus the most negative eigenvalue
+  smoothness: np.ndarray  # [S], the largest eigenvalue
 
 
-@functools.cache
-def _start(points: tuple[tuple[float, ...], ...], scale: float) -> Callable:
-  def draw(key: Array) -> tuple[Array, tuple]:
-    which, where = jax.random.split(key)
-    point = jnp.asarray(points)[jax.random.randint(which, (), 0, len(points))]
-    return point + scale * jax.random.normal(where, point.shape), ()
-
-  return draw
+def stacked(all_problems: Sequence[Problem]) -> Problem:
+  """The problems, alike but for their data, as one."""
+  train = jax.tree.map(lambda *leaves: np.stack(leaves), *(problem.train for problem in all_problems))
+  return dataclasses.replace(all_problems[0], train=train)
 
 
 @functools.cache
-def quadratic(dimension: int, curvature: float) -> Place:
-  """A quadratic with one way down, the first coordinate."""
+def _quadratic(dimension: int, curvature: float, noise: float) -> Problem:
   problem = landscapes.strict_saddle([-curvature, *np.geomspace(0.1, 1.0, dimension - 1)])
-  origin, way = np.zeros((1, dimension)), np.eye(dimension)[:1]
-  return Place(problem, origin, np.zeros(1), np.full(1, np.inf), way, np.array([curvature]), 1.0)
+  return problems.with_noise(problem, problems.noise.isotropic(noise)) if noise else problem
+
+
+def quadratic(dimension: int, curvature: float, count: int, noise: float = 0.0) -> Place:
+  """A quadratic with one way down, the first coordinate, the same for all seeds."""
+  problem, one = stacked([_quadratic(dimension, curvature, noise)] * count), np.ones(count)
+  way = np.tile(np.eye(dimension)[:1], (count, 1))
+  return Place(problem, 0 * way, 0 * one, np.inf * one, way, curvature * one, one)
 
 
 @functools.cache
-def made(options: Any) -> Place:
-  """A strict saddle of two ways down with wells, and noise that sums to 0 over the examples."""
-  curvatures = [-options.curvature] * 2 + np.geomspace(0.1, 1.0, 8).tolist()
-  value = landscapes.value_fn(landscapes.strict_saddle(curvatures, confinement=options.curvature))
-  rows = np.random.default_rng(0).standard_normal((options.num_examples, 10)) * options.deviation
-  return quadratic(10, options.curvature)._replace(
-    problem=problems.from_function(
-      lambda params, row: value(params) + row @ params, np.zeros(10), data=rows - rows.mean(axis=0)
+def _made_loss(curvature: float) -> Callable[[Array, Array], Array]:
+  curvatures = [-curvature] * 2 + np.geomspace(0.1, 1.0, 8).tolist()
+  value = landscapes.value_fn(landscapes.strict_saddle(curvatures, confinement=curvature))
+  return lambda params, row: value(params) + row @ params
+
+
+def made(options: Any, count: int, ids: Sequence[int]) -> Place:
+  """A strict saddle of two ways down with wells, and noise that sums to 0 over the examples, drawn by the seed."""
+  each = [np.random.default_rng(seed).standard_normal((count, 10)) * options.deviation for seed in ids]
+  loss = _made_loss(options.curvature)
+  return quadratic(10, options.curvature, len(ids))._replace(
+    problem=stacked(
+      [problems.from_function(loss, np.zeros(10), data=rows - rows.mean(axis=0)) for rows in each]
     ),
-    falls=np.array([options.curvature / 4]),  # to the bottom of one well, at distance 1
+    falls=np.full(len(ids), options.curvature / 4),  # to the bottom of one well, at distance 1
   )
 
 
@@ -84,25 +86,31 @@ def images(components: int | None = None) -> tuple[np.ndarray, np.ndarray]:
   return rows, np.asarray(train.targets)
 
 
-@functools.cache
-def pca(at_origin: bool) -> Place:
-  """One component of the digits: the saddle at the second eigenvector, or that at the origin."""
-  rows = images()[0]
-  spectrum, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
-  rows, spectrum = rows / np.sqrt(spectrum[-1]), spectrum / spectrum[-1]
-  first, height = spectrum[-1], 0.0 if at_origin else spectrum[-2]
-  return Place(
-    # |u u^T - x x^T|^2 / 2 for an image x, but for what does not depend on u.
-    problems.from_function(
-      lambda u, x: jnp.sum(u**2) ** 2 / 2 - (x @ u) ** 2, np.zeros(rows.shape[1]), data=rows
-    ),
-    np.sqrt(height) * vectors[None, :, -2],
-    np.array([-(height**2) / 2]),
-    np.array([(first**2 - height**2) / 2]),
-    vectors[None, :, -1],
-    np.array([2 * (first - height)]),
-    4 * max(height, first),  # that of the minimum too, where runs end
-  )
+def _drawn(count: int, seed: Any) -> np.ndarray:
+  """Which images a seed has."""
+  return np.random.default_rng(seed).permutation(len(images()[0]))[:count]
+
+
+def _component_loss(u: Array, x: Array) -> Array:
+  """|u u^T - x x^T|^2 / 2 for an image x, but for what does not depend on u."""
+  return jnp.sum(u**2) ** 2 / 2 - (x @ u) ** 2
+
+
+def pca(at_origin: bool, count: int, ids: Sequence[int]) -> Place:
+  """One component of the seed's digits: the saddle at the second eigenvector, or that at the origin."""
+  found = []
+  for seed in ids:
+    rows = images()[0][_drawn(count, seed)]
+    spectrum, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
+    rows, spectrum = rows / np.sqrt(spectrum[-1]), spectrum / spectrum[-1]
+    height = 0.0 if at_origin else spectrum[-2]
+    problem = problems.from_function(_component_loss, np.zeros(rows.shape[1]), data=rows)
+    falls, curvature = (1 - height**2) / 2, 2 * (1 - height)
+    # The smoothness is that of the minimum, where runs end.
+    numbers = (np.sqrt(height) * vectors[:, -2], -(height**2) / 2, falls, vectors[:, -1], curvature, 4.0)
+    found.append((problem, *numbers))
+  all_problems, *columns = zip(*found, strict=True)
+  return Place(stacked(all_problems), *map(np.array, columns))
 
 
 @functools.cache
@@ -118,26 +126,29 @@ def _network_loss(inputs: int, hidden: int, l2: float) -> Callable[[Array, Examp
   return loss
 
 
-def network(options: Any, hidden: int, num_examples: int, seed: int) -> Problem:
+def network(options: Any, hidden: int, num_examples: int, seed: Any) -> Problem:
   """The network on so many of the digits, drawn by the seed: is the digit at least 5?"""
   rows, digits = images(options.components)
-  chosen = np.random.default_rng(seed).permutation(len(rows))[:num_examples]
+  chosen = _drawn(num_examples, seed)
   train = Examples(rows[chosen], np.where(digits[chosen] >= 5, 1.0, -1.0))
   loss, size = _network_loss(options.components, hidden, options.l2), hidden * (options.components + 2) + 1
   return problems.from_function(loss, np.zeros(size), data=train)
 
 
 def place_of(config: Any, name: str, found: xr.Dataset) -> Place:
-  """The saddles of that name; those of a network are from the search."""
-  if name in ('made', 'pca', 'origin'):
-    return made(config.made) if name == 'made' else pca(name == 'origin')
-  kind, options = 'generic' if name == 'network' else name, config.network
-  chosen = found.isel(saddle=np.flatnonzero(found.kind.values == kind))
-  if not chosen.sizes['saddle']:
-    raise InputError(f'network.num_starts must be larger: no saddle of kind {kind} was found')
-  problem = network(options, options.hidden, options.num_examples, seed=0)
-  columns: Any = [chosen[each].values for each in ('params', 'value', 'fall', 'way')]
-  return Place(*(problem, *columns, -chosen.lowest.values, float(chosen.highest.max())))
+  """The saddles of that kind, of all seeds of the set; those of networks are from the search."""
+  options, ids = config.network, config.seeds.for_tuning + config.seeds.ids
+  if name == 'made':
+    return made(config.made, options.num_examples, ids)
+  if name in ('pca', 'origin'):
+    return pca(name == 'origin', options.num_examples, ids)
+  each = [
+    network(options, options.hidden, options.num_examples, (seed, draw))
+    for seed, draw in zip(ids, found.draw.values.tolist(), strict=True)
+  ]
+  mine = found.sel(kind=name, seed=ids)
+  columns = [mine[column].values for column in ('params', 'value', 'fall', 'way', 'curvature', 'smoothness')]
+  return Place(stacked(each), *columns)
 
 
 def search(problem: Problem, starts: np.ndarray, seed: int) -> FoundPoints:
@@ -153,46 +164,54 @@ def different(values: np.ndarray) -> np.ndarray:
   return keep
 
 
-def scattered(problem: Problem, count: int, seed: int) -> np.ndarray:
+def scattered(problem: Problem, count: int, seed: Any) -> np.ndarray:
   """Starts of many sizes, half of them normal draws and half along runs of descent from such draws."""
   size, half = problem.init(jax.random.key(0))[0].size, count // 2
   rng = np.random.default_rng(seed)
   draws = rng.standard_normal((count, size)) * np.exp(rng.uniform(np.log(0.1), np.log(3), (count, 1)))
   steps = np.round(np.geomspace(1, 3000, count - half)).astype(int)
-  along = jax.vmap(descended, in_axes=(None, 0, None, 0))(problem, draws[half:], 0.3, steps)
+  along = descended(problem, draws[half:], 0.3, steps)
   return np.concatenate([draws[:half], along])
 
 
 @jax.jit
 def descended(problem: Problem, params: Array, rate: Array, steps: Array) -> Array:
-  """Where descent has got to."""
+  """Where descent has got to, [run, d]."""
   gradient = jax.grad(landscapes.value_fn(problem))
-  return jax.lax.fori_loop(0, steps, lambda _, x: x - rate * gradient(x), params)
+
+  def one(start: Array, count: Array) -> Array:
+    return jax.lax.fori_loop(0, count, lambda _, x: x - rate * gradient(x), start)
+
+  return jax.vmap(one)(params, steps)
 
 
-def usable(problem: Problem, points: FoundPoints, options: Any) -> list[dict[str, Any]]:
-  """The different certified saddles from which descent falls, by a way of some curvature, on either side; lowest first.
+@jax.jit
+def _measured(problem: Problem, params: Array) -> tuple[Array, Array, Array]:
+  """The Hessian's eigenvalues and eigenvectors, and by way the root mean square of single examples' slopes."""
+  spectrum, vectors = jnp.linalg.eigh(jax.hessian(landscapes.value_fn(problem))(params))
+  slopes = analysis.per_example_gradients(problem, params, (), jax.random.key(0)) @ vectors
+  return spectrum, vectors, jnp.sqrt(jnp.mean(slopes**2, axis=0))
 
-  With whether single examples differ along the steepest way down, and along none: there batches have no noise.
+
+def chosen(problem: Problem, points: FoundPoints, options: Any, seed: Any) -> dict[str, dict[str, Any]]:
+  """One certified saddle of each kind, drawn from all of it that were found, by kind; fewer where there is none.
+
+  A saddle has a way down of some curvature, and descent from it falls on either side. 'network': single examples differ
+  along the steepest way down. 'silent': they agree on it, so that batches have no noise there, but differ on another.
   """
-  value, found, rows = landscapes.value_fn(problem), points.certificates, []
-  hessian, each = jax.jit(jax.hessian(value)), jax.jit(analysis.per_example_gradients)
+  value, found, rows = landscapes.value_fn(problem), points.certificates, dict[str, dict[str, Any]]()
   keep = different(points.values) & (found.index > 0) & (found.undecided == 0)
-  for number in np.flatnonzero(keep)[np.argsort(points.values[keep])]:
-    params, (lowest, highest) = points.params[number], found.eigenvalues[number][[0, -1]]
-    ways = np.linalg.eigh(np.asarray(hessian(params)))[1].T[: found.index[number]]
-    ends = [descended(problem, params + side * 1e-3 * ways[0], 1 / highest, 5000) for side in (-1, 1)]
-    fall, steep = points.values[number] - max(map(float, map(value, ends))), -lowest / highest
-    if steep >= options.least_curvature and fall >= options.least_fall * points.values[number]:
-      gradients = np.asarray(each(problem, params, (), jax.random.key(0)))
-      heard = np.sqrt(np.mean((gradients @ ways.T) ** 2, axis=0)) > SILENT
-      row = {'params': params, 'value': points.values[number], 'fall': fall, 'way': ways[0], 'lowest': lowest}
-      rows.append(row | {'highest': highest, 'heard': heard[0], 'deaf': not heard.any()})
+  for number in np.random.default_rng(seed).permutation(np.flatnonzero(keep)):
+    params, height = points.params[number], points.values[number]
+    spectrum, vectors, slopes = (np.asarray(part) for part in _measured(problem, params))
+    differ = slopes[: found.index[number]] > SILENT
+    kind = 'network' if differ[0] else 'silent'
+    if kind in rows or not differ.any() or -spectrum[0] < options.least_curvature * spectrum[-1]:
+      continue
+    sides = params + 1e-3 * np.array([[-1], [1]]) * vectors[:, 0]
+    ends = descended(problem, sides, 1 / spectrum[-1], np.full(2, 5000))
+    fall = height - max(map(float, map(value, ends)))
+    if fall >= options.least_fall * height:
+      row = {'params': params, 'value': height, 'fall': fall, 'way': vectors[:, 0]}
+      rows[kind] = row | {'curvature': -spectrum[0], 'smoothness': spectrum[-1]}
   return rows
-
-
-def alike(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-  """As many as possible whose curvatures differ by a factor of at most 2, so that one horizon suits all."""
-  lowest = [row['lowest'] for row in rows]
-  groups = [[row for row in rows if least >= row['lowest'] >= 2 * least] for least in lowest]
-  return max(groups, key=len, default=[])
