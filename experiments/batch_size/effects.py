@@ -1,303 +1,243 @@
-"""What is compared, what tuning has chosen, and the effects: each of one set of seeds, its value an Interval."""
+"""The effects: each of one set of seeds, its value an Interval that allows for other tuned choices."""
 
-import dataclasses
 import functools
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from gdlab import problems, statistics, study, theory
-from gdlab.core.errors import check_count
-from gdlab.core.types import Examples, Problem
+from gdlab import statistics, study
 from gdlab.statistics import Interval
 
 WAYS = ('growth', 'decay', 'kept')  # the batch grows, the rate decays, neither
+RISE = 1.1  # the smallest factor on a loss that matters
+FITTED = 199  # draws of tuning runs for what takes a fit: the share of a choice has a standard error of 3.5 % at most
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Bench:
-  """What the arms that are compared with one another share.
+def after_choices(
+  effect: Callable[..., Interval],
+  choose: Sequence[Callable[[np.ndarray], Any]],
+  num: int,
+  *,
+  estimate: Callable[..., float] | None = None,
+  scale: str = 'plain',
+) -> Interval:
+  """As `study.after_choice`, for effects of so many arms that each combination of their likely choices is rare.
 
-  Settings are tuned and runs stopped by `validation`, labelled like the training examples; so are the test examples
-  `alike`, for gaps, while the problem's own have right labels. Budgets are `epochs` (equal examples) and equal
-  `updates`. Every arm tries all `settings`, pairs of a rate and a momentum. So many as `num_seeds` of a set run. End
-  points are compared at the training loss `target`, with 0 not at all.
+  The likely choices are those of each arm by itself; where a draw makes another one, the one made stands in.
+
+  Args:
+    effect: of one choice for each arm.
+    choose: of each arm, as `study.chooser` makes it.
+    num: tuning seeds.
+    estimate: the effect without an interval, where that is quicker.
+    scale: as there.
   """
+  likely = [statistics.likely(each, num) for each in choose]
 
-  name: str
-  title: str
-  problem: Problem
-  validation: Examples
-  alike: Examples
-  epochs: int
-  updates: int
-  settings: tuple[tuple[float, float], ...]
-  num_seeds: int
-  target: float
+  def together(numbers: np.ndarray) -> tuple[Any, ...]:
+    drawn = (each(numbers) for each in choose)
+    return tuple(one if one in of else next(iter(of)) for one, of in zip(drawn, likely, strict=True))
 
-
-class Arm(NamedTuple):
-  """One batch size on one bench; with `ghost` BatchNorm sees so many examples together, else the whole batch."""
-
-  bench: Bench
-  batch_size: int
-  ghost: int = 0
-
-  def __str__(self) -> str:
-    return f'{self.bench.name}_{"ghost" if self.ghost else "b"}{self.batch_size}'
-
-  @property
-  def label(self) -> str:
-    """What tables and legends call it."""
-    full = 'full batch' if self.batch_size == self.bench.problem.num_examples else f'B={self.batch_size}'
-    return f'{full}, ghosts of {self.ghost}' if self.ghost else full
-
-  @property
-  def epoch(self) -> int:
-    """Updates of a pass over the training set."""
-    return theory.updates_per_epoch(self.bench.problem.num_examples, self.batch_size)
-
-
-def arms(config) -> list[Arm]:
-  """The perceptron's on right and on wrong labels, the CNN's, and those with BatchNorm; full batch is always one."""
-  return _arms(config.model_copy(update={'seeds': config.seeds.model_copy(update={'first': 0})}))
-
-
-@functools.cache  # the same problems for every set of seeds, so that programs are compiled once
-def _arms(config) -> list[Arm]:
-  mlp, normed = (problems.MLP(features=config.hidden, batch_norm=norm) for norm in (False, True))
-  wrong = config.label_noise
-  words = [f'{100 * noise:.0f} % wrong labels' if noise else 'right labels' for noise in (0, wrong)]
-  norm = config.norm.wrong_labels
-  return [
-    *_arms_of(config, 'clean', f'perceptron, {words[0]}', mlp, 0.0, config),
-    *_arms_of(config, 'noisy', f'perceptron, {words[1]}', mlp, wrong, config),
-    *_arms_of(config, 'cnn', f'CNN, {words[0]}', problems.CNN(features=config.cnn.features), 0.0, config.cnn),
-    *_arms_of(config, 'norm', f'perceptron with BatchNorm, {words[norm]}', normed, wrong * norm, config.norm),
-  ]
-
-
-def _arms_of(config, name: str, title: str, model, noise: float, options) -> list[Arm]:
-  """The arms of one bench.
-
-  The first images train, the next validate. Wrong labels are spread over both, as in data that one has; those of the
-  test images are right, and a second copy of them has as many wrong ones.
-  """
-  whole = {'digits': problems.digits, 'mnist': problems.mnist}[config.dataset](model)
-  alike = whole.test
-  if noise:
-    swapped = dataclasses.replace(whole, train=whole.test)
-    alike = problems.with_label_noise(swapped, noise, num_classes=10, seed=1).train
-    whole = problems.with_label_noise(whole, noise, num_classes=10)
-  full, end, there = config.num_train, config.num_train + config.num_validation, len(whole.train.inputs)
-  check_count('num_train', full, minimum=2, maximum=there - config.num_validation)
-  train, validation = (
-    Examples(*(values[part] for values in whole.train)) for part in (slice(full), slice(full, end))
-  )
-  settings = tuple((rate, momentum) for momentum in options.momenta for rate in config.learning_rates)
-  seeds = getattr(options, 'num_seeds', config.seeds.count)
-  counts = options.epochs, options.updates, settings, seeds, getattr(config.sharpness.target, name, 0.0)
-  bench = Bench(name, title, dataclasses.replace(whole, train=train), validation, alike, *counts)
-  sizes = [*(size for size in options.batch_sizes if size < full), full]
-  ghosts = [Arm(bench, full, options.ghost)] if hasattr(options, 'ghost') else []
-  return [*(Arm(bench, size) for size in sizes), *ghosts]
-
-
-def budgets(arm: Arm, clock: xr.Dataset) -> dict[str, int]:
-  """Updates of equal examples, equal updates and, for the perceptron, equal time: the mini-batch's for its epochs."""
-  bench = arm.bench
-  ends = {'epochs': bench.epochs * arm.epoch, 'updates': bench.updates}
-  if not bench.target:
-    return ends
-  seconds, mini = clock.seconds.median('round'), int(clock.attrs['mini_batch'])
-  time = bench.epochs * arm._replace(batch_size=mini).epoch * float(seconds.sel(batch_size=mini))
-  # At most what the arm runs for by the others.
-  made = np.clip(time / float(seconds.sel(batch_size=arm.batch_size)), 1, max(ends.values()))
-  return ends | {'time': int(made)}
-
-
-def best_setting(arm: Arm, kind: str, clock: xr.Dataset, tuned: xr.Dataset) -> int:
-  """The number of the setting that the tuning seeds choose: by validation accuracy, at the end of a budget.
-
-  With `matched` it is that where the training loss first comes to that of end points: settings with which a tuning run
-  does not are left out, and if none is left the one of the least loss is taken. With `fit` the choice is by training
-  loss after equal examples, as someone chooses who looks at nothing else.
-  """
-  if kind == 'matched':
-    reached, place = at_target(tuned, arm.bench.target)
-    if not reached.all('seed').any():
-      return study.best(study.unless_failed(tuned, 'train_loss', np.inf).min('step'), 'setting')
-    there = tuned.isel(step=place).drop_vars('step').where(reached)
-    return study.best(-there.validation_accuracy, 'setting', there.validation_loss)
-  end = tuned.sel(step=budgets(arm, clock)['epochs' if kind == 'fit' else kind])
-  if kind == 'fit':
-    return study.best(study.unless_failed(end, 'train_loss', np.inf), 'setting')
-  return most_accurate(end, 'setting')
-
-
-def most_accurate(tuned: xr.Dataset, dim: str):
-  """What validates best; a failed run has learnt nothing, and ties go to the lower loss."""
-  loss = study.unless_failed(tuned, 'validation_loss', np.inf)
-  return study.best(-study.unless_failed(tuned, 'validation_accuracy', 0.0), dim, loss)
-
-
-def at_target(runs: xr.Dataset, target: float) -> tuple[xr.DataArray, xr.DataArray]:
-  """Whether each run's training loss came to the target, and the place of the first record there, else the last."""
-  loss = study.unless_failed(runs, 'train_loss', np.inf)
-  below, finite = loss <= target, loss < np.inf
-  reached = below.any('step')
-  last = loss.sizes['step'] - 1 - finite.isel(step=slice(None, None, -1)).argmax('step')
-  return reached, xr.where(reached, below.argmax('step'), last)
-
-
-def alike(config, bench: Bench) -> list[int]:
-  """The numbers of the settings with which end points of every batch size are compared."""
-  return [bench.settings.index(tuple(pair)) for pair in config.sharpness.settings]
-
-
-def fastest_rate(tuned: xr.Dataset) -> float:
-  """The rate of the least median of updates to the target; runs that never got there took for ever."""
-  median = tuned.steps.where(~tuned.censored, np.inf).median('seed')
-  return study.best(median.expand_dims('seed'), 'learning_rate', tuned.steps)
-
-
-def stages(config) -> tuple[int, ...]:
-  """The batch sizes of the stages as the batch grows."""
-  return tuple(config.growth.batch_size * config.growth.factor**stage for stage in range(3))
+  made = together(np.arange(num))
+  shares = statistics.choices(together, num, num_resamples=FITTED) if num > 1 else {made: 1.0}
+  found = {made: effect(*made)}
+  for choice in shares:
+    if choice != made:
+      value = effect(*choice).estimate if estimate is None else estimate(*choice)
+      found[choice] = found[made]._replace(estimate=value)
+  return statistics.over_choices(found, shares, scale=scale)
 
 
 def accuracy_gain(view, bench: str, kind: str) -> Interval:
-  """Test accuracy of the mini-batch minus that of full batch at an equal budget, paired by seed.
+  """Test accuracy of the small batch minus that of the large one, paired by seed, where both are by `kind`.
 
   One arm on either side, each at the best of the same settings, so that neither side was searched for longer.
   """
-  small, large = (view.accuracy(arm, kind) for arm in view.pair(bench))
-  return statistics.paired_interval(small, large, confidence=view.confidence)
+  pair = view.pair(bench)
+
+  def gain(*settings: int) -> Interval:
+    small, large = (view.accuracy(arm, kind, setting) for arm, setting in zip(pair, settings, strict=True))
+    return statistics.paired_interval(small, large, confidence=view.confidence)
+
+  return study.after_choice(gain, [view.chooser(arm, kind) for arm in pair], view.config.seeds.tuning)
 
 
-def sharpness_ratio(view, bench: str, measure: str, equal: bool) -> Interval:
-  """A measure at the end points of full batch over that of the mini-batch, each at its best setting there.
+def sharpness_ratio(view, bench: str, measure: str) -> Interval:
+  """A measure at end points of the large batch over that of the small one, at equal rate and momentum.
 
-  Rates then differ, and the curvature where a run ends lies under its own border of stability, 2 / rate for plain
-  descent: this compares minima as they are found in practice, and not the batch size alone. At `equal` rate and
-  momentum it does: by seed the geometric mean over the settings that every arm ran. A run that never came to the loss
-  of end points counts with its last point; one whose measure has no logarithm is excluded, the claim then inconclusive.
+  By seed the geometric mean over the settings, so that only the batch differs. A seed of which an end point is missing,
+  or whose measure has no logarithm, counts as excluded, and the part is then inconclusive.
   """
   values = []
-  for arm in reversed(view.pair(bench)):
-    sharp = view.sharpness(arm, equal)[measure].transpose('seed', 'setting').values
+  for size in (view.config.large_batch, view.config.small_batch):
+    sharp = view.sharpness(bench, size)[measure].transpose('seed', 'setting').values
     values.append(np.exp(np.log(np.where(sharp > 0, sharp, np.nan)).mean(axis=1)))
-  large, small = values
-  return statistics.paired_log_ratio(large, small, confidence=view.confidence)
+  return statistics.paired_log_ratio(*values, confidence=view.confidence)
+
+
+def own_sharpness_ratio(view, bench: str, measure: str) -> Interval:
+  """The same with each batch size at the setting that is best for it where it comes to the training loss."""
+  pair = view.pair(bench)
+
+  def ratio(*settings: int) -> Interval:
+    small, large = (
+      view.cell(f'own_{arm}').sel(setting=setting)[measure]
+      for arm, setting in zip(pair, settings, strict=True)
+    )
+    large, small = (each.where(each > 0).values for each in (large, small))
+    return statistics.paired_log_ratio(large, small, confidence=view.confidence)
+
+  choose = [view.chooser(arm, 'matched') for arm in pair]
+  return study.after_choice(ratio, choose, view.config.seeds.tuning, scale='log')
 
 
 def end_points(view, bench: str, measure: str) -> tuple[np.ndarray, np.ndarray]:
-  """A measure and the gap (test minus training loss) at every end point, float[seed, B, setting] each."""
-  found = [view.sharpness(arm, equal=True).transpose('seed', 'setting') for arm in view.arms(bench)]
+  """A measure and the gap (validation minus training loss) at every end point, float[seed, B, setting] each."""
+  sizes = view.config.sharpness.batch_sizes
+  found = [view.sharpness(bench, size).transpose('seed', 'setting') for size in sizes]
   sharp, gap = (np.stack([each[name].values for each in found], axis=1) for name in (measure, 'loss_gap'))
   return sharp, gap
 
 
 def correlation(view, bench: str, measure: str, within: bool) -> Interval:
-  """Spearman's correlation of a measure and the gap over all runs, or the mean of those within each batch size.
+  """Spearman's correlation of a measure and the gap over the runs of a seed, which share their data; mean over seeds.
 
-  Seeds are resampled, all runs of one together. A run that diverged has no end point, and silence about it is no
-  evidence: it is counted as excluded.
+  Over all of them, or the mean of those within each batch size. A seed of which an end point is missing has none, and
+  counts as excluded: silence about it is no evidence.
   """
-  sharp, gap = end_points(view, bench, measure)
-  if lost := int((~np.isfinite(sharp) | ~np.isfinite(gap)).any(axis=(1, 2)).sum()):
-    return Interval(np.nan, -np.inf, np.inf, view.confidence, len(sharp) - lost, lost)
-  sizes = range(sharp.shape[1]) if within else [slice(None)]
 
-  def statistic(seeds: np.ndarray) -> float:
-    pairs = [(sharp[seeds][:, size].ravel(), gap[seeds][:, size].ravel()) for size in sizes]
-    return float(np.mean([statistics.rank_correlation(*pair) for pair in pairs]))
+  def of(sharp: np.ndarray, gap: np.ndarray) -> float:
+    groups = zip(sharp, gap, strict=True) if within else [(sharp.ravel(), gap.ravel())]
+    return float(np.mean([statistics.rank_correlation(*group) for group in groups]))
 
-  return statistics.jackknife(statistic, len(sharp), scale='fisher', confidence=view.confidence)
+  by_seed = [of(*each) for each in zip(*end_points(view, bench, measure), strict=True)]
+  return statistics.bootstrap(by_seed, confidence=view.confidence)
+
+
+def fastest(tuned: xr.Dataset) -> Callable[[np.ndarray], float]:
+  """The rate with the fewest updates to the target, by geometric mean; a run that never got there took for ever."""
+  taken = xr.where(tuned.censored, np.inf, np.log(tuned.steps))
+  return study.chooser(taken, 'learning_rate', tuned.steps)
 
 
 def slope(view, largest: bool) -> Interval:
   """The log-log slope of updates to the target in B, of the three smallest or largest: -1 where twice B halves them."""
   chosen = slice(-3, None) if largest else slice(None, 3)
-  return statistics.loglog_slope(
-    np.asarray(view.config.steps.batch_sizes, float)[chosen],
-    view.steps()[:, chosen],
-    confidence=view.confidence,
-  )[1]
+  sizes = view.config.steps.batch_sizes[chosen]
+
+  def slopes(*rates: float) -> Interval:
+    steps = np.stack([view.steps(size, rate) for size, rate in zip(sizes, rates, strict=True)], axis=1)
+    return statistics.loglog_slope(np.asarray(sizes, float), steps, confidence=view.confidence)[1]
+
+  return after_choices(slopes, [view.fastest(size) for size in sizes], view.config.seeds.tuning)
 
 
-def critical_batch_size(view) -> Interval:
-  """Where the fitted updates are twice the least; unknown where too few batch sizes come to the target."""
-  taken = view.steps()
-  if np.isfinite(np.median(taken, axis=0)).sum() < 3:
-    return Interval(np.nan, -np.inf, np.inf, view.confidence, len(taken), 0)
-  return statistics.fit_bend(
-    view.config.steps.batch_sizes, taken, confidence=view.confidence
-  ).critical_batch_size
+def critical_batch_size(view, over: Callable[[np.ndarray], float] = lambda runs: 1.0) -> Interval:
+  """Where the updates fitted to the geometric means over runs are twice the least, over a number of the same runs.
 
-
-def scale_on_way(view) -> Interval:
-  """The simple noise scale, mean over the way of full batch to the target."""
-  runs = view.cell(f'scales_{max(view.config.steps.batch_sizes)}')
-  return statistics.bootstrap(runs.simple.mean('step').values, confidence=view.confidence)
-
-
-def predicted_ratio(view) -> Interval:
-  """The fitted critical batch size over the noise scale on the way.
-
-  The ends are those of the one interval over those of the other, which is wider than an interval of the ratio need be.
+  Both are jackknifed together, run by run; a batch size of which a run never came to the target is left out of the fit,
+  and with fewer than three of them it is unknown.
   """
-  fitted, scale = critical_batch_size(view), scale_on_way(view)
-  return Interval(
-    fitted.estimate / scale.estimate,
-    fitted.low / scale.high,
-    fitted.high / scale.low if scale.low > 0 else np.inf,
-    fitted.confidence,
-    min(fitted.num, scale.num),
-    fitted.excluded + scale.excluded,
+  sizes, num = view.config.steps.batch_sizes, view.config.seeds.count
+
+  def of(runs: np.ndarray, *rates: float) -> float:
+    steps = np.stack([view.steps(size, rate)[runs] for size, rate in zip(sizes, rates, strict=True)], axis=1)
+    means = np.exp(np.log(steps).mean(axis=0))
+    if np.isfinite(means).sum() < 3:
+      return np.nan
+    return statistics.fit_bend(sizes, means[None]).critical_batch_size.estimate / over(runs)
+
+  every = np.arange(num)
+  return after_choices(
+    lambda *rates: statistics.jackknife(
+      lambda runs: of(runs, *rates), num, confidence=view.confidence, scale='log'
+    ),
+    [view.fastest(size) for size in sizes],
+    view.config.seeds.tuning,
+    estimate=lambda *rates: of(every, *rates),
+    scale='log',
   )
 
 
-def norm_accuracies(view) -> list[np.ndarray]:
-  """Test accuracy after equal examples with BatchNorm: mini-batch, full batch, full batch in ghosts; by seed."""
-  small, *_, large, ghost = view.arms('norm')
-  return [view.accuracy(arm, 'epochs').values for arm in (small, large, ghost)]
+def noise_scale(view, loss: float, runs: np.ndarray) -> float:
+  """Mean of tr Sigma over mean of |G|^2, each over runs of the largest batch where their training loss is `loss`."""
+  scales = view.cell(f'scales_{view.config.steps.batch_sizes[-1]}').sel(loss=loss)
+  return float(scales.trace.values[runs].mean() / scales.square.values[runs].mean())
+
+
+def noise_scale_interval(view, loss: float) -> Interval:
+  """`noise_scale` of all runs, with its interval."""
+  num = view.config.seeds.count
+  return statistics.jackknife(
+    lambda runs: noise_scale(view, loss, runs), num, confidence=view.confidence, scale='log'
+  )
+
+
+def predicted_ratio(view, place: int) -> Interval:
+  """The fitted critical batch size over the noise scale at one of the losses on the way, of the same runs."""
+  loss = view.config.steps.losses[place]
+  return critical_batch_size(view, lambda runs: noise_scale(view, loss, runs))
 
 
 def norm_gap(view) -> Interval:
-  """The gap to close: mini-batch minus full batch."""
-  small, large, _ = norm_accuracies(view)
-  return statistics.paired_interval(small, large, confidence=view.confidence)
+  """The gap to close: test accuracy after equal examples with BatchNorm, small minus large batch."""
+  return accuracy_gain(view, 'norm', 'epochs')
 
 
 def closed_beyond(view, share: float, premise: float) -> Interval:
-  """What ghosts gain on full batch, less that share of the gap: above 0 where they close more than the share.
+  """What ghosts gain on the large batch, less that share of the gap: above 0 where they close more than the share.
 
   Unknown where the gap itself is not above the premise: there is nothing to close.
   """
-  small, large, ghost = norm_accuracies(view)
-  found = statistics.bootstrap(ghost - large - share * (small - large), confidence=view.confidence)
+  arms = view.arms('norm')
+
+  def beyond(*settings: int) -> Interval:
+    small, large, ghost = (
+      view.accuracy(arm, 'epochs', setting).values for arm, setting in zip(arms, settings, strict=True)
+    )
+    return statistics.bootstrap(ghost - large - share * (small - large), confidence=view.confidence)
+
+  found = after_choices(beyond, [view.chooser(arm, 'epochs') for arm in arms], view.config.seeds.tuning)
   return found if norm_gap(view).low > premise else found._replace(low=-np.inf, high=np.inf)
 
 
-def way_loss_ratio(view, stage: int) -> Interval:
-  """Training loss with a growing batch over that with a decaying rate, at the end of a stage; at one first rate.
+def stable_rate(first: xr.Dataset) -> Callable[[np.ndarray], float]:
+  """The largest rate with which the mean training loss never ends an epoch 10 % above its least so far, in stage 1.
 
-  That of the decaying rate, which the growing batch stands in for: at two rates no curve would be the same.
+  As a function of the numbers of the tuning runs over which it is a mean; the smallest rate where there is none.
   """
-  grown, decayed = (view.along(way, 'train_loss', 'decay') for way in ('growth', 'decay'))
+  loss = study.unless_failed(first, 'train_loss', np.inf).transpose('seed', 'learning_rate', 'step').values
+  rates = first.learning_rate.values
+
+  def choose(numbers: np.ndarray) -> float:
+    mean = loss[numbers].mean(axis=0)
+    stable = (mean <= RISE * np.minimum.accumulate(mean, axis=1)).all(axis=1) & np.isfinite(mean).all(axis=1)
+    return float(rates[stable].max() if stable.any() else rates.min())
+
+  return choose
+
+
+def way_loss_ratio(view, stage: int, way: str = 'growth') -> Interval:
+  """Training loss with a growing batch (or neither) over that with a decaying rate, at the end of a stage."""
   epoch = view.config.growth.epochs[stage]
-  return statistics.paired_log_ratio(grown[:, epoch], decayed[:, epoch], confidence=view.confidence)
+
+  def ratio(rate: float) -> Interval:
+    ours, decayed = (view.along(each, 'train_loss', rate)[:, epoch] for each in (way, 'decay'))
+    return statistics.paired_log_ratio(ours, decayed, confidence=view.confidence)
+
+  return study.after_choice(ratio, [view.stable], view.config.seeds.tuning, scale='log')
 
 
-def way_accuracy(view, rate_of: str) -> Interval:
-  """Test accuracy at the end, growing minus decaying: growing at its own best rate, or at that of the decaying rate."""
-  grown, decayed = (
-    view.along('growth', 'test_accuracy', rate_of),
-    view.along('decay', 'test_accuracy', 'decay'),
-  )
-  return statistics.paired_interval(grown[:, -1], decayed[:, -1], confidence=view.confidence)
+def way_accuracy(view) -> Interval:
+  """Test accuracy at the end, growing minus decaying, at one first rate."""
+
+  def gain(rate: float) -> Interval:
+    grown, decayed = (view.along(way, 'test_accuracy', rate)[:, -1] for way in ('growth', 'decay'))
+    return statistics.paired_interval(grown, decayed, confidence=view.confidence)
+
+  return study.after_choice(gain, [view.stable], view.config.seeds.tuning)
 
 
 def way_updates(view) -> Interval:
@@ -306,26 +246,73 @@ def way_updates(view) -> Interval:
   return statistics.exactly(grown / decayed, num=view.config.seeds.count)
 
 
-def stopped(view, bench: str, kind: str, by: str) -> xr.Dataset:
-  """The record of the mini-batch's runs, up to the end of its epochs, where the loss `by` was least.
-
-  Args:
-    view: the results.
-    bench: right or wrong labels.
-    kind: of the setting: 'epochs', the best by validation, as everywhere in the study; or 'fit', that of the least
-      training loss. Someone who stops by training loss would also choose by it, and training may overfit only there.
-    by: 'validation_loss' or 'train_loss'.
-  """
+def stopped(view, bench: str, setting: int, by: str) -> xr.Dataset:
+  """The record of the small batch's runs, up to the end of its epochs, where the loss `by` was least."""
   arm = view.pair(bench)[0]
-  runs = view.runs(arm, kind)
-  runs = runs.sel(step=runs.step <= view.step(arm, 'epochs'))
+  runs = view.cell(f'runs_{arm}').sel(setting=setting)
+  runs = runs.sel(step=runs.step <= arm.budgets['epochs'])
   return runs.isel(step=study.unless_failed(runs, by, np.inf).argmin('step')).reset_coords('step')
 
 
-def stopping_gain(view, bench: str, kind: str, variable: str) -> Interval:
-  """Where the validation loss was least against where the training loss was: accuracy minus, or test loss over."""
+def stopping_gains(view, bench: str, setting: int) -> np.ndarray:
+  """Test accuracy where the validation loss was least minus that where the training loss was, by seed."""
   chosen, naive = (
-    stopped(view, bench, kind, by)[variable].values for by in ('validation_loss', 'train_loss')
+    stopped(view, bench, setting, by).test_accuracy.values for by in ('validation_loss', 'train_loss')
   )
-  compare = statistics.paired_log_ratio if variable.endswith('loss') else statistics.paired_interval
-  return compare(chosen, naive, confidence=view.confidence)
+  return chosen - naive
+
+
+def stopping_gain(view, bench: str, kind: str) -> Interval:
+  """Its mean, at the setting that is chosen by `kind`: 'epochs', as everywhere; or 'fit'.
+
+  Someone who stops by training loss would also choose by it, and training may overfit only there.
+  """
+  return study.after_choice(
+    lambda setting: statistics.bootstrap(stopping_gains(view, bench, setting), confidence=view.confidence),
+    [view.chooser(view.pair(bench)[0], kind)],
+    view.config.seeds.tuning,
+  )
+
+
+def rises(view, bench: str, setting: int) -> np.ndarray:
+  """By how much the validation loss of each tuning run ends above its least, as a logarithm; infinite if it failed."""
+  arm = view.pair(bench)[0]
+  tuned = view.cell(f'tuning_{arm}').sel(setting=setting, step=slice(0, arm.budgets['epochs']))
+  loss = study.unless_failed(tuned, 'validation_loss', np.inf).transpose('seed', 'step').values
+  return np.log(loss[:, -1]) - np.log(loss.min(axis=1))
+
+
+def overfitting(view, bench: str, kind: str, beyond: float) -> Callable[[np.ndarray], tuple[int, bool]]:
+  """The chosen setting, and whether it overfits: its validation loss ends more than that factor above its least."""
+  choose = view.chooser(view.pair(bench)[0], kind)
+
+  @functools.cache
+  def risen(setting: int) -> np.ndarray:
+    return rises(view, bench, setting)
+
+  def of(numbers: np.ndarray) -> tuple[int, bool]:
+    setting = choose(numbers)
+    return setting, bool(risen(setting)[numbers].mean() > np.log(beyond))
+
+  return of
+
+
+def gain_by_overfitting(
+  view, overfits: bool, conditions: Sequence[tuple[str, str]], beyond: float
+) -> Interval:
+  """The mean gain over those conditions, pairs of a bench and a kind, that do overfit on the tuning seeds, or do not.
+
+  Unknown where there is none.
+  """
+
+  def gain(*found: tuple[int, bool]) -> Interval:
+    gains = [
+      stopping_gains(view, bench, setting)
+      for (bench, _), (setting, does) in zip(conditions, found, strict=True)
+      if does is overfits
+    ]
+    values = np.mean(gains, axis=0) if gains else np.full(view.config.seeds.count, np.nan)
+    return statistics.bootstrap(values, confidence=view.confidence)
+
+  choose = [overfitting(view, *condition, beyond) for condition in conditions]
+  return after_choices(gain, choose, view.config.seeds.tuning)

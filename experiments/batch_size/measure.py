@@ -1,4 +1,4 @@
-"""What is measured; the functions that take `progress` are cells."""
+"""What is measured; the functions that take `progress` are cells. Every seed has data of its own."""
 
 import dataclasses
 import functools
@@ -13,12 +13,12 @@ from flax import linen as nn
 from jax.flatten_util import ravel_pytree
 
 import gdlab
-from experiments.batch_size import effects
-from experiments.batch_size.effects import Arm, Bench
+from experiments.batch_size import arms, effects
+from experiments.batch_size.arms import Arm
 from gdlab import analysis, estimators, sampling, schedules, statistics, study, theory
 from gdlab.analysis.blocks import full_loss_and_gradient
 from gdlab.core import evaluation
-from gdlab.core.types import Algorithm, Examples, Problem, Sampler
+from gdlab.core.types import Algorithm, Problem, Sampler
 
 KEPT = nn.BatchNorm.momentum  # what running statistics keep of themselves at an update: 0.99
 RANK = 4  # directions in which the trace is exact: as many as stand out
@@ -30,111 +30,122 @@ def sampler(batch_size: int, num_examples: int) -> Sampler:
   return sampling.full_batch() if batch_size == num_examples else sampling.reshuffle(batch_size)
 
 
-@functools.cache  # one function for one arm, so that its program is compiled once
 def descent(arm: Arm) -> Callable[..., Algorithm]:
   """Gradient descent as a function of the number of its setting, a pair (rate, momentum).
 
   With ghosts the gradient is summed over slices of so many examples, each normalised by its own statistics.
   """
+  return _momentum(arm.bench.settings, arm.batch_size, arm.bench.num_train, arm.ghost)
 
+
+@functools.cache  # one function for right and wrong labels, so that its program is compiled once
+def _momentum(settings, batch_size: int, num_examples: int, ghost: int) -> Callable[..., Algorithm]:
   def make(setting) -> Algorithm:
     number = jnp.asarray(setting, jnp.int32)
-    columns = zip(*arm.bench.settings, strict=True)
+    columns = zip(*settings, strict=True)
     return gdlab.algorithm(
-      sampler=sampler(arm.batch_size, arm.bench.problem.num_examples),
+      sampler=sampler(batch_size, num_examples),
       optimizer=optax.sgd(*(jnp.asarray(column, jnp.float32)[number] for column in columns)),
-      estimator=estimators.microbatched(arm.ghost) if arm.ghost else None,
+      estimator=estimators.microbatched(ghost) if ghost else None,
     )
 
   return make
 
 
-@functools.cache
-def probes(bench: Bench) -> dict[str, Callable]:
-  """Validation loss and accuracy, test loss on labels like those of training; with BatchNorm a test accuracy.
+def population(problem: Problem, state: gdlab.State) -> dict[str, jax.Array]:
+  """Held-out metrics with BatchNorm's statistics of the whole training set at the parameters that are measured.
 
   The running averages that a BatchNorm is usually tested with remember the last hundreds of updates, more than a large
-  batch makes in all, and ghosts update them many times per update. By those, ghosts would win for that alone. So all
-  but the built-in metrics are by statistics of the whole training set at the parameters that are measured.
+  batch makes in all, and ghosts update them many times per update. By those, ghosts would win for that alone.
   """
-  asked = {f'validation_{name}': (name, bench.validation) for name in ('loss', 'accuracy')}
-  asked['alike_loss'] = 'loss', bench.alike
-  if bench.name == 'norm':
-    asked['population_accuracy'] = 'accuracy', bench.problem.test
-  return {name: functools.partial(_mean, *of) for name, of in asked.items()}
-
-
-def _mean(name: str, examples: Examples, problem: Problem, state: gdlab.State):
   mask = jnp.ones(problem.num_examples, bool)
   _, moved = problem.loss(state.params, state.model_state, problem.train, mask, state.key)
   # An update of the running statistics, moved = m old + (1 - m) those of the batch, solved for the latter.
   at = jax.tree.map(lambda new, old: old + (new - old) / (1 - KEPT), moved, state.model_state)
-  return evaluation.mean_metrics(problem, state.params, at, examples)[name]
+  held_out = {'validation': problem.validation, 'test': problem.test}
+  return {
+    f'{name}_{metric}': value
+    for name, examples in held_out.items()
+    for metric, value in evaluation.mean_metrics(problem, state.params, at, examples).items()
+  }
 
 
-def clock(config, *, progress) -> xr.Dataset:
-  """Seconds per update of every batch size of the perceptron."""
-  del progress
-  timed = [arm for arm in effects.arms(config) if arm.bench.name == 'clean']
-  methods, precision = {arm.batch_size: descent(arm)(0) for arm in timed}, config.clock.precision
-  seconds = study.time_updates(methods, timed[0].bench.problem, 'batch_size', precision=precision)
-  return xr.Dataset({'seconds': seconds}, attrs={'mini_batch': config.mini_batch})
-
-
-def tuning(config, arm: Arm, clock: xr.Dataset, *, progress) -> xr.Dataset:
+def tuning(config, arm: Arm, *, progress) -> xr.Dataset:
   """One arm at every setting."""
-  found = _sweep(config, arm, range(len(arm.bench.settings)), config.seeds.for_tuning, clock, progress)
-  return found.drop_vars('params', errors='ignore')
+  return _sweep(config, arm, range(len(arm.bench.settings)), config.seeds.for_tuning, progress)
 
 
-def runs(config, arm: Arm, clock: xr.Dataset, tuned: xr.Dataset, *, progress) -> xr.Dataset:
-  """One arm at the setting that was best for each budget; the mini-batch also at the one that fits fastest."""
-  fit = ['fit'] if arm.bench.target and arm.batch_size == config.mini_batch else []
-  kinds, ids = [*effects.budgets(arm, clock), *fit], config.seeds.ids[: arm.bench.num_seeds]
-  numbers = {effects.best_setting(arm, kind, clock, tuned) for kind in kinds}
-  return _sweep(config, arm, sorted(numbers), ids, clock, progress).drop_vars('params', errors='ignore')
+def runs(config, arm: Arm, tuned: xr.Dataset, *, progress) -> xr.Dataset:
+  """One arm at the settings that are likely for each budget; the small batch also at those that fit fastest."""
+  kinds = [*arm.budgets, *(['matched'] if arm.bench.target else [])]
+  if arm == arms.pair(arm.bench)[0] and arm.bench.name in ('clean', 'noisy'):
+    kinds.append('fit')
+  ids = config.seeds.ids[: arm.bench.num_seeds]
+  return _sweep(config, arm, _likely(config, arm, kinds, tuned), ids, progress)
 
 
-def _sweep(config, arm: Arm, numbers, ids: Sequence[int], clock: xr.Dataset, progress) -> xr.Dataset:
+def _likely(config, arm: Arm, kinds: Sequence[str], tuned: xr.Dataset) -> list[int]:
+  """The numbers of the settings that tuning chooses, or might with other seeds."""
+  num = config.seeds.tuning
+  found = [statistics.likely(arms.chooser(arm, kind, tuned), num) for kind in kinds]
+  return sorted(set().union(*found))
+
+
+def _sweep(config, arm: Arm, numbers, ids: Sequence[int], progress, **probes: Callable) -> xr.Dataset:
   """Runs of one arm. The search and the study's runs differ in their lanes alone, and so share one program."""
-  bench, ends = arm.bench, effects.budgets(arm, clock)
+  ends = arm.budgets
   last = max(ends.values())
-  result = gdlab.sweep(
-    bench.problem,
+  result = study.sweep_anew(
+    arm.bench.data,
     descent(arm),
     {'setting': [float(number) for number in numbers]},
     num_steps=last,
     seeds=ids,
     eval_every=max(1, last // config.evaluations),
     eval_steps=sorted(set(ends.values())),
-    probes=probes(bench) | ({'params': study.flat_params} if bench.target else {}),
+    probes=probes | ({'population': population} if arm.bench.name == 'norm' else {}),
     plan=gdlab.Plan(lanes_per_block=config.lanes_per_block or None),
     progress=progress,
   )
   return result.assign_coords(setting=result.setting.astype(int))
 
 
-def sharpness(config, arm: Arm, clock: xr.Dataset, tuned: xr.Dataset, *, progress) -> xr.Dataset:
+def sharpness(config, arm: Arm, *, progress) -> xr.Dataset:
+  """The measures at the end points of an arm at the settings that every batch size runs."""
+  numbers = [arm.bench.settings.index(tuple(pair)) for pair in config.sharpness.settings]
+  return _end_points(config, arm, numbers, progress)
+
+
+def own(config, arm: Arm, tuned: xr.Dataset, *, progress) -> xr.Dataset:
+  """The same at the settings that are likely to be the best ones of the arm there."""
+  return _end_points(config, arm, _likely(config, arm, ['matched'], tuned), progress)
+
+
+def _end_points(config, arm: Arm, numbers: Sequence[int], progress) -> xr.Dataset:
   """Four measures of sharpness and the gap where each run, cooled, comes to the training loss of end points.
 
-  At the settings that every batch size runs, and at the one that is best there. The measures ask how far the loss rises
-  nearby, and would take the gradient of a mini-batch that is still jumping about for curvature: so it is cooled.
+  The measures ask how far the loss rises nearby, and would take the gradient of a mini-batch that is still jumping
+  about for curvature: so it is cooled. A run that never comes to that loss has no end point, and NaN for all of them.
   """
   options, bench = config.sharpness, arm.bench
-  numbers = {effects.best_setting(arm, 'matched', clock, tuned), *effects.alike(config, bench)}
-  found = _sweep(config, arm, sorted(numbers), config.seeds.ids[: options.num_seeds], clock, progress)
-  starts = effects.at_target(found, bench.target)[1].transpose('setting', 'seed')
-  points = found.params.transpose('setting', 'seed', 'step', ...).values
-  problem = dataclasses.replace(bench.problem, test=bench.alike)  # for the gap: labels of one kind
+  ids = config.seeds.ids[: options.num_seeds]
+  found = _sweep(config, arm, numbers, ids, progress, params=study.flat_params)
+  loss = study.unless_failed(found, 'train_loss', np.inf).transpose('seed', 'setting', 'step').values
+  points = found.params.transpose('seed', 'setting', 'step', ...).values
   rows: list[dict] = []
-  for run in np.ndindex(starts.shape):
-    params, _, cooling, reached = end_point(
-      problem, points[run], int(starts.values[run]), bench.target, options
-    )
-    rows.append(_sharpness_at(problem, params, len(rows), options) | {'cooling': cooling, 'reached': reached})
-    progress(len(rows), starts.size)
-  columns = {name: (starts.dims, np.reshape([row[name] for row in rows], starts.shape)) for name in rows[0]}
-  return xr.Dataset(columns, {name: found[name] for name in starts.dims}, found.attrs)
+  for run in np.ndindex(loss.shape[:2]):
+    below = np.flatnonzero(loss[run] <= bench.target)
+    problem = bench.data(ids[run[0]])
+    start = int(below[0]) if below.size else 0
+    params, _, cooling, reached = end_point(problem, points[run], start, bench.target, options)
+    here = _sharpness_at(problem, params, len(rows), options)
+    if not (below.size and reached):
+      here = dict.fromkeys(here, np.nan)
+    rows.append(here | {'cooling': cooling})
+    progress(len(rows), loss[..., 0].size)
+  dims = 'seed', 'setting'
+  columns = {name: (dims, np.reshape([row[name] for row in rows], loss.shape[:2])) for name in rows[0]}
+  return xr.Dataset(columns, {name: found[name] for name in dims}, found.attrs)
 
 
 def end_point(problem: Problem, points: np.ndarray, start: int, target: float, options):
@@ -194,7 +205,9 @@ def _sharpness_at(problem: Problem, point: np.ndarray, number: int, options) -> 
 def _compiled(problem: Problem, params, key, num_probes: int) -> dict[str, jax.Array]:
   """What needs no host, for models without other state."""
   operator = analysis.hessian(problem, params, (), key)
-  loss = analysis.generalisation_gap(problem, params)['loss']
+  # The validation images are labelled like those of training, wrongly as often.
+  alike = dataclasses.replace(problem, test=problem.validation)
+  loss = analysis.generalisation_gap(alike, params)['loss']
   return {
     'eigenvalue': analysis.sharpness(problem, params, (), key, tolerance=TOLERANCE).values[0],
     'trace': analysis.trace(operator, key, num_probes=num_probes, rank=RANK).value,
@@ -211,20 +224,19 @@ def search(config, size: int, *, progress) -> xr.Dataset:
 
 
 def steps(config, size: int, tuned: xr.Dataset, *, progress) -> xr.Dataset:
-  """The best rate at one batch size."""
-  return _to_target(config, size, [effects.fastest_rate(tuned)], config.seeds.ids, progress).isel(
-    learning_rate=0
-  )
+  """The rates that are likely to be the best at one batch size."""
+  rates = statistics.likely(effects.fastest(tuned), config.seeds.tuning)
+  return _to_target(config, size, sorted(rates), config.seeds.ids, progress)
 
 
 def _to_target(config, size: int, rates, ids: Sequence[int], progress) -> xr.Dataset:
   """Updates to the target training loss of every run; where censored, what it had."""
-  last = _horizon(config, size)
+  last = horizon(config, size)
   # Evaluated after every update at first, then in equal ratios.
   records = {int(step) for step in np.geomspace(1, last, config.steps.records).round()}
   runs = _plain(config, size, rates, ids, progress, last, eval_every=last, eval_steps=sorted(records))
   alive = runs.train_loss.where(runs.status == gdlab.RUNNING).transpose(..., 'step')
-  found = statistics.first_crossing(runs.step.values, alive.values, config.steps.target_loss)
+  found = statistics.first_crossing(runs.step.values, alive.values, config.steps.losses[-1])
   columns = {'steps': (alive.dims[:-1], found.time), 'censored': (alive.dims[:-1], found.censored)}
   return xr.Dataset(
     columns | {'status': runs.status.isel(step=[-1])},
@@ -233,17 +245,17 @@ def _to_target(config, size: int, rates, ids: Sequence[int], progress) -> xr.Dat
   )
 
 
-def _horizon(config, size: int) -> int:
+def horizon(config, size: int) -> int:
   """Updates that a batch size has to reach the target."""
   return config.steps.budget_updates + -(-config.steps.budget_examples // size)
 
 
 def _plain(config, size: int, rates, ids: Sequence[int], progress, last: int, **records) -> xr.Dataset:
   """Plain descent of the perceptron on right labels."""
-  problem = effects.arms(config)[0].bench.problem
-  return gdlab.sweep(
-    problem,
-    _descent(size, problem.num_examples),
+  bench = arms.benches(config)['clean']
+  return study.sweep_anew(
+    bench.data,
+    _descent(size, bench.num_train),
     {'learning_rate': [float(rate) for rate in rates]},
     num_steps=last,
     seeds=ids,
@@ -261,51 +273,57 @@ def _descent(size: int, num_examples: int) -> Callable[..., Algorithm]:
 
 
 def scales(config, size: int, tuned: xr.Dataset, *, progress) -> xr.Dataset:
-  """The noise scale tr(Sigma)/|G|^2 along runs at the best rate, up to the target; NaN beyond."""
-  rate, ids = effects.fastest_rate(tuned), config.seeds.ids[: config.steps.scale_seeds]
-  last = int(min(_horizon(config, size), 1.5 * tuned.steps.sel(learning_rate=rate).max()))
-  records = {'eval_every': max(1, last // config.steps.scale_records), 'probes': {'simple': _noise_scale}}
-  found = _plain(config, size, [rate], ids, progress, last, **records).isel(learning_rate=0)
-  on_way = (found.train_loss > config.steps.target_loss).cumprod('step').astype(bool)
-  return xr.Dataset({'simple': found.simple.where(on_way), 'status': found.status}, attrs=found.attrs)
+  """Moments of the gradients, tr Sigma and |G|^2, where the training loss at the best rate first is at most each loss.
+
+  Measured at every update, up to where the slowest tuning run came to the target and half as far again: a run that is
+  not at a loss by then has NaN there.
+  """
+  rate = next(iter(statistics.likely(effects.fastest(tuned), config.seeds.tuning)))
+  last = int(min(horizon(config, size), 1.5 * tuned.steps.sel(learning_rate=rate).max()))
+  records = {'eval_every': 1, 'probes': {'moments': _moments}}
+  found = _plain(config, size, [rate], config.seeds.ids, progress, last, **records).isel(learning_rate=0)
+  found = found[['train_loss', 'moments.trace', 'moments.square', 'status']]
+  parts = [arms.at_target(found, loss).assign_coords(loss=loss) for loss in config.steps.losses]
+  there = xr.concat(parts, 'loss', combine_attrs='override')
+  return there.rename({'moments.trace': 'trace', 'moments.square': 'square'}).assign_attrs(found.attrs)
 
 
-def _noise_scale(problem: Problem, state: gdlab.State):
+def _moments(problem: Problem, state: gdlab.State) -> dict[str, jax.Array]:
   found = analysis.gradient_covariance_trace(problem, state.params, state.model_state, state.key)
-  return found.covariance_trace / optax.tree.norm(found.mean, squared=True)
+  return {'trace': found.covariance_trace, 'square': optax.tree.norm(found.mean, squared=True)}
 
 
-def way_search(config, way: str, *, progress) -> xr.Dataset:
-  """One of `WAYS` at every rate."""
-  return _slowed(config, way, config.growth.learning_rates, config.seeds.for_tuning, progress)
+def first_stage(config, *, progress) -> xr.Dataset:
+  """Every rate in the first stage, which is the same of all `WAYS`."""
+  return _slowed(config, 'kept', config.growth.learning_rates, config.seeds.for_tuning, 1, progress)
 
 
-def way(config, way: str, own: xr.Dataset, decay: xr.Dataset, *, progress) -> xr.Dataset:
-  """One of `WAYS` at its own best rate and at that of the decaying rate."""
-  rates = {effects.most_accurate(tuned.isel(step=-1), 'learning_rate') for tuned in (own, decay)}
-  return _slowed(config, way, sorted(rates), config.seeds.ids, progress)
+def way(config, way: str, first: xr.Dataset, *, progress) -> xr.Dataset:
+  """One of `WAYS` at the rates that are likely to be the largest stable one."""
+  rates = statistics.likely(effects.stable_rate(first), config.seeds.tuning)
+  return _slowed(config, way, sorted(rates), config.seeds.ids, 3, progress)
 
 
-def _slowed(config, way: str, rates, ids: Sequence[int], progress) -> xr.Dataset:
-  """Metrics at the end of every epoch; `step` is the updates made by then."""
-  options = config.growth
-  bench = next(arm.bench for arm in effects.arms(config) if arm.bench.name == options.bench)
-  sizes = effects.stages(config) if way == 'growth' else effects.stages(config)[:1] * 3
-  per_epoch = [theory.updates_per_epoch(bench.problem.num_examples, size) for size in sizes]
+def _slowed(config, way: str, rates, ids: Sequence[int], num_stages: int, progress) -> xr.Dataset:
+  """Metrics at the end of every epoch of the first stages; `step` is the updates made by then."""
+  options, bench = config.growth, arms.benches(config)['clean']
+  batches = [options.batch_size * options.factor ** (stage if way == 'growth' else 0) for stage in range(3)]
+  per_epoch = [theory.updates_per_epoch(bench.num_train, size) for size in batches]
   ends = [int(count) for count in np.cumsum(np.repeat(per_epoch, np.diff([0, *options.epochs])))]
-  found = gdlab.sweep(
-    bench.problem,
-    _slowing(sizes, tuple(ends[epoch - 1] for epoch in options.epochs[:-1])),
+  boundaries = tuple(ends[epoch - 1] for epoch in options.epochs[:-1])
+  ends = ends[: options.epochs[num_stages - 1]]
+  found = study.sweep_anew(
+    bench.data,
+    _slowing(tuple(batches), boundaries),
     {'learning_rate': list(rates), 'decay': [1 / options.factor if way == 'decay' else 1.0]},
     num_steps=ends[-1],
     seeds=ids,
     eval_every=ends[-1],
     eval_steps=ends,
-    probes=probes(bench),
+    plan=gdlab.Plan(lanes_per_block=config.lanes_per_block or None),
     progress=progress,
   )
-  names = ['train_loss', 'test_accuracy', 'validation_loss', 'validation_accuracy', 'status']
-  return found[names].isel(decay=0, drop=True)
+  return found[['train_loss', 'test_accuracy', 'status']].isel(decay=0, drop=True)
 
 
 @functools.cache

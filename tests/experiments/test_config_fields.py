@@ -25,6 +25,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 STUDIES = {'batch_size': batch_size, 'minima': minima, 'saddles': saddles, 'variants': variants}
 SCHEMAS = {f'{name}{end}': study.Settings for name, study in STUDIES.items() for end in ('', '_full')}
 SCHEMAS['variants_mnist'] = SCHEMAS.pop('variants_full')
+SCHEMAS['batch_size_mnist'] = SCHEMAS.pop('batch_size_full')
 SCHEMAS |= {
   'compare': compare.Settings,
   'compare_mnist': compare.Settings,

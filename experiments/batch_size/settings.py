@@ -1,0 +1,113 @@
+"""The configuration; configs/batch_size.py says what each value means."""
+
+from typing import Annotated, Literal
+
+import pydantic
+
+from gdlab import study
+from gdlab.core.errors import InputError, check_count
+
+CLAIMS = Literal['G1', 'G2', 'G3', 'G4', 'G5', 'G6', 'G7', 'G8']
+Momenta = Annotated[tuple[Annotated[float, pydantic.Field(ge=0, lt=1)], ...], pydantic.Field(min_length=1)]
+
+
+class _Arms(study.Config):
+  num_seeds: study.Count
+  learning_rates: study.Tried
+  momenta: Momenta
+  epochs: study.Count
+
+
+class _CNN(_Arms):
+  features: study.Counts
+  updates: study.Count
+
+
+class _Norm(_Arms):
+  ghost: study.Count
+
+
+class _Target(study.Config):
+  clean: study.Positive
+  noisy: study.Positive
+  cnn: study.Positive
+
+
+class _Sharpness(study.Config):
+  batch_sizes: Annotated[study.Counts, pydantic.Field(min_length=2)]
+  settings: Annotated[tuple[tuple[float, float], ...], pydantic.Field(min_length=2)]
+  num_seeds: study.Count
+  cooling_rate: study.Positive
+  cooling_updates: study.Count
+  cooling_limit: study.Count
+  epsilon: study.Positive
+  probes: study.Count
+
+
+class _Steps(study.Config):
+  batch_sizes: Annotated[study.Counts, pydantic.Field(min_length=4)]
+  learning_rates: study.Tried
+  losses: Annotated[tuple[study.Positive, ...], pydantic.Field(min_length=3, max_length=3)]
+  budget_updates: study.Count
+  budget_examples: study.Count
+  records: study.Count
+
+
+class _Growth(study.Config):
+  batch_size: study.Count
+  factor: Annotated[study.Count, pydantic.Field(ge=2)]
+  epochs: Annotated[study.Counts, pydantic.Field(min_length=3, max_length=3)]
+  learning_rates: study.Tried
+
+
+class Settings(study.Config):
+  """The configuration; configs/batch_size.py says what each value means."""
+
+  claims: Annotated[tuple[CLAIMS, ...], pydantic.Field(min_length=1)]
+  dataset: Literal['digits', 'mnist']
+  hidden: study.Counts
+  num_train: Annotated[study.Count, pydantic.Field(ge=2)]
+  num_validation: study.Count
+  label_noise: study.Share
+  seeds: study.Seeds
+  small_batch: Annotated[int, pydantic.Field(ge=32, le=128)]  # as the claims have it
+  large_batch: study.Count
+  learning_rates: study.Tried
+  momenta: Momenta
+  epochs: study.Count
+  updates: study.Count
+  evaluations: study.Count
+  lanes_per_block: study.Index
+  target: _Target
+  cnn: _CNN
+  norm: _Norm
+  sharpness: _Sharpness
+  steps: _Steps
+  growth: _Growth
+
+  @classmethod
+  def checked(cls, values):
+    """The configuration of these values, which no field alone can refuse either."""
+    config = super().checked(values)
+    full, growth, sharp, steps = config.num_train, config.growth, config.sharpness, config.steps
+    for name, sizes in (('sharpness', sharp.batch_sizes), ('steps', steps.batch_sizes)):
+      if list(sizes) != sorted(set(sizes)) or sizes[-1] > full:
+        raise InputError(f'{name}.batch_sizes must increase and be at most num_train ({full}), got {sizes}')
+    if missing := {config.small_batch, config.large_batch} - {*sharp.batch_sizes}:
+      raise InputError(f'sharpness.batch_sizes must hold {min(missing)}, got {sharp.batch_sizes}')
+    for name in ('cnn', 'norm', 'sharpness'):
+      check_count(f'{name}.num_seeds', getattr(config, name).num_seeds, maximum=config.seeds.count)
+    check_count('large_batch', config.large_batch, minimum=config.small_batch + 1, maximum=full)
+    check_count('norm.ghost', config.norm.ghost, maximum=config.large_batch)
+    check_count('sharpness.cooling_limit', sharp.cooling_limit, minimum=sharp.cooling_updates)
+    tried = {(rate, momentum) for rate in config.learning_rates for momentum in config.momenta}
+    if set(sharp.settings) - tried or len(set(sharp.settings)) < len(sharp.settings):
+      allowed = 'different pairs of one of learning_rates and one of momenta'
+      raise InputError(f'sharpness.settings must be {allowed}, got {sharp.settings}')
+    if list(steps.losses) != sorted(set(steps.losses), reverse=True):
+      raise InputError(f'steps.losses must decrease, got {steps.losses}')
+    if list(growth.epochs) != sorted(set(growth.epochs)):
+      raise InputError(f'growth.epochs must increase, got {growth.epochs}')
+    last = growth.batch_size * growth.factor**2
+    check_count('growth.batch_size times growth.factor squared', last, maximum=full)
+    return config
