@@ -1,16 +1,38 @@
 """What claims, pictures and tables ask of one set of seeds, and the effects of the claims N1-N7."""
 
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
 import xarray as xr
 
 import gdlab
-from experiments.minima import measure
+from experiments.minima import networks
 from gdlab import statistics, study
 from gdlab.statistics import Interval
+
+# What counts as a barrier between networks: 2 % of the loss of guessing, as Frankle et al. 2020 (arXiv 1912.05671) take
+# 2 % of the error for unconnected. The largest of many points above a chord is never negative: 0 is no threshold.
+MARGIN = round(0.02 * math.log(networks.NUM_CLASSES), 3)
+
+
+Chooser: TypeAlias = Callable[[np.ndarray], Any]
 
 
 class View(study.View):
   """The stored results of one set of seeds, with the questions that several effects ask."""
+
+  def __init__(self, *given: Any):
+    super().__init__(*given)
+    self._choosers: dict[str, dict[str, Chooser]] = {}  # shared with copies of another confidence
+
+  def choosers(self, cell: str) -> dict[str, Chooser]:
+    """How tuning runs choose, by arm; made once, for effects ask again and again of the same draws of the runs."""
+    if cell not in self._choosers:
+      made = networks.dose_choosers if cell.startswith('dose') else networks.rate_choosers
+      self._choosers[cell] = {arm: remembered(choose) for arm, choose in made(self.cell(cell)).items()}
+    return self._choosers[cell]
 
   def valley(self, name: str, batch_size: int, rate: float | None = None) -> xr.Dataset:
     """Runs from one valley at a rate, by default the main one: when each reached the other minimum and returned."""
@@ -38,53 +60,79 @@ class View(study.View):
     back = (runs.returned > 0) & (runs.returned - runs.reached <= self.patience(name, rate))
     return ~back.values[self.left(name, 1, rate)]
 
-  def trap(self, arm: str) -> xr.DataArray:
-    """Training losses of networks after every epoch, [seed, step]; infinite where a run has diverged."""
-    runs = self.cell(f'trap_{arm}').squeeze(['learning_rate', 'batch_size', 'change'], drop=True)
-    return study.unless_failed(runs, 'train_loss', np.inf).transpose('seed', 'step')
-
-  def trapped(self, arm: str) -> np.ndarray:
-    """Whether networks are in a poor place, a loss above half of that of guessing, after every epoch, [seed, epoch]."""
-    return self.trap(arm).values > np.log(measure.NUM_CLASSES) / 2
-
-  @property
-  def rescued(self) -> Interval:
-    """The share of networks in a poor place that stayed there once single examples gave way to mini-batches."""
-    poor = self.trapped('rescued')
-    return statistics.share(poor[poor[:, self.config.trap.epochs], -1], confidence=self.confidence)
-
   def escapes(self, name: str) -> np.ndarray:
     """A variable of the first passages, [batch size, barrier, ...]."""
     cells = (self.cell(f'escape_{size}') for size in self.config.escape.batch_sizes)
     return np.stack([cell[name].transpose('barrier', ...).values for cell in cells])
 
-  def best_level(self, where: str, schedule: str) -> float:
-    """The level that the tuning runs chose, at its best rate; among equals the least noise."""
-    means = measure.outcome(self.cell(f'dose_tuning_{where}')).mean('seed', skipna=False).min('learning_rate')
-    return float(means.idxmin('level').sel(schedule=schedule))
+  def forks(self, rates: tuple[float, float] | None = None) -> xr.Dataset:
+    """Where forks ended at rates of mini-batches and of single examples, by default those that tuning chose."""
+    runs = self.cell('fork')
+    here = np.ones(runs.sizes['choice'], bool)
+    if rates is None:
+      here[1:] = False
+    else:
+      here = ((runs.mini_rate == rates[0]) & (runs.single_rate == rates[1])).values
+    return runs.isel(choice=int(np.flatnonzero(here)[0])).transpose('seed', 'fork', 'arm')
 
-  def rate(self, cell: str) -> float:
-    """The rate that tuning chose for a cell."""
-    return float(self.cell(cell).learning_rate[0])
+  def after_rates(self, effect: Callable[[xr.Dataset], Interval]) -> Interval:
+    """An effect of the forks, allowing for other choices of the tuning seeds."""
+    choosers = [self.choosers('fork_tuning')[arm] for arm in ('mini', 'single')]
+    num = self.cell('fork_tuning').sizes['seed']
+    return study.after_choice(lambda *rates: effect(self.forks(rates)), choosers, num)
 
-  def ends(self, variable: str) -> np.ndarray:
-    """The training loss or test error of every network after the last update, [seed, width]."""
-    cells = [
-      self.cell(f'width_{width}').isel(learning_rate=0, step=-1) for width in self.config.widths.hidden
-    ]
-    if variable == 'test_error':
-      return 1 - np.stack([study.unless_failed(cell, 'test_accuracy', 0.0) for cell in cells], axis=1)
-    return np.stack([study.unless_failed(cell, variable, np.inf) for cell in cells], axis=1)
+  def chosen(self, cell: str) -> dict[str, Any]:
+    """What tuning chose for every arm."""
+    runs = np.arange(self.cell(cell).sizes['seed'])
+    return {arm: choose(runs) for arm, choose in self.choosers(cell).items()}
 
-  def barriers(self, order: str) -> np.ndarray:
-    """The barriers on the lines between networks, [pair, width]."""
-    cells = (self.cell(f'lines_{width}').barrier.sel(order=order) for width in self.config.widths.hidden)
-    return np.stack([cell.values for cell in cells], axis=1)
+  def rates(self) -> dict[int, float]:
+    """The rate that tuning chose for every width."""
+    return {each: self.chosen(f'width_tuning_{each}')['rate'] for each in self.config.widths.hidden}
 
-  def pair_losses(self) -> np.ndarray:
-    """The mean training loss of the two ends of every line, [pair, width]."""
-    pairs = self.config.widths.pairs
-    return self.ends('train_loss')[: 2 * pairs].reshape(pairs, 2, -1).mean(axis=1)
+  def widths(self, variable: str, rates: Mapping[int, float]) -> np.ndarray:
+    """What was measured of the networks at a rate for each width, [draw of the data, ..., width]."""
+    num = None if [*rates] == [self.config.ensemble_width] else self.config.seeds.count
+    cells = (self.cell(f'width_{each}').sel(learning_rate=rate) for each, rate in rates.items())
+    return np.stack([cell[variable].transpose('seed', ...).values[:num] for cell in cells], axis=-1)
+
+  def over_widths(
+    self, statistic: Callable[..., Any], *variables: str, only: int | None = None, scale: str = 'plain'
+  ) -> Interval:
+    """The jackknife of a statistic of variables over draws of the data, allowing for other choices of the rates.
+
+    A draw is left out with all its networks. With `only` the statistic is given that width alone; one that was not
+    measured has no interval.
+    """
+    hidden = [each for each in self.config.widths.hidden if only in (None, each)]
+    if not hidden:
+      return unmeasured(self)
+
+    def effect(*rates: float) -> Interval:
+      values = [self.widths(each, dict(zip(hidden, rates, strict=True))) for each in variables]
+      at = lambda draws: statistic(*(array[draws] for array in values))
+      return statistics.jackknife(at, len(values[0]), scale=scale, confidence=self.confidence)
+
+    choosers = [self.choosers(f'width_tuning_{each}')['rate'] for each in hidden]
+    return study.after_choice(effect, choosers, self.config.seeds.tuning, scale=scale)
+
+
+def remembered(choose: Chooser) -> Chooser:
+  """The same function, which keeps what it has found."""
+  known: dict[bytes, Any] = {}
+
+  def again(runs: np.ndarray) -> Any:
+    key = runs.tobytes()
+    if key not in known:
+      known[key] = choose(runs)
+    return known[key]
+
+  return again
+
+
+def unmeasured(view: View) -> Interval:
+  """Of what this configuration does not measure nothing is known."""
+  return Interval(np.nan, -np.inf, np.inf, view.confidence, 0, 0)
 
 
 def full_batch_left(view: View) -> Interval:
@@ -97,11 +145,10 @@ def full_batch_left(view: View) -> Interval:
 
 
 def least_left(view: View) -> Interval:
-  """The share that left the shallow valley where its interval reaches lowest, of those that N1 is asked of."""
-  shares = [
-    statistics.share(view.left('poor', size, rate), confidence=view.confidence)
-    for size, rate in view.config.valleys.graded
-  ]
+  """The share that left the shallow valley where it is least, of those that N1 is asked of; intervals hold at once."""
+  arms = view.config.valleys.graded
+  confidence = statistics.simultaneous(view.confidence, len(arms))
+  shares = [statistics.share(view.left('poor', *arm), confidence=confidence) for arm in arms]
   return min(shares, key=lambda found: found.low)
 
 
@@ -120,86 +167,123 @@ def stay(view: View, name: str, lower: bool) -> Interval:
   )
 
 
-def trapped_gain(view: View) -> Interval:
-  """The share of networks in a poor place after the first epochs, single examples minus mini-batches."""
-  single, mini = (view.trapped(arm)[:, view.config.trap.epochs] for arm in ('single', 'mini'))
-  return statistics.share_difference(single, mini, confidence=view.confidence)
+def crossed(runs: xr.Dataset, fork: str, arm: str) -> np.ndarray:
+  """Whether a barrier lies between the ends of an arm and of full batch, bool[seed]; where one diverged, it does."""
+  return runs.barrier.sel(fork=fork, arm=arm).values > MARGIN
 
 
-def trapped_stay(view: View) -> Interval:
-  """Of the single-example networks in a poor place by then, the share that were at no later epoch out of it."""
-  poor, epochs = view.trapped('single'), view.config.trap.epochs
-  return statistics.share(poor[poor[:, epochs], epochs + 1 :].all(axis=1), confidence=view.confidence)
+def thrown(runs: xr.Dataset, fork: str, arm: str) -> np.ndarray:
+  """Whether an arm ended in another valley than full batch, and a poorer one, bool[seed]."""
+  losses = runs.loss.sel(fork=fork)
+  return crossed(runs, fork, arm) & (losses.sel(arm=arm) > losses.sel(arm='full') + MARGIN).values
 
 
-def log_rates(view: View, places: np.ndarray) -> np.ndarray:
-  """Logarithms of the escape rates of runs int[..., n], float[batch size, barrier, ...].
+def full_batch_crossed(view: View, fork: str) -> Interval:
+  """The share of networks with a barrier between a fork and the end of full batch."""
+  return view.after_rates(
+    lambda runs: statistics.share(crossed(runs, fork, 'start'), confidence=view.confidence)
+  )
+
+
+def crossed_gain(view: View, fork: str, arm: str) -> Interval:
+  """The share with a barrier between an arm and full batch, minus that of full batch from a point beside the fork."""
+  return view.after_rates(
+    lambda runs: statistics.share_difference(
+      crossed(runs, fork, arm), crossed(runs, fork, 'perturbed'), confidence=view.confidence
+    )
+  )
+
+
+def thrown_gain(view: View, fork: str) -> Interval:
+  """The share of networks thrown into a poor valley, by single examples minus by mini-batches."""
+  return view.after_rates(
+    lambda runs: statistics.share_difference(
+      thrown(runs, fork, 'single'), thrown(runs, fork, 'mini'), confidence=view.confidence
+    )
+  )
+
+
+def thrown_stay(view: View, fork: str) -> Interval:
+  """Of the networks that single examples had thrown into a poor valley, the share in one after as long again."""
+  return view.after_rates(
+    lambda runs: statistics.share(
+      thrown(runs, fork, 'longer')[thrown(runs, fork, 'single')], confidence=view.confidence
+    )
+  )
+
+
+def log_rates(view: View) -> Callable[[np.ndarray], np.ndarray]:
+  """Logarithms of the escape rates of runs, as a function of their numbers, int[n] -> float[batch size, barrier].
 
   The maximum-likelihood estimate of exponential waiting times: escapes over the time of all runs, censored or not.
   """
   times, escaped = view.escapes('time'), ~view.escapes('censored')
-  with np.errstate(divide='ignore'):
-    return np.log(np.take(escaped, places, axis=-1).sum(-1) / np.take(times, places, axis=-1).sum(-1))
+
+  def rates(runs: np.ndarray) -> np.ndarray:
+    with np.errstate(divide='ignore'):
+      return np.log(escaped[..., runs].sum(-1) / times[..., runs].sum(-1))
+
+  return rates
 
 
 def arrhenius_slope(view: View) -> Interval:
   """The slope of the logarithm of the rate in 1/T over minus the ridge's height, in the barriers; mean over batches."""
-  x = view.config.escape.barriers - np.mean(view.config.escape.barriers)
-
-  def slope(places: np.ndarray) -> np.ndarray:
-    return -np.tensordot(x, log_rates(view, places).mean(axis=0), axes=(0, 0)) / (x @ x)
-
+  rates, x = log_rates(view), view.config.escape.barriers - np.mean(view.config.escape.barriers)
+  slope = lambda runs: -rates(runs).mean(axis=0) @ x / (x @ x)
   return statistics.jackknife(slope, view.config.escape.num_seeds, confidence=view.confidence)
 
 
-def rate_ratio(view: View, reference: str, lowest: bool = False) -> Interval:
-  """Measured rates over those of theory, geometric mean over batch sizes and temperatures, or at the lowest alone."""
-  known, part = np.log(view.escapes(f'mean_{reference}')), slice(-1 if lowest else None, None)
-
-  def ratio(places: np.ndarray) -> np.ndarray:
-    beyond = log_rates(view, places) + known.reshape(*known.shape, *[1] * (places.ndim - 1))
-    return np.exp(beyond[:, part].mean(axis=(0, 1)))
-
+def rate_ratio(view: View, reference: str, place: int) -> Interval:
+  """Measured rates over those of theory at one temperature, the geometric mean over batch sizes."""
+  rates, known = log_rates(view), np.log(view.escapes(f'mean_{reference}'))[:, place].mean()
+  ratio = lambda runs: np.exp(rates(runs)[:, place].mean() + known)
   return statistics.jackknife(ratio, view.config.escape.num_seeds, scale='log', confidence=view.confidence)
 
 
-def worst_deviation(view: View) -> Interval:
-  """The largest difference of a measured rate from the chain's own, in standard errors: one draw, no estimate."""
-  num = view.config.escape.num_seeds
-  logs = log_rates(view, np.arange(num)) + np.log(view.escapes('mean_chain'))
-  errors = np.sqrt((~view.escapes('censored')).sum(axis=-1))
-  return statistics.exactly(np.max(np.abs(logs) * errors), num=num)
+def rate_over_kramers(view: View) -> Interval:
+  """... by Kramers' formula, at the lowest temperature."""
+  return rate_ratio(view, 'kramers', -1)
+
+
+def rate_over_exact(view: View, barrier: float) -> Interval:
+  """... of the chain that descent is, at a temperature."""
+  if barrier not in view.config.escape.barriers:
+    return unmeasured(view)
+  return rate_ratio(view, 'chain', view.config.escape.barriers.index(barrier))
 
 
 def batch_size_ratio(view: View) -> Interval:
   """Rates of the largest batch over those of the smallest at equal learning rate over batch size, geometric mean."""
-
-  def ratio(places: np.ndarray) -> np.ndarray:
-    found = log_rates(view, places)
-    return np.exp((found[-1] - found[0]).mean(axis=0))
-
+  rates = log_rates(view)
+  ratio = lambda runs: np.exp((rates(runs)[-1] - rates(runs)[0]).mean())
   return statistics.jackknife(ratio, view.config.escape.num_seeds, scale='log', confidence=view.confidence)
 
 
 def dose_gain(view: View, where: str, worse: str, better: str) -> Interval:
-  """How much better the best level of a schedule is than a constant one ('zero', 'most' or 'best'), paired by seed."""
-  outcome, levels = measure.outcome(view.cell(f'dose_{where}')), view.config.doses[where].levels
-  level = {'zero': levels[0], 'most': levels[-1], 'best': view.best_level(where, 'constant')}[worse]
-  poor = outcome.sel(schedule='constant', level=level, drop=True)
-  good = outcome.sel(schedule=better, level=view.best_level(where, better), drop=True)
-  return statistics.paired_interval(poor, good, confidence=view.confidence)
+  """How much better one arm of N4 is than another, paired by seed, allowing for other choices of the tuning seeds."""
+  outcome, choosers = networks.outcome(view.cell(f'dose_{where}')), view.choosers(f'dose_tuning_{where}')
+
+  def gain(poor: int, good: int) -> Interval:
+    worst, best = (outcome.sel(trial=trial, drop=True) for trial in (poor, good))
+    return statistics.paired_interval(worst, best, confidence=view.confidence)
+
+  num = view.config.doses[where].num_tuning_seeds
+  return study.after_choice(gain, [choosers[worse], choosers[better]], num)
 
 
 def spread(values: np.ndarray, relative: bool) -> np.ndarray:
-  """The standard deviation of values[..., seed, width] over seeds, or that over the mean; infinite if one failed."""
+  """The spread over initialisations of values[draw, network, width], or that over the mean; infinite if one failed.
+
+  The variance within a draw of the data, averaged over draws: data that are harder for all networks are no spread.
+  """
   with np.errstate(invalid='ignore', divide='ignore'):
-    deviation = values.std(axis=-2, ddof=1)
+    deviation = np.sqrt(values.var(axis=1, ddof=1).mean(axis=0))
     deviation = np.where(np.isnan(deviation), np.inf, deviation)
-    return deviation / values.mean(axis=-2) if relative else deviation
+    return deviation / values.mean(axis=(0, 1)) if relative else deviation
 
 
-def loglog(widths: list[int], values: np.ndarray) -> np.ndarray:
-  """The slope of log values[..., width] in log width."""
+def loglog(widths: Sequence[int], values: np.ndarray) -> np.ndarray:
+  """The slope of log values[width] in log width."""
   logs = np.log(np.asarray(widths, float))
   centred = logs - logs.mean()
   with np.errstate(divide='ignore', invalid='ignore'):
@@ -208,54 +292,98 @@ def loglog(widths: list[int], values: np.ndarray) -> np.ndarray:
 
 def spread_slope(view: View, variable: str, relative: bool) -> Interval:
   """The log-log slope in width of the spread over initialisations, or of that over the mean."""
-  ends, widths = view.ends(variable), view.config.widths.hidden
-  return statistics.jackknife(
-    lambda places: loglog(widths, spread(ends[places], relative)), len(ends), confidence=view.confidence
-  )
+  hidden = view.config.widths.hidden
+  return view.over_widths(lambda values: loglog(hidden, spread(values, relative)), variable)
 
 
-def widest_spread(view: View, variable: str, relative: bool = False) -> Interval:
+def widest_spread(view: View, variable: str, relative: bool) -> Interval:
   """The spread over initialisations at the largest width, or that over the mean."""
-  ends = view.ends(variable)[:, [-1]]
-  return statistics.jackknife(
-    lambda places: spread(ends[places], relative)[0], len(ends), scale='log', confidence=view.confidence
+  widest = view.config.widths.hidden[-1]
+  return view.over_widths(lambda values: spread(values, relative)[0], variable, only=widest, scale='log')
+
+
+def mean_barriers(barriers: np.ndarray, losses: np.ndarray, relative: bool) -> np.ndarray:
+  """The mean barrier at every width, or that over the mean training loss of the networks."""
+  means = barriers.mean(axis=(0, 1))
+  return means / losses.mean(axis=(0, 1)) if relative else means
+
+
+def barrier(view: View, width: int, order: str, relative: bool = False) -> Interval:
+  """The mean barrier at one width, or that over the mean training loss."""
+  one = lambda barriers, losses: mean_barriers(barriers, losses, relative)[0]
+  return view.over_widths(one, order, 'loss', only=width, scale='log' if relative else 'plain')
+
+
+def barrier_slope(view: View, order: str, relative: bool = False) -> Interval:
+  """The log-log slope in width of the mean barrier, or of that over the mean training loss."""
+  hidden = view.config.widths.hidden
+  slope = lambda barriers, losses: loglog(hidden, mean_barriers(barriers, losses, relative))
+  return view.over_widths(slope, order, 'loss')
+
+
+def ensemble_ratio(view: View, score: str, one: bool) -> Interval:
+  """An ensemble's score over that of its average member, or of one of them: means over ensembles.
+
+  Members differ by the seeds of their initialisations alone, so the first is one at random.
+  """
+  ratio = lambda whole, members: whole.mean() / members[:, : 1 if one else None].mean()
+  return view.over_widths(ratio, f'ensemble_{score}', score, only=view.config.ensemble_width, scale='log')
+
+
+def under_n1(view: View) -> str:
+  """The conditions of N1."""
+  options = view.config.valleys
+  return (
+    f'tilted double well, {options.num_examples} examples drawn with replacement, whose noise makes '
+    f'B={options.mini_batch} at rate {options.learning_rate:g} escape {options.escapes:g} times in {options.updates} '
+    "updates by Kramers' formula; asked of the batch sizes and rates where it expects as many or more and T is at most "
+    f'the ridge: {options.graded}; {forks_told(view)}'
   )
 
 
-def barrier(view: View, order: str, place: int, relative: bool = False) -> Interval:
-  """The mean barrier at one width, or that over the mean training loss of the networks at its ends."""
-  barriers, losses = view.barriers(order)[:, place].copy(), view.pair_losses()[:, place].copy()
-  if not relative:
-    return statistics.bootstrap(barriers, confidence=view.confidence)
-  return statistics.jackknife(
-    lambda places: barriers[places].mean() / losses[places].mean(), len(losses), confidence=view.confidence
+def under_n2(view: View) -> str:
+  """The conditions of N2."""
+  return (
+    'double well as in N1; reshuffled examples on a sharp good valley beside a flat poor one (curvatures 25 and 1); '
+    f'judged {view.config.valleys.patience:g} times the median time in after the fall; {forks_told(view)}'
   )
 
 
-def least_barrier(view: View, order: str, relative: bool) -> Interval:
-  """The barrier at the width where its interval reaches lowest."""
-  found = [barrier(view, order, place, relative) for place in range(len(view.config.widths.hidden))]
-  return min(found, key=lambda interval: -np.inf if interval.excluded else interval.low)
+def forks_told(view: View) -> str:
+  """The networks of N1 and N2 in words, with the rates that tuning chose."""
+  options, runs = view.config.fork, view.forks()
+  rates = (study.at_an_end(float(runs[f'{arm}_rate']), options.learning_rates) for arm in ('mini', 'single'))
+  return (
+    f'networks of {options.hidden} hidden units on {options.images} images of {view.config.dataset} drawn anew for '
+    f'each seed, forked after {options.early} and {options.late} updates of B={options.batch_size}, '
+    f'{options.updates} more at rate {" and, of single examples, as long at ".join(rates)}, then settled by '
+    f'{options.settle} updates of full batch; a barrier is a rise of more than {MARGIN} above the chord'
+  )
 
 
-def barrier_slope(view: View, order: str, relative: bool) -> Interval:
-  """The log-log slope in width of the mean barrier, or of that over the mean loss of its ends."""
-  barriers, losses, widths = view.barriers(order), view.pair_losses(), view.config.widths.hidden
+def under_n4(view: View) -> str:
+  """The conditions of N4."""
+  few, chosen = view.config.dose_network, []
+  for where, options in view.config.doses.items():
+    level, trials = view.cell(f'dose_tuning_{where}').level, view.chosen(f'dose_tuning_{where}')
+    for arm in ('best', 'annealed'):
+      told = study.at_an_end(float(level.sel(trial=trials[arm])), options.levels[1:])
+      chosen.append(f'{where}, {arm}: {told}')
+  return (
+    f'full batch with Langevin noise: Rastrigin function in {view.config.dose.dim} dimensions; {view.config.dataset}, '
+    f'{few.hidden} hidden units, {few.num_examples} images drawn anew for each seed; every level at its best rate on '
+    'tuning seeds, of the network on validation images; a run that failed counted; levels chosen alike: '
+  ) + '; '.join(chosen)
 
-  def slope(places: np.ndarray) -> np.ndarray:
-    means = barriers[places].mean(axis=-2)
-    return loglog(widths, means / losses[places].mean(axis=-2) if relative else means)
 
-  return statistics.jackknife(slope, len(barriers), confidence=view.confidence)
-
-
-def ensemble_ratio(view: View, score: str) -> Interval:
-  """An ensemble's test error or negative log-likelihood over that of its average member, means over ensembles."""
-  found = view.cell(f'ensembles_{view.config.ensemble_width}')
-  whole, members = found[score].values, found[f'member_{score}'].values
-  return statistics.jackknife(
-    lambda places: whole[places].mean() / members[places].mean(),
-    len(whole),
-    scale='log',
-    confidence=view.confidence,
+def under_widths(view: View) -> str:
+  """The conditions of N5-N7."""
+  options = view.config.widths
+  rates = ', '.join(study.at_an_end(rate, options.learning_rates) for rate in view.rates().values())
+  return (
+    f'{view.config.dataset}, one hidden layer of {options.hidden} units, {options.images} images drawn anew for each '
+    f'of {view.config.seeds.count} groups of {view.config.members} networks that differ in their initial parameters '
+    f'alone; momentum 0.9, B={options.batch_size}, {options.epochs} epochs, rates falling to 0 from {rates}; slopes '
+    f'are those of a straight line through all widths, which need not be a power law; {view.config.ensembles} '
+    f'ensembles of width {view.config.ensemble_width}'
   )

@@ -7,13 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.minima import effects, measure
+from experiments.minima import effects, measure, networks
 from experiments.minima.effects import View
-from experiments.minima.study import YARDSTICKS, minima
+from experiments.minima.study import YARDSTICKS, minima, on_digits
 from gdlab import plots, statistics, study
 from gdlab.report import Table, number
 from gdlab.statistics import Crossing
 
+ORDERS = {'barrier': 'as they are', 'aligned': 'units aligned'}
 PANELS = {'width': 4.6, 'height': 3.4}  # fit a phone
 
 
@@ -40,16 +41,16 @@ def bars(axes: Axes, x: Any, intervals: Sequence[Any], label: str, place: int) -
   'epoch, so fewer leave where T is low.',
   caption='Rate {config.valleys.learning_rate:g}; bands 95 % for each curve. Table: the share that reached the other '
   'minimum in {config.valleys.updates:,} updates, and in as many examples as batches of {config.valleys.mini_batch} '
-  'see or as much time as single examples take, where that is less.',
+  'see, where that is less.',
+  when=on_digits,
 )
 def leaving(view: View) -> tuple[Figure, Table]:
-  """How long runs stay, and the share that left at equal updates, examples and time."""
-  options, clock, arms, rows = view.config.valleys, view.cell('clock').seconds_per_update, {}, []
+  """How long runs stay, and the share that left at equal updates and examples."""
+  options, arms, rows = view.config.valleys, {}, []
   names = {size: f'mini-batch {size}' for size in options.batch_sizes}
   for size, name in (names | {1: 'single example', options.num_examples: 'full batch'}).items():
     arms[name] = crossing(view.valley('poor', size).reached.values, options.updates)
-    time = options.updates * float(clock.sel(batch_size=1).median() / clock.sel(batch_size=size).median())
-    ends = (options.updates, max(1, options.updates * options.mini_batch // size), max(1, round(time)))
+    ends = (options.updates, max(1, options.updates * options.mini_batch // size))
     for rate in options.learning_rates:
       left = [view.left('poor', size, rate, min(end, options.updates)) for end in ends]
       left.append(view.left('poor_reshuffled', size, rate))
@@ -59,7 +60,7 @@ def leaving(view: View) -> tuple[Figure, Table]:
       rows.append((name, f'{rate:g}', number(heat), f'{1 - np.exp(-escapes):.0%}', *shares, asked))
   figure = plots.survival(arms, log=True)
   figure.axes[0].set_ylabel('share still in the shallow valley')
-  heads = ('arm', 'rate', 'T', 'by formula', 'equal updates', 'equal examples', 'equal time')
+  heads = ('arm', 'rate', 'T', 'by formula', 'equal updates', 'equal examples')
   return figure, Table((*heads, 'reshuffled', 'graded'), rows)
 
 
@@ -72,6 +73,7 @@ def leaving(view: View) -> tuple[Figure, Table]:
   'good valleys. The valleys have one dimension; in many there are more ways out.',
   caption='Share still waiting, at rate {config.valleys.learning_rate:g}. Table: those thrown in, and who of them was '
   'not back {config.valleys.patience:g} times the median time in later.',
+  when=on_digits,
 )
 def stays(view: View) -> tuple[Figure, Table]:
   """How long runs take to be thrown in and to come back, and the shares at every rate."""
@@ -92,20 +94,36 @@ def stays(view: View) -> tuple[Figure, Table]:
 
 
 @minima.section(
-  'A network thrown into a poor place',
-  'One hidden layer of {config.hidden_of_trap} units, the rate that is best for batches of {config.trap.batch_size}; '
-  'at smaller ones single examples train well. Is it a valley that holds the network, or noise that keeps it up? Of '
-  'those in a poor place when single examples gave way to mini-batches, {view.rescued.estimate:.0%} stayed there.',
-  caption='Medians and the middle 80 % of runs; dotted: a poor place is above. {config.trap.epochs} epochs, then '
-  '{config.trap.return_epochs} to come out.',
+  'A network that is forked',
+  'Networks of {config.fork.hidden} hidden units go on from one point: with full batch, mini-batches, and single '
+  'examples, each at its own rate, for as long in rate times updates (N1, N2). All then settle on full batch. Where '
+  'noise carries a network into another valley there is a barrier between its end and that of full batch; where that '
+  'valley is poorer, its loss is higher, too.',
+  'Controls: full batch from a point beside the fork, which no noise has moved, and full batch from another '
+  'initialisation, which must be in another valley.',
+  caption='All networks at the rates that tuning chose; dotted: what counts as a barrier.',
+  when=on_digits,
 )
-def traps(view: View) -> Figure:
-  """Losses after every epoch."""
-  names = {'mini': 'mini-batches', 'single': 'single examples', 'rescued': 'single, then mini-batches'}
-  losses = {name: view.trap(arm).rename('loss').to_dataset() for arm, name in names.items()}
-  figure = plots.curves(losses, 'loss', target=np.log(measure.NUM_CLASSES) / 2, label='training loss')
-  figure.axes[0].set(xlabel='epochs', title=f'rate {view.rate("trap_single"):g}')
-  return figure
+def forks(view: View) -> tuple[Figure, Table]:
+  """The barrier between the end of every arm and that of full batch, and the losses."""
+  runs, rows = view.forks(), []
+  with plots.panels(2, **PANELS) as (figure, axes):
+    for panel, fork in zip(axes, networks.FORKS, strict=True):
+      own = runs.sel(fork=fork)
+      for place, arm in enumerate(networks.ARMS):
+        barriers, losses = (own[name].sel(arm=arm).values for name in ('barrier', 'loss'))
+        counts = (effects.crossed(runs, fork, arm), effects.thrown(runs, fork, arm))
+        told = (
+          ('', '', '') if arm == 'full' else (number(barriers.mean()), *(f'{each.sum()}' for each in counts))
+        )
+        rows.append((fork, arm, number(losses.mean()), *told))
+        panel.plot(np.maximum(barriers, 1e-4), np.full(barriers.size, -place), 'o', alpha=0.4)
+      panel.axvline(effects.MARGIN, color='black', linestyle=':')
+      panel.set_yticks(-np.arange(len(networks.ARMS)), networks.ARMS)
+      panel.set(xscale='log', xlabel='barrier to the end of full batch', title=fork)
+  return figure, Table(
+    ('fork', 'arm', 'loss', 'barrier', f'other valley, of {runs.sizes["seed"]}', 'poorer'), rows
+  )
 
 
 @minima.section(
@@ -114,11 +132,12 @@ def traps(view: View) -> Figure:
   'at rate a makes T = a s² / 2B. Two references: the classical formula, good where the ridge is many T high, and the '
   'exact mean number of updates of descent itself, a linear equation solved numerically.',
   caption='Left: escapes per unit of time (rate times updates). Right: over the exact rate; bars 95 %, 1 is perfect.',
+  when=on_digits,
 )
 def kramers(view: View) -> Figure:
   """Rates against 1/T, and over the exact ones."""
   x, num = np.asarray(view.config.escape.barriers), view.config.escape.num_seeds
-  found, exact = effects.log_rates(view, np.arange(num)), -np.log(view.escapes('mean_chain'))
+  found, exact = effects.log_rates(view)(np.arange(num)), -np.log(view.escapes('mean_chain'))
   half = 1.96 / np.sqrt(np.maximum((~view.escapes('censored')).sum(axis=-1), 1))
   with plots.panels(2, **PANELS) as (figure, axes):
     axes[0].plot(x, 1 / view.escapes('mean_kramers')[0], 'k--', label="Kramers' formula")
@@ -146,65 +165,69 @@ def doses(view: View) -> tuple[Figure, Table]:
   rows = []
   with plots.panels(2, **PANELS) as (figure, axes):
     for panel, (where, options) in zip(axes, view.config.doses.items(), strict=True):
-      outcome = measure.outcome(view.cell(f'dose_{where}'))
-      places, rates = np.arange(len(options.levels)), measure.best_rates(view.cell(f'dose_tuning_{where}'))
-      for k, schedule in enumerate(measure.SCHEDULES):
-        values = outcome.sel(schedule=schedule).transpose('level', 'seed').values
-        bars(panel, places + 0.08 * k, [statistics.bootstrap(row) for row in values], schedule, k)
-        for level, row in zip(options.levels, values, strict=True):
-          rate = study.at_an_end(float(rates.sel(schedule=schedule, level=level)), options.learning_rates)
-          chosen = 'chosen' if level == view.best_level(where, schedule) else ''
-          rows.append((where, schedule, f'{level:g}', rate, number(row.mean()), number(row.max()), chosen))
-      panel.set_xticks(places, [f'{level:g}' for level in options.levels], rotation=45)
+      outcome, tuned = networks.outcome(view.cell(f'dose_{where}')), view.cell(f'dose_tuning_{where}')
+      chosen, runs = view.chosen(f'dose_tuning_{where}'), np.arange(tuned.sizes['seed'])
+      for k, schedule in enumerate(networks.SCHEDULES):
+        trials = [networks.trial_chooser(tuned, schedule, [level])(runs) for level in options.levels]
+        values = outcome.sel(trial=trials).transpose('trial', 'seed').values
+        found = [statistics.bootstrap(row) for row in values]
+        bars(panel, np.arange(len(trials)) + 0.08 * k, found, schedule, k)
+        for level, trial, row in zip(options.levels, trials, values, strict=True):
+          rate = study.at_an_end(float(tuned.learning_rate.sel(trial=trial)), options.learning_rates)
+          mark = ', '.join(arm for arm, other in chosen.items() if other == trial)
+          rows.append((where, schedule, f'{level:g}', rate, number(row.mean()), number(row.max()), mark))
+      panel.set_xticks(range(len(options.levels)), [f'{level:g}' for level in options.levels], rotation=45)
       panel.set(yscale='log', xlabel='temperature of the added noise (at the start)', title=where)
     axes[0].legend(fontsize=9)
-  return figure, Table(('where', 'noise', 'level', 'rate', 'mean', 'worst run', ''), rows)
+  return figure, Table(('where', 'noise', 'level', 'rate', 'mean', 'worst run', 'arm'), rows)
 
 
 @minima.section(
   'How much minima differ',
-  '{config.seeds.count} networks of each width that differ in the draw of their initial parameters alone (N5).',
-  'Together: {config.members} of them average their probabilities (N7), at the cost of one as many times wider. That '
+  '{config.seeds.count} draws of the data, and on each {config.members} networks of each width that differ in their '
+  'initial parameters alone; the spread is that within a draw (N5).',
+  'Together: the networks of a draw average their probabilities (N7), at the cost of one as many times wider. That '
   'the negative log-likelihood falls is no surprise: by convexity it is never above that of the average member.',
-  caption='Medians and the middle 80 % of networks.',
+  caption='Medians and the middle 80 % of networks, all draws.',
   printed=True,
 )
 def spreads(view: View) -> tuple[Figure, Table]:
   """The loss and test error of all networks, their spreads, and what ensembles make of them."""
-  options, losses, errors = view.config.widths, view.ends('train_loss'), view.ends('test_error')
+  options, rates = view.config.widths, view.rates()
+  losses, errors = (view.widths(name, rates) for name in ('loss', 'error'))
   with plots.panels(2, **PANELS) as (figure, axes):
     for panel, ends, title in zip(axes, (losses, errors), ('training loss', 'test error'), strict=True):
-      plots.spread(panel, options.hidden, ends, title)
+      plots.spread(panel, options.hidden, ends.reshape(-1, ends.shape[-1]), title)
       panel.set(xlabel='hidden units', title=title, yscale='log', xscale='log')
-  columns = [losses.mean(axis=0), effects.spread(losses, False), effects.spread(losses, True)]
-  columns += [errors.mean(axis=0), effects.spread(errors, False)]
-  rows = []
-  for width, values in zip(options.hidden, np.transpose(columns), strict=True):
-    rate = study.at_an_end(view.rate(f'width_{width}'), options.learning_rates)
-    together = view.cell(f'ensembles_{width}')[['error', 'member_nll', 'nll']].mean('ensemble').values()
-    rows.append((f'{width}', rate, *map(number, values), *(number(float(mean)) for mean in together)))
+  columns = [losses.mean(axis=(0, 1)), effects.spread(losses, False), effects.spread(losses, True)]
+  columns += [errors.mean(axis=(0, 1)), effects.spread(errors, False)]
+  columns += [view.widths('ensemble_error', rates).mean(axis=0), view.widths('nll', rates).mean(axis=(0, 1))]
+  columns.append(view.widths('ensemble_nll', rates).mean(axis=0))
+  rows = [
+    (f'{width}', study.at_an_end(rate, options.learning_rates), *map(number, map(float, values)))
+    for (width, rate), values in zip(rates.items(), np.transpose(columns), strict=True)
+  ]
   heads = ('units', 'rate', 'training loss', 'its spread', 'over the mean', 'test error', 'its spread')
   return figure, Table((*heads, 'error together', 'log-likelihood, negative', 'together'), rows)
 
 
 @minima.section(
   'Barriers against width',
-  'How far the training loss rises on the straight line between two networks above the chord of their losses (N6), '
-  'as they are and after the hidden units of one were put in the order of those of the other they resemble most. A '
-  'barrier far above the loss of the ends separates two minima; one below it hardly does. Where the loss falls faster '
-  'than barriers do, they shrink in their own unit and grow over the loss.',
+  'How far the training loss rises on the straight line between two networks of a draw above the chord of their losses '
+  '(N6), as they are, and after the hidden units of one were put in the order of those of the other they resemble most '
+  '(N6a). A barrier far above the loss of the ends separates two minima; one below it hardly does (N6b). Where the '
+  'loss falls faster than barriers do, they shrink in their own unit and grow over the loss.',
   caption='Means with 95 % intervals; dotted: the mean loss of the ends.',
 )
 def barriers(view: View) -> Figure:
   """Barriers in their own unit and over the loss."""
-  hidden = view.config.widths.hidden
+  hidden, losses = view.config.widths.hidden, view.widths('loss', view.rates()).mean(axis=(0, 1))
   with plots.panels(2, **PANELS) as (figure, axes):
     for panel, relative in zip(axes, YARDSTICKS, strict=True):
-      for k, order in enumerate(measure.ORDERS):
-        found = [effects.barrier(view, order, place, relative) for place in range(len(hidden))]
-        bars(panel, hidden, found, order, k)
-      ends = view.pair_losses().mean(axis=0)
-      panel.plot(hidden, ends / ends if relative else ends, color='black', linestyle=':')
-      panel.set(yscale='log', xscale='log', xlabel='hidden units', title=f'barrier{YARDSTICKS[relative]}')
+      for k, (order, label) in enumerate(ORDERS.items()):
+        bars(panel, hidden, [effects.barrier(view, width, order, relative) for width in hidden], label, k)
+      panel.plot(hidden, losses / losses if relative else losses, color='black', linestyle=':')
+      title = 'barrier over the mean loss' if relative else 'barrier'
+      panel.set(yscale='log', xscale='log', xlabel='hidden units', title=title)
     axes[0].legend(fontsize=9)
   return figure

@@ -26,6 +26,7 @@ STUDIES = {'batch_size': batch_size, 'minima': minima, 'saddles': saddles, 'vari
 SCHEMAS = {f'{name}{end}': study.Settings for name, study in STUDIES.items() for end in ('', '_full')}
 SCHEMAS['variants_mnist'] = SCHEMAS.pop('variants_full')
 SCHEMAS['batch_size_mnist'] = SCHEMAS.pop('batch_size_full')
+SCHEMAS['minima_mnist'] = SCHEMAS.pop('minima_full')
 SCHEMAS |= {
   'compare': compare.Settings,
   'compare_mnist': compare.Settings,

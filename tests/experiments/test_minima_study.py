@@ -1,29 +1,30 @@
-"""The study of minima: effects on made-up results, measurements with a closed form, and a small run of the whole."""
+"""The study of minima: measurements with a closed form, arms with a known end, and a small run of the whole."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import xarray as xr
 
 import gdlab
 from configs import minima as defaults
-from configs import minima_full
-from experiments.minima import effects, measure
+from configs import minima_mnist
+from experiments.minima import effects, measure, networks
 from experiments.minima.figures import minima
 from experiments.minima.study import Settings
 from gdlab.claims import read_claims
-from gdlab.comparison import clock
 
-YES, NO, SEEDS = 'supported', 'contradicted', 100
 TINY = {
-  'seeds': {'first': 7, 'count': 4, 'tuning': 2}, 'hidden_of_trap': 4, 'members': 2, 'ensemble_width': 4,
+  'seeds': {'first': 7, 'count': 3, 'tuning': 2, 'repeats': 1}, 'members': 2, 'ensembles': 3, 'ensemble_width': 4,
   'valleys': {'num_seeds': 4, 'num_examples': 64, 'batch_sizes': (1, 4), 'learning_rates': (0.02, 0.04), 'records': 2,
               'updates': 1000, 'lower_rate': 0.02, 'learning_rate': 0.04, 'return_updates': 50},
-  'escape': {'num_seeds': 6, 'barriers': (1.5, 2.0)},
-  'dose': {'num_seeds': 4, 'num_tuning_seeds': 2, 'updates': 50, 'learning_rates': (0.001, 0.002), 'levels': (0.0, 4)},
-  'dose_network': {'num_seeds': 4, 'num_tuning_seeds': 2, 'updates': 10, 'hidden': 4, 'levels': (0.0, 0.001)},
-  'trap': {'learning_rates': (0.1, 0.3), 'num_tuning_seeds': 2, 'epochs': 1, 'return_epochs': 2},
-  'widths': {'hidden': (2, 4), 'learning_rates': (0.03, 0.1), 'epochs': 2, 'pairs': 2, 'points': 5},
+  'escape': {'num_seeds': 6, 'barriers': (1.5, 3.0)},
+  'dose': {'num_seeds': 4, 'num_tuning_seeds': 2, 'updates': 50, 'learning_rates': (0.001, 0.002),
+           'levels': (0.0, 4.0, 8.0)},
+  'dose_network': {'num_seeds': 4, 'num_tuning_seeds': 2, 'updates': 10, 'hidden': 4, 'levels': (0.0, 0.001, 0.01),
+                   'learning_rates': (0.1, 0.3)},
+  'fork': {'num_seeds': 3, 'num_tuning_seeds': 2, 'hidden': 16, 'images': 100, 'learning_rates': (0.1, 0.3),
+           'tuning_epochs': 1, 'early': 5, 'late': 100, 'updates': 200, 'settle': 50, 'points': 7},
+  'widths': {'hidden': (2, 4), 'images': 100, 'learning_rates': (0.03, 0.1), 'epochs': 2, 'points': 5},
 }  # fmt: skip
 
 
@@ -32,93 +33,6 @@ def given(changes):
   with config.ignore_type():
     config.update(changes)
   return config
-
-
-def view(**cells):
-  """What one set of seeds saw, with these cells."""
-  few = {'seeds': {'count': SEEDS}, 'escape': {'num_seeds': SEEDS, 'barriers': (3.0, 5.0)}}
-  few |= {'valleys': {'learning_rates': (0.01, 0.02)}, 'dose': {'levels': (0.0, 1.0, 2.0, 4.0)}}
-  few['widths'] = {'hidden': (4, 16, 32), 'pairs': SEEDS // 2}
-  return minima.view(minima, Settings.checked(given(few).to_dict()), cells, {})
-
-
-def judged(claim, made, *words):
-  """The verdicts on the effects of a claim whose names end with or else hold these words; on all without any."""
-  asked, found = minima.claims[claim].effects, []
-  for each in words or ('',):
-    found += [e for e in asked if e.name.endswith(each)] or [e for e in asked if each in e.name]
-  return [effect.rule.judge(effect.measure(made)) for effect in found]
-
-
-def dataset(dims, values, **coordinates):
-  return xr.Dataset({name: (dims, np.asarray(value)) for name, value in values.items()}, coordinates)
-
-
-def crossings(shares, status=0, returned=0):
-  """Runs of which a share, by batch size, reached the other minimum at update 100, at both rates."""
-  reached = np.array([[100 * (np.arange(SEEDS) < share * SEEDS) for share in shares.values()]] * 2)[..., None]
-  values = {'reached': reached, 'returned': returned * (reached > 0), 'status': 0 * reached + status}
-  dims = ('learning_rate', 'batch_size', 'seed', 'step')
-  return dataset(dims, values, learning_rate=[0.01, 0.02], batch_size=list(shares))
-
-
-def test_who_leaves_the_shallow_valley():
-  for full, mini, deep, leave, gain in ((0, 1, 0, YES, YES), (0.5, 0.1, 0, NO, NO), (0, 1, 1, YES, NO)):
-    poor = crossings({1: 1.0, 4: mini, 32: 0.0, 512: full})
-    made = view(leave_poor=poor, leave_good=crossings({1: 1.0, 4: deep}))
-    assert judged('N1', made) == [leave, leave, gain]
-    assert made.left('poor', 1).all()
-    assert not made.left('poor', 1, by=99).any()
-  made = view(leave_poor=crossings({512: 0.0}, gdlab.DIVERGED))  # which is not to have stayed
-  assert effects.full_batch_left(made).estimate == 1
-
-
-@pytest.mark.parametrize(('returned', 'verdict'), [(0, YES), (599, NO), (601, YES)])
-def test_who_cannot_leave_the_poor_valley(returned, verdict):
-  made = view(leave_good=crossings({1: 1.0, 4: 0.0}, returned=returned))
-  assert made.patience('good') == 500  # five times the median time in
-  words = ('double well: share of those thrown in that had not come back', 'double well: share thrown into')
-  assert judged('N2', made, *words) == [verdict, YES]
-  made = view(leave_good=crossings({1: 0.0, 4: 0.0}))
-  assert judged('N2', made, words[1]) == [NO]
-  assert np.isnan(effects.stay(made, 'good', False).estimate)  # nobody thrown in says nothing of staying
-
-
-@pytest.mark.parametrize(('by_then', 'later', 'stay'), [(2.3, 2.3, YES), (2.3, 0.1, NO), (0.1, 2.3, None)])
-def test_networks_in_a_poor_place(by_then, later, stay):
-  losses = np.full((2, SEEDS, 8), 0.1)
-  losses[0, :, 5], losses[0, :, 6:] = by_then, later
-  runs = dataset(('arm', 'seed', 'step'), {'train_loss': losses, 'status': 0 * losses})
-  runs = runs.expand_dims(learning_rate=[0.3], batch_size=[1], change=[0])
-  made = view(trap_single=runs.isel(arm=0), trap_mini=runs.isel(arm=1), trap_rescued=runs.isel(arm=0))
-  assert judged('N2', made, 'in a poor place, single minus mini') == [YES if stay else NO]
-  if stay:
-    assert judged('N2', made, 'never came out') == [stay]
-    assert made.rescued.estimate == (stay == YES)
-
-
-def escapes(rates, factor=1.0):
-  """Waiting times with the quantiles of an exponential law of these rates by barrier; the longest are censored."""
-  cells, known = {}, dataset('barrier', dict.fromkeys(('mean_kramers', 'mean_chain'), np.exp([3.0, 5.0])))
-  for size, times in ((1, 1.0), (4, factor)):
-    waits = -np.log(1 - (np.arange(SEEDS) + 0.5) / SEEDS) / (times * np.exp(rates)[:, None])
-    limit = np.quantile(waits, 0.9, axis=1, keepdims=True)
-    values = {'time': np.minimum(waits, limit), 'censored': waits > limit}
-    cells[f'escape_{size}'] = dataset(('barrier', 'seed'), values).merge(known)
-  return view(**cells)
-
-
-def test_rates_that_follow_kramers_and_rates_that_do_not():
-  made = escapes([-3.0, -5.0])
-  assert effects.arrhenius_slope(made).estimate == pytest.approx(1, rel=0.01)
-  # Censored runs count with the time they had, so the rate is that of the law.
-  assert effects.rate_ratio(made, 'chain').estimate == pytest.approx(1, rel=0.03)
-  assert effects.worst_deviation(made).estimate < 1
-  assert judged('N3', made, 'equal lr/B') == [YES]
-  other = escapes([-3.0, -4.0], factor=2.0)
-  assert effects.arrhenius_slope(other).estimate == pytest.approx(0.5, rel=0.01)
-  assert effects.batch_size_ratio(other).estimate == pytest.approx(2)
-  assert judged('N3', other, 'slope', 'standard errors', 'equal lr/B', "Kramers' formula") == [NO] * 4
 
 
 def test_measurements_with_closed_forms():
@@ -141,60 +55,44 @@ def test_measurements_with_closed_forms():
   assert state.tolist() == [7, 3, 5]
 
 
-def test_dose_response():
-  for constant, annealed, verdicts in (
-    ([20, 10, 5, 30], [20, 8, 2, 1], [YES, YES, YES]),
-    ([5, 10, 20, 30], [5, 10, 20, 30], [NO, YES, NO]),
-    ([20, 10, 5, 2], [20, 10, 5, 8], [YES, NO, NO]),
-  ):
-    losses = np.array([constant, annealed], float)[..., None, None] + 0.3 * np.linspace(-1, 1, SEEDS)[:, None]
-    axes = {'schedule': list(measure.SCHEDULES), 'level': [0.0, 1.0, 2.0, 4.0], 'seed': range(SEEDS)}
-    runs = dataset((*axes, 'step'), {'train_loss': losses, 'status': 0 * losses}, **axes)
-    tuned = runs.expand_dims(learning_rate=[0.1, 0.2]).copy(deep=True)
-    made = view(dose_landscape=runs, dose_tuning_landscape=tuned)
-    assert judged('N4', made, 'landscape: final loss') == verdicts
-    best = made.best_level('landscape', 'constant')
-    tuned.status.loc[{'level': best, 'seed': 0}] = gdlab.DIVERGED
-    assert made.best_level('landscape', 'constant') != best
-
-
-def networks(deviations, failed=(), barriers=(0.0, 0.0, 0.0), losses=(1.0, 1.0, 1.0)):
-  """Networks of three widths whose losses and errors have these deviations, and barriers between them."""
-  unit, cells = np.random.default_rng(0).permutation(np.linspace(-1, 1, SEEDS)), {}
-  unit, status = unit / unit.std(ddof=1), np.isin(np.arange(SEEDS), failed) * gdlab.DIVERGED
-  for width, deviation, barrier, loss in zip((4, 16, 32), deviations, barriers, losses, strict=True):
-    own = {'train_loss': loss + deviation * unit, 'test_accuracy': 0.9 + 0.01 * deviation * unit}
-    runs = dataset('seed', own | {'status': status})
-    cells[f'width_{width}'] = runs.expand_dims(learning_rate=[0.1], step=[9])
-    found = barrier * np.linspace(0.9, 1.1, SEEDS // 2)[:, None] * np.array([1.0, 0.1])
-    cells[f'lines_{width}'] = dataset(('pair', 'order'), {'barrier': found}, order=list(measure.ORDERS))
-  return view(**cells)
-
-
-def test_spreads_and_barriers_shrink_or_grow_with_width():
-  made = networks([0.4, 0.1, 0.05])
-  assert effects.spread_slope(made, 'train_loss', False).estimate == pytest.approx(-1)
-  assert effects.widest_spread(made, 'train_loss').estimate == pytest.approx(0.05)
-  assert judged('N5', made, 'log-log slope') == [YES] * 4
-  assert judged('N5', networks([0.05, 0.1, 0.4]), 'log-log slope') == [NO] * 4
-  assert effects.widest_spread(networks([0.4, 0.1, 0.05], failed=(3,)), 'train_loss').estimate == np.inf
-  least, slope = 'where it is least, networks as they are', 'width of the barrier, networks as they are'
-  words = (least, slope, f'{least}, over the mean loss', f'{slope}, over the mean loss')
-  made = networks([0, 0, 0], barriers=(8.0, 4.0, 2.0))
-  assert judged('N6', made, *words) == [YES] * 4
-  assert effects.least_barrier(made, 'aligned', False).estimate == pytest.approx(0.2)
-  assert judged('N6', networks([0, 0, 0], barriers=(0.01, 0.02, 0.04)), *words) == [NO] * 4
-  falls = networks([0, 0, 0], barriers=(8.0, 4.0, 2.0), losses=(1 / 4, 1 / 16, 1 / 32))
-  assert judged('N6', falls, *words) == [YES, YES, YES, NO]
-
-
-def test_ensembles():
-  members = np.linspace(0.08, 0.12, 25)
-  for gain, verdict in ((0.7, YES), (1.3, NO)):
-    values = {'error': gain * members, 'nll': gain * members, 'member_error': members, 'member_nll': members}
-    assert judged('N7', view(ensembles_32=dataset('ensemble', values))) == [verdict] * 2
-  found = measure.scores(np.array([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]]), np.array([0, 1]))
+def test_scores_of_probabilities():
+  found = networks.scores(np.array([[0.5, 0.5, 0.0], [0.25, 0.25, 0.5]]), np.array([0, 1]))
   assert found == {'error': 0.5, 'nll': pytest.approx(1.5 * np.log(2))}
+
+
+def test_images_are_drawn_anew_and_none_is_used_twice():
+  one, other = (networks.drawn('digits', 4, 100, seed, held_out=50) for seed in (1, 2))
+  sizes = [len(part.targets) for part in (one.train, one.validation, one.test)]
+  assert sizes == [100, 50, networks.IMAGES['digits'] - 150]
+  assert not (np.asarray(one.train.inputs) == np.asarray(other.train.inputs)).all()
+  whole = networks.whole('digits', 4)
+  pooled, parts = (
+    np.sort([np.asarray(part.inputs, float).sum() for part in each])
+    for each in ((whole.train, whole.test), (one.train, one.validation, one.test))
+  )
+  assert pooled.sum() == pytest.approx(parts.sum(), rel=1e-6)
+  assert networks.drawn('digits', 4, 100, 1).validation is None
+
+
+def test_descent_of_a_fork_is_that_of_gdlab():
+  problem = networks.drawn('digits', 4, 64, 0)
+  params, key = problem.init(jax.random.key(0))[0], jax.random.key(1)
+  method = networks.stochastic(0.1, 8)
+  state = method.init(key, problem, params)
+  for _ in range(3):
+    state = method.step(state, problem)[0]
+  found = networks.descended(problem, params, key, 0.1, 3, 8)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, state.params)
+  moved, flat = (jax.flatten_util.ravel_pytree(each)[0] for each in (networks.perturbed(params, key), params))
+  assert float(jnp.linalg.norm(moved - flat) / jnp.linalg.norm(flat)) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_spread_is_that_within_draws_of_the_data():
+  within = np.array([-1.0, 1.0])[None, :, None] + np.array([0.0, 10.0, 50.0])[:, None, None]
+  assert effects.spread(within, relative=False) == pytest.approx(np.sqrt(2))
+  assert effects.spread(within, relative=True) == pytest.approx(np.sqrt(2) / 20)
+  within[0, 0] = np.inf  # a network that diverged
+  assert effects.spread(within, relative=False) == np.inf
 
 
 def test_what_the_study_could_not_finish_with_is_refused():
@@ -204,37 +102,55 @@ def test_what_the_study_could_not_finish_with_is_refused():
     'batch_sizes should hold 1 and mini_batch': {'valleys': {'batch_sizes': (2, 4)}},
     'escapes should be below': {'valleys': {'escapes': 1000.0}},
     'escape.num_seeds should be at most 10000': {'escape': {'num_seeds': 10_001}},
-    'levels should start with 0': {'dose': {'levels': (1.0, 2.0)}},
-    'widths.pairs should be at most 32': {'widths': {'pairs': 33}},
+    'levels should start with 0': {'dose': {'levels': (1.0, 2.0, 4.0)}},
+    'levels tuple should have at least 3 items': {'dose': {'levels': (0.0, 2.0)}},
+    'fork.early should be below fork.late': {'fork': {'early': 600}},
+    'ensembles should be at least seeds.count, 24': {'ensembles': 23},
+    'members should be a multiple of 2': {'members': 3},
     'widths.hidden tuple should have at least 2 items': {'widths': {'hidden': (4,)}},
   }.items():
     with pytest.raises(gdlab.InputError, match=words):
       Settings.checked(given(changes).to_dict())
 
 
-def test_no_random_stream_of_the_escapes_is_used_twice():
-  for module in (defaults, minima_full):
+def test_no_random_stream_is_used_twice():
+  for module in (defaults, minima_mnist):
     config = Settings.checked(module.get_config().to_dict())
     streams = range(1, 1 + len(config.escape.barriers) * len(config.escape.batch_sizes))
-    sets = [np.array(config.again(number).ids(config.escape.num_seeds)) for number in range(3)]
-    used = np.concatenate([ids + config.streams * stream for ids in sets for stream in streams])
-    assert np.unique(used).size == used.size
+    sets = [config.again(number) for number in range(3)]
+    escapes = [ids + config.streams * stream for own in sets for stream in streams
+               for ids in [np.array(own.ids(config.escape.num_seeds))]]  # fmt: skip
+    inits = [own.inits(seed) for own in sets for seed in own.ids(config.ensembles)]
+    for used in (np.concatenate(escapes), np.concatenate(inits)):
+      assert np.unique(used).size == used.size
 
 
-def test_a_small_run_of_the_whole_study(tmp_path, monkeypatch):
-  monkeypatch.setattr(clock, 'MOST_ROUNDS', 5)
+def test_on_mnist_only_the_claims_on_networks_are_asked():
+  config = Settings.checked(minima_mnist.get_config().to_dict())
+  assert config.seeds.repeats == 0
+  names = {cell.name.split('_')[0] for cell in minima._cells(config, 0)}
+  assert names == {'dose', 'width'}
+  asked = [name for name, when in minima._when.items() if when is None or when(config)]
+  assert asked == ['N4', 'N5', 'N6', 'N6a', 'N6b', 'N7']
+
+
+def test_a_small_run_of_the_whole_study(tmp_path):
   config, found, quiet = given(TINY), {}, lambda done, total: None
   for cell in minima.cells(config):
     measured = cell.measure(*(found[need] for need in cell.needs), progress=quiet)
     found[cell.name] = measured.assign_attrs(cell_wall_time_s=1.0)
   assert found['leave_good'].seed.values.tolist() == [7, 8, 9, 10]
-  assert found['width_4-1'].init_seed.values.tolist() == [100_007 + place for place in range(4)]
-  # An epoch of single examples, and two of mini-batches.
-  assert (found['trap_rescued'].updates.isel(step=[0, 1, -1]) == [0, 1437, 1437 + 2 * 45]).all()
+  assert found['width_4-1'].seed.values.tolist() == [100_007 + place for place in range(3)]
+  # The controls of the forks: full batch from beside the fork ends in the same valley, another initialisation not.
+  for name in ('fork', 'fork-1'):
+    ends = found[name].barrier.sel(fork='late')
+    assert (ends.sel(arm='perturbed') < effects.MARGIN).all()
+    assert (ends.sel(arm='other') > effects.MARGIN).all()
   minima.finish(config, found, tmp_path)
   for number, name in enumerate(('claims.json', 'claims-1.json')):
     graded = read_claims(tmp_path / name)
-    assert [claim.id for claim in graded] == [f'N{place}' for place in range(1, 8)]
+    assert [claim.id for claim in graded] == list(minima.claims)
     own = minima.seen(Settings.checked(config.to_dict()), number, found)
-    assert graded[6].parts[0].effect == effects.ensemble_ratio(own, 'error').estimate
+    ratio = effects.ensemble_ratio(own, 'error', one=False)
+    assert graded[-1].parts[0].effect == ratio.estimate
   assert (tmp_path / 'report.html').read_text().count('<svg') == 7
