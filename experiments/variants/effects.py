@@ -1,5 +1,7 @@
 """Effects of the claims: from a `study.Seen`, what one set of seeds has measured, to an interval."""
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray as xr
 
@@ -69,29 +71,41 @@ def roughness_ratio(view, rough: str, smooth: str) -> Interval:
   return statistics.paired_log_ratio(above, below, confidence=view.confidence)
 
 
-def reached(view, kind: str, small: str) -> Interval:
-  """Examples to the target loss, or seconds to the target accuracy (`time`), of full batch over a smaller batch.
+def reached(view, question: str, clock: str, small: str) -> Interval:
+  """Examples or seconds (`clock`) to a target, full batch over a smaller batch, each at its tuned rate.
 
-  A full-batch run that never gets there, diverged ones among them, counts with all it had, so the ratio is then a lower
-  bound. A small-batch run that never does took for ever: ratio 0. If neither does, the pair says nothing.
+  A run that never gets there, diverged ones among them, counts with all it had. The ratio is then a bound, below the
+  true one if it is full batch that does not, above it if it is the other; a bound that says less than 1 below, or more
+  than 1 above, and a pair in which neither gets there say nothing.
   """
-  targets = {'examples': ('train_loss', view.config.target_loss, 1)}
-  targets['time'] = ('test_accuracy', view.config.target_accuracy, -1)
-  variable, target, sign = targets[kind]
-  times, never = [], []
-  for size in (view.three['full'], view.three[small]):
-    values = sign * view.arm(kind, size)[variable]
-    crossing = statistics.first_crossing(values.step, values, sign * target)
-    times.append(view.clock(kind, size, crossing.time))
-    never.append(crossing.censored)
-  slow, fast = np.where(never[0] & never[1], np.nan, times[0]), np.where(never[1], np.inf, times[1])
-  return statistics.paired_log_ratio(slow, fast, confidence=view.confidence)
+
+  def effect(*rates: float) -> Interval:
+    spent, never = [], []
+    for name, rate in zip(('full', small), rates, strict=True):
+      runs = view.cell(f'arm_{name}').sel(learning_rate=rate, drop=True)
+      updates, censored = view.crossing(runs, question, 'test')
+      spent.append(view.clock(clock, name, updates))
+      never.append(censored)
+    slower, (full_never, small_never) = spent[0] > spent[1], never
+    nothing = (full_never & small_never) | (full_never & ~slower) | (small_never & slower)
+    return statistics.paired_log_ratio(spent[0].where(~nothing), spent[1], confidence=view.confidence)
+
+  choose = [view.chooser(question, name) for name in ('full', small)]
+  return view.after_choice(effect, choose, scale='log')
 
 
 def loss_ratio(view) -> Interval:
-  """Training loss of full batch over that of the mini-batch after equal examples, each at its best rate."""
-  full, mini = (view.ended('examples', view.three[name], 'train_loss', np.inf) for name in ('full', 'mini'))
-  return statistics.paired_log_ratio(full, mini, confidence=view.confidence)
+  """Training loss of full batch over that of the mini-batch after equal examples; a failed run's is its first."""
+
+  def effect(*rates: float) -> Interval:
+    ends = []
+    for name, rate in zip(('full', 'mini'), rates, strict=True):
+      runs = view.cell(f'arm_{name}').sel(learning_rate=rate, drop=True)
+      last = study.unless_failed(runs, 'train_loss', np.nan).sel(step=view.budget(name), drop=True)
+      ends.append(last.fillna(runs.train_loss.isel(step=0, drop=True)))
+    return statistics.paired_log_ratio(*ends, confidence=view.confidence)
+
+  return view.after_choice(effect, [view.chooser('ended', name) for name in ('full', 'mini')], scale='log')
 
 
 def floor_slope(view) -> Interval:
@@ -103,32 +117,67 @@ def floor_slope(view) -> Interval:
   )[1]
 
 
-def late_rises(view) -> Interval:
-  """The share of the last quarter's evaluations at which the loss had risen, mean over rates, by seed."""
+def rough_runs(view) -> Interval:
+  """The share of seeds with which the loss rose at over a tenth of the last quarter's evaluations, at every rate."""
   rising = (_late(view.cell('floor')).train_loss.diff('step') > 0).mean('step')
-  return statistics.bootstrap(rising.mean('learning_rate').values, confidence=view.confidence)
+  return statistics.share((rising.min('learning_rate') > 0.1).values, confidence=view.confidence)
 
 
 def _late(runs: xr.Dataset) -> xr.Dataset:
   return runs.isel(step=slice(-(runs.sizes['step'] // 4), None))
 
 
-def middle_gain(view) -> Interval:
-  """Test accuracy at equal time: the best batch size in 32-256 minus the best outside, chosen by tuning runs."""
-  tuned = lambda size: float(view.ended('time', size, 'train_loss', np.inf, 'tuning').mean('seed'))
-  inside = min((size for size in view.sizes if 32 <= size <= 256), key=tuned)
-  outside = min((size for size in view.sizes if not 32 <= size <= 256), key=tuned)
-  best, other = (view.ended('time', size, 'test_accuracy', 0.0) for size in (inside, outside))
-  return statistics.paired_interval(best, other, confidence=view.confidence)
+def middle_gain(view, budget: str) -> Interval:
+  """`gain` with the hull of the intervals under all cost models: it is on one side of a rule if all of them are."""
+  found = [gain(view, model, budget) for model in view.cell('trade').model.values.tolist()]
+  return found[0]._replace(low=min(each.low for each in found), high=max(each.high for each in found))
 
 
-def power_gain(view) -> Interval:
-  """Time per example of the neighbours of powers of two over that of the powers, geometric mean, by round."""
-  timing, seconds = view.config.timing, view.cell('timing').seconds_per_update
-  logs = np.log(seconds / seconds.batch_size)
-  at = lambda size: logs.sel(batch_size=size, drop=True)
-  gains = [(at(power - timing.offset) + at(power + timing.offset)) / 2 - at(power) for power in timing.powers]
-  return statistics.bootstrap(np.exp(sum(gains) / len(gains)).values, confidence=view.confidence)
+def gain(view, model: str, budget: str) -> Interval:
+  """Accuracy at equal time, the best batch size in 32-256 minus the best outside, of one cost model.
+
+  On all images that were held out: on the graded seeds nothing is chosen by those for validation.
+  """
+  cell = view.cell('trade').sel(model=model, budget=budget, drop=True)
+  share = cell.attrs['num_validation'] / (cell.attrs['num_validation'] + cell.attrs['num_test'])
+  accuracy = share * cell.validation_accuracy + (1 - share) * cell.test_accuracy
+  at = lambda arm: accuracy.sel(batch_size=arm[0], learning_rate=arm[1], drop=True)
+  effect = lambda *arms: statistics.paired_interval(*map(at, arms), confidence=view.confidence)
+  return view.after_choice(effect, [view.side(middle, model, budget) for middle in (True, False)])
+
+
+def neighbour_cost(view, place: int) -> Interval:
+  r"""CPU time of an example beside powers of two over that at the powers: $(t(P-k) + t(P+k)) / 2 t(P)$.
+
+  It is 1 wherever t(B) is a straight line. The geometric mean over P; the interval is over processes.
+  """
+  powers, offset = view.config.powers, view.config.powers.offsets[place]
+  at = _per_update(view)
+  ratios = [(at(power - offset) + at(power + offset)) / 2 / at(power) for power in powers.sizes]
+  return _of_processes(ratios, view.confidence)
+
+
+def between_cost(view) -> Interval:
+  """CPU time at other multiples of 16 over that on the straight line through the powers of two around each."""
+  powers, at = view.config.powers, _per_update(view)
+  ratios = []
+  for size in powers.between:
+    below = max(power for power in powers.sizes if power < size)
+    above = min(power for power in powers.sizes if power > size)
+    share = (size - below) / (above - below)
+    ratios.append(at(size) / ((1 - share) * at(below) + share * at(above)))
+  return _of_processes(ratios, view.confidence)
+
+
+def _per_update(view) -> Callable[[int], xr.DataArray]:
+  seconds = view.cell('powers').cpu_seconds.median('round')
+  return lambda size: seconds.sel(batch_size=size, drop=True)
+
+
+def _of_processes(ratios: list[xr.DataArray], confidence: float) -> Interval:
+  """The geometric mean over several ratios, each float[process], with its interval over processes."""
+  means = np.exp(sum(map(np.log, ratios)) / len(ratios))
+  return statistics.paired_log_ratio(means.values, np.ones(means.size), confidence=confidence)
 
 
 def worst_contraction(view, problem: str) -> Interval:
@@ -147,10 +196,14 @@ def remaining_gap(view, problem: str, rate: float) -> Interval:
   return _extreme(gap.isel(step=-1) / gap.isel(step=0), 1 if rate < 2 else -1)
 
 
-def tracking_ratio(view) -> Interval:
-  """Squared error of the refitted full batch over that of single-example descent, second half of a drifting stream."""
-  late, rate = view.late_errors(drift=1)
-  chosen = late.sel(seed=view.config.seeds.ids)
-  return statistics.paired_log_ratio(
-    chosen.full, chosen.single.sel(learning_rate=rate, drop=True), confidence=view.confidence
-  )
+def tracking_ratio(view, drift: float, window: bool) -> Interval:
+  """Squared error of full batch, refitted to all before or to a tuned window, over that of single-example descent."""
+  late, choose = view.stream(drift)
+
+  def effect(rate: float, size: int | None = None) -> Interval:
+    full = late.full if size is None else late.windowed.sel(window=size, drop=True)
+    single = late.single.sel(learning_rate=rate, drop=True)
+    return statistics.paired_log_ratio(full, single, confidence=view.confidence)
+
+  chosen = [choose['rate'], choose['window']] if window else [choose['rate']]
+  return view.after_choice(effect, chosen, scale='log')

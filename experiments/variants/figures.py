@@ -1,13 +1,16 @@
 """The page's pictures, from what one set of seeds has measured."""
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.variants.effects import variances
-from experiments.variants.study import Seen, variants
+from experiments.variants.effects import gain, variances
+from experiments.variants.seen import BUDGETS, DRIFTS, MODELS, Seen, on_digits
+from experiments.variants.study import variants
 from gdlab import plots, study
+from gdlab.report import Table
 
 
 def curves(shown: Mapping[str, Mapping[str, tuple]], ylabel: str, **options) -> Figure:
@@ -28,20 +31,20 @@ def curves(shown: Mapping[str, Mapping[str, tuple]], ylabel: str, **options) -> 
   'What would change our mind: other data, models and machines; speeds (V5, V9, V10, V12) are those of one. The '
   'network is small and fits its data, so that noise costs little in the end; where it cannot, floors matter more.',
   caption='Training loss at the rate tuned for equal examples: medians and the middle 80 % of seeds. Dotted: equal '
-  'examples, {config.epochs} passes, and equal time, the {view.time_budget:.3g} s that the mini-batch takes for them.',
+  'examples, {config.race.epochs} passes.',
+  when=on_digits,
 )
 def _losses(view: Seen) -> Figure:
   shown: dict[str, dict[str, tuple]] = {'updates': {}, 'epochs': {}, 'seconds': {}}
-  names = ('single example', f'mini-batch {view.three["mini"]}', 'full batch')
-  for size, name in zip(view.three.values(), names, strict=True):
-    runs = view.arm('examples', size).isel(step=slice(1, None))
+  for name, size in view.three.items():
+    rate = view.chooser('ended', name)(np.arange(view.config.seeds.tuning))
+    runs = view.cell(f'arm_{name}').sel(learning_rate=rate).isel(step=slice(1, None))
     values = study.unless_failed(runs, 'train_loss', np.nan)
-    clocks = (runs.step, runs.epoch, view.clock('time', size, runs.step))
+    clocks = (runs.step, runs.epoch, view.clock('time', name, runs.step))
     for lines, x in zip(shown.values(), clocks, strict=True):
-      lines[name] = (x, values)
+      lines[f'{name}, B={size}'] = (x, values)
   figure = curves(shown, 'training loss', xscale='log')
-  for panel, budget in zip(figure.axes[1:], (view.config.epochs, view.time_budget), strict=True):
-    panel.axvline(budget, color='black', linewidth=0.8, linestyle=':')
+  figure.axes[1].axvline(view.config.race.epochs, color='black', linewidth=0.8, linestyle=':')
   return figure
 
 
@@ -50,6 +53,7 @@ def _losses(view: Seen) -> Figure:
   'Mini-batch gradients are means of B draws. With replacement their variance is trace(Sigma)/B; without, the '
   'finite population takes it to zero at B = N (V2).',
   caption='Nothing is fitted: the law uses the exact trace of the per-example gradient covariance. Shaded: V2.',
+  when=on_digits,
 )
 def _noise(view: Seen) -> Figure:
   with plots.panels(1, width=9.2) as (figure, (panel,)):
@@ -65,26 +69,41 @@ def _noise(view: Seen) -> Figure:
 
 @variants.section(
   'Speed and quality against batch size',
-  'Left, the cost of one example falls as batches fill the vector units (V10). Right, test accuracy when every arm has '
-  'had the same time; shaded, the range of V9.',
+  'Left, what an example costs falls as batches fill the vector units; the line is the cost model t(B) = a + b B, of '
+  'which the times of V9 are made. Right, test accuracy on the tuning seeds when every batch size has had the same '
+  'time, each at its best rate by validation accuracy; shaded, the range of V9.',
+  'The table has the effect of V9 under every cost model: for a verdict all of them have to agree.',
 )
-def _speed(view: Seen) -> Figure:
-  seconds = view.cell('timing').seconds_per_update
-  nanoseconds = (seconds / seconds.batch_size * 1e9).rename(round='seed')
-  accuracy = [view.ended('time', size, 'test_accuracy', failed=0.0) for size in view.sizes]
+def _speed(view: Seen) -> tuple[Figure, Table]:
+  timing, tuned = view.cell('timing'), view.cell('trade_tuning')
+  sizes = timing.batch_size.values
+  modelled = float(timing.per_update) / sizes + float(timing.per_example)
+  best = tuned.validation_accuracy.mean('seed').idxmax('learning_rate').sel(model='as fitted')
   with plots.panels(2, width=4.6) as (figure, (left, right)):
-    plots.spread(left, seconds.batch_size, nanoseconds, 'time', 0)
+    nanoseconds = (timing.seconds_per_update / sizes * 1e9).rename(round='seed')
+    plots.spread(left, sizes, nanoseconds, 'measured', 0, line='')
+    left.plot(sizes, modelled * 1e9, color='black', linewidth=0.8, label='cost model')
     left.set(xscale='log', yscale='log', xlabel='batch size B', ylabel='nanoseconds per example')
-    plots.spread(right, view.sizes, np.stack(accuracy, axis=1), 'test accuracy', 1)
+    left.legend()
+    for place, budget in enumerate(BUDGETS):
+      accuracy = tuned.test_accuracy.sel(model='as fitted', budget=budget)
+      accuracy = accuracy.sel(learning_rate=best.sel(budget=budget)).transpose('seed', 'batch_size')
+      plots.spread(right, sizes, accuracy.values, f'{view.seconds(budget):.2g} s', place)
     right.axvspan(32, 256, color='grey', alpha=0.15, linewidth=0)
     right.set(xscale='log', xlabel='batch size B', ylabel='test accuracy after equal time')
-  return figure
+    right.legend()
+  rows = []
+  for budget, model in itertools.product(BUDGETS, MODELS):
+    found = gain(view, model, budget)
+    rows.append([budget, model, f'{found.estimate:.4f}', f'{found.low:.4f}', f'{found.high:.4f}'])
+  return figure, Table(('budget', 'cost model', 'middle minus outside', 'low', 'high'), rows)
 
 
 @variants.section(
   'The floor of single-example descent',
   'Multinomial logistic regression with l2 = {config.floor.l2}, whose minimum is known, so that what is left above it '
   'can be measured (V8).',
+  when=on_digits,
 )
 def _floor(view: Seen) -> Figure:
   runs = view.cell('floor').isel(step=slice(1, None)).groupby('learning_rate')
@@ -95,13 +114,36 @@ def _floor(view: Seen) -> Figure:
 @variants.section(
   'A stream whose source drifts',
   'Images arrive one by one with targets from a linear rule. Every example is predicted before it is used. Full '
-  'batch is given the exact least-squares solution over all it has seen (V13).',
+  'batch is given the exact least-squares solution over all it has seen, or over a window (V13). Where the source is '
+  'at rest, it has to be ahead.',
+  caption='Left and in the middle, means of 50 examples; right, of the second half of the stream. Rates and windows '
+  'are those tuned for each drift.',
+  when=on_digits,
 )
 def _stream(view: Seen) -> Figure:
-  shown = {}
-  for drift, title in enumerate(('source at rest', 'drifting source')):
-    own = view.cell('stream').isel(drift=drift).sel(seed=view.config.seeds.ids)
-    own = own.sel(learning_rate=view.late_errors(drift)[1]).rolling(example=50, min_periods=1).mean()
-    places = np.arange(1, own.sizes['example'] + 1)
-    shown[title] = {'full batch, refitted': (places, own.full), 'single example': (places, own.single)}
-  return curves(shown, 'squared error, mean of 50', xlabel='examples so far')
+  every, stream = np.arange(view.config.seeds.tuning), view.cell('stream')
+  late: dict[str, list] = {'all before': [], 'a window': [], 'single examples': []}
+  shown: dict[str, dict[str, tuple]] = {'source at rest': {}, f'drift {DRIFTS[2]}': {}}
+  for drift in (0.0, *DRIFTS):
+    _, choose = view.stream(drift)
+    own = stream.sel(drift=drift, seed=view.config.seeds.ids)
+    single = own.single.sel(learning_rate=choose['rate'](every))
+    errors = (own.full, own.windowed.sel(window=choose['window'](every)), single)
+    title = f'drift {drift}' if drift else 'source at rest'
+    for (name, values), error in zip(late.items(), errors, strict=True):
+      if drift:
+        values.append(error.isel(example=slice(error.sizes['example'] // 2, None)).mean('example').values)
+      if title in shown:
+        smooth = error.rolling(example=50, min_periods=1).mean()
+        shown[title][name] = (np.arange(1, smooth.sizes['example'] + 1), smooth)
+  with plots.panels(3, width=3.6) as (figure, axes):
+    for panel, (title, lines) in zip(axes, shown.items(), strict=False):
+      for place, (label, (x, values)) in enumerate(lines.items()):
+        plots.band(panel, x, values, label, place)
+      panel.set(title=title, yscale='log', xlabel='examples so far')
+    for place, (name, means) in enumerate(late.items()):
+      plots.spread(axes[2], DRIFTS, np.stack(means, axis=1), name, place)
+    axes[2].set(xscale='log', yscale='log', xlabel='drift per example', title='second half')
+    axes[0].set_ylabel('squared error')
+    axes[0].legend(fontsize=9)
+  return figure

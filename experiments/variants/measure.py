@@ -2,19 +2,23 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import scipy.optimize
 import xarray as xr
 from jax.flatten_util import ravel_pytree
 from sklearn.decomposition import PCA
 
 import gdlab
-from experiments.variants.study import Seen, variants
-from gdlab import analysis, problems, sampling, study, theory
+from experiments.variants import cpu_time
+from experiments.variants.seen import BUDGETS, MODELS, Seen, on_digits
+from experiments.variants.study import variants
+from gdlab import analysis, problems, sampling, statistics, study, theory
 from gdlab.core import objective
 from gdlab.core.types import Algorithm, Array, Batch, Problem, Sampler
 
@@ -27,8 +31,26 @@ def shared(function: Callable) -> Callable:
 
 @shared
 def images(config) -> Problem:
-  """The problem that the arms solve."""
+  """The data set as it comes."""
   return getattr(problems, config.dataset)(problems.MLP(config.hidden))
+
+
+@shared
+def divided(config) -> Problem:
+  """The digits with a validation set."""
+  return problems.split(images(config), validation=config.validation, train=config.train)
+
+
+def drawn(config, seed: int) -> Problem:
+  """The images of a seed: digits are divided anew; of MNIST's training images some are drawn, the test set stays."""
+  if config.dataset == 'digits':
+    return problems.redraw(divided(config), seed)
+  return problems.split(images(config), validation=config.validation, train=config.train, seed=seed)
+
+
+def raced(config, seed: int) -> Problem:
+  """What V12 is about: the whole data set, or that drawn for the seed."""
+  return images(config) if config.race.whole else drawn(config, seed)
 
 
 @shared
@@ -40,10 +62,10 @@ def population(config) -> Problem:
 
 
 @shared
-def components(config) -> np.ndarray:
+def components(config, most: int) -> np.ndarray:
   """The population's images as rows [N, pixels], or their leading principal components where pixels are more."""
   images = np.asarray(population(config).train.inputs, float)
-  rows, most = images.reshape(len(images), -1), config.components
+  rows = images.reshape(len(images), -1)
   return rows if rows.shape[1] <= most else PCA(most, svd_solver='full').fit_transform(rows)
 
 
@@ -53,8 +75,10 @@ def regression(config, kind: str, l2: float, wide: bool) -> Problem:
   labels = np.asarray(population(config).train.targets)
   with jax.enable_x64(wide):
     if kind == 'linear':
-      return problems.linear_regression(components(config), np.asarray(labels == 0, float), l2=l2)
-    return problems.logistic_regression(components(config), labels, l2=l2)
+      return problems.linear_regression(
+        components(config, config.components), np.asarray(labels == 0, float), l2=l2
+      )
+    return problems.logistic_regression(components(config, config.components), labels, l2=l2)
 
 
 # What an update's batch is drawn by: all of the data, the next examples, and random ones without and with replacement.
@@ -73,50 +97,131 @@ def descent(kind: str, batch_size: int) -> Callable[..., Algorithm]:
   return lambda learning_rate: gdlab.algorithm(sampler=sampler, optimizer=optax.sgd(learning_rate))
 
 
-def sweep(problem, kind: str, batch_size: int, rates: Iterable[float], seeds, **options) -> xr.Dataset:
-  """Plain gradient descent at every rate with every seed."""
-  grid = {'learning_rate': list(rates)}
-  return gdlab.sweep(problem, descent(kind, batch_size), grid, seeds=seeds, **options)
+def anew(data, config, kind: str, batch_size: int, rates: Iterable[float], seeds, **options) -> xr.Dataset:
+  """Plain gradient descent at every rate with every seed, each with its own data."""
+  make = functools.partial(data, config)
+  return study.sweep_anew(
+    make, descent(kind, batch_size), {'learning_rate': [*rates]}, seeds=seeds, **options
+  )
 
 
-def arms(config) -> dict[int, str]:
-  """Batch size -> sampler, full batch last."""
-  return config.arms(images(config).num_examples)
-
-
-@variants.cell(alone=True)  # not once: V5 and V10 are graded on it, and a repeat measures anew
-def timing(config, progress):
-  """Seconds per update of every arm, of powers of two and of their neighbours."""
-  problem, offset = images(config), config.timing.offset
-  near = {power + side: 'without' for power in config.timing.powers for side in (-offset, 0, offset)}
-  timed = {size: descent(kind, size)(0.0) for size, kind in sorted({**near, **arms(config)}.items())}
+def times(config, problem: Problem, sizes: dict[int, str]) -> xr.Dataset:
+  """Seconds per update of batch sizes."""
+  timed = {size: descent(kind, size)(0.0) for size, kind in sizes.items()}
   seconds = study.time_updates(timed, problem, 'batch_size', precision=config.timing.precision)
-  return xr.Dataset({'seconds_per_update': seconds}, attrs={'num_examples': problem.num_examples})
+  attributes = {'num_examples': problem.num_examples, 'processor': cpu_time.processor()}
+  return xr.Dataset({'seconds_per_update': seconds}, attrs=attributes)
 
 
-def _run(config, size, cells, rates, ids, progress):
-  """One arm for as many updates as its budgets need, evaluated at their ends too."""
-  view, kinds = Seen(variants, config, cells, {}), ('examples', 'time')
-  ends = [view.budget(kind, size) for kind in kinds]
-  options = {'num_steps': max(*ends, config.min_updates), 'eval_steps': ends, 'progress': progress}
-  options['eval_every'] = max(1, ends[0] // config.evaluations)
-  rates = rates or sorted({view.rate(kind, size) for kind in kinds})
-  return sweep(images(config), arms(config)[size], size, rates, ids, **options)
+@variants.cell(alone=True)  # not once: V5 and V9 are graded on it, and a repeat measures anew
+def timing(config, progress):
+  """Seconds per update of every arm, and the cost model t(B) = a + b B that is nearest in relative terms."""
+  found = times(config, drawn(config, config.seeds.first), config.arms)
+  seconds = found.seconds_per_update.median('round')
+  per_update, per_example, misfit = cost_model(seconds.batch_size.values, seconds.values)
+  return found.assign(per_update=per_update, per_example=per_example, misfit=misfit)
 
 
-@variants.cell('timing', over=lambda config: [*arms(config)])
-def tuning(config, size, clock, progress):
-  """One arm at every learning rate, on the tuning seeds."""
-  return _run(config, size, {'timing': clock}, config.learning_rates, config.seeds.for_tuning, progress)
+def cost_model(sizes: np.ndarray, seconds: np.ndarray) -> tuple[float, float, float]:
+  """a, b >= 0 of least sum of squares of (a + b B) / t - 1, and the largest of these in size."""
+  relative = np.stack([1 / seconds, sizes / seconds], axis=1)
+  fitted, _ = scipy.optimize.nnls(relative, np.ones(len(seconds)))
+  return float(fitted[0]), float(fitted[1]), float(np.max(np.abs(relative @ fitted - 1)))
 
 
-@variants.cell('timing', 'tuning_{}', over=lambda config: [*arms(config)])
-def arm(config, size, clock, tuned, progress):
-  """One arm on the graded seeds, at the rates that were best at equal examples and at equal time."""
-  return _run(config, size, {'timing': clock, f'tuning_{size}': tuned}, (), config.seeds.ids, progress)
+@variants.cell(alone=True, when=lambda config: config.race.whole)
+def whole_timing(config, progress):
+  """Seconds per update of the mini-batch and of full batch on the whole data set."""
+  problem = images(config)
+  return times(config, problem, {config.mini_batch: 'without', problem.num_examples: 'full'})
 
 
-@variants.cell()
+@variants.cell(alone=True, when=on_digits)
+def powers(config, progress):
+  """CPU seconds per update of powers of two and of what is beside and between them, each time in a fresh process."""
+  options = config.powers
+  beside = [size + side * offset for size in options.sizes for offset in options.offsets for side in (-1, 1)]
+  sizes = sorted({*options.sizes, *beside, *options.between})
+  seconds = cpu_time.in_processes(config, sizes, progress)
+  return xr.Dataset(
+    {'cpu_seconds': (('process', 'round', 'batch_size'), seconds)},
+    {'batch_size': sizes},
+    {'processor': cpu_time.processor()},
+  )
+
+
+def _race(config, name, data, rates, seeds, progress) -> xr.Dataset:
+  """A variant for as many updates as its questions need, evaluated at the end of equal examples too."""
+  count = data(config, config.seeds.first).num_examples
+  size = {'single': 1, 'mini': config.mini_batch, 'full': count}[name]
+  end = config.race.epochs * theory.updates_per_epoch(count, size)
+  num_steps = max(end, config.race.min_updates)
+  options = {
+    'num_steps': num_steps,
+    'eval_steps': [end],
+    'eval_every': max(1, num_steps // config.race.evaluations),
+  }
+  kind = 'full' if name == 'full' else 'without'
+  return anew(data, config, kind, size, rates, seeds, progress=progress, **options)
+
+
+@variants.cell(over=lambda config: config.racers)
+def tuning(config, name, progress):
+  """A variant at every learning rate, on the tuning seeds."""
+  return _race(config, name, drawn, config.race.learning_rates, config.seeds.for_tuning, progress)
+
+
+@variants.cell('timing', 'tuning_{}', over=lambda config: config.racers)
+def arm(config, name, clock, tuned, progress):
+  """A variant on the graded seeds, at the rates that are likely to be chosen for any question."""
+  view = Seen(variants, config, {'timing': clock, 'whole_timing': clock, f'tuning_{name}': tuned}, {})
+  questions = ('ended', 'loss', 'accuracy') if on_digits(config) else ('accuracy',)
+  rates = sorted(
+    {
+      rate
+      for question in questions
+      for rate in statistics.likely(view.chooser(question, name), config.seeds.tuning)
+    }
+  )
+  return _race(config, name, raced, rates, config.seeds.ids, progress)
+
+
+def _trade(config, rates: dict[int, list[float]], clock, seeds, progress) -> xr.Dataset:
+  """Accuracies of batch sizes at rates of their own where time is up, by cost model and budget; 0 of failed runs."""
+  view, parts = Seen(variants, config, {'timing': clock}, {}), []
+  for place, (size, own) in enumerate(rates.items()):
+    ends = view.ends(size)
+    options = {'num_steps': max(1, int(ends.max())), 'eval_steps': np.unique(ends).tolist()}
+    options['eval_every'] = options['num_steps']
+    runs = anew(drawn, config, config.arms[size], size, own, seeds, **options).sel(step=ends)
+    names = ('validation_accuracy', 'test_accuracy')
+    part = xr.Dataset({name: study.unless_failed(runs, name, 0.0) for name in names}).drop_vars('step')
+    parts.append(part.reindex(learning_rate=[*config.trade.learning_rates]))
+    progress(place + 1, len(rates))
+  counts = {'num_validation': config.validation, 'num_test': len(drawn(config, seeds[0]).test.targets)}
+  return xr.concat(parts, xr.Variable('batch_size', [*rates])).assign_attrs(counts)
+
+
+@variants.cell('timing')
+def trade_tuning(config, clock, progress):
+  """Every batch size at every rate, on the tuning seeds."""
+  rates = {size: [*config.trade.learning_rates] for size in config.arms}
+  return _trade(config, rates, clock, config.seeds.for_tuning, progress)
+
+
+@variants.cell('timing', 'trade_tuning')
+def trade(config, clock, tuned, progress):
+  """Those batch sizes and rates on the graded seeds that are likely to be chosen for a budget under a cost model."""
+  view = Seen(variants, config, {'timing': clock, 'trade_tuning': tuned}, {})
+  rates: dict[int, set[float]] = {}
+  for middle, model, budget in itertools.product((True, False), MODELS, BUDGETS):
+    for size, rate in statistics.likely(view.side(middle, model, budget), config.seeds.tuning):
+      rates.setdefault(size, set()).add(rate)
+  seeds = [config.seeds.first + place for place in range(config.trade.num_seeds)]
+  return _trade(config, {size: sorted(rates[size]) for size in sorted(rates)}, clock, seeds, progress)
+
+
+@variants.cell(when=on_digits)
 def identities(config, progress):
   """Errors of the identities V1 and V3 in float64, relative to the size of what is compared."""
   ids, rows = config.seeds.ids, []
@@ -163,11 +268,10 @@ def mean_gradients(problem: Problem, key, batch_size: int) -> list[Array]:
   return [ravel_pytree(tree)[0] for tree in (whole, mean, optax.tree.scale(1 / batch_size, summed))]
 
 
-@variants.cell(once=True)
+@variants.cell(once=True, when=on_digits)
 def counts(config, progress):
   """Updates that a sampler needs until it has drawn every example, and how often it drew each."""
-  full = images(config).num_examples
-  cases = [(full, size, kind) for size, kind in arms(config).items()]
+  cases = [(config.train, size, kind) for size, kind in config.arms.items()]
   rows = [counted(*case) for case in (*cases, (10_000, 128, 'without'), (32_000, 32, 'without'))]
   names = ('num_examples', 'batch_size', 'updates', 'least_draws', 'most_draws')
   return xr.Dataset({name: ('case', values) for name, values in zip(names, np.transpose(rows), strict=True)})
@@ -185,12 +289,12 @@ def counted(num_examples: int, batch_size: int, kind: str) -> tuple[int, ...]:
   return num_examples, batch_size, updates, draws.min(), draws.max()
 
 
-@variants.cell()
+@variants.cell(when=on_digits)
 def noise(config, progress):
   """The variance of the gradient estimate over drawn batches, and the exact trace of the covariance."""
   problem, found = population(config), []
   count = problem.num_examples
-  sizes = (*(size for size in arms(config) if size < count), count)
+  sizes = (*(size for size in config.batch_sizes if size < count), count)
   for place, key in enumerate(map(jax.random.key, config.seeds.ids)):
     found.append(jax.device_get(gradient_noise(problem, key, sizes, config.noise.num_batches)))
     progress(place + 1, config.seeds.count)
@@ -226,30 +330,32 @@ def mean_square(gram: Array, keys: Array, sampler: Sampler) -> Array:
   return jnp.mean(jax.lax.map(square, keys, batch_size=100))
 
 
-@variants.cell()
+@variants.cell(when=on_digits)
 def smoothness(config, progress):
   """The three variants at one learning rate, the full training loss evaluated after every update."""
-  problem, runs = images(config), []
-  sizes, rates = [1, config.mini_batch, problem.num_examples], [config.smoothness.learning_rate]
-  options = {'seeds': config.seeds.ids, 'num_steps': config.smoothness.num_updates, 'eval_every': 1}
+  runs, rates = [], [config.smoothness.learning_rate]
+  sizes, ids = [1, config.mini_batch, config.train], config.seeds.ids[: config.smoothness.num_seeds]
+  options = {'num_steps': config.smoothness.num_updates, 'eval_every': 1}
   for place, size in enumerate(sizes):
-    run = sweep(problem, arms(config)[size], size, rates, **options)
+    run = anew(drawn, config, config.arms[size], size, rates, ids, **options)
     runs.append(run[['train_loss', 'status']].isel(learning_rate=0, drop=True))
     progress(place + 1, len(sizes))
   return xr.concat(runs, xr.Variable('batch_size', sizes), combine_attrs='drop_conflicts')
 
 
-@variants.cell()
+@variants.cell(when=on_digits)
 def floor(config, progress):
   """Single-example descent on regularised logistic regression: the excess training loss over the minimum."""
   problem = regression(config, 'logistic', config.floor.l2, False)
   options = {'num_steps': config.floor.epochs * problem.num_examples, 'eval_every': problem.num_examples // 2}
-  rates, ids = config.floor.learning_rates, config.seeds.ids
-  result = sweep(problem, 'without', 1, rates, ids, progress=progress, **options)
+  rates, ids = config.floor.learning_rates, config.seeds.ids[: config.floor.num_seeds]
+  result = gdlab.sweep(
+    problem, descent('without', 1), {'learning_rate': [*rates]}, seeds=ids, progress=progress, **options
+  )
   return result.assign(excess=result.train_loss - float(problem.known.value))
 
 
-@variants.cell()
+@variants.cell(when=on_digits)
 def convex(config, progress):
   """Full batch in float64 on two strongly convex problems, at rates relative to 1/L, with the gap to the minimum."""
   kinds, rates, made = ['linear', 'logistic'], np.array([1.0, 1.9, 2.1]), []
@@ -258,46 +364,10 @@ def convex(config, progress):
     for place, kind in enumerate(kinds):
       problem = regression(config, kind, config.convex.l2, True)
       known, ids = problem.known, config.seeds.ids[: config.convex.num_seeds]
-      result = sweep(problem, 'full', problem.num_examples, rates / float(known.smoothness), ids, **options)
+      grid = {'learning_rate': [*(rates / float(known.smoothness))]}
+      result = gdlab.sweep(problem, descent('full', problem.num_examples), grid, seeds=ids, **options)
       gap = result.train_loss.rename(learning_rate='rate_times_smoothness') - float(known.value)
       bound = theory.contraction_rate(1 / known.smoothness, known.smoothness, known.strong_convexity)
       made.append(xr.Dataset({'gap': gap.assign_coords(rate_times_smoothness=rates), 'bound': float(bound)}))
       progress(place + 1, len(kinds))
   return xr.concat(made, xr.Variable('problem', kinds))
-
-
-@variants.cell()
-def stream(config, progress):
-  """Squared errors on a stream, each example predicted before it is used; full batch is refitted to all before it."""
-  options, features = config.stream, components(config)
-  features = features - features.mean(0)
-  features = features / np.sqrt(np.mean(np.sum(features**2, axis=1)))
-  rates, drifts = [*options.learning_rates], [0.0, options.drift]
-  ids, count = config.seeds.ids + config.seeds.for_tuning, len(features)
-  single, full = np.empty((2, len(ids), len(rates), count)), np.empty((2, len(ids), count))
-  for row, place in np.ndindex(full.shape[:2]):
-    walk, seed = problems.random_walk(drifts[row]), ids[place]
-    arrivals = problems.drifting_regression(features, walk, noise_std=options.noise, seed=seed)
-    run = sweep(arrivals, 'in_order', 1, rates, [seed], num_steps=count, record_every=1, eval_every=count)
-    single[row, place] = 2 * run.batch_loss.isel(seed=0, step=slice(1, None))
-    full[row, place] = refitted(np.asarray(arrivals.train.inputs), np.asarray(arrivals.train.targets))
-    progress(row * len(ids) + place + 1, 2 * len(ids))
-  dims = ('drift', 'seed', 'learning_rate', 'example')
-  return xr.Dataset(
-    {'single': (dims, single), 'full': ((*dims[:2], dims[3]), full)},
-    {'drift': drifts, 'seed': ids, 'learning_rate': rates},
-  )
-
-
-def refitted(inputs: np.ndarray, targets: np.ndarray, ridge: float = 1e-3) -> np.ndarray:
-  """Squared errors of predicting each target by least squares over those before it (recursive least squares)."""
-  inputs, targets = inputs.astype(float), targets.astype(float)
-  inverse, weights = np.eye(inputs.shape[1]) / ridge, np.zeros(inputs.shape[1])
-  errors = np.empty(len(inputs))
-  for place, (x, y) in enumerate(zip(inputs, targets, strict=True)):
-    residual = y - x @ weights
-    errors[place] = residual**2
-    gain = inverse @ x / (1 + x @ inverse @ x)
-    weights += gain * residual
-    inverse -= np.outer(gain, x @ inverse)
-  return errors
