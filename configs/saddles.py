@@ -36,7 +36,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.network.l2 = 0.001
   config.network.hidden = 4
   config.network.num_examples = 128  # of the other saddles, too
-  config.network.num_starts = 64
+  config.network.num_starts = 96
+  config.network.num_silent = 4  # saddles of one network at which examples agree on the steepest way down
   config.network.least_curvature = 0.03  # downhill, as a share of the largest eigenvalue
   config.network.least_fall = 0.02  # of the loss, on either side
 
@@ -87,6 +88,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.training.hidden = 8
   config.training.batch_size = 32
   config.training.num_seeds = 20
+  config.training.num_control_seeds = 8
   config.training.control = (3, 0.1)  # hidden layers, and scale of the start
   config.training.grid = (
     (1, 1.0),
@@ -103,7 +105,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.training.sgd_rates = (0.1, 0.3, 1.0, 3.0)
   config.training.adam_rates = (0.003, 0.01, 0.03, 0.1)
   config.training.num_updates = 3000
-  config.training.record_every = 2  # updates
+  config.training.record_every = 5  # updates
   config.training.target_loss = 0.1  # training loss at which it fits
   # Near a saddle: gradient at most this share of that at the usual start, and an eigenvalue certainly below minus this
   # share of the largest.

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import scipy.stats
 import xarray as xr
 
 from gdlab import statistics, study, theory
@@ -10,7 +11,6 @@ from gdlab.statistics import Crossing, Interval
 
 SGD = ('B=1', 'mini-batch', 'large batch')
 NOISY = ('made', 'pca', 'network')  # kinds of saddles at which examples differ along the steepest way down
-OTHERS = ('silent', 'origin')  # at which they agree on the steepest one, and on all
 CURVED = ('pca', 'network')  # whose exits are compared with the formula
 LITTLE = 0.1  # of the training time
 SMALL = 0.1  # alpha gamma over (1 - beta)^2, up to which momentum follows the saying
@@ -24,6 +24,11 @@ class View(study.View):
     sizes = self.config.fields.dimensions if kind == 'random' else self.config.search.widths
     return {size: self.cell(f'{kind}_{size}') for size in sizes}
 
+  def race(self, start: str) -> xr.Dataset:
+    """A race, [arm, rate, seed, saddle], of one saddle for each seed, or of several where examples agree."""
+    silent = [f'at_{name}' for name in self.config.network.silent]
+    return xr.concat([self.cell(name) for name in (silent if start == 'at_silent' else [start])], 'saddle')
+
   def chosen(
     self, effect: Callable[..., Interval], *cells: tuple[str, str], scale: str = 'plain'
   ) -> Interval:
@@ -31,8 +36,9 @@ class View(study.View):
 
     Who stayed counts with the horizon. The interval allows for the rates that other tuning seeds would have chosen.
     """
-    seeds, runs = self.config.seeds, [self.cell(start).sel(arm=arm) for start, arm in cells]
-    choosers = [study.chooser(each.updates.sel(seed=seeds.for_tuning), 'rate') for each in runs]
+    seeds, runs = self.config.seeds, [self.race(start).sel(arm=arm) for start, arm in cells]
+    tuned = [each.updates.sel(seed=seeds.for_tuning).mean('saddle') for each in runs]
+    choosers = [study.chooser(each, 'rate') for each in tuned]
     graded = [each.sel(seed=seeds.ids) for each in runs]
 
     def at(*rates: int) -> Interval:
@@ -42,8 +48,9 @@ class View(study.View):
 
   def raced(self, start: str, arm: str) -> xr.Dataset:
     """The graded runs of an arm at that rate, for the page."""
-    runs, seeds = self.cell(start).sel(arm=arm), self.config.seeds
-    return runs.sel(seed=seeds.ids).isel(rate=study.best(runs.updates.sel(seed=seeds.for_tuning), 'rate'))
+    runs, seeds = self.race(start).sel(arm=arm), self.config.seeds
+    tuned = runs.updates.sel(seed=seeds.for_tuning).mean('saddle')
+    return runs.sel(seed=seeds.ids).isel(rate=study.best(tuned, 'rate'))
 
   def exits(self) -> list[xr.Dataset]:
     """Exits from all quadratic saddles."""
@@ -154,17 +161,31 @@ def index_correlation(view: View, kind: str) -> Interval:
 
 def stays(view: View, kind: str) -> Interval:
   """The share of full-batch runs that left their saddles at any rate."""
-  runs = view.cell(f'at_{kind}').escaped.sel(arm='full batch', seed=view.config.seeds.ids)
-  return statistics.share(runs.any('rate').values.astype(bool), confidence=view.confidence)
+  runs = view.race(f'at_{kind}').escaped.sel(arm='full batch', seed=view.config.seeds.ids)
+  return clustered_share(runs.any('rate'), view.confidence)
 
 
 def leaves(view: View, start: str, arm: str) -> Interval:
   """The share of an arm's runs that left at its tuned rate; each seed has a saddle and data of its own."""
+  return view.chosen(lambda runs: clustered_share(runs.escaped, view.confidence), (start, arm))
 
-  def share(runs: xr.Dataset) -> Interval:
-    return statistics.share(runs.escaped.values.astype(bool), confidence=view.confidence)
 
-  return view.chosen(share, (start, arm))
+def clustered_share(flags: xr.DataArray, confidence: float) -> Interval:
+  r"""The share of runs [seed, saddle] of which something holds, with seeds as the sample.
+
+  Clopper and Pearson's interval for the number of independent runs that would have the share's variance over seeds,
+  $\hat p (1 - \hat p) / s^2$, at most all runs; where all runs agree, one for each seed.
+
+  Source: Korn and Graubard 1998, Confidence intervals for proportions ... from survey data, Survey Methodology 24.
+  """
+  each = flags.transpose('seed', 'saddle').values.astype(float)
+  share, (seeds, saddles) = float(each.mean()), each.shape
+  variance = each.mean(axis=1).var(ddof=1) / seeds
+  number = share * (1 - share) / variance if saddles > 1 and variance > 0 else seeds
+  number, tail = min(number, seeds * saddles), (1 - confidence) / 2
+  low = scipy.stats.beta.ppf(tail, number * share, number * (1 - share) + 1) if share > 0 else 0.0
+  high = scipy.stats.beta.ppf(1 - tail, number * share + 1, number * (1 - share)) if share < 1 else 1.0
+  return Interval(share, float(low), float(high), confidence, seeds, 0)
 
 
 def sooner(view: View, arm: str, kind: str) -> Interval:
@@ -175,7 +196,8 @@ def sooner(view: View, arm: str, kind: str) -> Interval:
   """
 
   def ratio(mine: xr.Dataset, plain: xr.Dataset) -> Interval:
-    return statistics.paired_log_ratio(taken(mine), plain.updates.values, confidence=view.confidence)
+    left, horizon = taken(mine)[0], plain.updates.values[0]
+    return statistics.paired_log_ratio(left, horizon, confidence=view.confidence)
 
   return view.chosen(ratio, (f'near_{kind}', arm), (f'near_{kind}', 'full batch'), scale='log')
 

@@ -63,8 +63,10 @@ def _leaving(view: View) -> Figure:
   for start, mark in (('at_network', ''), ('at_silent', ' (agree)')):
     for arm in effects.SGD if not mark else ('full batch', 'mini-batch'):
       runs = view.raced(start, arm)
-      label = f'SGD, B={int(runs.batch_size)}{mark}' if arm in effects.SGD else arm + mark
-      crossings[label] = statistics.Crossing(runs.updates.values, ~runs.escaped.values.astype(bool))
+      label = f'SGD, B={int(runs.batch_size[0])}{mark}' if arm in effects.SGD else arm + mark
+      crossings[label] = statistics.Crossing(
+        runs.updates.values.ravel(), ~runs.escaped.values.ravel().astype(bool)
+      )
   return plots.survival(crossings, log=True)
 
 
@@ -75,12 +77,12 @@ def _leaving(view: View) -> Figure:
   printed=True,
 )
 def _races(view: View) -> Table:
-  rows, kinds = [], (*effects.NOISY, *effects.OTHERS)
+  rows, kinds = [], (*effects.NOISY, 'silent', 'origin')
   for start in [f'at_{name}' for name in kinds] + [f'near_{name}' for name in effects.NOISY]:
-    for arm in view.cell(start).arm.values.tolist():
+    for arm in view.race(start).arm.values.tolist():
       runs, left = view.raced(start, arm), np.median(effects.taken(view.raced(start, arm)))
-      method = f'SGD, B={int(runs.batch_size)}' if arm in effects.SGD else arm
-      rate = study.at_an_end(float(runs.tried), view.cell(start).tried.sel(arm=arm).values)
+      method = f'SGD, B={int(runs.batch_size[0])}' if arm in effects.SGD else arm
+      rate = study.at_an_end(float(runs.tried[0]), view.race(start).tried.sel(arm=arm).values[0])
       stayed = f'{left:,.0f}' if np.isfinite(left) else 'stayed'
       rows.append((start.replace('_', ' '), method, rate, f'{float(runs.escaped.mean()):.0%}', stayed))
   return Table(('start', 'method', 'best rate (of 1/L)', 'left', 'median updates'), rows)

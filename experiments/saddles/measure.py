@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 import gdlab
 from experiments.saddles import places
-from experiments.saddles.effects import CURVED, NOISY, OTHERS, SGD
+from experiments.saddles.effects import CURVED, NOISY, SGD
 from experiments.saddles.places import Place
 from experiments.saddles.study import escape
 from gdlab import analysis, problems, sampling, statistics, study, transforms
@@ -48,20 +48,20 @@ def method(arm: str, size: int = 0, sampler: Callable = sampling.reshuffle) -> C
 @escape.cell()
 @jax.enable_x64(True)
 def saddles(config, *, progress):
-  """For each seed a network on images of its own, and a saddle of each kind; images are drawn until there are both."""
+  """For each seed a network on images of its own, drawn until it has saddles of all kinds, and these by kind."""
   options, ids, rows = config.network, config.seeds.for_tuning + config.seeds.ids, []
   for number, seed in enumerate(ids, 1):
     for draw in range(MOST_DRAWS):
       problem = places.network(options, options.hidden, options.num_examples, (seed, draw))
       points = places.search(problem, places.scattered(problem, options.num_starts, (seed, draw)), 0)
       kinds = places.chosen(problem, points, options, seed)
-      if len(kinds) == 2:
+      if len(kinds) == 1 + options.num_silent:
         break
     else:
-      raise InputError(f'network.num_starts must be larger: no saddles of both kinds in {MOST_DRAWS} draws')
-    values = {name: np.stack([kinds[kind][name] for kind in places.SEARCHED]) for name in kinds['network']}
+      raise InputError(f'network.num_starts must be larger: no saddles of all kinds in {MOST_DRAWS} draws')
+    values = {name: np.stack([each[name] for each in kinds.values()]) for name in kinds['network']}
     columns = {name: (('kind', 'parameter')[: each.ndim], each) for name, each in values.items()}
-    rows.append(xr.Dataset(columns | {'draw': draw}, {'kind': [*places.SEARCHED]}))
+    rows.append(xr.Dataset(columns | {'draw': draw}, {'kind': [*kinds]}))
     progress(number, len(ids))
   return xr.concat(rows, xr.Variable('seed', ids))
 
@@ -105,7 +105,7 @@ def _fallen(problem: Problem, params: Array, goal: Array) -> Array:
   return landscapes.value_fn(problem)(params) <= goal
 
 
-@escape.cell('saddles', over=lambda config: (*NOISY, *OTHERS))
+@escape.cell('saddles', over=lambda config: (*NOISY, *config.network.silent, 'origin'))
 @jax.enable_x64(True)
 def at(config, name, saddles, *, progress):
   """A race from saddles."""
@@ -341,9 +341,11 @@ def _trained(config: Any, arm: str, depth: int, scale: float, ids: list[int], pr
 @jax.enable_x64(True)
 def training(config, arm, *, progress):
   """SGD and Adam from the usual start, and SGD on the network and start that are known to linger."""
-  options = config.training
-  depth, scale = options.control if arm == 'control' else (1, 1.0)
-  return _trained(config, arm, depth, scale, config.seeds.ids[: options.num_seeds], progress)
+  options, control = config.training, arm == 'control'
+  (depth, scale), count = (
+    (options.control, options.num_control_seeds) if control else ((1, 1.0), options.num_seeds)
+  )
+  return _trained(config, arm, depth, scale, config.seeds.ids[:count], progress)
 
 
 @escape.cell(over=lambda config: range(len(config.training.grid)), once=True)

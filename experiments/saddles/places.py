@@ -20,7 +20,6 @@ from gdlab.analysis import FoundPoints
 from gdlab.core.types import Array, Examples, Problem
 from gdlab.problems import landscapes
 
-SEARCHED = ('network', 'silent')  # kinds of saddles of networks; see `chosen`
 SILENT = 1e-6  # standard deviation of single examples' slopes that counts as none
 
 
@@ -194,24 +193,26 @@ def _measured(problem: Problem, params: Array) -> tuple[Array, Array, Array]:
 
 
 def chosen(problem: Problem, points: FoundPoints, options: Any, seed: Any) -> dict[str, dict[str, Any]]:
-  """One certified saddle of each kind, drawn from all of it that were found, by kind; fewer where there is none.
+  """Certified saddles by kind, drawn from all of it that were found; fewer where there are not as many.
 
-  A saddle has a way down of some curvature, and descent from it falls on either side. 'network': single examples differ
-  along the steepest way down. 'silent': they agree on it, so that batches have no noise there, but differ on another.
+  A saddle has a way down of some curvature, and descent from it falls on either side. At 'network' single examples
+  differ along the steepest way down. At 'silent0', 'silent1', ... they agree on it, so that batches have no noise
+  there, but differ on another.
   """
   value, found, rows = landscapes.value_fn(problem), points.certificates, dict[str, dict[str, Any]]()
+  free = {True: ['network'], False: options.silent}  # names not yet given, by whether examples differ
   keep = different(points.values) & (found.index > 0) & (found.undecided == 0)
   for number in np.random.default_rng(seed).permutation(np.flatnonzero(keep)):
     params, height = points.params[number], points.values[number]
     spectrum, vectors, slopes = (np.asarray(part) for part in _measured(problem, params))
     differ = slopes[: found.index[number]] > SILENT
-    kind = 'network' if differ[0] else 'silent'
-    if kind in rows or not differ.any() or -spectrum[0] < options.least_curvature * spectrum[-1]:
+    names = [name for name in free[bool(differ[0])] if name not in rows]
+    if not names or not differ.any() or -spectrum[0] < options.least_curvature * spectrum[-1]:
       continue
     sides = params + 1e-3 * np.array([[-1], [1]]) * vectors[:, 0]
     ends = descended(problem, sides, 1 / spectrum[-1], np.full(2, 5000))
     fall = height - max(map(float, map(value, ends)))
     if fall >= options.least_fall * height:
       row = {'params': params, 'value': height, 'fall': fall, 'way': vectors[:, 0]}
-      rows[kind] = row | {'curvature': -spectrum[0], 'smoothness': spectrum[-1]}
+      rows[names[0]] = row | {'curvature': -spectrum[0], 'smoothness': spectrum[-1]}
   return rows

@@ -21,7 +21,7 @@ from gdlab.claims import exact, greater_than, less_than, within
 NUM_DIGITS = 1437  # training images of `gdlab.problems.digits`
 DIMENSIONS = (2, 3, 4, 5, 6)  # of random fields, compared with Kac and Rice
 BETAS = (0.5, 0.9)  # of the saying about momentum
-LEAST = effects.SMALL * (1 - max(BETAS)) ** 2
+LEAST = effects.SMALL * (1 - max(BETAS)) ** 2 * (1 + 1e-9)
 SIZES = (1, 8)  # of batches, in the law of escape under noise
 Several = Annotated[study.Count, pydantic.Field(ge=2)]
 Images = Annotated[int, pydantic.Field(ge=4, le=NUM_DIGITS)]
@@ -53,8 +53,14 @@ class _Network(study.Config):
   hidden: Several
   num_examples: Images
   num_starts: Several
+  num_silent: study.Count
   least_curvature: study.Share
   least_fall: study.Share
+
+  @property
+  def silent(self) -> list[str]:
+    """The saddles of one network at which examples agree on the steepest way down."""
+    return [f'silent{number}' for number in range(self.num_silent)]
 
 
 class _Made(study.Config):
@@ -109,6 +115,7 @@ class _Training(study.Config):
   hidden: study.Count
   batch_size: study.Count
   num_seeds: Several
+  num_control_seeds: Several
   control: Network
   grid: Annotated[tuple[Network, ...], pydantic.Field(min_length=1)]
   num_grid_seeds: Several
@@ -148,6 +155,7 @@ class Settings(study.Config):
       'fields.num_fields': self.fields.num_fields,
       'search.num_networks': self.search.num_networks,
       'training.num_seeds': training.num_seeds,
+      'training.num_control_seeds': training.num_control_seeds,
       'training.num_grid_seeds': training.num_grid_seeds,
     }
     rules = {

@@ -9,8 +9,8 @@ import xarray as xr
 from configs import saddles as configs
 from experiments.saddles import effects
 from experiments.saddles.effects import NOISY, SGD, View
-from experiments.saddles.study import DIMENSIONS, KINDS, escape
-from gdlab import theory
+from experiments.saddles.study import DIMENSIONS, escape
+from gdlab import statistics, theory
 from gdlab.claims import Claim, grade
 
 FEW = """
@@ -75,7 +75,7 @@ def races(full, sgd, beside, symmetric):
   """Which shares of runs leave: full batch and SGD at saddles, full batch beside them, SGD where all agree."""
   arms = dict.fromkeys(('full batch', *SGD), (20.0, 10.0))
   shares = dict.fromkeys(arms, sgd) | {'full batch': full}
-  cells = {f'at_{kind}': raced(arms, shares) for kind in KINDS}
+  cells = {f'at_{kind}': raced(arms, shares) for kind in (*NOISY, *settings().network.silent)}
   cells |= {f'near_{kind}': raced(arms, {'full batch': beside}) for kind in NOISY}
   return cells | {'at_origin': raced(arms, dict.fromkeys(arms, symmetric))}
 
@@ -268,3 +268,18 @@ def test_near_needs_a_certain_way_down():
   less = runs.assign(sign=0 * runs.sign), runs.assign(lowest=0.01 * runs.lowest)
   found = [int(seen(training_sgd=each).near('training_sgd').sum()) for each in (runs, *less)]
   assert found == [20 * 10, 0, 0]
+
+
+def test_saddles_of_one_network_are_not_taken_for_independent():
+  def interval(flags):
+    return effects.clustered_share(xr.DataArray(flags, dims=('seed', 'saddle')), 0.95)
+
+  half = np.arange(COUNT) % 2 == 0
+  alike = interval(np.tile(half[:, None], (1, 4)))  # as wide as of one for each seed
+  one = statistics.share(half)
+  assert alike[1:3] == pytest.approx(one[1:3], abs=0.01)
+  apart = interval(np.random.default_rng(0).uniform(size=(COUNT, 4)) < 0.5)
+  assert 0.45 < (apart.high - apart.low) / (one.high - one.low) < 0.6  # 1/2: about as of four for each seed
+  assert interval(half[:, None])[1:3] == pytest.approx(one[1:3], abs=1e-12)
+  every = statistics.share(np.ones(COUNT, bool))
+  assert interval(np.ones((COUNT, 4), bool))[1:3] == pytest.approx(every[1:3], abs=1e-12)
