@@ -14,11 +14,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.dataset = 'digits'
   config.seeds = ml_collections.ConfigDict()
   config.seeds.first = 20_000  # pilots had seeds below 1000, earlier runs those from 1000 to 110,000
-  config.seeds.count = 24  # draws of the data for N5 and N6; docs/studies/minima.md has the power
-  config.seeds.tuning = 16  # for the rates of N5-N7
+  config.seeds.count = 20  # draws of the data for N5 and N6; docs/studies/minima.md has the power
+  config.seeds.tuning = 12  # for the rates of N5-N7
   config.seeds.repeats = 2
   config.members = 4  # networks on every draw of the data, two pairs and an ensemble
-  config.ensembles = 96
+  config.ensembles = 80
   config.ensemble_width = 32  # at which there are as many draws of the data as ensembles
 
   # N1 and N2: two valleys with a known ridge.
@@ -56,7 +56,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   # N3: the symmetric double well. T is proportional to rate / B, so a batch of 4 has 4 times the rate.
   config.escape = ml_collections.ConfigDict()
-  config.escape.num_seeds = 800
+  config.escape.num_seeds = 600
   config.escape.num_examples = 1024
   config.escape.batch_sizes = (1, 4)
   config.escape.barriers = (3.0, 4.0, 5.0, 6.0)  # the ridge's height over the temperature
@@ -75,7 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.dose_network.hidden = 16
   config.dose_network.num_examples = 128
   config.dose_network.num_seeds = 64
-  config.dose_network.num_tuning_seeds = 16
+  config.dose_network.num_tuning_seeds = 12
   config.dose_network.updates = 500
   config.dose_network.learning_rates = (0.03, 0.1, 0.3, 1.0, 3.0)
   config.dose_network.levels = (0.0, 1e-5, 1e-4, 1e-3, 1e-2)  # temperatures

@@ -65,21 +65,17 @@ class View(study.View):
     cells = (self.cell(f'escape_{size}') for size in self.config.escape.batch_sizes)
     return np.stack([cell[name].transpose('barrier', ...).values for cell in cells])
 
-  def forks(self, rates: tuple[float, float] | None = None) -> xr.Dataset:
+  def forks(self, *rates: float) -> xr.Dataset:
     """Where forks ended at rates of mini-batches and of single examples, by default those that tuning chose."""
-    runs = self.cell('fork')
-    here = np.ones(runs.sizes['choice'], bool)
-    if rates is None:
-      here[1:] = False
-    else:
-      here = ((runs.mini_rate == rates[0]) & (runs.single_rate == rates[1])).values
-    return runs.isel(choice=int(np.flatnonzero(here)[0])).transpose('seed', 'fork', 'arm')
+    runs = self.cell('fork').transpose('choice', 'seed', 'fork', 'arm')
+    made = np.stack([runs.mini_rate, runs.single_rate], axis=1).tolist()
+    return runs.isel(choice=made.index([*rates]) if rates else 0)
 
   def after_rates(self, effect: Callable[[xr.Dataset], Interval]) -> Interval:
     """An effect of the forks, allowing for other choices of the tuning seeds."""
     choosers = [self.choosers('fork_tuning')[arm] for arm in ('mini', 'single')]
     num = self.cell('fork_tuning').sizes['seed']
-    return study.after_choice(lambda *rates: effect(self.forks(rates)), choosers, num)
+    return study.after_choice(lambda *rates: effect(self.forks(*rates)), choosers, num)
 
   def chosen(self, cell: str) -> dict[str, Any]:
     """What tuning chose for every arm."""
@@ -167,47 +163,31 @@ def stay(view: View, name: str, lower: bool) -> Interval:
   )
 
 
-def crossed(runs: xr.Dataset, fork: str, arm: str) -> np.ndarray:
-  """Whether a barrier lies between the ends of an arm and of full batch, bool[seed]; where one diverged, it does."""
-  return runs.barrier.sel(fork=fork, arm=arm).values > MARGIN
+def crossed(runs: xr.Dataset, fork: str, arm: str, poorer: bool = False) -> np.ndarray:
+  """Whether an arm ended in another valley than full batch, behind a barrier, and in a poorer one; bool[seed].
+
+  A run that diverged has left its valley, and where it is, is poorer.
+  """
+  losses, barriers = runs.loss.sel(fork=fork), runs.barrier.sel(fork=fork, arm=arm)
+  found = barriers > MARGIN
+  return (found & (losses.sel(arm=arm) > losses.sel(arm='full') + MARGIN) if poorer else found).values
 
 
-def thrown(runs: xr.Dataset, fork: str, arm: str) -> np.ndarray:
-  """Whether an arm ended in another valley than full batch, and a poorer one, bool[seed]."""
-  losses = runs.loss.sel(fork=fork)
-  return crossed(runs, fork, arm) & (losses.sel(arm=arm) > losses.sel(arm='full') + MARGIN).values
+def crossed_share(view: View, fork: str, arm: str, among: str = '', poorer: bool = False) -> Interval:
+  """The share of networks that crossed in an arm, of all or of those that did in another one."""
+
+  def effect(runs: xr.Dataset) -> Interval:
+    asked = crossed(runs, fork, among, poorer) if among else slice(None)
+    return statistics.share(crossed(runs, fork, arm, poorer)[asked], confidence=view.confidence)
+
+  return view.after_rates(effect)
 
 
-def full_batch_crossed(view: View, fork: str) -> Interval:
-  """The share of networks with a barrier between a fork and the end of full batch."""
-  return view.after_rates(
-    lambda runs: statistics.share(crossed(runs, fork, 'start'), confidence=view.confidence)
-  )
-
-
-def crossed_gain(view: View, fork: str, arm: str) -> Interval:
-  """The share with a barrier between an arm and full batch, minus that of full batch from a point beside the fork."""
-  return view.after_rates(
-    lambda runs: statistics.share_difference(
-      crossed(runs, fork, arm), crossed(runs, fork, 'perturbed'), confidence=view.confidence
-    )
-  )
-
-
-def thrown_gain(view: View, fork: str) -> Interval:
-  """The share of networks thrown into a poor valley, by single examples minus by mini-batches."""
+def crossed_gain(view: View, fork: str, more: str, less: str, poorer: bool = False) -> Interval:
+  """The difference of two arms' shares of networks that crossed."""
   return view.after_rates(
     lambda runs: statistics.share_difference(
-      thrown(runs, fork, 'single'), thrown(runs, fork, 'mini'), confidence=view.confidence
-    )
-  )
-
-
-def thrown_stay(view: View, fork: str) -> Interval:
-  """Of the networks that single examples had thrown into a poor valley, the share in one after as long again."""
-  return view.after_rates(
-    lambda runs: statistics.share(
-      thrown(runs, fork, 'longer')[thrown(runs, fork, 'single')], confidence=view.confidence
+      *(crossed(runs, fork, arm, poorer) for arm in (more, less)), confidence=view.confidence
     )
   )
 
@@ -233,23 +213,14 @@ def arrhenius_slope(view: View) -> Interval:
   return statistics.jackknife(slope, view.config.escape.num_seeds, confidence=view.confidence)
 
 
-def rate_ratio(view: View, reference: str, place: int) -> Interval:
-  """Measured rates over those of theory at one temperature, the geometric mean over batch sizes."""
-  rates, known = log_rates(view), np.log(view.escapes(f'mean_{reference}'))[:, place].mean()
-  ratio = lambda runs: np.exp(rates(runs)[:, place].mean() + known)
-  return statistics.jackknife(ratio, view.config.escape.num_seeds, scale='log', confidence=view.confidence)
-
-
-def rate_over_kramers(view: View) -> Interval:
-  """... by Kramers' formula, at the lowest temperature."""
-  return rate_ratio(view, 'kramers', -1)
-
-
-def rate_over_exact(view: View, barrier: float) -> Interval:
-  """... of the chain that descent is, at a temperature."""
+def rate_ratio(view: View, reference: str, barrier: float) -> Interval:
+  """Measured rates over those of theory where the ridge is so many T high, the geometric mean over batch sizes."""
   if barrier not in view.config.escape.barriers:
     return unmeasured(view)
-  return rate_ratio(view, 'chain', view.config.escape.barriers.index(barrier))
+  rates, place = log_rates(view), view.config.escape.barriers.index(barrier)
+  known = np.log(view.escapes(f'mean_{reference}'))[:, place].mean()
+  ratio = lambda runs: np.exp(rates(runs)[:, place].mean() + known)
+  return statistics.jackknife(ratio, view.config.escape.num_seeds, scale='log', confidence=view.confidence)
 
 
 def batch_size_ratio(view: View) -> Interval:
@@ -330,31 +301,12 @@ def ensemble_ratio(view: View, score: str, one: bool) -> Interval:
   return view.over_widths(ratio, f'ensemble_{score}', score, only=view.config.ensemble_width, scale='log')
 
 
-def under_n1(view: View) -> str:
-  """The conditions of N1."""
-  options = view.config.valleys
-  return (
-    f'tilted double well, {options.num_examples} examples drawn with replacement, whose noise makes '
-    f'B={options.mini_batch} at rate {options.learning_rate:g} escape {options.escapes:g} times in {options.updates} '
-    "updates by Kramers' formula; asked of the batch sizes and rates where it expects as many or more and T is at most "
-    f'the ridge: {options.graded}; {forks_told(view)}'
-  )
-
-
-def under_n2(view: View) -> str:
-  """The conditions of N2."""
-  return (
-    'double well as in N1; reshuffled examples on a sharp good valley beside a flat poor one (curvatures 25 and 1); '
-    f'judged {view.config.valleys.patience:g} times the median time in after the fall; {forks_told(view)}'
-  )
-
-
-def forks_told(view: View) -> str:
-  """The networks of N1 and N2 in words, with the rates that tuning chose."""
+def under_forks(view: View, landscapes: str) -> str:
+  """The conditions of N1 and N2: the landscapes in words, and the networks with the rates that tuning chose."""
   options, runs = view.config.fork, view.forks()
   rates = (study.at_an_end(float(runs[f'{arm}_rate']), options.learning_rates) for arm in ('mini', 'single'))
-  return (
-    f'networks of {options.hidden} hidden units on {options.images} images of {view.config.dataset} drawn anew for '
+  return landscapes.format(config=view.config) + (
+    f'; networks of {options.hidden} hidden units on {options.images} images of {view.config.dataset} drawn anew for '
     f'each seed, forked after {options.early} and {options.late} updates of B={options.batch_size}, '
     f'{options.updates} more at rate {" and, of single examples, as long at ".join(rates)}, then settled by '
     f'{options.settle} updates of full batch; a barrier is a rise of more than {MARGIN} above the chord'

@@ -37,8 +37,7 @@ def bars(axes: Axes, x: Any, intervals: Sequence[Any], label: str, place: int) -
   'Each of {config.valleys.num_examples} examples pulls x to the left or to the right, always as hard; in the mean '
   'loss, a double well, pulls cancel, and full batch feels no noise. Runs start in the poor, shallow valley (N1).',
   'Rate over batch size counts. N1 is not asked of arms chosen by their outcome, but of those that by formula last '
-  '{config.valleys.escapes:g} mean escape times or more, with T at most the ridge. Reshuffled noise cancels in every '
-  'epoch, so fewer leave where T is low.',
+  '{config.valleys.escapes:g} mean escape times or more, with T at most the ridge.',
   caption='Rate {config.valleys.learning_rate:g}; bands 95 % for each curve. Table: the share that reached the other '
   'minimum in {config.valleys.updates:,} updates, and in as many examples as batches of {config.valleys.mini_batch} '
   'see, where that is less.',
@@ -53,7 +52,6 @@ def leaving(view: View) -> tuple[Figure, Table]:
     ends = (options.updates, max(1, options.updates * options.mini_batch // size))
     for rate in options.learning_rates:
       left = [view.left('poor', size, rate, min(end, options.updates)) for end in ends]
-      left.append(view.left('poor_reshuffled', size, rate))
       noisy, asked = size < options.num_examples, 'yes' if (size, rate) in options.graded else 'no'
       heat, escapes = options.temperature(size, rate) * noisy, options.expected(size, rate) * noisy
       shares = (f'{np.mean(each):.0%}' for each in left)
@@ -61,14 +59,13 @@ def leaving(view: View) -> tuple[Figure, Table]:
   figure = plots.survival(arms, log=True)
   figure.axes[0].set_ylabel('share still in the shallow valley')
   heads = ('arm', 'rate', 'T', 'by formula', 'equal updates', 'equal examples')
-  return figure, Table((*heads, 'reshuffled', 'graded'), rows)
+  return figure, Table((*heads, 'graded'), rows)
 
 
 @minima.section(
   'Thrown into a poor valley, and back',
   'Single examples that start in the good valley (N2). A valley that cannot be left would keep its second line at 1. '
-  'It is asked at rate {config.valleys.lower_rate:g} too, for nothing stays where the ridge is about T or below. '
-  'Replaced: the flat valley with replacement; slow motion leaves it, of which reshuffled noise has little.',
+  'It is asked at rate {config.valleys.lower_rate:g} too, for nothing stays where the ridge is about T or below.',
   'The noise of these landscapes is the same everywhere; that of a network is larger where its loss is, which favours '
   'good valleys. The valleys have one dimension; in many there are more ways out.',
   caption='Share still waiting, at rate {config.valleys.learning_rate:g}. Table: those thrown in, and who of them was '
@@ -78,7 +75,7 @@ def leaving(view: View) -> tuple[Figure, Table]:
 def stays(view: View) -> tuple[Figure, Table]:
   """How long runs take to be thrown in and to come back, and the shares at every rate."""
   options, arms, rows = view.config.valleys, {}, []
-  for name, label in {'good': 'double well', 'sharp': 'sharp, flat', 'sharp_replaced': 'replaced'}.items():
+  for name, label in {'good': 'double well', 'sharp': 'sharp, flat'}.items():
     for rate in options.learning_rates:
       over = measure.height(measure.STARTS[name][0]) / options.temperature(1, rate)
       shares = [f'{view.left(name, size, rate).mean():.0%}' for size in (1, options.mini_batch)]
@@ -86,7 +83,7 @@ def stays(view: View) -> tuple[Figure, Table]:
       rows.append((label, f'{rate:g}', number(over), *shares, f'{stayed.sum()} of {stayed.size}'))
     runs, thrown = view.valley(name, 1), view.left(name, 1)
     away = np.where(runs.returned > 0, runs.returned - runs.reached, 0)[thrown]
-    if thrown.any() and name != 'sharp_replaced':
+    if thrown.any():
       arms[f'{label}: until in'] = crossing(runs.reached.values, options.updates)
       arms[f'{label}: until back'] = crossing(away, options.return_updates)
   heads = ('landscape', 'rate', 'ridge/T', 'single', f'B={options.mini_batch}', 'single, not back')
@@ -112,7 +109,7 @@ def forks(view: View) -> tuple[Figure, Table]:
       own = runs.sel(fork=fork)
       for place, arm in enumerate(networks.ARMS):
         barriers, losses = (own[name].sel(arm=arm).values for name in ('barrier', 'loss'))
-        counts = (effects.crossed(runs, fork, arm), effects.thrown(runs, fork, arm))
+        counts = (effects.crossed(runs, fork, arm), effects.crossed(runs, fork, arm, poorer=True))
         told = (
           ('', '', '') if arm == 'full' else (number(barriers.mean()), *(f'{each.sum()}' for each in counts))
         )

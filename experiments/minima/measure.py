@@ -97,10 +97,8 @@ def descent(near: float, far: float, num_examples: int, replacement: bool) -> Ca
 # replacement; else they reshuffle them.
 STARTS = {
   'poor': ('tilted', True, True),
-  'poor_reshuffled': ('tilted', True, False),
   'good': ('tilted', False, True),
   'sharp': ('sharp', False, False),
-  'sharp_replaced': ('sharp', False, True),
 }
 
 

@@ -6,6 +6,7 @@ most are meant; 5 % of the runs for 'stays' on a landscape; a ripple of it and h
 5 % of an error. Whatever is said to shrink with width has to halve over a sixteenfold width.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -244,10 +245,22 @@ HALF_POINT = 0.005  # of accuracy
 WIDTHS, BARRIERS = (4, 8, 16, 32, 64, 128), (3.0, 4.0, 5.0, 6.0)
 FORKS = {'early': 'forked early', 'late': 'forked late'}
 
+DOUBLE_WELL = (
+  'tilted double well, {config.valleys.num_examples} examples drawn with replacement, whose noise makes '
+  'B={config.valleys.mini_batch} at rate {config.valleys.learning_rate:g} escape {config.valleys.escapes:g} times in '
+  "{config.valleys.updates} updates by Kramers' formula; asked where it expects as many or more and T is at most the "
+  'ridge, (batch size, rate): {config.valleys.graded}'
+)
+# The second landscape is made to suit N2: what falls into a flat valley is held for longer.
+BOTH = (
+  'double well as in N1; reshuffled examples on a sharp good valley beside a flat poor one (curvatures 25 and 1); '
+  'judged {config.valleys.patience:g} times the median time in after the fall'
+)
+
 N1 = minima.claim(
   'N1',
   'Full-batch descent stays in the valley it starts in; the noise of small batches gets out of shallow ones.',
-  under=effects.under_n1,
+  under=functools.partial(effects.under_forks, landscapes=DOUBLE_WELL),
   when=on_digits,
 )
 # Three mean escape times are the least whole number at which an exponential law has 95 % leave.
@@ -260,16 +273,15 @@ N1(said, QUARTER, more=('poor', 'mini'), less=('good', 'mini'))(effects.left_gai
 # Full batch from a point beside the fork is the control: a network may be chaotic without any noise.
 for fork, at in FORKS.items():
   said = f'network {at}: share with a barrier between the fork and the end of full batch'
-  N1(said, less_than(0.25), fork=fork)(effects.full_batch_crossed)
+  N1(said, less_than(0.25), fork=fork, arm='start')(effects.crossed_share)
   for arm, noise in {'mini': 'mini-batches', 'single': 'single examples'}.items():
     said = f'network {at}: share with a barrier to the end of full batch, {noise} minus full batch perturbed'
-    N1(said, QUARTER, fork=fork, arm=arm)(effects.crossed_gain)
+    N1(said, QUARTER, fork=fork, more=arm, less='perturbed')(effects.crossed_gain)
 
-# The second landscape is made to suit the claim: what falls into a flat valley is held for longer.
 N2 = minima.claim(
   'N2',
   'Single-example noise also throws descent into poor valleys it cannot leave.',
-  under=effects.under_n2,
+  under=functools.partial(effects.under_forks, landscapes=BOTH),
   when=on_digits,
 )
 VALLEYS = {'good': 'double well', 'sharp': 'sharp beside flat'}
@@ -282,9 +294,9 @@ for lower, at in {False: '', True: ', at the lower rate'}.items():
     N2(said, MOST, name=name, lower=lower)(effects.stay)
 for fork, at in FORKS.items():
   said = f'network {at}: share thrown into a poor valley, single minus mini'
-  N2(said, QUARTER, fork=fork)(effects.thrown_gain)
+  N2(said, QUARTER, fork=fork, more='single', less='mini', poorer=True)(effects.crossed_gain)
   said = f'network {at}: share of those thrown in that were in a poor one after as long again'
-  N2(said, MOST, fork=fork)(effects.thrown_stay)
+  N2(said, MOST, fork=fork, arm='longer', among='single', poorer=True)(effects.crossed_share)
 
 # Kramers' formula is asymptotic: at T = dU/6 the exact rate is 0.92 of it, at dU/3 0.84, and the exact slope 0.97 of
 # -dU, which the tolerances allow for.
@@ -297,10 +309,11 @@ N3 = minima.claim(
   when=on_digits,
 )
 N3('slope of log rate in 1/T over -dU', within(0.85, 1.15))(effects.arrhenius_slope)
-N3("rate over Kramers' formula at the lowest temperature", within(0.75, 1.25))(effects.rate_over_kramers)
+said = "rate over Kramers' formula at the lowest temperature"
+N3(said, within(0.75, 1.25), reference='kramers', barrier=BARRIERS[-1])(effects.rate_ratio)
 for barrier in BARRIERS:
   said = f'rate over the exact rate of the chain at T = dU/{barrier:g}'
-  N3(said, within(0.85, 1.15), barrier=barrier)(effects.rate_over_exact)
+  N3(said, within(0.85, 1.15), reference='chain', barrier=barrier)(effects.rate_ratio)
 N3('rate of the largest over the smallest batch at equal lr/B', within(0.8, 1.25))(effects.batch_size_ratio)
 
 N4 = minima.claim(
