@@ -68,7 +68,7 @@ TINY = """
   seeds.count=3 seeds.tuning=2 seeds.repeats=1 hidden=(4,) batch_sizes=(1,32) population=200 train=200 validation=100
   race.learning_rates=(0.1,1.0) race.epochs=1 race.min_updates=5 race.evaluations=10
   trade.learning_rates=(0.1,1.0) trade.budgets=(2,4,8) trade.num_seeds=2 timing.precision=0.5 powers.sizes=(16,32)
-  powers.between=(24,) powers.processes=2 powers.rounds=1 powers.examples=64 noise.num_batches=20
+  powers.offsets=(1,1) powers.between=(24,) powers.processes=2 powers.rounds=1 powers.examples=64 noise.num_batches=20
   smoothness.num_updates=5 floor.epochs=4 convex.num_steps=20 convex.num_seeds=2 stream.components=4
   stream.learning_rates=(0.1,1.0) stream.windows=(16,64)
 """
