@@ -29,28 +29,26 @@ class View(study.View):
     silent = [f'at_{name}' for name in self.config.network.silent]
     return xr.concat([self.cell(name) for name in (silent if start == 'at_silent' else [start])], 'saddle')
 
-  def chosen(
-    self, effect: Callable[..., Interval], *cells: tuple[str, str], scale: str = 'plain'
-  ) -> Interval:
-    """An effect of arms of races, each `(start, arm)` at the rate at which it left soonest on the tuning seeds.
-
-    Who stayed counts with the horizon. The interval allows for the rates that other tuning seeds would have chosen.
-    """
-    seeds, runs = self.config.seeds, [self.race(start).sel(arm=arm) for start, arm in cells]
-    tuned = [each.updates.sel(seed=seeds.for_tuning).mean('saddle') for each in runs]
-    choosers = [study.chooser(each, 'rate') for each in tuned]
-    graded = [each.sel(seed=seeds.ids) for each in runs]
-
-    def at(*rates: int) -> Interval:
-      return effect(*(each.isel(rate=rate) for each, rate in zip(graded, rates, strict=True)))
-
-    return study.after_choice(at, choosers, seeds.tuning, scale=scale)
+  def tuned(self, start: str, arm: str) -> tuple[xr.Dataset, Callable[[np.ndarray], int]]:
+    """The graded runs of an arm at all rates, and the best rate of tuning seeds; who stayed counts with the horizon."""
+    runs, seeds = self.race(start).sel(arm=arm), self.config.seeds
+    return runs.sel(seed=seeds.ids), study.chooser(
+      runs.updates.sel(seed=seeds.for_tuning).mean('saddle'), 'rate'
+    )
 
   def raced(self, start: str, arm: str) -> xr.Dataset:
-    """The graded runs of an arm at that rate, for the page."""
-    runs, seeds = self.race(start).sel(arm=arm), self.config.seeds
-    tuned = runs.updates.sel(seed=seeds.for_tuning).mean('saddle')
-    return runs.sel(seed=seeds.ids).isel(rate=study.best(tuned, 'rate'))
+    """The graded runs of an arm at its best rate."""
+    runs, choose = self.tuned(start, arm)
+    return runs.isel(rate=choose(np.arange(self.config.seeds.tuning)))
+
+  def chosen(self, effect: Callable[..., Interval], *arms: tuple[str, str], scale: str = 'plain') -> Interval:
+    """An effect of arms `(start, arm)` at their best rates; its interval allows for other choices of the rates."""
+    runs, choosers = zip(*(self.tuned(*each) for each in arms), strict=True)
+
+    def at(*rates: int) -> Interval:
+      return effect(*(each.isel(rate=rate) for each, rate in zip(runs, rates, strict=True)))
+
+    return study.after_choice(at, choosers, self.config.seeds.tuning, scale=scale)
 
   def exits(self) -> list[xr.Dataset]:
     """Exits from all quadratic saddles."""

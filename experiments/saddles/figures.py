@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from experiments.saddles import effects
 from experiments.saddles.effects import View
 from experiments.saddles.study import escape
-from gdlab import plots, statistics, study, theory
+from gdlab import plots, study, theory
 from gdlab.report import Table
 
 
@@ -49,31 +49,11 @@ def _saddle_shares(view: View) -> tuple[Figure, Table]:
 
 
 @escape.section(
-  'At saddles of a network',
-  'All start exactly at a certified saddle of a small network on the digits, another for each seed, where full '
-  'batch has no slope and no noise: at saddles where single examples differ along the steepest way down, and '
-  '(agree) at others, found by the same search, where they do not, and SGD may only leave by ways that are less '
-  'steep (S2).',
-  caption='The share of runs still at the saddle, with 95 % bands. A run has left when its loss is down by '
-  '{config.race.drop} of the way to where descent ends; one that has not by the horizon is censored, not dropped. '
-  'SGD with B=1 makes {config.race.mini_batch} times as many updates at rates as many times as small.',
-)
-def _leaving(view: View) -> Figure:
-  crossings = {}
-  for start, mark in (('at_network', ''), ('at_silent', ' (agree)')):
-    for arm in effects.SGD if not mark else ('full batch', 'mini-batch'):
-      runs = view.raced(start, arm)
-      label = f'SGD, B={int(runs.batch_size[0])}{mark}' if arm in effects.SGD else arm + mark
-      crossings[label] = statistics.Crossing(
-        runs.updates.values.ravel(), ~runs.escaped.values.ravel().astype(bool)
-      )
-  return plots.survival(crossings, log=True)
-
-
-@escape.section(
   'All methods at all saddles',
-  'Each at its best rate (S2, S3). At the origin of PCA a symmetry makes every batch agree on all ways down, so '
-  'that SGD stays: a control.',
+  'Each at its best rate (S2, S3), from exactly at saddles and from beside them. A run has left when its loss is down '
+  'by {config.race.drop} of the way to where descent ends. At silent saddles single examples agree on the steepest way '
+  'down, so that SGD may only leave by others; at the origin of PCA a symmetry makes them agree on all ways down, so '
+  'that SGD stays: a control. Rates are over L, those of B=1 over {config.race.mini_batch} L, and those of Adam plain.',
   printed=True,
 )
 def _races(view: View) -> Table:
@@ -85,7 +65,7 @@ def _races(view: View) -> Table:
       rate = study.at_an_end(float(runs.tried[0]), view.race(start).tried.sel(arm=arm).values[0])
       stayed = f'{left:,.0f}' if np.isfinite(left) else 'stayed'
       rows.append((start.replace('_', ' '), method, rate, f'{float(runs.escaped.mean()):.0%}', stayed))
-  return Table(('start', 'method', 'best rate (of 1/L)', 'left', 'median updates'), rows)
+  return Table(('start', 'method', 'best rate', 'left', 'median updates'), rows)
 
 
 @escape.section(

@@ -50,18 +50,19 @@ def method(arm: str, size: int = 0, sampler: Callable = sampling.reshuffle) -> C
 def saddles(config, *, progress):
   """For each seed a network on images of its own, drawn until it has saddles of all kinds, and these by kind."""
   options, ids, rows = config.network, config.seeds.for_tuning + config.seeds.ids, []
+  names = ['network', *options.silent]
   for number, seed in enumerate(ids, 1):
     for draw in range(MOST_DRAWS):
       problem = places.network(options, options.hidden, options.num_examples, (seed, draw))
       points = places.search(problem, places.scattered(problem, options.num_starts, (seed, draw)), 0)
       kinds = places.chosen(problem, points, options, seed)
-      if len(kinds) == 1 + options.num_silent:
+      if len(kinds) == len(names):
         break
     else:
       raise InputError(f'network.num_starts must be larger: no saddles of all kinds in {MOST_DRAWS} draws')
-    values = {name: np.stack([each[name] for each in kinds.values()]) for name in kinds['network']}
+    values = {name: np.stack([kinds[each][name] for each in names]) for name in kinds['network']}
     columns = {name: (('kind', 'parameter')[: each.ndim], each) for name, each in values.items()}
-    rows.append(xr.Dataset(columns | {'draw': draw}, {'kind': [*kinds]}))
+    rows.append(xr.Dataset(columns | {'draw': draw}, {'kind': names}))
     progress(number, len(ids))
   return xr.concat(rows, xr.Variable('seed', ids))
 
