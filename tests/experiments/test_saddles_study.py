@@ -94,8 +94,9 @@ network.hidden=4; network.num_examples=64; network.num_starts=64; network.num_si
 race.multiples=(0.5, 1.0); race.near_multiples=(0.5, 1.0); race.momentum_multiples=(1.0, 3.0);
 race.adam_rates=(0.01, 0.1); race.evaluations=10; race.folds=5.0; race.most_updates=50;
 growth.strengths=(0.001, 0.1); growth.betas=(0.0, 0.5, 0.9); growth.repeats=2; chain.dimension=4; chain.long=4;
-chain.rates=(0.2, 0.25, 0.7); chain.limit=600; training.hidden=2; training.sgd_rates=(0.3, 1.0); training.adam_rates=(0.01, 0.03); training.num_updates=60; training.record_every=10;
-training.target_loss=1.5; training.control=(1, 0.1); training.grid=((1, 0.1),)
+chain.rates=(0.2, 0.25, 0.7); chain.limit=600; training.hidden=2; training.sgd_rates=(0.3, 1.0);
+training.adam_rates=(0.01, 0.03); training.num_updates=60; training.record_every=10; training.target_loss=1.5;
+training.control=(1, 0.1); training.grid=((1, 0.1),)
 """
 
 
