@@ -1,6 +1,6 @@
 """Batch size, sharpness and generalisation on scikit-learn's digits (claims G1-G8).
 
-    python -m experiments.batch_size --config=configs/batch_size.py --workdir=runs/batch_size
+    python -m experiments.batch_size --config=configs/batch_size.py --workers=2 --workdir=runs/batch_size
 
 Time on 2 CPU cores:
 """
@@ -29,33 +29,33 @@ def get_config() -> ml_collections.ConfigDict:
   config.learning_rates = (0.05, 0.1, 0.2, 0.5, 1.0)  # tried by every arm,
   config.momenta = (0.0, 0.9)  # with each of these
   config.epochs = 30  # equal examples
-  config.updates = 960  # equal updates: those of the small batch in that many epochs
+  config.updates = 640  # equal updates: those of the small batch in 20 epochs
   config.evaluations = 48
-  config.lanes_per_block = 4  # so that searches and runs share their programs; 0: as many as fit
+  config.lanes_per_block = 1  # so that searches and runs share their programs; 0: as many as fit
 
   # Training losses at which runs are compared, too.
-  config.target = ml_collections.ConfigDict({'clean': 0.02, 'noisy': 0.75, 'cnn': 0.15})
+  config.target = ml_collections.ConfigDict({'clean': 0.03, 'noisy': 0.8, 'cnn': 0.15})
 
   config.cnn = ml_collections.ConfigDict()
   config.cnn.features = (4, 8)
-  config.cnn.num_seeds = 24  # the first of a set
-  config.cnn.learning_rates = (0.01, 0.02, 0.05, 0.1)
+  config.cnn.num_seeds = 16  # from the first of a set on
+  config.cnn.learning_rates = (0.02, 0.05, 0.1)
   config.cnn.momenta = (0.9,)
-  config.cnn.epochs = 20
-  config.cnn.updates = 100
+  config.cnn.epochs = 60
+  config.cnn.updates = 240
 
   config.norm = ml_collections.ConfigDict()
   config.norm.ghost = 32  # examples that are normalised together
-  config.norm.num_seeds = 32
+  config.norm.num_seeds = 64
   config.norm.learning_rates = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
   config.norm.momenta = (0.0,)
-  config.norm.epochs = 15
+  config.norm.epochs = 10
 
   # End points are cooled to the target by updates of full batch.
   config.sharpness = ml_collections.ConfigDict()
   config.sharpness.batch_sizes = (32, 128, 1024)
   config.sharpness.settings = ((0.5, 0.0), (1.0, 0.0), (0.05, 0.9), (0.1, 0.9))
-  config.sharpness.num_seeds = 12  # the first of a set
+  config.sharpness.num_seeds = 12
   config.sharpness.cooling_rate = 0.1
   config.sharpness.cooling_updates = 50  # at least, and until the loss is at the target,
   config.sharpness.cooling_limit = 1000  # at most
@@ -64,8 +64,8 @@ def get_config() -> ml_collections.ConfigDict:
 
   # Steps to a target: batch sizes, and the updates that each has: budget_updates + budget_examples / B.
   config.steps = ml_collections.ConfigDict()
-  config.steps.batch_sizes = (1, 2, 4, 16, 64, 256, 512, 1024)
-  config.steps.learning_rates = tuple(0.04 * 2 ** (power / 2) for power in range(12))
+  config.steps.batch_sizes = (1, 2, 4, 16, 64, 256, 1024)
+  config.steps.learning_rates = tuple(0.08 * 2 ** (power / 2) for power in range(10))
   config.steps.losses = (1.2, 0.6, 0.3)  # where noise scales are measured; the last is the target
   config.steps.budget_updates = 300
   config.steps.budget_examples = 5000

@@ -1,6 +1,7 @@
 """Batch size and generalisation on MNIST: a perceptron of 256 units and a small CNN (claims G1, G2, G8).
 
-    GDLAB_DATA=FOLDER python -m experiments.batch_size --config=configs/batch_size_mnist.py --workdir=runs/batch_mnist
+    export GDLAB_DATA=FOLDER
+    python -m experiments.batch_size --config=configs/batch_size_mnist.py --workers=2 --workdir=runs/batch_mnist
 
 8,000 training images are drawn anew for every seed, all 10,000 test images grade. Left out, for what they take on two
 cores: G3 and G4 (Hessians of 200,000 parameters over 8,000 images), G5 (batches from 1 on, and the gradient of every

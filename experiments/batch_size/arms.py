@@ -21,8 +21,8 @@ class Bench:
 
   Settings are tuned and runs stopped by validation images, labelled like the training ones; labels of test images are
   right. `small` and `large` are the batch sizes of the claims. Budgets are `epochs` (equal examples) and equal
-  `updates`, with 0 none. Every arm tries all `settings`, pairs of a rate and a momentum. The first `num_seeds` of a set
-  run. Runs are also compared at the training loss `target`, with 0 at none.
+  `updates`, with 0 none. Every arm tries all `settings`, pairs of a rate and a momentum. So many as `num_seeds`
+  are run. Runs are also compared at the training loss `target`, with 0 at none.
   """
 
   name: str

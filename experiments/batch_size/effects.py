@@ -219,25 +219,15 @@ def stable_rate(first: xr.Dataset) -> Callable[[np.ndarray], float]:
   return choose
 
 
-def way_loss_ratio(view, stage: int, way: str = 'growth') -> Interval:
-  """Training loss with a growing batch (or neither) over that with a decaying rate, at the end of a stage."""
+def way_loss_ratio(view, stage: int, way: str = 'growth', variable: str = 'train_loss') -> Interval:
+  """A loss with a growing batch (or neither) over that with a decaying rate, at the end of a stage."""
   epoch = view.config.growth.epochs[stage]
 
   def ratio(rate: float) -> Interval:
-    ours, decayed = (view.along(each, 'train_loss', rate)[:, epoch] for each in (way, 'decay'))
+    ours, decayed = (view.along(each, variable, rate)[:, epoch] for each in (way, 'decay'))
     return statistics.paired_log_ratio(ours, decayed, confidence=view.confidence)
 
   return study.after_choice(ratio, [view.stable], view.config.seeds.tuning, scale='log')
-
-
-def way_accuracy(view) -> Interval:
-  """Test accuracy at the end, growing minus decaying, at one first rate."""
-
-  def gain(rate: float) -> Interval:
-    grown, decayed = (view.along(way, 'test_accuracy', rate)[:, -1] for way in ('growth', 'decay'))
-    return statistics.paired_interval(grown, decayed, confidence=view.confidence)
-
-  return study.after_choice(gain, [view.stable], view.config.seeds.tuning)
 
 
 def way_updates(view) -> Interval:

@@ -80,8 +80,13 @@ def runs(config, arm: Arm, tuned: xr.Dataset, *, progress) -> xr.Dataset:
   kinds = [*arm.budgets, *(['matched'] if arm.bench.target else [])]
   if arm == arms.pair(arm.bench)[0] and arm.bench.name in ('clean', 'noisy'):
     kinds.append('fit')
-  ids = config.seeds.ids[: arm.bench.num_seeds]
+  ids = _ids(config, arm.bench.num_seeds)
   return _sweep(config, arm, _likely(config, arm, kinds, tuned), ids, progress)
+
+
+def _ids(config, count: int) -> list[int]:
+  """So many seeds, from the first of the set on."""
+  return [config.seeds.first + number for number in range(count)]
 
 
 def _likely(config, arm: Arm, kinds: Sequence[str], tuned: xr.Dataset) -> list[int]:
@@ -128,7 +133,7 @@ def _end_points(config, arm: Arm, numbers: Sequence[int], progress) -> xr.Datase
   about for curvature: so it is cooled. A run that never comes to that loss has no end point, and NaN for all of them.
   """
   options, bench = config.sharpness, arm.bench
-  ids = config.seeds.ids[: options.num_seeds]
+  ids = _ids(config, options.num_seeds)
   found = _sweep(config, arm, numbers, ids, progress, params=study.flat_params)
   loss = study.unless_failed(found, 'train_loss', np.inf).transpose('seed', 'setting', 'step').values
   points = found.params.transpose('seed', 'setting', 'step', ...).values
@@ -323,7 +328,7 @@ def _slowed(config, way: str, rates, ids: Sequence[int], num_stages: int, progre
     plan=gdlab.Plan(lanes_per_block=config.lanes_per_block or None),
     progress=progress,
   )
-  return found[['train_loss', 'test_accuracy', 'status']].isel(decay=0, drop=True)
+  return found[['train_loss', 'test_loss', 'test_accuracy', 'status']].isel(decay=0, drop=True)
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import pydantic
 
 from gdlab import study
 from gdlab.core.errors import InputError, check_count
+from gdlab.study.schema import APART
 
 CLAIMS = Literal['G1', 'G2', 'G3', 'G4', 'G5', 'G6', 'G7', 'G8']
 Momenta = Annotated[tuple[Annotated[float, pydantic.Field(ge=0, lt=1)], ...], pydantic.Field(min_length=1)]
@@ -96,7 +97,8 @@ class Settings(study.Config):
     if missing := {config.small_batch, config.large_batch} - {*sharp.batch_sizes}:
       raise InputError(f'sharpness.batch_sizes must hold {min(missing)}, got {sharp.batch_sizes}')
     for name in ('cnn', 'norm', 'sharpness'):
-      check_count(f'{name}.num_seeds', getattr(config, name).num_seeds, maximum=config.seeds.count)
+      # Seeds of a repeat begin so much later.
+      check_count(f'{name}.num_seeds', getattr(config, name).num_seeds, minimum=2, maximum=APART)
     check_count('large_batch', config.large_batch, minimum=config.small_batch + 1, maximum=full)
     check_count('norm.ghost', config.norm.ghost, maximum=config.large_batch)
     check_count('sharpness.cooling_limit', sharp.cooling_limit, minimum=sharp.cooling_updates)

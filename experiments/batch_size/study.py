@@ -21,6 +21,7 @@ from gdlab.claims import Rule, Verdict, greater_than, less_than, within
 
 POINTS, CORRELATED, SHARE = 0.005, 0.3, 0.25
 FACTOR = effects.RISE
+OVERFIT = 1.2  # as a factor on the least validation loss; pilots had 1.02, 1.12 and 1.34
 LABELS = {'clean': 'right labels', 'noisy': 'wrong labels among them'}
 BENCHES = {name: f'perceptron, {labels}' for name, labels in LABELS.items()} | {'cnn': 'CNN, right labels'}
 SETTINGS = {'epochs': 'setting best by validation', 'fit': 'setting of least training loss'}
@@ -319,7 +320,8 @@ G7(told, differs, stage=2, way='kept')(effects.way_loss_ratio)
 for stage in (1, 2):
   told = f'training loss at the end of stage {stage + 1}, growing over decaying'
   G7(told, SAME, stage=stage)(effects.way_loss_ratio)
-G7('test accuracy, growing minus decaying', within(-POINTS, POINTS))(effects.way_accuracy)
+told = 'test loss at the end, growing over decaying'
+G7(told, SAME, stage=2, variable='test_loss')(effects.way_loss_ratio)
 G7('updates, growing over decaying', less_than(1))(effects.way_updates)
 
 
@@ -328,7 +330,7 @@ def stopping(view: Seen) -> str:
   words = NETWORK + '; {config.epochs} epochs; settings by validation accuracy, by training loss'
   told = []
   for bench, kind in CONDITIONS:
-    setting, overfits = effects.overfitting(view, bench, kind, FACTOR)(np.arange(view.config.seeds.tuning))
+    setting, overfits = effects.overfitting(view, bench, kind, OVERFIT)(np.arange(view.config.seeds.tuning))
     risen = effects.rises(view, bench, setting)
     does = 'overfits' if overfits else 'does not overfit'
     told.append(f'{LABELS[bench]}, {SETTINGS[kind]} {does} ({np.exp(risen.mean()):.2f} times its least)')
@@ -354,8 +356,8 @@ G8a = batch_size.claim(
   under=stopping,
   when=asked('G8'),
 )
-told = f'test accuracy, by validation minus by training loss, where validation loss ends {FACTOR} times above its least'
-options = {'conditions': CONDITIONS, 'beyond': FACTOR}
+told = f'test accuracy, by validation minus by training loss, where validation loss ends {OVERFIT} times its least or more'
+options = {'conditions': CONDITIONS, 'beyond': OVERFIT}
 G8a(told, greater_than(POINTS, none=0), overfits=True, **options)(effects.gain_by_overfitting)
 G8a('the same where it does not', within(-POINTS, POINTS), overfits=False, **options)(
   effects.gain_by_overfitting

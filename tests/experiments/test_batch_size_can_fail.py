@@ -97,14 +97,13 @@ def taken(law, scale: float, noisy: float = 1.0):
   }
 
 
-def slowed(growth: float, kept: float, accuracy: float, updates: int, noisy: float = 1.0):
+def slowed(growth: float, kept: float, updates: int, noisy: float = 1.0):
   """Three ways whose losses at the ends of stages are so many times that of decay; both rates are stable."""
   cells, epochs = {}, config().growth.epochs[-1] + 1
   rates = list(config().growth.learning_rates)
   for place, (way, factor) in enumerate(zip(effects.WAYS, (growth, 1.0, kept), strict=True)):
     loss = factor * np.exp(noisy * noise(place, 2, SEEDS, epochs)) * np.linspace(2, 1, epochs)
-    share = 0.9 + (accuracy if way == 'growth' else 0) + noisy * noise(place + 5, 2, SEEDS, epochs)
-    columns = {'train_loss': loss, 'test_accuracy': share, 'status': 0 * loss}
+    columns = {'train_loss': loss, 'test_loss': loss, 'status': 0 * loss}
     made = np.linspace(0, updates if way == 'growth' else 1000, epochs)
     cells[f'way_{way}'] = dataset(('learning_rate', 'seed', 'step'), columns, rates, range(SEEDS), made)
   return cells | {'first_stage': cells['way_kept'].isel(seed=[0, 1, 2])}
@@ -141,9 +140,9 @@ WORLDS = {
     lambda: ghosts(0.9, 0.9, 0.9, noisy=0),
   ),
   'G7': (
-    lambda: slowed(1, 0.5, 0, 600),
-    [lambda: slowed(1.5, 1, -0.02, 1200)],
-    lambda: slowed(1, 1, 0, 1000, 0),
+    lambda: slowed(1, 0.5, 600),
+    [lambda: slowed(1.5, 1, 1200)],
+    lambda: slowed(1, 1, 1000, 0),
   ),
   'G8': (
     lambda: stopped(both(0.05), both(0.5)),

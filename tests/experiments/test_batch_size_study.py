@@ -131,9 +131,9 @@ def test_the_largest_stable_rate():
 
 
 def test_overfitting_is_told_on_the_tuning_seeds():
-  cells = synthetic.stopped({'clean': 0, 'noisy': 0.05}, {'clean': 0.05, 'noisy': 0.5})
+  cells = synthetic.stopped({'clean': 0, 'noisy': 0.05}, {'clean': 0.1, 'noisy': 0.5})
   view = synthetic.view(cells)
-  found = [effects.overfitting(view, bench, 'fit', 1.1)(np.arange(3))[1] for bench in ('clean', 'noisy')]
+  found = [effects.overfitting(view, bench, 'fit', 1.2)(np.arange(3))[1] for bench in ('clean', 'noisy')]
   assert found == [False, True]
   assert 'wrong labels among them, setting of least training loss overfits (1.50' in view.conditions('G8')
   cells = synthetic.stopped({'clean': 0.05, 'noisy': 0.05}, {'clean': 0, 'noisy': 0})
