@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
+from jax.flatten_util import ravel_pytree
 
 import gdlab
 from gdlab import analysis, problems, sampling, schedules, statistics, study, theory, transforms
@@ -25,7 +26,7 @@ IMAGES = {'digits': 1797, 'mnist': 60_000}  # that training and validation image
 HELD_OUT = 400  # images that levels and rates of noise are chosen on
 SCHEDULES = ('constant', 'annealed')
 FORKS = ('early', 'late')
-ARMS = ('start', 'full', 'perturbed', 'mini', 'single', 'longer', 'other')  # see `fork`
+ARMS = ('start', 'full', 'perturbed', 'mini', 'single', 'longer', 'other')  # see `forked`
 PERTURBATION = 1e-3  # of the parameters' norm
 ORDERS = ('barrier', 'aligned')  # between networks as they are, and with the hidden units of one reordered
 NUM_CLASSES = 10
@@ -82,15 +83,9 @@ def fork_tuning(config, *, progress: Progress) -> xr.Dataset:
   options = config.fork
   grid = {'learning_rate': options.learning_rates, 'batch_size': [1, options.batch_size]}
   end = lambda batch_size: options.tuning_epochs * theory.updates_per_epoch(options.images, batch_size)
-  return study.sweep_anew(
-    lambda seed: drawn(config.dataset, options.hidden, options.images, seed),
-    stochastic,
-    grid,
-    seeds=config.ids(options.num_tuning_seeds, tuning=True),
-    num_steps=end,
-    eval_every=2**30,
-    progress=progress,
-  )
+  data = lambda seed: drawn(config.dataset, options.hidden, options.images, seed)
+  seeds, own = config.ids(options.num_tuning_seeds, tuning=True), {'num_steps': end, 'eval_every': 2**30}
+  return study.sweep_anew(data, stochastic, grid, seeds=seeds, progress=progress, **own)
 
 
 @functools.partial(jax.jit, static_argnames='batch_size')
@@ -105,7 +100,7 @@ def descended(
 
 def perturbed(params: PyTree, key: Key) -> PyTree:
   """Parameters moved in a random direction by a thousandth of their norm."""
-  flat, unravel = jax.flatten_util.ravel_pytree(params)
+  flat, unravel = ravel_pytree(params)
   direction = jax.random.normal(key, flat.shape)
   return unravel(flat + PERTURBATION * jnp.linalg.norm(flat) / jnp.linalg.norm(direction) * direction)
 
@@ -153,24 +148,18 @@ def fork(config, tuned: xr.Dataset, *, progress: Progress) -> xr.Dataset:
   options, choosers = config.fork, rate_choosers(tuned).values()
   made = [*statistics.likely(lambda runs: tuple(each(runs) for each in choosers), tuned.sizes['seed'])]
   ids, rows = config.ids(options.num_seeds), []
-  for place, seed in enumerate(ids):
+  for seed in ids:
     problem = drawn(config.dataset, options.hidden, options.images, seed)
     found = [
-      forked(problem, options, seed, after, *rates)
-      for rates in made
+      xr.concat([forked(problem, options, seed, after, *rates) for rates in made], 'choice')
       for after in (options.early, options.late)
     ]
-    rows.append(xr.concat(found, 'place'))
-    progress(place + 1, len(ids))
-  whole = xr.concat(rows, xr.Variable('seed', ids))
-  names = {'choice': range(len(made)), 'fork': list(FORKS)}
-  pairs = list(itertools.product(*names.values()))
-  index = {name: ('place', [pair[k] for pair in pairs]) for k, name in enumerate(names)}
-  whole = whole.assign_coords(index).set_index(place=list(names)).unstack('place')
+    rows.append(xr.concat(found, xr.Variable('fork', list(FORKS))))
+    progress(len(rows), len(ids))
   rates = {
     name: ('choice', [each[k] for each in made]) for k, name in enumerate(('mini_rate', 'single_rate'))
   }
-  return whole.assign_coords(rates)
+  return xr.concat(rows, xr.Variable('seed', ids)).assign_coords(rates)
 
 
 @functools.cache

@@ -217,7 +217,9 @@ def test_a_choice_that_other_tuning_seeds_would_not_make_widens_the_interval():
   sure = effects.crossed_gain(view(**cells), 'late', 'mini', 'perturbed')
   cells['fork'] = cells['fork'].copy(deep=True)
   cells['fork'].barrier[1] = 0.0
-  assert effects.crossed_gain(view(**cells), 'late', 'mini', 'perturbed') == sure  # the other choice is not likely
+  assert (
+    effects.crossed_gain(view(**cells), 'late', 'mini', 'perturbed') == sure
+  )  # the other choice is not likely
   losses = cells['fork_tuning'].train_loss.copy(deep=True)
   losses.loc[{'batch_size': 32, 'learning_rate': 0.3}] = np.array([-0.9, 1.0] * 4)[:, None]
   cells['fork_tuning'] = cells['fork_tuning'].assign(train_loss=losses)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import gdlab
 from configs import minima as defaults
@@ -74,6 +75,14 @@ def test_images_are_drawn_anew_and_none_is_used_twice():
   assert networks.drawn('digits', 4, 100, 1).validation is None
 
 
+def test_mnist_keeps_its_test_set(monkeypatch):
+  monkeypatch.setitem(networks.DATASETS, 'mnist', gdlab.problems.digits)  # MNIST itself is not always there
+  one, other = (networks.drawn('mnist', 3, 100, seed) for seed in (1, 2))
+  assert [len(part.targets) for part in (one.train, one.validation, one.test)] == [100, 1, 360]
+  assert (np.asarray(one.test.inputs) == np.asarray(other.test.inputs)).all()
+  assert not (np.asarray(one.train.inputs) == np.asarray(other.train.inputs)).all()
+
+
 def test_descent_of_a_fork_is_that_of_gdlab():
   problem = networks.drawn('digits', 4, 64, 0)
   params, key = problem.init(jax.random.key(0))[0], jax.random.key(1)
@@ -83,7 +92,7 @@ def test_descent_of_a_fork_is_that_of_gdlab():
     state = method.step(state, problem)[0]
   found = networks.descended(problem, params, key, 0.1, 3, 8)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), found, state.params)
-  moved, flat = (jax.flatten_util.ravel_pytree(each)[0] for each in (networks.perturbed(params, key), params))
+  moved, flat = (ravel_pytree(each)[0] for each in (networks.perturbed(params, key), params))
   assert float(jnp.linalg.norm(moved - flat) / jnp.linalg.norm(flat)) == pytest.approx(1e-3, rel=1e-3)
 
 
