@@ -23,10 +23,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.race.whole = True
   config.race.learning_rates = (0.1, 0.3, 1.0)
   config.race.epochs = 2
-  config.race.min_updates = 60
-  config.race.evaluations = 20
+  config.race.min_updates = 20  # a run of full batch that is not there by then is a lower bound
+  config.race.evaluations = 10
   config.race.target_accuracy = 0.95
   config.trade.budgets = (60, 250, 1000)
-  config.trade.learning_rates = (0.01, 0.03, 0.1, 0.3)
-  config.trade.num_seeds = 12
+  config.trade.learning_rates = (0.02, 0.06, 0.2, 0.6)
+  config.trade.num_seeds = 10
   return config

@@ -70,8 +70,8 @@ def _noise(view: Seen) -> Figure:
 @variants.section(
   'Speed and quality against batch size',
   'Left, what an example costs falls as batches fill the vector units; the line is the cost model t(B) = a + b B, of '
-  'which the times of V9 are made. Right, test accuracy on the tuning seeds when every batch size has had the same '
-  'time, each at its best rate by validation accuracy; shaded, the range of V9.',
+  'which the times of V9 are made. Right, validation accuracy on the tuning seeds when every batch size has had the '
+  'same time, each at its best rate; shaded, the range of V9.',
   'The table has the effect of V9 under every cost model: for a verdict all of them have to agree.',
 )
 def _speed(view: Seen) -> tuple[Figure, Table]:
@@ -86,11 +86,11 @@ def _speed(view: Seen) -> tuple[Figure, Table]:
     left.set(xscale='log', yscale='log', xlabel='batch size B', ylabel='nanoseconds per example')
     left.legend()
     for place, budget in enumerate(BUDGETS):
-      accuracy = tuned.test_accuracy.sel(model='as fitted', budget=budget)
+      accuracy = tuned.validation_accuracy.sel(model='as fitted', budget=budget)
       accuracy = accuracy.sel(learning_rate=best.sel(budget=budget)).transpose('seed', 'batch_size')
       plots.spread(right, sizes, accuracy.values, f'{view.seconds(budget):.2g} s', place)
     right.axvspan(32, 256, color='grey', alpha=0.15, linewidth=0)
-    right.set(xscale='log', xlabel='batch size B', ylabel='test accuracy after equal time')
+    right.set(xscale='log', xlabel='batch size B', ylabel='validation accuracy after equal time')
     right.legend()
   rows = []
   for budget, model in itertools.product(BUDGETS, MODELS):

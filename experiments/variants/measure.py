@@ -48,6 +48,11 @@ def drawn(config, seed: int) -> Problem:
   return problems.split(images(config), validation=config.validation, train=config.train, seed=seed)
 
 
+def without_test(config, seed: int) -> Problem:
+  """The images of a tuning seed, of which nothing is tested."""
+  return dataclasses.replace(drawn(config, seed), test=None)
+
+
 def raced(config, seed: int) -> Problem:
   """What V12 is about: the whole data set, or that drawn for the seed."""
   return images(config) if config.race.whole else drawn(config, seed)
@@ -186,27 +191,26 @@ def arm(config, name, clock, tuned, progress):
   return _race(config, name, raced, rates, config.seeds.ids, progress)
 
 
-def _trade(config, rates: dict[int, list[float]], clock, seeds, progress) -> xr.Dataset:
+def _trade(config, data, rates: dict[int, list[float]], clock, seeds, progress) -> xr.Dataset:
   """Accuracies of batch sizes at rates of their own where time is up, by cost model and budget; 0 of failed runs."""
   view, parts = Seen(variants, config, {'timing': clock}, {}), []
   for place, (size, own) in enumerate(rates.items()):
     ends = view.ends(size)
     options = {'num_steps': max(1, int(ends.max())), 'eval_steps': np.unique(ends).tolist()}
     options['eval_every'] = options['num_steps']
-    runs = anew(drawn, config, config.arms[size], size, own, seeds, **options).sel(step=ends)
-    names = ('validation_accuracy', 'test_accuracy')
+    runs = anew(data, config, config.arms[size], size, own, seeds, **options).sel(step=ends)
+    names = [name for name in ('validation_accuracy', 'test_accuracy') if name in runs]
     part = xr.Dataset({name: study.unless_failed(runs, name, 0.0) for name in names}).drop_vars('step')
     parts.append(part.reindex(learning_rate=[*config.trade.learning_rates]))
     progress(place + 1, len(rates))
-  counts = {'num_validation': config.validation, 'num_test': len(drawn(config, seeds[0]).test.targets)}
-  return xr.concat(parts, xr.Variable('batch_size', [*rates])).assign_attrs(counts)
+  return xr.concat(parts, xr.Variable('batch_size', [*rates]))
 
 
 @variants.cell('timing')
 def trade_tuning(config, clock, progress):
   """Every batch size at every rate, on the tuning seeds."""
   rates = {size: [*config.trade.learning_rates] for size in config.arms}
-  return _trade(config, rates, clock, config.seeds.for_tuning, progress)
+  return _trade(config, without_test, rates, clock, config.seeds.for_tuning, progress)
 
 
 @variants.cell('timing', 'trade_tuning')
@@ -218,7 +222,9 @@ def trade(config, clock, tuned, progress):
     for size, rate in statistics.likely(view.side(middle, model, budget), config.seeds.tuning):
       rates.setdefault(size, set()).add(rate)
   seeds = [config.seeds.first + place for place in range(config.trade.num_seeds)]
-  return _trade(config, {size: sorted(rates[size]) for size in sorted(rates)}, clock, seeds, progress)
+  own = {size: sorted(rates[size]) for size in sorted(rates)}
+  counts = {'num_validation': config.validation, 'num_test': len(drawn(config, seeds[0]).test.targets)}
+  return _trade(config, drawn, own, clock, seeds, progress).assign_attrs(counts)
 
 
 @variants.cell(when=on_digits)
