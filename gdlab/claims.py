@@ -13,6 +13,9 @@ from gdlab.host import files
 from gdlab.statistics import Interval
 
 
+ROUNDING = 1e-9  # of sums of equal numbers, relative
+
+
 class Verdict(enum.StrEnum):
   """What an experiment says about a claim."""
 
@@ -243,7 +246,8 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
 
 def _grade_part(name: str, rule: Rule, interval: Interval) -> Part:
   finite = all(math.isfinite(number) for number in interval[:3])
-  told = interval.low < interval.high or interval.confidence == 1
+  width = interval.high - interval.low
+  told = width > ROUNDING * max(abs(interval.low), abs(interval.high)) or interval.confidence == 1
   verdict = rule.judge(interval) if finite and told and not interval.excluded else Verdict.INCONCLUSIVE
   estimate, low, high, confidence = (float(number) for number in interval[:4])
   return Part(

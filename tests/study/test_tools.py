@@ -64,3 +64,11 @@ def test_values_that_are_all_the_same_are_no_evidence(confidence):
     claim = gdlab.claims.Claim('X1', 'Nothing differs.', {'difference': rule})
     finding = gdlab.claims.grade(claim, {'difference': same}, num_seeds=8, conditions='')
     assert finding.verdict is gdlab.claims.Verdict.INCONCLUSIVE
+
+
+def test_rounding_is_no_spread():
+  same = statistics.jackknife(lambda runs: np.full(16, 0.1)[runs].sum() / len(runs) * 3, 16)
+  claim = gdlab.claims.Claim('X1', 'It is about .3.', {'value': gdlab.claims.within(0.2, 0.4)})
+  for interval in (same, same._replace(low=0.3, high=0.3 + 1e-15)):
+    finding = gdlab.claims.grade(claim, {'value': interval}, num_seeds=16, conditions='')
+    assert finding.verdict is gdlab.claims.Verdict.INCONCLUSIVE
