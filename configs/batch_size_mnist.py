@@ -26,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.seeds.count = 8
   config.seeds.repeats = 0
   config.small_batch = 128
-  config.learning_rates = (0.02, 0.05, 0.1, 0.2)
+  config.learning_rates = (0.05, 0.1, 0.2, 0.4)
   config.momenta = (0.9,)
   config.epochs = 8
   config.updates = 252  # four epochs of the small batch
@@ -35,7 +35,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.target.noisy = 1.0
   config.target.cnn = 0.2
   config.cnn.num_seeds = 8
-  config.cnn.learning_rates = (0.02, 0.05, 0.1)
+  config.cnn.learning_rates = (0.05, 0.1, 0.2)
   config.cnn.epochs = 3
   config.cnn.updates = 96
   config.norm.num_seeds = 8

@@ -356,7 +356,7 @@ G8a = batch_size.claim(
   under=stopping,
   when=asked('G8'),
 )
-told = f'test accuracy, by validation minus by training loss, where validation loss ends {OVERFIT} times its least or more'
+told = f'test accuracy, by validation minus by training loss, where validation loss ends at {OVERFIT} times its least'
 options = {'conditions': CONDITIONS, 'beyond': OVERFIT}
 G8a(told, greater_than(POINTS, none=0), overfits=True, **options)(effects.gain_by_overfitting)
 G8a('the same where it does not', within(-POINTS, POINTS), overfits=False, **options)(
