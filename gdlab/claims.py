@@ -12,7 +12,6 @@ from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.host import files
 from gdlab.statistics import Interval
 
-
 ROUNDING = 1e-9  # of sums of equal numbers, relative
 
 
