@@ -44,6 +44,8 @@ def test_a_verdict_that_other_seeds_do_not_give_is_marked():
   low, high = Interval(0.5, 0.4, 0.6, 0.95, 8, 0), Interval(2, 1.5, 2.5, 0.95, 8, 0)
   text = page(high, low)
   assert 'the same in 1 of 2 repeats' in text
+  assert 'fragile: the same in 1 of 2 repeats' in text
   assert 'repeat 1: 0.500' in text
   assert 'repeat 2: 2.00' in text
   assert 'the same in 2 of 2 repeats' in page(high, high)
+  assert 'fragile' not in page(high, high)

@@ -69,6 +69,7 @@ def page(
     'number': number,
     'interval': interval,
     'same': lambda finding: same_verdicts(finding, again),
+    'fragile': lambda finding: fragile(finding, again),
     'style': lambda verdict: str(verdict).replace(' ', '-'),
   }
   return environment.get_template('page.html.jinja').render(
@@ -83,7 +84,9 @@ def page(
 
 
 def number(value: float) -> str:
-  """Three significant figures, trailing zeros kept."""
+  """Three significant figures, trailing zeros kept; NaN is 'not measured'."""
+  if math.isnan(value):
+    return 'not measured'
   return '0' if value == 0 else f'{value:#.3g}'.rstrip('.')
 
 
@@ -96,6 +99,13 @@ def interval(part: Finding | Part) -> str:
   else:
     text = f'[{number(part.ci_low)}, {number(part.ci_high)}] at {100 * part.confidence:.4g} %'
   return text + (f', {part.excluded} runs without a value' if part.excluded else '')
+
+
+def fragile(finding: Finding, again: Sequence[Sequence[Finding]]) -> bool:
+  """Whether the verdict was another one in some repeat of the study."""
+  return any(
+    other.verdict is not finding.verdict for repeat in again for other in repeat if other.id == finding.id
+  )
 
 
 def same_verdicts(finding: Finding, again: Sequence[Sequence[Finding]]) -> str:

@@ -16,7 +16,7 @@ import xarray as xr
 from gdlab import claims
 from gdlab.claims import Claim, Finding, Rule, Verdict, write_claims
 from gdlab.core.errors import InputError
-from gdlab.report import Section, Table, number, page, same_verdicts
+from gdlab.report import Section, Table, fragile, number, page, same_verdicts
 from gdlab.results.datasets import DIVERGED
 from gdlab.statistics import Interval
 from gdlab.statistics import simultaneous as joint_confidence
@@ -209,6 +209,6 @@ def _show(tables: Sequence[Table], findings: Sequence[Finding], again: Sequence[
     return
   verdicts = rich.table.Table('claim', 'verdict', 'repeats', 'value', 'effect', box=rich.box.SIMPLE_HEAD)
   for finding in findings:
-    same = same_verdicts(finding, again)
+    same = same_verdicts(finding, again) + (', fragile' if fragile(finding, again) else '')
     verdicts.add_row(finding.id, str(finding.verdict), same, number(finding.effect), finding.effect_name)
   console.print(verdicts)
