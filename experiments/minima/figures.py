@@ -98,7 +98,7 @@ def stays(view: View) -> tuple[Figure, Table]:
   'valley is poorer, its loss is higher, too.',
   'Controls: full batch from a point beside the fork, which no noise has moved, and full batch from another '
   'initialisation, which must be in another valley.',
-  caption='All networks at the rates that tuning chose; dotted: what counts as a barrier.',
+  caption='All networks at the rates that tuning chose; dotted: what counts as a barrier; none is drawn at 0.0001.',
   when=on_digits,
 )
 def forks(view: View) -> tuple[Figure, Table]:
@@ -152,7 +152,7 @@ def kramers(view: View) -> Figure:
 @minima.section(
   'Noise added on purpose',
   'Full batch with Gaussian noise of a temperature added to every update (N4), constant or falling on a line to zero: '
-  'the loss on the Rastrigin function, whose ripples are 20 high, from starts three to four ripples out, and the test '
+  'the loss on the Rastrigin function, a bowl with waves 20 high, from starts three to four waves out, and the test '
   'error of a network trained on {config.dose_network.num_examples} images, tuned on images that were left over. Where '
   'a worst run is far above the mean, its rate was still unstable, which is a matter of the rate and not of noise.',
   caption='Means with 95 % intervals, each level at its own best rate. Table: the level that the tuning runs chose.',
@@ -182,7 +182,8 @@ def doses(view: View) -> tuple[Figure, Table]:
 @minima.section(
   'How much minima differ',
   '{config.seeds.count} draws of the data, and on each {config.members} networks of each width that differ in their '
-  'initial parameters alone; the spread is that within a draw (N5).',
+  'initial parameters alone; the spread is that within a draw (N5). The narrowest do not fit the images: much of the '
+  'slopes is theirs.',
   'Together: the networks of a draw average their probabilities (N7), at the cost of one as many times wider. That '
   'the negative log-likelihood falls is no surprise: by convexity it is never above that of the average member.',
   caption='Medians and the middle 80 % of networks, all draws.',
@@ -213,7 +214,8 @@ def spreads(view: View) -> tuple[Figure, Table]:
   'How far the training loss rises on the straight line between two networks of a draw above the chord of their losses '
   '(N6), as they are, and after the hidden units of one were put in the order of those of the other they resemble most '
   '(N6a). A barrier far above the loss of the ends separates two minima; one below it hardly does (N6b). Where the '
-  'loss falls faster than barriers do, they shrink in their own unit and grow over the loss.',
+  'loss falls faster than barriers do, they shrink in their own unit and grow over the loss; the narrowest networks '
+  'do not fit the images.',
   caption='Means with 95 % intervals; dotted: the mean loss of the ends.',
 )
 def barriers(view: View) -> Figure:

@@ -373,7 +373,7 @@ N6a = minima.claim(
   'width).',
   under=effects.under_widths,
 )
-barriers_at(N6a, 'barrier, units aligned,', greater_than(effects.MARGIN, none=0), order='aligned')
+barriers_at(N6a, 'barrier with units aligned', greater_than(effects.MARGIN, none=0), order='aligned')
 N6b = minima.claim(
   'N6b',
   'The barrier exceeds the loss of the minima at its ends (and shrinks with width over that loss, too).',

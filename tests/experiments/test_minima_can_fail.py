@@ -126,7 +126,8 @@ def groups(deviation=0.0, barrier=0.0, power=0.0, ratio=1.0, loss=0.05, vary=0.1
     for name in networks.ORDERS:
       values = barrier * scale * (1 + vary * rng.uniform(-1, 1, size=(DRAWS, 2)))
       found[name] = (('seed', 'pair'), values)
-    whole = {f'ensemble_{name}': ('seed', ratio * own[name].mean(axis=1)) for name in ('error', 'nll')}
+    scores = ratio * (1 + 0.2 * deviation * rng.normal(size=DRAWS))
+    whole = {f'ensemble_{name}': ('seed', scores * own[name].mean(axis=1)) for name in ('error', 'nll')}
     runs = xr.Dataset(found | whole).expand_dims(learning_rate=[0.1])
     cells |= {f'width_{width}': runs, f'width_tuning_{width}': tuned()}
   return cells
