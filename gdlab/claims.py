@@ -31,10 +31,12 @@ class Rule(NamedTuple):
   Attributes:
     judge: `(interval) -> Verdict`, for an interval whose numbers are all finite.
     describe: `() -> str`, the rule in one line.
+    premise: whether the part is no part of what is claimed; see `premise`.
   """
 
   judge: Callable[[Interval], Verdict]
   describe: Callable[[], str]
+  premise: bool = False
 
 
 class Claim(NamedTuple):
@@ -158,6 +160,30 @@ def within(low: float, high: float) -> Rule:
   )
 
 
+def outside(low: float, high: float) -> Rule:
+  """The contrary of `within`: supported if the interval lies wholly outside [low, high], contradicted if inside."""
+  inside = within(low, high)
+  return Rule(
+    lambda interval: _decide(
+      inside.judge(interval) is Verdict.CONTRADICTED, inside.judge(interval) is Verdict.SUPPORTED
+    ),
+    lambda: f'supported if the interval is wholly outside [{low}, {high}], contradicted if inside',
+  )
+
+
+def premise(rule: Rule) -> Rule:
+  """A part without which the others say nothing: a gap that is to be closed, or a control that has to come out so.
+
+  Where its rule holds the other parts decide the claim, and else the claim is inconclusive: it neither supports nor
+  contradicts by itself.
+  """
+  return Rule(
+    lambda interval: _decide(rule.judge(interval) is Verdict.SUPPORTED, False),
+    lambda: f'a premise: {rule.describe().partition(",")[0]}, else the claim is inconclusive',
+    premise=True,
+  )
+
+
 def exact(tolerance: float) -> Rule:
   """For an identity's error: supported if it is at most `tolerance` in size, else contradicted.
 
@@ -185,7 +211,7 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
   """The verdict of a claim whose parts have these.
 
   One that all share; mixed where some parts hold and others certainly do not (contradicted, or no difference);
-  contradicted where a part is and none holds; otherwise inconclusive.
+  contradicted where a part certainly does not and none holds; otherwise inconclusive.
   """
   found = {*verdicts}
   if len(found) == 1:
@@ -193,7 +219,7 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
   refuted = found & {Verdict.CONTRADICTED, Verdict.NO_DIFFERENCE}
   if Verdict.MIXED in found or (Verdict.SUPPORTED in found and refuted):
     return Verdict.MIXED
-  return Verdict.CONTRADICTED if Verdict.CONTRADICTED in found else Verdict.INCONCLUSIVE
+  return Verdict.CONTRADICTED if refuted else Verdict.INCONCLUSIVE
 
 
 def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, conditions: str) -> Finding:
@@ -203,8 +229,9 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
   identity that could not be evaluated included), or its spread is unknown. So is one from which values were left
   out: runs that failed are not silence, and an effect without a value for them must give them one first.
 
-  With several parts see `together`. The headline effect is the one of the first part whose verdict decided: that of the
-  claim, or of a mixed claim one that does not hold; effects on different scales have no common order.
+  With several parts see `together` and `premise`. The headline effect is the one of the first part whose verdict
+  decided: that of the claim, or of a mixed claim one that does not hold; effects on different scales have no common
+  order.
 
   Args:
     claim: with its rules.
@@ -219,11 +246,12 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
   if not claim.rules or set(intervals) != set(claim.rules):
     raise InputError(f'claim {claim.id} needs intervals for {list(claim.rules)}, got {list(intervals)}')
   parts = tuple(_grade_part(name, rule, intervals[name]) for name, rule in claim.rules.items())
-  verdict = together([part.verdict for part in parts])
-  deciding = [part for part in parts if part.verdict is verdict] or [
-    part for part in parts if part.verdict is not Verdict.SUPPORTED
-  ]
-  decider = deciding[0]
+  claimed = [part for part in parts if not claim.rules[part.effect_name].premise]
+  failed = [part for part in parts if part not in claimed and part.verdict is not Verdict.SUPPORTED]
+  if not claimed:
+    raise InputError(f'claim {claim.id} must have a part that is no premise')
+  verdict = Verdict.INCONCLUSIVE if failed else together([part.verdict for part in claimed])
+  decider = (failed or _deciding(claimed, verdict))[0]
   several = len(parts) > 1
   all_rules = 'all of: ' + '; '.join(f'{part.effect_name}: {part.rule}' for part in parts)
   return Finding(
@@ -241,6 +269,14 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
     excluded=decider.excluded,
     parts=parts if several else (),
   )
+
+
+def _deciding(parts: Sequence[Part], verdict: Verdict) -> list[Part]:
+  """The parts that share the claim's verdict, or else those that do not hold."""
+  against = (Verdict.CONTRADICTED, Verdict.NO_DIFFERENCE)
+  return [part for part in parts if part.verdict is verdict] or [
+    part for part in parts if part.verdict in against or part.verdict is Verdict.MIXED
+  ]
 
 
 def _grade_part(name: str, rule: Rule, interval: Interval) -> Part:

@@ -67,6 +67,9 @@ class RuleTest(parameterized.TestCase):
     (claims.within(-1, 2), (-3, -1.1), C),
     (claims.within(-1, 2), (1, 3), I),
     (claims.within(-1, 2), (-3, 3), I),
+    (claims.outside(-1, 2), (2.1, 3), S),
+    (claims.outside(-1, 2), (0, 1), C),
+    (claims.outside(-1, 2), (1, 3), I),
     (claims.exact(0.5), (0.5, 0.5), S),
     (claims.exact(0.5), (-0.6, -0.6), C),
     (claims.exact(0), (0, 0), S),
@@ -127,6 +130,26 @@ class GradeTest(parameterized.TestCase):
       self.assertEqual((part.effect, part.ci_low, part.ci_high), measured[part.effect_name][:3])
       self.assertIn(f'{part.effect_name}: {part.rule}', finding.rule)
 
+  @parameterized.parameters(
+    ((2, 3), (2, 3), S, 'said'),
+    ((2, 3), (-3, -2), C, 'said'),
+    ((-3, -2), (2, 3), I, 'given'),
+    ((0, 2), (2, 3), I, 'given'),
+    ((0, 2), (-3, -2), I, 'given'),
+    ((2, 3), (0, 2), I, 'said'),
+  )
+  def test_a_premise_decides_nothing_but_whether_the_rest_counts(self, given, said, verdict, decider):
+    rules = {'given': claims.premise(claims.greater_than(1)), 'said': claims.greater_than(1)}
+    finding = graded(rules, {'given': interval(*given), 'said': interval(*said)})
+    self.assertEqual((finding.verdict, finding.effect_name), (verdict, decider))
+    self.assertIn(
+      'a premise: supported if the interval is above 1, else the claim is inconclusive', finding.rule
+    )
+
+  def test_a_claim_of_premises_alone_is_refused(self):
+    with self.assertRaisesRegex(InputError, 'claim V0 must have a part that is no premise'):
+      graded({'given': claims.premise(claims.exact(0))}, {'given': interval(0, 0)})
+
   def test_an_effect_that_leaves_values_out_is_inconclusive(self):
     interval = exactly(79)._replace(excluded=2)
     for rule in (claims.within(78, 80), claims.less_than(1), claims.exact(100)):
@@ -162,7 +185,7 @@ class TogetherTest(parameterized.TestCase):
     ((S, I), I),
     ((C, I), C),
     ((C, N), C),
-    ((N, I), I),
+    ((N, I), C),
     ((M,), M),
   )
   def test_of_parts(self, verdicts, expected):

@@ -16,7 +16,7 @@ import pydantic
 from experiments.saddles import effects
 from experiments.saddles.effects import CURVED, NOISY, SGD, View
 from gdlab import study
-from gdlab.claims import exact, greater_than, less_than, within
+from gdlab.claims import exact, greater_than, less_than, premise, within
 
 NUM_DIGITS = 1437  # training images of `gdlab.problems.digits`
 DIMENSIONS = (2, 3, 4, 5, 6)  # of random fields, compared with Kac and Rice
@@ -235,7 +235,7 @@ for dimension in DIMENSIONS:
   S1(words, within(0.71, 1.41), dimension=dimension, which='share')(effects.over_kac_rice)
 for dimension in DIMENSIONS:
   words = f'control: random fields, {dimension} dimensions: points found over those that Kac and Rice expect'
-  S1(words, within(0.8, 1.25), dimension=dimension, which='points')(effects.over_kac_rice)
+  S1(words, premise(within(0.8, 1.25)), dimension=dimension, which='points')(effects.over_kac_rice)
 words = 'random fields in the most dimensions: rank correlation of index with loss'
 S1(words, greater_than(0.3, none=0), kind='random')(effects.index_correlation)
 words = 'networks: share of saddles with the most hidden units minus that with the fewest'
@@ -267,9 +267,9 @@ for kind, label in KINDS.items():
     S2(words, greater_than(0.75), start=f'at_{kind}', arm=arm)(effects.leaves)
 for kind in NOISY:
   words = f'control: full batch from beside the saddle: share that left, {KINDS[kind]}'
-  S2(words, greater_than(0.75), start=f'near_{kind}', arm='full batch')(effects.leaves)
+  S2(words, premise(greater_than(0.75)), start=f'near_{kind}', arm='full batch')(effects.leaves)
 words = 'control: SGD, mini-batch: share that left, origin of PCA, where no example has a slope'
-S2(words, less_than(0.25), start='at_origin', arm='mini-batch')(effects.leaves)
+S2(words, premise(less_than(0.25)), start='at_origin', arm='mini-batch')(effects.leaves)
 
 S3 = escape.claim(
   'S3',
@@ -295,7 +295,7 @@ S3(words, exact(1), momentum=True)(effects.departure)
 words = 'log-log slope of escape time in the scale of the loss, Adam, farthest from 0'
 S3(words, exact(0.05), arm='Adam')(effects.scale_slope)
 words = 'control: the mean slope for plain descent, which does depend on it'
-S3(words, less_than(-0.5), arm='plain')(effects.scale_slope)
+S3(words, premise(less_than(-0.5)), arm='plain')(effects.scale_slope)
 
 S4 = escape.claim(
   'S4',
@@ -329,7 +329,7 @@ for size in SIZES:
 for kind in CURVED:
   S5(f'{KINDS[kind]}: measured over formula', within(0.8, 1.25), kind=kind)(effects.over_formula)
 words = f'control: with momentum {max(BETAS)}, measured over the formula of plain descent'
-S5(words, less_than(0.8), beta=max(BETAS))(effects.wrong_formula)
+S5(words, premise(less_than(0.8)), beta=max(BETAS))(effects.wrong_formula)
 
 S6 = escape.claim(
   'S6',
@@ -340,4 +340,4 @@ for arm in ('SGD', 'Adam'):
   words = f'share of runs that spent over a tenth of their updates until the fit near a saddle, {arm}'
   S6(words, less_than(0.25), arm=arm.lower())(effects.lingers)
 words = 'control: the same share, SGD on a deeper network from a small start, which does linger'
-S6(words, greater_than(0.25), arm='control')(effects.lingers)
+S6(words, premise(greater_than(0.25)), arm='control')(effects.lingers)
