@@ -20,10 +20,10 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## /: /' | \
 	  while IFS=: read -r name text; do printf '  %-10s%s\n' "$$name" "$$text"; done
 
-demo: $(CORE)  ## run the first study, batch, stochastic and mini-batch descent on the digits, into WORKDIR
-	$(BIN)/python -m experiments.variants --config=configs/variants.py --workdir=$(WORKDIR)
+demo: $(CORE)  ## run the first study, batch, stochastic and mini-batch descent on the digits, once, into WORKDIR
+	$(BIN)/python -m experiments.variants --config=configs/variants.py --workdir=$(WORKDIR) --repeat=0
 
-studies: $(CORE)  ## run the studies of saddles, minima and batch size, into runs/, in about 23 minutes
+studies: $(CORE)  ## run the studies of saddles, minima and batch size, into runs/, in about 50 minutes
 	for study in saddles minima batch_size; do \
 	  $(BIN)/python -m experiments.$$study --config=configs/$$study.py --workdir=runs/$$study || exit 1; \
 	done
