@@ -67,11 +67,11 @@ def simulated(shifts: list[float], spread: float, count: int, *, seeds: int = 16
 
   for number in range(count):
     tried = {key: some(runs, 3 * number, 3 * number + 3) for key, runs in tuning.items()}
-    likely = {
+    chances = {
       key: (likely(choose(tried[key], entry, 0, 'train_loss', largest=False), 3),)
       for key, entry in first.entries.items()
     }
-    answer, before = dataclasses.replace(first, tuning=tried, likely=likely), 0
+    answer, before = dataclasses.replace(first, tuning=tried, likely=chances), 0
     size = seeds
     while True:
       runs = {key: some(each, most * number, most * number + size) for key, each in graded.items()}
