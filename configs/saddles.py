@@ -2,9 +2,10 @@
 
     python -m experiments.saddles --config=configs/saddles.py --workdir=runs/saddles
 
-Time on 2 CPU cores, two other studies beside it: 46 min. The rules are in experiments/saddles/study.py, what pilots and earlier runs changed in
-docs/studies/saddles.md.
-Result in three sets of seeds: S1, S4, S5 and S6 supported; S2 mixed in two, inconclusive in one; S3 inconclusive.
+Time on 2 CPU cores, two other studies beside it: 46 min. The rules are in experiments/saddles/study.py, what
+pilots and earlier runs changed in docs/studies/saddles.md.
+Result in three sets of seeds: S1, S4, S5 and S6 supported; S2 mixed in two, inconclusive in one; S3
+inconclusive.
 """
 
 import ml_collections
