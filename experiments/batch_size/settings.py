@@ -35,7 +35,7 @@ class _Target(study.Config):
 
 
 class _Sharpness(study.Config):
-  batch_sizes: Annotated[study.Counts, pydantic.Field(min_length=2)]
+  batch_sizes: Annotated[study.Sizes, pydantic.Field(min_length=2)]
   settings: Annotated[tuple[tuple[float, float], ...], pydantic.Field(min_length=2)]
   num_seeds: study.Count
   cooling_rate: study.Positive
@@ -46,7 +46,7 @@ class _Sharpness(study.Config):
 
 
 class _Steps(study.Config):
-  batch_sizes: Annotated[study.Counts, pydantic.Field(min_length=4)]
+  batch_sizes: Annotated[study.Sizes, pydantic.Field(min_length=4)]
   learning_rates: study.Tried
   losses: Annotated[tuple[study.Positive, ...], pydantic.Field(min_length=3, max_length=3)]
   budget_updates: study.Count
@@ -57,7 +57,7 @@ class _Steps(study.Config):
 class _Growth(study.Config):
   batch_size: study.Count
   factor: Annotated[study.Count, pydantic.Field(ge=2)]
-  epochs: Annotated[study.Counts, pydantic.Field(min_length=3, max_length=3)]
+  epochs: Annotated[study.Sizes, pydantic.Field(min_length=3, max_length=3)]
   learning_rates: study.Tried
 
 
@@ -92,8 +92,8 @@ class Settings(study.Config):
     config = super().checked(values)
     full, growth, sharp, steps = config.num_train, config.growth, config.sharpness, config.steps
     for name, sizes in (('sharpness', sharp.batch_sizes), ('steps', steps.batch_sizes)):
-      if list(sizes) != sorted(set(sizes)) or sizes[-1] > full:
-        raise InputError(f'{name}.batch_sizes must increase and be at most num_train ({full}), got {sizes}')
+      if sizes[-1] > full:
+        raise InputError(f'{name}.batch_sizes must be at most num_train ({full}), got {sizes}')
     if missing := {config.small_batch, config.large_batch} - {*sharp.batch_sizes}:
       raise InputError(f'sharpness.batch_sizes must hold {min(missing)}, got {sharp.batch_sizes}')
     for name in ('cnn', 'norm', 'sharpness'):
@@ -108,8 +108,6 @@ class Settings(study.Config):
       raise InputError(f'sharpness.settings must be {allowed}, got {sharp.settings}')
     if list(steps.losses) != sorted(set(steps.losses), reverse=True):
       raise InputError(f'steps.losses must decrease, got {steps.losses}')
-    if list(growth.epochs) != sorted(set(growth.epochs)):
-      raise InputError(f'growth.epochs must increase, got {growth.epochs}')
     last = growth.batch_size * growth.factor**2
     check_count('growth.batch_size times growth.factor squared', last, maximum=full)
     return config

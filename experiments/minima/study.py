@@ -20,7 +20,7 @@ from gdlab.study.schema import APART
 
 Runs = Annotated[int, pydantic.Field(ge=2, le=APART)]
 Several = pydantic.Field(min_length=2)
-Sizes = Annotated[tuple[study.Count, ...], Several, pydantic.AfterValidator(study.ascending)]
+Sizes = Annotated[study.Sizes, Several]
 Levels = Annotated[
   tuple[study.NotNegative, ...], pydantic.Field(min_length=3), pydantic.AfterValidator(study.ascending)
 ]

@@ -34,14 +34,14 @@ Case: TypeAlias = tuple[Annotated[int, pydantic.Field(ge=2, le=64)], study.Posit
 
 
 class _Fields(study.Config):
-  dimensions: study.Counts
+  dimensions: study.Sizes
   num_features: study.Count
   num_points: study.Count
   num_fields: Several
 
 
 class _Search(study.Config):
-  widths: study.Counts
+  widths: Annotated[study.Sizes, pydantic.Field(min_length=2)]
   num_examples: Images
   num_starts: Several
   num_networks: Several
@@ -90,7 +90,7 @@ class _Growth(study.Config):
   adam_rate: study.Positive
   noise: study.Positive
   noisy_strengths: study.Tried
-  batch_sizes: study.Counts
+  batch_sizes: study.Sizes
   repeats: study.Count
   curved_scale: study.Positive
   curved_distance: study.Positive
@@ -144,7 +144,7 @@ class Settings(study.Config):
   @pydantic.model_validator(mode='after')
   def _fits(self) -> 'Settings':
     growth, chain, training, most = self.growth, self.chain, self.training, self.seeds.count
-    sizes, lists = self.fields.dimensions, (self.fields.dimensions, self.search.widths, growth.batch_sizes)
+    sizes = self.fields.dimensions
     fewest = self.network.num_examples // 4
     images = NUM_DIGITS if training.dataset == 'digits' else 60_000
     starts = [
@@ -159,9 +159,7 @@ class Settings(study.Config):
       'training.num_grid_seeds': training.num_grid_seeds,
     }
     rules = {
-      'fields.dimensions, search.widths and growth.batch_sizes should ascend': all(map(_ascends, lists)),
       f'fields.dimensions should hold {DIMENSIONS}, which S1 asks about': {*DIMENSIONS} <= {*sizes},
-      'search.widths should be two or more': len(self.search.widths) > 1,
       f'race.mini_batch should be at most {fewest}, a quarter of the examples': self.race.mini_batch
       <= fewest,
       'growth.cases and curved_scale should start within growth.distance, curved_distance': max(starts) < 1,
@@ -177,10 +175,6 @@ class Settings(study.Config):
       if not holds:
         raise ValueError(rule)
     return self
-
-
-def _ascends(values: tuple) -> bool:
-  return list(values) == sorted({*values})
 
 
 def _chain_rates(view: View) -> str:

@@ -9,6 +9,7 @@ from .schema import Positive as Positive
 from .schema import Rising as Rising
 from .schema import Seeds as Seeds
 from .schema import Share as Share
+from .schema import Sizes as Sizes
 from .schema import Tried as Tried
 from .schema import ascending as ascending
 from .tools import after_choice as after_choice

@@ -103,6 +103,7 @@ NotNegative = Annotated[float, pydantic.Field(ge=0, le=LARGEST, allow_inf_nan=Fa
 Positive = Annotated[float, pydantic.Field(gt=0, ge=SMALLEST, le=LARGEST, allow_inf_nan=False)]
 Share = Annotated[float, pydantic.Field(gt=0, lt=1)]
 Counts = Annotated[tuple[Count, ...], pydantic.Field(min_length=1)]
+Sizes = Annotated[Counts, pydantic.AfterValidator(ascending)]
 Rising = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(ascending)]
 # What is tried: at least two, all different, so that the best can be told from an end.
 Tried = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(_different)]

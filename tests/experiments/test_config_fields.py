@@ -49,7 +49,7 @@ BAD = {
 BAD |= {'1e300': 1e300, 'array': np.ones(2), 'dict': {'a': 1}, '[]': [], 'complex': 1j}
 # In these lists a negative number is as good as another; these may be empty; these are names that only runs can check.
 SIGNED = {'paths.start', 'rates'}
-MAY_BE_EMPTY = {'hidden', 'names', 'parts', 'powers', 'race.symmetric'}
+MAY_BE_EMPTY = {'hidden', 'names', 'parts', 'powers'}
 FREE = ('arms.', 'model.', 'baseline', 'names')
 
 
