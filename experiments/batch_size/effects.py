@@ -186,11 +186,8 @@ def norm_gap(view) -> Interval:
   return accuracy_gain(view, 'norm', 'epochs')
 
 
-def closed_beyond(view, share: float, premise: float) -> Interval:
-  """What ghosts gain on the large batch, less that share of the gap: above 0 where they close more than the share.
-
-  Unknown where the gap itself is not above the premise: there is nothing to close.
-  """
+def closed_beyond(view, share: float) -> Interval:
+  """What ghosts gain on the large batch, less that share of the gap: above 0 where they close more than the share."""
   arms = view.arms('norm')
 
   def beyond(*settings: int) -> Interval:
@@ -199,8 +196,7 @@ def closed_beyond(view, share: float, premise: float) -> Interval:
     )
     return statistics.bootstrap(ghost - large - share * (small - large), confidence=view.confidence)
 
-  found = after_choices(beyond, [view.chooser(arm, 'epochs') for arm in arms], view.config.seeds.tuning)
-  return found if norm_gap(view).low > premise else found._replace(low=-np.inf, high=np.inf)
+  return after_choices(beyond, [view.chooser(arm, 'epochs') for arm in arms], view.config.seeds.tuning)
 
 
 def stable_rate(first: xr.Dataset) -> Callable[[np.ndarray], float]:

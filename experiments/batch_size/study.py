@@ -279,7 +279,7 @@ G6 = batch_size.claim(
 )
 G6('test accuracy, small minus large batch', premise(greater_than(POINTS)))(effects.norm_gap)
 told = f'test accuracy, ghosts minus large batch, less {SHARE:.0%} of the gap'
-G6(told, greater_than(0), share=SHARE, premise=POINTS)(effects.closed_beyond)
+G6(told, greater_than(0), share=SHARE)(effects.closed_beyond)
 
 
 def slowed(view: Seen) -> str:
