@@ -102,6 +102,7 @@ NO_PROBLEMS = {
     'noise',
     'not_biases',
     'random_walk',
+    'redraw',
     'read_text',
     'rotation',
     'sample_text',
