@@ -36,15 +36,23 @@ def best(values: xr.DataArray, dim: str, *ties: xr.DataArray) -> Any:
 
 
 def chooser(values: xr.DataArray, dim: str, *ties: xr.DataArray) -> Callable[[np.ndarray], Any]:
-  """`best` as a function of the numbers of the tuning runs, for `gdlab.statistics.likely`."""
-  each = [array.transpose(dim, 'seed').values for array in (values, *ties)]
+  """`best` as a function of the numbers of the tuning runs, for `gdlab.statistics.likely`.
+
+  Means are equal where their first six digits are: beyond them float32 rounds, and two settings that classify equally
+  many examples would be told apart by the order of a sum.
+  """
+  each = [np.asarray(array.transpose(dim, 'seed').values, np.float64) for array in (values, *ties)]
 
   def choose(numbers: np.ndarray) -> Any:
     means = [array[:, numbers].mean(axis=1) for array in each]
-    order = np.lexsort([np.nan_to_num(mean, nan=np.inf) for mean in reversed(means)])
+    order = np.lexsort([_six_digits(np.nan_to_num(mean, nan=np.inf)) for mean in reversed(means)])
     return values[dim].values[order[0]].item()
 
   return choose
+
+
+def _six_digits(values: np.ndarray) -> np.ndarray:
+  return np.asarray([float(f'{value:.5e}') for value in values])
 
 
 def after_choice(

@@ -24,6 +24,10 @@ def test_the_chooser_of_all_runs_is_best():
 def test_ties_decide_between_equal_means_and_failed_runs_are_never_chosen():
   assert study.best(_tuned([[1.0, 1.0]]), 'rate', _tuned([[2.0, 1.0]])) == 0.3
   assert study.best(_tuned([[np.inf, 1.0], [0.0, 1.0]]), 'rate') == 0.3
+  # The same four losses in another order: their float32 sums differ, and the tie decides all the same.
+  shares = np.float32([[0.9, 0.7], [0.7, 0.9], [0.1, 0.3], [0.3, 0.1]])
+  assert shares[:, 0].mean() > shares[:, 1].mean()
+  assert study.best(_tuned(shares), 'rate', _tuned([[1.0, 2.0]] * 4)) == 0.1
 
 
 def test_a_sure_choice_leaves_the_interval_and_a_doubtful_one_widens_it():
