@@ -17,7 +17,6 @@ def get_config() -> ml_collections.ConfigDict:
   config = minima.get_config()
   config.dataset = 'mnist'
   config.seeds.count = 12
-  config.seeds.tuning = 8
   config.seeds.repeats = 0
   config.ensembles = 12
 

@@ -1,7 +1,8 @@
 """What claims, pictures and tables ask of one set of seeds, and the effects of the claims N1-N7."""
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -31,7 +32,7 @@ class View(study.View):
     """How tuning runs choose, by arm; made once, for effects ask again and again of the same draws of the runs."""
     if cell not in self._choosers:
       made = networks.dose_choosers if cell.startswith('dose') else networks.rate_choosers
-      self._choosers[cell] = {arm: remembered(choose) for arm, choose in made(self.cell(cell)).items()}
+      self._choosers[cell] = {arm: _remembered(choose) for arm, choose in made(self.cell(cell)).items()}
     return self._choosers[cell]
 
   def valley(self, name: str, batch_size: int, rate: float | None = None) -> xr.Dataset:
@@ -82,48 +83,40 @@ class View(study.View):
     runs = np.arange(self.cell(cell).sizes['seed'])
     return {arm: choose(runs) for arm, choose in self.choosers(cell).items()}
 
-  def rates(self) -> dict[int, float]:
-    """The rate that tuning chose for every width."""
-    return {each: self.chosen(f'width_tuning_{each}')['rate'] for each in self.config.widths.hidden}
+  def rate(self) -> float:
+    """The rate that tuning chose for networks of all widths."""
+    return self.chosen('width_tuning')['rate']
 
-  def widths(self, variable: str, rates: Mapping[int, float]) -> np.ndarray:
-    """What was measured of the networks at a rate for each width, [draw of the data, ..., width]."""
-    num = None if [*rates] == [self.config.ensemble_width] else self.config.seeds.count
-    cells = (self.cell(f'width_{each}').sel(learning_rate=rate) for each, rate in rates.items())
+  def widths(self, variable: str, rate: float, only: int | None = None) -> np.ndarray:
+    """What was measured of the networks at a rate, [draw of the data, ..., width]: of all widths, or of one."""
+    hidden, num = ([only], None) if only else (self.config.widths.hidden, self.config.seeds.count)
+    cells = (self.cell(f'width_{each}').sel(learning_rate=rate) for each in hidden)
     return np.stack([cell[variable].transpose('seed', ...).values[:num] for cell in cells], axis=-1)
 
   def over_widths(
     self, statistic: Callable[..., Any], *variables: str, only: int | None = None, scale: str = 'plain'
   ) -> Interval:
-    """The jackknife of a statistic of variables over draws of the data, allowing for other choices of the rates.
+    """The jackknife of a statistic of variables over draws of the data, allowing for other choices of the rate.
 
     A draw is left out with all its networks. With `only` the statistic is given that width alone; one that was not
     measured has no interval.
     """
-    hidden = [each for each in self.config.widths.hidden if only in (None, each)]
-    if not hidden:
+    if only and only not in self.config.widths.hidden:
       return unmeasured(self)
 
-    def effect(*rates: float) -> Interval:
-      values = [self.widths(each, dict(zip(hidden, rates, strict=True))) for each in variables]
+    def effect(rate: float) -> Interval:
+      values = [self.widths(each, rate, only) for each in variables]
       at = lambda draws: statistic(*(array[draws] for array in values))
       return statistics.jackknife(at, len(values[0]), scale=scale, confidence=self.confidence)
 
-    choosers = [self.choosers(f'width_tuning_{each}')['rate'] for each in hidden]
+    choosers = [self.choosers('width_tuning')['rate']]
     return study.after_choice(effect, choosers, self.config.seeds.tuning, scale=scale)
 
 
-def remembered(choose: Chooser) -> Chooser:
-  """The same function, which keeps what it has found."""
-  known: dict[bytes, Any] = {}
-
-  def again(runs: np.ndarray) -> Any:
-    key = runs.tobytes()
-    if key not in known:
-      known[key] = choose(runs)
-    return known[key]
-
-  return again
+def _remembered(choose: Chooser) -> Chooser:
+  """The same function of the numbers of runs, which keeps what it has found."""
+  known = functools.cache(lambda numbers: choose(np.frombuffer(numbers, np.int64)))
+  return lambda runs: known(np.asarray(runs, np.int64).tobytes())
 
 
 def unmeasured(view: View) -> Interval:
@@ -292,13 +285,12 @@ def barrier_slope(view: View, order: str, relative: bool = False) -> Interval:
   return view.over_widths(slope, order, 'loss')
 
 
-def ensemble_ratio(view: View, score: str, one: bool) -> Interval:
-  """An ensemble's score over that of its average member, or of one of them: means over ensembles.
-
-  Members differ by the seeds of their initialisations alone, so the first is one at random.
-  """
-  ratio = lambda whole, members: whole.mean() / members[:, : 1 if one else None].mean()
-  return view.over_widths(ratio, f'ensemble_{score}', score, only=view.config.ensemble_width, scale='log')
+def ensemble_ratio(view: View, score: str, width: int) -> Interval:
+  """Ensembles' score over that of their average member: means over ensembles."""
+  if width not in view.config.ensemble_widths:
+    return unmeasured(view)
+  ratio = lambda whole, members: whole.mean() / members.mean()
+  return view.over_widths(ratio, f'ensemble_{score}', score, only=width, scale='log')
 
 
 def under_forks(view: View, landscapes: str) -> str:
@@ -308,36 +300,37 @@ def under_forks(view: View, landscapes: str) -> str:
   return landscapes.format(config=view.config) + (
     f'; networks of {options.hidden} hidden units on {options.images} images of {view.config.dataset} drawn anew for '
     f'each seed, forked after {options.early} and {options.late} updates of B={options.batch_size}, '
-    f'{options.updates} more at rate {" and, of single examples, as long at ".join(rates)}, then settled by '
-    f'{options.settle} updates of full batch; a barrier is a rise of more than {MARGIN} above the chord'
+    f'{options.updates} more at rate {" and, of single examples at their own, as long at ".join(rates)}, then settled '
+    f'by {options.settle} updates of full batch; a barrier is a rise of more than {MARGIN} above the chord'
   )
 
 
 def under_n4(view: View) -> str:
   """The conditions of N4."""
-  few, chosen = view.config.dose_network, []
+  few, told = view.config.dose_network, []
   for where, options in view.config.doses.items():
     level, trials = view.cell(f'dose_tuning_{where}').level, view.chosen(f'dose_tuning_{where}')
-    for arm in ('best', 'annealed'):
-      told = study.at_an_end(float(level.sel(trial=trials[arm])), options.levels[1:])
-      chosen.append(f'{where}, {arm}: {told}')
+    chosen = (
+      f'{arm} {study.at_an_end(float(level.sel(trial=trials[arm])), options.levels[1:])}'
+      for arm in ('best', 'annealed')
+    )
+    told.append(f'{where} at rate {options.learning_rate:g}: ' + ', '.join(chosen))
   return (
-    f'full batch with Langevin noise: Rastrigin function in {view.config.dose.dim} dimensions; {view.config.dataset}, '
-    f'{few.hidden} hidden units, {few.num_examples} images drawn anew for each seed; every level at its best rate on '
-    'tuning seeds, of the network on validation images; a run that failed counted; levels chosen alike: '
-  ) + '; '.join(chosen)
+    f'full batch with Langevin noise, of which temperature and schedule differ and nothing else: Rastrigin function in '
+    f'{view.config.dose.dim} dimensions, {view.config.dose.updates:,} updates; {view.config.dataset}, {few.hidden} '
+    f'hidden units, {few.num_examples} images drawn anew for each seed, {few.updates} updates; a run that failed '
+    'counted; levels chosen on tuning seeds, of the network on validation images: '
+  ) + '; '.join(told)
 
 
 def under_widths(view: View) -> str:
   """The conditions of N5-N7."""
-  options = view.config.widths
-  rates = ', '.join(study.at_an_end(rate, options.learning_rates) for rate in view.rates().values())
+  options, own = view.config.widths, view.config
+  rate = study.at_an_end(view.rate(), options.learning_rates)
   return (
-    f'{view.config.dataset}, one hidden layer of {options.hidden} units, {options.images} images drawn anew for each '
-    f'of {view.config.seeds.count} groups of {view.config.members} networks that differ in their initial parameters '
-    f'alone; momentum 0.9, B={options.batch_size}, {options.epochs} epochs, rates falling to 0 from {rates}; slopes '
-    f'are those of a straight line through all widths, which need not be a power law; {view.config.ensembles} '
-    f'ensembles of width {view.config.ensemble_width}'
-    + '; one test set, of 10,000 images'
-    * (view.config.dataset == 'mnist')
+    f'{own.dataset}, one hidden layer of {options.hidden} units, {options.images} images drawn anew for each of '
+    f'{own.seeds.count} groups of {own.members} networks that differ in their initial parameters alone; momentum 0.9, '
+    f'B={options.batch_size}, {options.epochs} epochs, one rate for all widths, falling to 0 from {rate}; slopes are '
+    f'those of a straight line through all widths, which need not be a power law; {own.ensembles} ensembles of each '
+    f'width in {own.ensemble_widths}' + '; one test set, of 10,000 images' * (own.dataset == 'mnist')
   )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments.minima import effects, measure, networks
 from experiments.minima.effects import View
 from experiments.minima.study import YARDSTICKS, minima, on_digits
-from gdlab import plots, statistics, study
+from gdlab import plots, statistics
 from gdlab.report import Table, number
 from gdlab.statistics import Crossing
 
@@ -93,7 +93,8 @@ def stays(view: View) -> tuple[Figure, Table]:
 @minima.section(
   'A network that is forked',
   'Networks of {config.fork.hidden} hidden units go on from one point: with full batch, mini-batches, and single '
-  'examples, each at its own rate, for as long in rate times updates (N1, N2). All then settle on full batch. Where '
+  'examples, each at its own rate, for as long in rate times updates (N1, N2). Hot are single examples at the rate '
+  'of the mini-batches, and cooled those after as long again at their own. All then settle on full batch. Where '
   'noise carries a network into another valley there is a barrier between its end and that of full batch; where that '
   'valley is poorer, its loss is higher, too.',
   'Controls: full batch from a point beside the fork, which no noise has moved, and full batch from another '
@@ -153,9 +154,10 @@ def kramers(view: View) -> Figure:
   'Noise added on purpose',
   'Full batch with Gaussian noise of a temperature added to every update (N4), constant or falling on a line to zero: '
   'the loss on the Rastrigin function, a bowl with waves 20 high, from starts three to four waves out, and the test '
-  'error of a network trained on {config.dose_network.num_examples} images, tuned on images that were left over. Where '
-  'a worst run is far above the mean, its rate was still unstable, which is a matter of the rate and not of noise.',
-  caption='Means with 95 % intervals, each level at its own best rate. Table: the level that the tuning runs chose.',
+  'error of a network trained on {config.dose_network.num_examples} images. On each ground rate and updates are the '
+  'same for all levels: {config.dose.learning_rate:g} on the landscape, a fifth of the limit of stability, and '
+  '{config.dose_network.learning_rate:g} on the network, about the best without noise.',
+  caption='Means with 95 % intervals. Table: the arms of the claim; tuning runs chose their levels.',
 )
 def doses(view: View) -> tuple[Figure, Table]:
   """What noise of every level makes of loss and test error."""
@@ -163,27 +165,26 @@ def doses(view: View) -> tuple[Figure, Table]:
   with plots.panels(2, **PANELS) as (figure, axes):
     for panel, (where, options) in zip(axes, view.config.doses.items(), strict=True):
       outcome, tuned = networks.outcome(view.cell(f'dose_{where}')), view.cell(f'dose_tuning_{where}')
-      chosen, runs = view.chosen(f'dose_tuning_{where}'), np.arange(tuned.sizes['seed'])
+      chosen = view.chosen(f'dose_tuning_{where}')
       for k, schedule in enumerate(networks.SCHEDULES):
-        trials = [networks.trial_chooser(tuned, schedule, [level])(runs) for level in options.levels]
+        trials = tuned.trial.values[tuned.schedule == schedule]
         values = outcome.sel(trial=trials).transpose('trial', 'seed').values
         found = [statistics.bootstrap(row) for row in values]
         bars(panel, np.arange(len(trials)) + 0.08 * k, found, schedule, k)
         for level, trial, row in zip(options.levels, trials, values, strict=True):
-          rate = study.at_an_end(float(tuned.learning_rate.sel(trial=trial)), options.learning_rates)
           mark = ', '.join(arm for arm, other in chosen.items() if other == trial)
-          rows.append((where, schedule, f'{level:g}', rate, number(row.mean()), number(row.max()), mark))
+          rows.append((where, schedule, f'{level:g}', number(row.mean()), number(row.max()), mark))
       panel.set_xticks(range(len(options.levels)), [f'{level:g}' for level in options.levels], rotation=45)
       panel.set(yscale='log', xlabel='temperature of the added noise (at the start)', title=where)
     axes[0].legend(fontsize=9)
-  return figure, Table(('where', 'noise', 'level', 'rate', 'mean', 'worst run', 'arm'), rows)
+  return figure, Table(('where', 'noise', 'level', 'mean', 'worst run', 'arm'), rows)
 
 
 @minima.section(
   'How much minima differ',
   '{config.seeds.count} draws of the data, and on each {config.members} networks of each width that differ in their '
-  'initial parameters alone; the spread is that within a draw (N5). The narrowest do not fit the images: much of the '
-  'slopes is theirs.',
+  'initial parameters alone, at one rate; the spread is that within a draw (N5). The narrowest do not fit the images: '
+  'much of the slopes is theirs.',
   'Together: the networks of a draw average their probabilities (N7), at the cost of one as many times wider. That '
   'the negative log-likelihood falls is no surprise: by convexity it is never above that of the average member.',
   caption='Medians and the middle 80 % of networks, all draws.',
@@ -191,21 +192,21 @@ def doses(view: View) -> tuple[Figure, Table]:
 )
 def spreads(view: View) -> tuple[Figure, Table]:
   """The loss and test error of all networks, their spreads, and what ensembles make of them."""
-  options, rates = view.config.widths, view.rates()
-  losses, errors = (view.widths(name, rates) for name in ('loss', 'error'))
+  options, rate = view.config.widths, view.rate()
+  losses, errors = (view.widths(name, rate) for name in ('loss', 'error'))
   with plots.panels(2, **PANELS) as (figure, axes):
     for panel, ends, title in zip(axes, (losses, errors), ('training loss', 'test error'), strict=True):
       plots.spread(panel, options.hidden, ends.reshape(-1, ends.shape[-1]), title)
       panel.set(xlabel='hidden units', title=title, yscale='log', xscale='log')
   columns = [losses.mean(axis=(0, 1)), effects.spread(losses, False), effects.spread(losses, True)]
   columns += [errors.mean(axis=(0, 1)), effects.spread(errors, False)]
-  columns += [view.widths('ensemble_error', rates).mean(axis=0), view.widths('nll', rates).mean(axis=(0, 1))]
-  columns.append(view.widths('ensemble_nll', rates).mean(axis=0))
+  columns += [view.widths('ensemble_error', rate).mean(axis=0), view.widths('nll', rate).mean(axis=(0, 1))]
+  columns.append(view.widths('ensemble_nll', rate).mean(axis=0))
   rows = [
-    (f'{width}', study.at_an_end(rate, options.learning_rates), *map(number, map(float, values)))
-    for (width, rate), values in zip(rates.items(), np.transpose(columns), strict=True)
+    (f'{width}', *map(number, map(float, values)))
+    for width, values in zip(options.hidden, np.transpose(columns), strict=True)
   ]
-  heads = ('units', 'rate', 'training loss', 'its spread', 'over the mean', 'test error', 'its spread')
+  heads = ('units', 'training loss', 'its spread', 'over the mean', 'test error', 'its spread')
   return figure, Table((*heads, 'error together', 'log-likelihood, negative', 'together'), rows)
 
 
@@ -220,7 +221,7 @@ def spreads(view: View) -> tuple[Figure, Table]:
 )
 def barriers(view: View) -> Figure:
   """Barriers in their own unit and over the loss."""
-  hidden, losses = view.config.widths.hidden, view.widths('loss', view.rates()).mean(axis=(0, 1))
+  hidden, losses = view.config.widths.hidden, view.widths('loss', view.rate()).mean(axis=(0, 1))
   with plots.panels(2, **PANELS) as (figure, axes):
     for panel, relative in zip(axes, YARDSTICKS, strict=True):
       for k, (order, label) in enumerate(ORDERS.items()):

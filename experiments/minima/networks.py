@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ IMAGES = {'digits': 1797, 'mnist': 60_000}  # that training and validation image
 HELD_OUT = 400  # images that levels and rates of noise are chosen on
 SCHEDULES = ('constant', 'annealed')
 FORKS = ('early', 'late')
-ARMS = ('start', 'full', 'perturbed', 'mini', 'single', 'longer', 'other')  # see `forked`
+ARMS = ('start', 'full', 'perturbed', 'mini', 'single', 'hot', 'cooled', 'other')  # see `forked`
 PERTURBATION = 1e-3  # of the parameters' norm
 ORDERS = ('barrier', 'aligned')  # between networks as they are, and with the hidden units of one reordered
 NUM_CLASSES = 10
@@ -63,11 +64,12 @@ def final_loss(runs: xr.Dataset) -> xr.DataArray:
 def rate_choosers(tuned: xr.Dataset) -> dict[str, Callable[[np.ndarray], float]]:
   """The rate of the least mean training loss, as a function of the numbers of the tuning runs.
 
-  In forks that of mini-batches and that of single examples, each its own.
+  In forks that of mini-batches and that of single examples, each its own; of networks of many widths one rate for all,
+  by the mean logarithm of the loss, so that widths differ in nothing else.
   """
   losses = final_loss(tuned)
-  if 'batch_size' not in losses.dims:
-    return {'rate': study.chooser(losses, 'learning_rate')}
+  if 'hidden' in losses.dims:
+    return {'rate': study.chooser(xr.apply_ufunc(np.log, losses).mean('hidden'), 'learning_rate')}
   sizes = {'mini': losses.batch_size.values.max(), 'single': 1}
   return {arm: study.chooser(losses.sel(batch_size=size), 'learning_rate') for arm, size in sizes.items()}
 
@@ -109,20 +111,23 @@ def forked(problem: Problem, options, seed: int, after: int, mini: float, single
   """Where the arms of one fork end: losses, and the barriers on the lines to the end of full batch.
 
   A network is trained with mini-batches for `after` updates. From there (`start`) it goes on with full batch, with full
-  batch and a tiny perturbation, with mini-batches at the same rate, and with single examples at a rate of their own,
-  for the same time (rate times updates) and twice that (`longer`); `other` is full batch from another initialisation.
-  Each arm then settles on full batch, so that its end is in a valley and not held above it by noise.
+  batch and a tiny perturbation, with mini-batches at the same rate, and with single examples, `single` at a rate of
+  their own and `hot` at that of mini-batches, all for the same time (rate times updates). `cooled` goes on from `hot`
+  with single examples at their own rate, for as long again; `other` is full batch from another initialisation. Each arm
+  then settles on full batch, so that its end is in a valley and not held above it by noise.
   """
   key, *keys = jax.random.split(study.keys([seed])[0], 8)
   go = functools.partial(descended, problem)
   start, other = (go(problem.init(each)[0], key, mini, after, options.batch_size) for each in keys[:2])
   steps, many = options.updates, round(options.updates * mini / single)
+  hot = go(start, keys[4], mini, steps, 1)
   ends = {
     'full': start,
     'perturbed': perturbed(start, keys[2]),
     'mini': go(start, keys[3], mini, steps, options.batch_size),
     'single': go(start, keys[4], single, many, 1),
-    'longer': go(start, keys[4], single, 2 * many, 1),
+    'hot': hot,
+    'cooled': go(hot, keys[5], single, many, 1),
     'other': other,
   }
   still = ('full', 'perturbed', 'other')  # noise has not had its time yet
@@ -174,33 +179,28 @@ def langevin(num_steps: int) -> Callable[..., Algorithm]:
   return make
 
 
-def _noisy(config, where: str, ids: Sequence[int], trials: Sequence[int], progress: Progress) -> xr.Dataset:
-  """Trials of all combinations of schedule, level and rate, by their numbers: [trial, seed]."""
+def _noisy(config, where: str, ids: Sequence[int], progress: Progress) -> xr.Dataset:
+  """Every level of noise, constant and annealed, at one rate and as many updates: [trial, seed]."""
   options, few = config.doses[where], config.dose_network
-  grid = {'schedule': SCHEDULES, 'level': options.levels, 'learning_rate': options.learning_rates}
-  table = [[*itertools.product(*grid.values())][trial] for trial in trials]
-  points = dict(zip(grid, map(list, zip(*table, strict=True)), strict=True))
-  own = {'points': points, 'num_steps': options.updates, 'eval_every': options.updates, 'seeds': ids}
-  own |= {'progress': progress}
+  table = [*zip(*itertools.product(SCHEDULES, options.levels), strict=True)]
+  points = {'schedule': list(table[0]), 'level': list(table[1])}
+  points['learning_rate'] = [options.learning_rate] * len(table[0])
+  own = {'points': points, 'num_steps': options.updates, 'eval_every': options.updates, 'progress': progress}
   if where == 'landscape':  # from starts three to four ripples away from its minimum in every coordinate
     problem = problems.landscapes.rastrigin(config.dose.dim, start=[3.3] * config.dose.dim, initial_scale=0.5)
-    runs = gdlab.sweep(problem, langevin(options.updates), **own)
-  else:
-    data = lambda seed: drawn(config.dataset, few.hidden, few.num_examples, seed, HELD_OUT)
-    runs = study.sweep_anew(data, langevin(options.updates), **own)
-  names = [
-    name
-    for name in runs.data_vars
-    if name in ('train_loss', 'validation_accuracy', 'test_accuracy', 'status')
-  ]
-  return runs[names].assign_coords(trial=list(trials))
+    return gdlab.sweep(problem, langevin(options.updates), seeds=ids, **own)
+  data = lambda seed: drawn(config.dataset, few.hidden, few.num_examples, seed, HELD_OUT)
+  return study.sweep_anew(data, langevin(options.updates), seeds=ids, **own)
 
 
 def dose_tuning(config, where: str, *, progress: Progress) -> xr.Dataset:
-  """Every level of noise at every rate, constant and annealed, with the tuning seeds."""
-  options = config.doses[where]
-  trials = range(len(SCHEDULES) * len(options.levels) * len(options.learning_rates))
-  return _noisy(config, where, config.ids(options.num_tuning_seeds, tuning=True), trials, progress)
+  """Every level with the tuning seeds, on which an arm's level is chosen."""
+  return _noisy(config, where, config.ids(config.doses[where].num_tuning_seeds, tuning=True), progress)
+
+
+def dose(config, where: str, *, progress: Progress) -> xr.Dataset:
+  """Every level with the graded seeds."""
+  return _noisy(config, where, config.ids(config.doses[where].num_seeds), progress)
 
 
 def outcome(runs: xr.Dataset, images: str = 'test') -> xr.DataArray:
@@ -211,13 +211,13 @@ def outcome(runs: xr.Dataset, images: str = 'test') -> xr.DataArray:
 
 
 def trial_chooser(tuned: xr.Dataset, schedule: str, levels: Sequence[float]) -> Callable[[np.ndarray], int]:
-  """The trial of the least mean among those of a schedule at some levels; of equal ones that of the least noise."""
+  """The trial of the least mean among a schedule's at some levels; of equal ones that of the least noise."""
   mine = (tuned.schedule == schedule) & np.isin(tuned.level, levels)
   return study.chooser(outcome(tuned, 'validation').isel(trial=np.flatnonzero(mine.values)), 'trial')
 
 
 def dose_choosers(tuned: xr.Dataset) -> dict[str, Callable[[np.ndarray], int]]:
-  """How the trial of every arm of N4 is chosen, each with its own rate.
+  """How the trial of every arm of N4 is chosen.
 
   The best level is chosen among all but none and the largest, which it is compared with: no arm meets itself.
   """
@@ -235,16 +235,6 @@ def dose_choosers(tuned: xr.Dataset) -> dict[str, Callable[[np.ndarray], int]]:
   return arms
 
 
-def dose(config, where: str, tuned: xr.Dataset, *, progress: Progress) -> xr.Dataset:
-  """The trials that are likely to be chosen for an arm of N4, and for the picture every level at its best rate."""
-  options, num = config.doses[where], tuned.sizes['seed']
-  likely = [statistics.likely(choose, num) for choose in dose_choosers(tuned).values()]
-  each = itertools.product(SCHEDULES, options.levels)
-  shown = [trial_chooser(tuned, schedule, [level])(np.arange(num)) for schedule, level in each]
-  trials = sorted({*itertools.chain(*likely, shown)})
-  return _noisy(config, where, config.ids(options.num_seeds), trials, progress)
-
-
 @functools.cache
 def decayed(batch_size: int, num_steps: int) -> Callable[..., Algorithm]:
   """Descent with momentum whose rate falls on a line to 0, so that runs end in a minimum and not in noise."""
@@ -256,44 +246,38 @@ def decayed(batch_size: int, num_steps: int) -> Callable[..., Algorithm]:
   return make
 
 
-def _trained(config, width: int, problem: Problem, rates: Sequence[float], seeds, **own) -> xr.Dataset:
+def _decayed(config) -> tuple[Callable[..., Algorithm], dict[str, Any]]:
+  """The method of networks of all widths, and when a run of it ends."""
   options = config.widths
   last = options.epochs * theory.updates_per_epoch(options.images, options.batch_size)
-  make = decayed(options.batch_size, last)
-  return gdlab.sweep(
-    problem,
-    make,
-    {'learning_rate': rates},
-    num_steps=last,
-    eval_every=last,
-    seeds=seeds,
-    progress=False,
-    **own,
-  )
+  return decayed(options.batch_size, last), {'num_steps': last, 'eval_every': last}
 
 
-def width_tuning(config, width: int, *, progress: Progress) -> xr.Dataset:
-  """Networks of one width at every rate, with the tuning seeds."""
-  rows = []
-  for seed in config.seeds.for_tuning:
-    problem = drawn(config.dataset, width, config.widths.images, seed)
-    rows.append(_trained(config, width, problem, config.widths.learning_rates, [seed]))
-    progress(len(rows), config.seeds.tuning)
-  return xr.concat(rows, 'seed', combine_attrs='override')
+def width_tuning(config, *, progress: Progress) -> xr.Dataset:
+  """Networks of every width at every rate, with the tuning seeds: [hidden, rate, seed]."""
+  (make, own), options, groups = _decayed(config), config.widths, []
+  for width in options.hidden:
+    data = functools.partial(drawn, config.dataset, width, options.images)
+    grid = {'learning_rate': options.learning_rates}
+    groups.append(study.sweep_anew(data, make, grid, seeds=config.seeds.for_tuning, **own))
+    progress(len(groups), len(options.hidden))
+  return xr.concat(groups, xr.Variable('hidden', list(options.hidden)), combine_attrs='override')
 
 
 def width(config, width: int, tuned: xr.Dataset, *, progress: Progress) -> xr.Dataset:
-  """Networks of one width at its likely rates, a group for every draw of the data: their ends, lines, and ensemble.
+  """Networks of one width at the likely rates, a group for every draw of the data: their ends, lines, and ensemble.
 
   Within a group the data and their order are the same, and only initial parameters differ.
   """
-  rates, rows = [*statistics.likely(rate_choosers(tuned)['rate'], tuned.sizes['seed'])], []
-  seeds = config.ids(config.ensembles if width == config.ensemble_width else config.seeds.count)
+  (make, own), rows = _decayed(config), []
+  rates = [*statistics.likely(rate_choosers(tuned)['rate'], tuned.sizes['seed'])]
+  seeds = config.ids(config.draws(width))
   for seed in seeds:
     problem = drawn(config.dataset, width, config.widths.images, seed)
     order = [seed] * config.members
     ids = {'init': config.inits(seed), 'order': order, 'noise': order}
-    runs = _trained(config, width, problem, rates, ids, keep='params')
+    grid = {'learning_rate': rates}
+    runs = gdlab.sweep(problem, make, grid, seeds=ids, progress=False, keep='params', **own)
     found = [group(problem, runs.sel(learning_rate=rate), config.widths.points) for rate in rates]
     rows.append(xr.concat(found, xr.Variable('learning_rate', rates)))
     progress(len(rows), len(seeds))

@@ -17,8 +17,8 @@ SMALL = {
   'escape': {'num_seeds': WAITS},
   'valleys': {'learning_rates': (0.01, 0.02)},
   'fork': {'num_tuning_seeds': 8},
-  'dose': {'levels': (0.0, 1.0, 2.0, 4.0), 'learning_rates': (0.1, 0.2), 'num_tuning_seeds': 40},
-  'dose_network': {'levels': (0.0, 1.0, 2.0, 4.0), 'learning_rates': (0.1, 0.2), 'num_tuning_seeds': 40},
+  'dose': {'levels': (0.0, 1.0, 2.0, 4.0), 'num_tuning_seeds': 40},
+  'dose_network': {'levels': (0.0, 1.0, 2.0, 4.0), 'num_tuning_seeds': 40},
 }
 
 
@@ -37,7 +37,7 @@ def dataset(dims, values, **coordinates):
 def tuned(*dims, **coordinates):
   """Tuning runs of which those at the rate 0.1 are the best, on every seed."""
   coordinates = {'learning_rate': [0.1, 0.3], **coordinates, 'seed': range(8), 'step': [9]}
-  losses = np.zeros([len(each) for each in coordinates.values()])
+  losses = np.full([len(each) for each in coordinates.values()], 0.1)
   losses[1] = 1.0
   return dataset([*coordinates], {'train_loss': losses, 'status': 0 * losses}, **coordinates)
 
@@ -69,10 +69,10 @@ def valleys(full, mini, deep, barriers):
   return {'leave_poor': poor, 'leave_good': good} | forks(barriers)
 
 
-def falls(single, returned, longer):
+def falls(single, returned, cooled, own=1.0):
   """Single examples that are thrown into the poor valley or not, and come back `returned` updates later or not."""
   good = crossings({1: single, 4: 0.0}, returned=returned and 100 + returned)
-  ends = {'single': single, 'longer': longer}
+  ends = {'single': own * single, 'hot': single, 'cooled': cooled}
   return {'leave_good': good, 'leave_sharp': good} | forks(ends, ends)
 
 
@@ -95,20 +95,13 @@ def escapes(slope=1.0, factor=1.0, alike=False):
 
 
 def doses(constant, annealed, noise=0.3):
-  """Losses, and errors of a hundredth, at the four levels of each schedule; the second rate is worse by 100."""
+  """Losses, and errors of a hundredth, at the four levels of each schedule."""
   means, rng, cells = np.array([constant, annealed], float), np.random.default_rng(0), {}
-  means = np.stack([means, means + 100 * (noise > 0)], axis=-1).ravel()
-  table = [(schedule, level, rate) for schedule in networks.SCHEDULES for level in (0.0, 1.0, 2.0, 4.0)
-           for rate in (0.1, 0.2)]  # fmt: skip
-  names = dict(zip(('schedule', 'level', 'learning_rate'), map(list, zip(*table, strict=True)), strict=True))
-  coordinates = {
-    'trial': range(16),
-    'seed': range(40),
-    **{name: ('trial', own) for name, own in names.items()},
-  }
+  names = {'schedule': np.repeat(networks.SCHEDULES, 4), 'level': [0.0, 1.0, 2.0, 4.0] * 2}
+  coordinates = {'trial': range(8), 'seed': range(40)} | {name: ('trial', own) for name, own in names.items()}
   for where, factor in (('landscape', 1.0), ('network', 0.01)):
     for cell in ('dose', 'dose_tuning'):
-      values = factor * (means[:, None] + noise * rng.normal(size=(16, 40)))[..., None]
+      values = factor * (means.reshape(-1, 1) + noise * rng.normal(size=(8, 40)))[..., None]
       errors = {f'{images}_accuracy': 1 - values for images in ('test', 'validation')}
       found = {'train_loss': values, 'status': 0 * values} | (errors if where == 'network' else {})
       cells[f'{cell}_{where}'] = dataset(('trial', 'seed', 'step'), found, **coordinates)
@@ -129,8 +122,8 @@ def groups(deviation=0.0, barrier=0.0, power=0.0, ratio=1.0, loss=0.05, vary=0.1
     scores = ratio * (1 + 0.2 * deviation * rng.normal(size=DRAWS))
     whole = {f'ensemble_{name}': ('seed', scores * own[name].mean(axis=1)) for name in ('error', 'nll')}
     runs = xr.Dataset(found | whole).expand_dims(learning_rate=[0.1])
-    cells |= {f'width_{width}': runs, f'width_tuning_{width}': tuned()}
-  return cells
+    cells[f'width_{width}'] = runs
+  return cells | {'width_tuning': tuned(hidden=list(WIDTHS))}
 
 
 def alone(ratio):
@@ -222,7 +215,7 @@ def test_a_choice_that_other_tuning_seeds_would_not_make_widens_the_interval():
     effects.crossed_gain(view(**cells), 'late', 'mini', 'perturbed') == sure
   )  # the other choice is not likely
   losses = cells['fork_tuning'].train_loss.copy(deep=True)
-  losses.loc[{'batch_size': 32, 'learning_rate': 0.3}] = np.array([-0.9, 1.0] * 4)[:, None]
+  losses.loc[{'batch_size': 32, 'learning_rate': 0.3}] = np.array([-0.7, 1.0] * 4)[:, None]
   cells['fork_tuning'] = cells['fork_tuning'].assign(train_loss=losses)
   unsure = effects.crossed_gain(view(**cells), 'late', 'mini', 'perturbed')
   assert unsure.estimate == sure.estimate

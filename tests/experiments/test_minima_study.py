@@ -15,14 +15,13 @@ from experiments.minima.study import Settings
 from gdlab.claims import read_claims
 
 TINY = {
-  'seeds': {'first': 7, 'count': 3, 'tuning': 2, 'repeats': 1}, 'members': 2, 'ensembles': 3, 'ensemble_width': 4,
+  'seeds': {'first': 7, 'count': 3, 'tuning': 2, 'repeats': 1}, 'members': 2, 'ensembles': 3, 'ensemble_widths': (4,),
   'valleys': {'num_seeds': 4, 'num_examples': 64, 'batch_sizes': (1, 4), 'learning_rates': (0.02, 0.04), 'records': 2,
               'updates': 1000, 'lower_rate': 0.02, 'learning_rate': 0.04, 'return_updates': 50},
   'escape': {'num_seeds': 6, 'barriers': (1.5, 3.0)},
-  'dose': {'num_seeds': 4, 'num_tuning_seeds': 2, 'updates': 50, 'learning_rates': (0.001, 0.002),
+  'dose': {'num_seeds': 4, 'num_tuning_seeds': 2, 'updates': 50,
            'levels': (0.0, 4.0, 8.0)},
-  'dose_network': {'num_seeds': 4, 'num_tuning_seeds': 2, 'updates': 10, 'hidden': 4, 'levels': (0.0, 0.001, 0.01),
-                   'learning_rates': (0.1, 0.3)},
+  'dose_network': {'num_seeds': 4, 'num_tuning_seeds': 2, 'updates': 10, 'hidden': 4, 'levels': (0.0, 0.001, 0.01)},
   'fork': {'num_seeds': 3, 'num_tuning_seeds': 2, 'hidden': 16, 'images': 100, 'learning_rates': (0.1, 0.3),
            'tuning_epochs': 1, 'early': 5, 'late': 100, 'updates': 200, 'settle': 50, 'points': 7},
   'widths': {'hidden': (2, 4), 'images': 100, 'learning_rates': (0.03, 0.1), 'epochs': 2, 'points': 5},
@@ -106,7 +105,7 @@ def test_the_spread_is_that_within_draws_of_the_data():
 
 def test_what_the_study_could_not_finish_with_is_refused():
   for words, changes in {
-    'ensemble_width should be one of widths.hidden': {'ensemble_width': 5},
+    'ensemble_widths should be among widths.hidden': {'ensemble_widths': (5,)},
     'lower_rate should be below learning_rate': {'valleys': {'lower_rate': 0.02}},
     'batch_sizes should hold 1 and mini_batch': {'valleys': {'batch_sizes': (2, 4)}},
     'escapes should be below': {'valleys': {'escapes': 1000.0}},
@@ -160,6 +159,6 @@ def test_a_small_run_of_the_whole_study(tmp_path):
     graded = read_claims(tmp_path / name)
     assert [claim.id for claim in graded] == list(minima.claims)
     own = minima.seen(Settings.checked(config.to_dict()), number, found)
-    ratio = effects.ensemble_ratio(own, 'error', one=False)
-    assert graded[-1].parts[0].effect == ratio.estimate
+    slope = effects.barrier_slope(own, 'barrier', relative=False)
+    assert graded[-4].parts[-1].effect == slope.estimate
   assert (tmp_path / 'report.html').read_text().count('<svg') == 7
