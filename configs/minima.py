@@ -2,9 +2,7 @@
 
     python -m experiments.minima --config=configs/minima.py --workdir=runs/minima
 
-Time on 2 CPU cores, two other studies beside it: 21 min.
-Result in three sets of seeds: N3, N5 and N7 supported; N1, N2, N4, N6a and N6b mixed; N6 supported in two,
-inconclusive in one.
+Time on 2 CPU cores: to be filled in.
 """
 
 import ml_collections

@@ -3,8 +3,7 @@
     GDLAB_DATA=FOLDER python -m experiments.minima --config=configs/minima_mnist.py --workdir=runs/minima_mnist
 
 8,000 training images are drawn anew for each seed; all 10,000 test images are used. The landscape's parts of N4 are
-those of configs/minima.py. Time on 2 CPU cores, tests beside it: 7 min.
-Result of one set of seeds: N7 supported; N4 and N6b mixed; N5, N6 and N6a inconclusive.
+those of configs/minima.py. Time on 2 CPU cores: to be filled in.
 """
 
 import ml_collections
