@@ -22,14 +22,14 @@ def get_config() -> ml_collections.ConfigDict:
   config.label_noise = 0.2  # share of wrong labels in the second condition
 
   config.seeds = ml_collections.ConfigDict()
-  config.seeds.first = 20_000  # pilots had ids below 1000
-  config.seeds.count = 32
-  config.seeds.tuning = 8
+  config.seeds.first = 30_000  # pilots had ids below 1000
+  config.seeds.count = 64
+  config.seeds.tuning = 16
   config.seeds.repeats = 2
 
   config.small_batch = 32
   config.large_batch = 1024
-  config.learning_rates = (0.05, 0.1, 0.2, 0.5, 1.0)  # tried by every arm,
+  config.learning_rates = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # tried by every arm,
   config.momenta = (0.0, 0.9)  # with each of these
   config.epochs = 30  # equal examples
   config.updates = 640  # equal updates: those of the small batch in 20 epochs
@@ -54,25 +54,28 @@ def get_config() -> ml_collections.ConfigDict:
   config.norm.momenta = (0.0,)
   config.norm.epochs = 10
 
-  # End points are cooled to the target by updates of full batch.
+  # End points of runs with so many updates, recorded so often; cooled to the target by updates of full batch.
   config.sharpness = ml_collections.ConfigDict()
   config.sharpness.batch_sizes = (32, 128, 1024)
   config.sharpness.settings = ((0.5, 0.0), (1.0, 0.0), (0.05, 0.9), (0.1, 0.9))
-  config.sharpness.num_seeds = 12
+  config.sharpness.num_seeds = 16
+  config.sharpness.updates = 960
+  config.sharpness.eval_every = 8
   config.sharpness.cooling_rate = 0.1
   config.sharpness.cooling_updates = 50  # at least, and until the loss is at the target,
-  config.sharpness.cooling_limit = 1000  # at most
+  config.sharpness.cooling_limit = 3000  # at most
   config.sharpness.epsilon = 1e-3  # of Keskar's box
   config.sharpness.probes = 8  # of the trace
 
   # Steps to a target: batch sizes, and the updates that each has: budget_updates + budget_examples / B.
   config.steps = ml_collections.ConfigDict()
   config.steps.batch_sizes = (1, 2, 4, 16, 64, 256, 1024)
-  config.steps.learning_rates = tuple(0.08 * 2 ** (power / 2) for power in range(10))
+  config.steps.learning_rates = tuple(0.04 * 2 ** (power / 2) for power in range(12))
   config.steps.losses = (1.2, 0.6, 0.3)  # where noise scales are measured; the last is the target
   config.steps.budget_updates = 300
   config.steps.budget_examples = 5000
   config.steps.records = 120
+  config.steps.num_seeds = 128  # from the first of a set on
 
   # Growing the batch instead of decaying the rate, at the ends of these epochs; the last is the end of the run.
   config.growth = ml_collections.ConfigDict()

@@ -148,15 +148,15 @@ def chooser(arm: Arm, kind: str, tuned: xr.Dataset) -> Callable[[np.ndarray], An
   """The number of the setting as a function of the numbers of the tuning runs: that of the best validation accuracy.
 
   Of `epochs` and `updates` at the end of that budget; ties go to the lower validation loss. Of `matched` where the
-  training loss first comes to the bench's target: settings with which a run does not are left out, and if none is left
-  the one of the least loss is taken. Of `fit` the choice is by training loss after equal examples, as of someone who
-  looks at nothing else.
+  training loss first comes to the bench's target, and of `fastest` by the logarithm of the updates to there: settings
+  with which a run does not are left out, and if none is left the one of the least loss is taken. Of `fit` the choice is
+  by training loss after equal examples, as of someone who looks at nothing else.
   """
-  if kind == 'matched':
+  if kind in ('matched', 'fastest'):
     there = at_target(tuned, arm.bench.target)
-    reached = there.train_loss.notnull()
+    value = -there.validation_accuracy if kind == 'matched' else np.log1p(there.updates)
     least = study.unless_failed(tuned, 'train_loss', np.inf).min('step')
-    return study.chooser((-there.validation_accuracy).where(reached, np.inf), 'setting', least)
+    return study.chooser(value.where(there.train_loss.notnull(), np.inf), 'setting', least)
   end = tuned.sel(step=arm.budgets['epochs' if kind == 'fit' else kind])
   if kind == 'fit':
     return study.chooser(study.unless_failed(end, 'train_loss', np.inf), 'setting')

@@ -34,7 +34,8 @@ def words(found: Interval) -> str:
   'At equal examples (passes over the data), where the training loss first comes to the same value, and at equal '
   'updates; each is tuned by itself. At equal examples a large batch makes few updates: what the training losses in '
   'the table say is that it is trained less.',
-  caption='Points right of the grey band: small batches generalise better (G1, G1a, G2).',
+  caption='Typical differences over seeds (Hodges and Lehmann) with intervals of 95 %. Right of the grey band: small '
+  'batches generalise better (G1, G1a, G2).',
   printed=True,
   when=asked('G1', 'G2'),
 )
@@ -60,17 +61,26 @@ def accuracy(view: Seen) -> tuple[Figure, Table]:
     axes.set_yticks(range(len(gains)), gains)
     axes.invert_yaxis()
     axes.set_xlabel('test accuracy, small minus large batch, points')
-  heads = ('bench', 'compared at', 'arm', 'mean updates', 'rate, momentum', 'training loss', 'test accuracy')
+  heads = (
+    'bench',
+    'compared at',
+    'arm',
+    'mean updates',
+    'rate, momentum',
+    'training loss',
+    'mean test accuracy',
+  )
   return figure, Table(heads, rows)
 
 
 @batch_size.section(
   'Updates to a target against batch size',
   'Plain descent to training loss {config.steps.losses[2]:g}, each batch size at its own best rate. While twice the '
-  'batch halves the updates, batches cost no examples (dotted); on the plateau they buy nothing. Fit: S = S_min (1 + '
-  'B_crit / B). The target is a training loss, for the noise scale speaks of how fast a batch descends.',
-  caption='Vertical: the noise scale at each of the losses {config.steps.losses}, the mean of tr Sigma over that of '
-  '|G|^2. It predicts the bend if it lies where the points leave the dotted line (G5).',
+  'batch halves the updates, batches cost no examples (dotted); on the plateau they buy nothing. The bend is B_crit of '
+  'S = S_min (1 + B_crit / B), fitted to geometric means. The target '
+  'is a training loss, for the noise scale speaks of how fast a batch descends.',
+  caption='Vertical: the fitted bend, and the noise scale at each of the losses {config.steps.losses}, the mean of tr '
+  'Sigma over that of |G|^2, which is to predict it (G5).',
   when=asked('G5'),
 )
 def steps_to_target(view: Seen) -> tuple[Figure, Table]:
@@ -79,10 +89,9 @@ def steps_to_target(view: Seen) -> tuple[Figure, Table]:
   found = [view.crossing(size) for size in options.batch_sizes]
   critical = effects.critical_batch_size(view)
   both = type(found[0])(*(np.stack(columns, axis=1) for columns in zip(*found, strict=True)))
-  fit = bool(np.isfinite(critical.estimate))
-  figure = plots.steps_by_batch_size(options.batch_sizes, {'best rate of each B': both}, fit=fit)
-  axes, rows = figure.axes[0], []
-  axes.set_title(f'B crit {words(critical)}', fontsize=9)
+  figure = plots.steps_by_batch_size(options.batch_sizes, {'best rate of each B': both}, fit=False)
+  axes, rows = figure.axes[0], [('bend', '', '', words(critical), '')]
+  axes.axvline(critical.estimate, color='black', label=f'bend {words(critical)}')
   for place, loss in enumerate(options.losses):
     scale = effects.noise_scale_interval(view, loss)
     style = {'linestyle': plots.LINES[place + 1], 'color': plots.COLOURS[place + 2]}
@@ -102,8 +111,8 @@ def steps_to_target(view: Seen) -> tuple[Figure, Table]:
   'A small batch is still jumping about, and its gradient would pass for sharpness: end points are cooled by full '
   'batch to the same training loss, to which {view.lost} never came. All measures but the adaptive one change when a '
   'layer is multiplied and the next one divided by the same number, though the function does not. At equal rate and '
-  'momentum only the batch differs (G3). At its own best setting each has a rate of its own (G3a), and curvature lies '
-  'under the border of stability of that rate, 2 / rate for plain descent.',
+  'momentum only the batch differs (G3). Where each is trained fastest it has a rate of its own (G3a), and curvature '
+  'lies under the border of stability of that rate, 2 / rate for plain descent.',
   caption='At equal settings, means over them. The gap is validation minus training loss; points of one seed share '
   'their data, and rise to the right together if sharpness predicts the gap (G4).',
   when=asked('G3'),
@@ -123,9 +132,9 @@ def sharpness(view: Seen) -> tuple[Figure, Table]:
       axes.set(title=labels, xlabel='largest eigenvalue over its mean of the seed')
       equal = [effects.sharpness_ratio(view, bench, measure) for measure in MEASURES]
       own = [effects.own_sharpness_ratio(view, bench, measure) for measure in MEASURES]
-      used = ' / '.join(view.used(arm, 'matched') for arm in reversed(view.pair(bench)))
+      used = ' / '.join(view.used(arm, 'fastest') for arm in reversed(view.pair(bench)))
       rows.append((labels, 'equal', *map(words, equal)))
-      rows.append((labels, f'own: {used}', *map(words, own)))
+      rows.append((labels, f'fastest: {used}', *map(words, own)))
     panels[0].set_ylabel('gap over its mean of the seed')
     panels[0].legend(fontsize=8)
   return figure, Table(('large over small batch', 'rate, momentum', *MEASURES.values()), rows)
@@ -186,9 +195,9 @@ def growth(view: Seen) -> tuple[Figure, Table]:
 @batch_size.section(
   'Where to stop',
   'The model is the one at the record of the least validation or the least training loss (G8), of '
-  'B={config.small_batch} at the setting best by validation and at that of the least training loss, which is what '
-  'someone takes who looks at nothing else. Labels of validation are as often wrong as those of training; test '
-  'labels are right.',
+  'B={config.small_batch} at the setting best by validation and, with wrong labels, at that of the least training '
+  'loss, which is what someone takes who looks at nothing else. Labels of validation are as often wrong as '
+  'those of training; test labels are right.',
   caption='Wrong labels, setting of the least training loss. Vertical: where either loss is least, median over seeds.',
   when=asked('G8'),
 )

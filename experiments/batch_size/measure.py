@@ -76,10 +76,9 @@ def tuning(config, arm: Arm, *, progress) -> xr.Dataset:
 
 
 def runs(config, arm: Arm, tuned: xr.Dataset, *, progress) -> xr.Dataset:
-  """One arm at the settings that are likely for each budget; the small batch also at those that fit fastest."""
+  """One arm at the settings that are likely for each budget; the small batch on wrong labels also at those that fit."""
   kinds = [*arm.budgets, *(['matched'] if arm.bench.target else [])]
-  if arm == arms.pair(arm.bench)[0] and arm.bench.name in ('clean', 'noisy'):
-    kinds.append('fit')
+  kinds += ['fit'] if str(arm) == f'noisy_b{config.small_batch}' else []
   ids = _ids(config, arm.bench.num_seeds)
   return _sweep(config, arm, _likely(config, arm, kinds, tuned), ids, progress)
 
@@ -96,21 +95,19 @@ def _likely(config, arm: Arm, kinds: Sequence[str], tuned: xr.Dataset) -> list[i
   return sorted(set().union(*found))
 
 
-def _sweep(config, arm: Arm, numbers, ids: Sequence[int], progress, **probes: Callable) -> xr.Dataset:
+def _sweep(config, arm: Arm, numbers, ids: Sequence[int], progress, **options) -> xr.Dataset:
   """Runs of one arm. The search and the study's runs differ in their lanes alone, and so share one program."""
-  ends = arm.budgets
-  last = max(ends.values())
+  last = max(arm.budgets.values())
+  given = {
+    'num_steps': last,
+    'eval_every': max(1, last // config.evaluations),
+    'eval_steps': sorted(set(arm.budgets.values())),
+    'probes': {'population': population} if arm.bench.name == 'norm' else {},
+    'plan': gdlab.Plan(lanes_per_block=config.lanes_per_block or None),
+  }
+  settings = {'setting': [float(number) for number in numbers]}
   result = study.sweep_anew(
-    arm.bench.data,
-    descent(arm),
-    {'setting': [float(number) for number in numbers]},
-    num_steps=last,
-    seeds=ids,
-    eval_every=max(1, last // config.evaluations),
-    eval_steps=sorted(set(ends.values())),
-    probes=probes | ({'population': population} if arm.bench.name == 'norm' else {}),
-    plan=gdlab.Plan(lanes_per_block=config.lanes_per_block or None),
-    progress=progress,
+    arm.bench.data, descent(arm), settings, seeds=ids, progress=progress, **given | options
   )
   return result.assign_coords(setting=result.setting.astype(int))
 
@@ -122,19 +119,21 @@ def sharpness(config, arm: Arm, *, progress) -> xr.Dataset:
 
 
 def own(config, arm: Arm, tuned: xr.Dataset, *, progress) -> xr.Dataset:
-  """The same at the settings that are likely to be the best ones of the arm there."""
-  return _end_points(config, arm, _likely(config, arm, ['matched'], tuned), progress)
+  """The same at the settings with which the arm is likely to come there in the fewest updates."""
+  return _end_points(config, arm, _likely(config, arm, ['fastest'], tuned), progress)
 
 
 def _end_points(config, arm: Arm, numbers: Sequence[int], progress) -> xr.Dataset:
   """Four measures of sharpness and the gap where each run, cooled, comes to the training loss of end points.
 
   The measures ask how far the loss rises nearby, and would take the gradient of a mini-batch that is still jumping
-  about for curvature: so it is cooled. A run that never comes to that loss has no end point, and NaN for all of them.
+  about for curvature: so it is cooled. A run that does not come to that loss within `sharpness.updates` has no end
+  point, and NaN for all of them; `reached` tells, and `updates` when it first was there.
   """
   options, bench = config.sharpness, arm.bench
   ids = _ids(config, options.num_seeds)
-  found = _sweep(config, arm, numbers, ids, progress, params=study.flat_params)
+  horizon = {'num_steps': options.updates, 'eval_every': options.eval_every, 'eval_steps': []}
+  found = _sweep(config, arm, numbers, ids, progress, probes={'params': study.flat_params}, **horizon)
   loss = study.unless_failed(found, 'train_loss', np.inf).transpose('seed', 'setting', 'step').values
   points = found.params.transpose('seed', 'setting', 'step', ...).values
   rows: list[dict] = []
@@ -142,11 +141,13 @@ def _end_points(config, arm: Arm, numbers: Sequence[int], progress) -> xr.Datase
     below = np.flatnonzero(loss[run] <= bench.target)
     problem = bench.data(ids[run[0]])
     start = int(below[0]) if below.size else 0
-    params, _, cooling, reached = end_point(problem, points[run], start, bench.target, options)
+    params, _, cooling, cooled = end_point(problem, points[run], start, bench.target, options)
     here = _sharpness_at(problem, params, len(rows), options)
-    if not (below.size and reached):
+    reached = bool(below.size) and cooled
+    if not reached:
       here = dict.fromkeys(here, np.nan)
-    rows.append(here | {'cooling': cooling})
+    updates = float(found.step[start]) if below.size else np.nan
+    rows.append(here | {'cooling': cooling, 'updates': updates, 'reached': reached})
     progress(len(rows), loss[..., 0].size)
   dims = 'seed', 'setting'
   columns = {name: (dims, np.reshape([row[name] for row in rows], loss.shape[:2])) for name in rows[0]}
@@ -231,7 +232,7 @@ def search(config, size: int, *, progress) -> xr.Dataset:
 def steps(config, size: int, tuned: xr.Dataset, *, progress) -> xr.Dataset:
   """The rates that are likely to be the best at one batch size."""
   rates = statistics.likely(effects.fastest(tuned), config.seeds.tuning)
-  return _to_target(config, size, sorted(rates), config.seeds.ids, progress)
+  return _to_target(config, size, sorted(rates), _ids(config, config.steps.num_seeds), progress)
 
 
 def _to_target(config, size: int, rates, ids: Sequence[int], progress) -> xr.Dataset:
@@ -286,7 +287,8 @@ def scales(config, size: int, tuned: xr.Dataset, *, progress) -> xr.Dataset:
   rate = next(iter(statistics.likely(effects.fastest(tuned), config.seeds.tuning)))
   last = int(min(horizon(config, size), 1.5 * tuned.steps.sel(learning_rate=rate).max()))
   records = {'eval_every': 1, 'probes': {'moments': _moments}}
-  found = _plain(config, size, [rate], config.seeds.ids, progress, last, **records).isel(learning_rate=0)
+  ids = _ids(config, config.steps.num_seeds)
+  found = _plain(config, size, [rate], ids, progress, last, **records).isel(learning_rate=0)
   found = found[['train_loss', 'moments.trace', 'moments.square', 'status']]
   parts = [arms.at_target(found, loss).assign_coords(loss=loss) for loss in config.steps.losses]
   there = xr.concat(parts, 'loss', combine_attrs='override')

@@ -38,6 +38,8 @@ class _Sharpness(study.Config):
   batch_sizes: Annotated[study.Sizes, pydantic.Field(min_length=2)]
   settings: Annotated[tuple[tuple[float, float], ...], pydantic.Field(min_length=2)]
   num_seeds: study.Count
+  updates: study.Count
+  eval_every: study.Count
   cooling_rate: study.Positive
   cooling_updates: study.Count
   cooling_limit: study.Count
@@ -52,6 +54,7 @@ class _Steps(study.Config):
   budget_updates: study.Count
   budget_examples: study.Count
   records: study.Count
+  num_seeds: study.Count
 
 
 class _Growth(study.Config):
@@ -96,7 +99,7 @@ class Settings(study.Config):
         raise InputError(f'{name}.batch_sizes must be at most num_train ({full}), got {sizes}')
     if missing := {config.small_batch, config.large_batch} - {*sharp.batch_sizes}:
       raise InputError(f'sharpness.batch_sizes must hold {min(missing)}, got {sharp.batch_sizes}')
-    for name in ('cnn', 'norm', 'sharpness'):
+    for name in ('cnn', 'norm', 'sharpness', 'steps'):
       # Seeds of a repeat begin so much later.
       check_count(f'{name}.num_seeds', getattr(config, name).num_seeds, minimum=2, maximum=APART)
     check_count('large_batch', config.large_batch, minimum=config.small_batch + 1, maximum=full)

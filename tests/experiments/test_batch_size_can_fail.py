@@ -23,7 +23,9 @@ def config() -> Settings:
   )
   made.update({'cnn': few | {'epochs': 2}, 'norm': few, 'updates': 40})
   made.update({'sharpness': {'settings': ((0.2, 0.0), (0.5, 0.0)), 'num_seeds': SEEDS}})
-  made.update({'steps': {'batch_sizes': SIZES}, 'growth': {'learning_rates': (RATE, 0.4)}})
+  made.update(
+    {'steps': {'batch_sizes': SIZES, 'num_seeds': SEEDS}, 'growth': {'learning_rates': (RATE, 0.4)}}
+  )
   return Settings.checked(made.to_dict())
 
 
@@ -53,7 +55,13 @@ def trained(bench: str, accuracies, noisy: float = 1.0):
       own = np.reshape([0.3, accuracy], (2, 1, 1)) + noisy * noise(arm.batch_size + arm.ghost, 2, count, 1)
       values = {'validation_accuracy': np.reshape([0.2, 0.9], (2, 1, 1)), 'validation_loss': 1.0}
       values |= {f'population.{name}': value for name, value in values.items()}
-      values |= {'train_loss': loss, 'test_accuracy': own, 'population.test_accuracy': own, 'status': 0}
+      values |= {
+        'updates': np.array(steps),
+        'train_loss': loss,
+        'test_accuracy': own,
+        'population.test_accuracy': own,
+        'status': 0,
+      }
       columns = {name: value + np.zeros((2, count, len(steps))) for name, value in values.items()}
       cells[f'{cell}_{arm}'] = dataset(('setting', 'seed', 'step'), columns, [0, 1], range(count), steps)
   return cells
