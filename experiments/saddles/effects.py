@@ -30,16 +30,33 @@ class View(study.View):
     return xr.concat([self.cell(name) for name in (silent if start == 'at_silent' else [start])], 'saddle')
 
   def tuned(self, start: str, arm: str) -> tuple[xr.Dataset, Callable[[np.ndarray], int]]:
-    """The graded runs of an arm at all rates, and the best rate of tuning seeds; who stayed counts with the horizon."""
+    """The graded runs of an arm at all rates, and its best rate by numbers of tuning seeds, each by what is graded.
+
+    At saddles the rate at which most leave, of equal ones the soonest; next to them that of the least median time.
+    """
     runs, seeds = self.race(start).sel(arm=arm), self.config.seeds
-    return runs.sel(seed=seeds.ids), study.chooser(
-      runs.updates.sel(seed=seeds.for_tuning).mean('saddle'), 'rate'
-    )
+    tuning = runs.sel(seed=seeds.for_tuning)
+    times, stayed = taken(tuning)[0], (~tuning.escaped).mean('saddle')
+    if start.startswith('at'):
+      return runs.sel(seed=seeds.ids), study.chooser(stayed, 'rate', tuning.updates.mean('saddle'))
+    return runs.sel(seed=seeds.ids), lambda numbers: int(np.median(times[:, numbers], axis=1).argmin())
+
+  def best_rate(self, start: str, arm: str) -> str:
+    """The tuned rate in words."""
+    runs, choose = self.tuned(start, arm)
+    if not self.race(start).escaped.sel(arm=arm, seed=self.config.seeds.for_tuning).any():
+      return 'none, as no run left'
+    return study.at_an_end(float(runs.tried[0, choose(self.tuning)]), runs.tried.values[0])
+
+  @property
+  def tuning(self) -> np.ndarray:
+    """The numbers of all tuning seeds."""
+    return np.arange(self.config.seeds.tuning)
 
   def raced(self, start: str, arm: str) -> xr.Dataset:
     """The graded runs of an arm at its best rate."""
     runs, choose = self.tuned(start, arm)
-    return runs.isel(rate=choose(np.arange(self.config.seeds.tuning)))
+    return runs.isel(rate=choose(self.tuning))
 
   def chosen(self, effect: Callable[..., Interval], *arms: tuple[str, str], scale: str = 'plain') -> Interval:
     """An effect of arms `(start, arm)` at their best rates; its interval allows for other choices of the rates."""
@@ -54,36 +71,30 @@ class View(study.View):
     """Exits from all quadratic saddles."""
     return [self.cell(f'quadratic_{case}') for case in range(len(self.config.growth.cases))]
 
-  def passed(self, cell: str, arm: str, seeds: list[int]) -> xr.DataArray:
-    """Passages of a chain, [learning_rate, seed, saddle]; NaN if none."""
-    passed = self.cell(cell).passed.sel(arm=arm, seed=seeds)
-    return passed.where(passed >= 0).transpose('learning_rate', 'seed', 'saddle')
+  def passed(self, cell: str, arm: str) -> tuple[xr.DataArray, Callable[[np.ndarray], float]]:
+    """Graded passages of a chain, [learning_rate, seed, saddle], NaN if none, and the rate by numbers of tuning seeds.
 
-  def chain_chooser(self, cell: str, arm: str) -> Callable[[np.ndarray], float]:
-    """The rate of least mean total time on tuning seeds; who never passed the last saddle has the limit."""
-    options, seeds = self.config.chain, self.config.seeds.for_tuning
-    last = self.passed(cell, arm, seeds).isel(saddle=-1).fillna(options.limit)
-    return study.chooser(last.sel(learning_rate=options.tuned), 'learning_rate')
+    It is that of least mean total time; who never passed the last saddle has the limit.
+    """
+    options, seeds, passed = self.config.chain, self.config.seeds, self.cell(cell).passed.sel(arm=arm)
+    passed = passed.where(passed >= 0).transpose('learning_rate', 'seed', 'saddle')
+    last = passed.sel(learning_rate=options.tuned, seed=seeds.for_tuning).isel(saddle=-1)
+    return passed.sel(seed=seeds.ids), study.chooser(last.fillna(options.limit), 'learning_rate')
 
   def chain_rate(self, cell: str, arm: str) -> float:
-    """That of all tuning seeds."""
-    return self.chain_chooser(cell, arm)(np.arange(self.config.seeds.tuning))
+    """The rate of all tuning seeds."""
+    return self.passed(cell, arm)[1](self.tuning)
 
   def at_chain_rates(
     self, effect: Callable[[xr.DataArray, float], Interval], cell: str, arm: str, scale: str
   ) -> Interval:
     """An effect of passages [seed, saddle] and their rate; the interval allows for other choices of the rate."""
-    passed = self.passed(cell, arm, self.config.seeds.ids)
-    return study.after_choice(
-      lambda rate: effect(passed.sel(learning_rate=rate), rate),
-      [self.chain_chooser(cell, arm)],
-      self.config.seeds.tuning,
-      scale=scale,
-    )
+    passed, choose = self.passed(cell, arm)
 
-  def passages(self, cell: str, arm: str) -> xr.DataArray:
-    """Passages at the tuned rate, [seed, saddle]."""
-    return self.passed(cell, arm, self.config.seeds.ids).sel(learning_rate=self.chain_rate(cell, arm))
+    def at(rate: float) -> Interval:
+      return effect(passed.sel(learning_rate=rate), rate)
+
+    return study.after_choice(at, [choose], self.config.seeds.tuning, scale=scale)
 
   def near(self, cell: str) -> xr.DataArray:
     """Which records of a cell of training were near a saddle, bool[seed, step]; no record after the fit is.
@@ -164,8 +175,18 @@ def stays(view: View, kind: str) -> Interval:
 
 
 def leaves(view: View, start: str, arm: str) -> Interval:
-  """The share of an arm's runs that left at its tuned rate; each seed has a saddle and data of its own."""
-  return view.chosen(lambda runs: clustered_share(runs.escaped, view.confidence), (start, arm))
+  """The share of an arm's runs that left at its tuned rate; each seed has a saddle and data of its own.
+
+  Other choices widen the interval on the scale of arcsin(sqrt(share)), where shares vary alike and 0 and 1 have a
+  place; beyond [0, pi/2] there are no shares.
+  """
+
+  def angle(runs: xr.Dataset) -> Interval:
+    found = clustered_share(runs.escaped, view.confidence)
+    return Interval._make([*np.arcsin(np.sqrt(found[:3])), *found[3:]])
+
+  found = view.chosen(angle, (start, arm))
+  return Interval._make([*(np.sin(np.clip(found[:3], 0, np.pi / 2)) ** 2).tolist(), *found[3:]])
 
 
 def clustered_share(flags: xr.DataArray, confidence: float) -> Interval:
@@ -187,15 +208,16 @@ def clustered_share(flags: xr.DataArray, confidence: float) -> Interval:
 
 
 def sooner(view: View, arm: str, kind: str) -> Interval:
-  """Updates that an arm needs to leave over those of plain descent, each at its tuned rate.
+  """Updates that an arm needs to leave over those of plain descent, each at its tuned rate: the median over saddles.
 
   A plain run that stays counts with all it had, so that the ratio is an upper bound; one of the arm that does took for
-  ever.
+  ever. A run passes the level within its last update, at a moment drawn for each seed: ratios of whole numbers are so
+  often equal that order statistics would have no width.
   """
 
   def ratio(mine: xr.Dataset, plain: xr.Dataset) -> Interval:
-    left, horizon = taken(mine)[0], plain.updates.values[0]
-    return statistics.paired_log_ratio(left, horizon, confidence=view.confidence)
+    before = np.random.default_rng(0).uniform(size=mine.sizes['seed'])
+    return middle((taken(mine)[0] - before) / (plain.updates.values[0] - before), view.confidence)
 
   return view.chosen(ratio, (f'near_{kind}', arm), (f'near_{kind}', 'full batch'), scale='log')
 
@@ -219,11 +241,8 @@ def follows(runs: xr.Dataset) -> np.ndarray:
 
 def momentum_law(view: View, beta: float) -> Interval:
   """Those ratios where momentum follows the saying: the geometric mean over saddles and rates, by seed."""
-  rows = []
-  for runs in view.exits():
-    rows.append(np.log(momentum_ratios(runs)[(runs.momentum.values[:, 0] == beta) & follows(runs)]))
-  ratios = np.exp(np.concatenate(rows).mean(axis=0))
-  return statistics.paired_log_ratio(ratios, np.ones_like(ratios), confidence=view.confidence)
+  each = [(runs, (runs.momentum.values[:, 0] == beta) & follows(runs)) for runs in view.exits()]
+  return _mean_ratio(np.concatenate([momentum_ratios(runs)[own] for runs, own in each]), view.confidence)
 
 
 def formula(runs: xr.Dataset, distance: float) -> np.ndarray:
@@ -249,7 +268,7 @@ def departure(view: View, momentum: bool) -> Interval:
           distance, runs.start.values, curvature=gamma, learning_rate=rate, momentum=float(beta[lane])
         )
       gaps.append(np.abs(times[lane] - law).max())
-  return statistics.exactly(np.max(gaps), num=view.config.seeds.count)
+  return statistics.exactly(np.max(gaps), num=len(view.config.exit_ids))
 
 
 def over_formula(view: View, kind: str) -> Interval:
@@ -260,11 +279,10 @@ def over_formula(view: View, kind: str) -> Interval:
 
 def wrong_formula(view: View, beta: float) -> Interval:
   """A control: measured time with momentum over the formula of plain descent, at quadratic saddles."""
-  rows = [
-    (taken(runs) / formula(runs, view.config.growth.distance))[runs.momentum.values[:, 0] == beta]
-    for runs in view.exits()
-  ]
-  return _mean_ratio(np.concatenate(rows), view.confidence)
+  distance, ratios = view.config.growth.distance, []
+  for runs in view.exits():
+    ratios.append((taken(runs) / formula(runs, distance))[runs.momentum.values[:, 0] == beta])
+  return _mean_ratio(np.concatenate(ratios), view.confidence)
 
 
 def _mean_ratio(ratios: np.ndarray, confidence: float) -> Interval:
@@ -304,10 +322,7 @@ def gap_ratio(view: View, cell: str, arm: str, over_theory: bool = False) -> Int
   def factor(passed: xr.DataArray, rate: float) -> Interval:
     law = theory.octopus_gap_ratio(rate, 1.0, 1.0) if over_theory else 1.0
     gaps = np.diff(passed.values, axis=1)[:, 1:]
-    ratio = (gaps[:, -1] / gaps[:, 0]) ** (1 / (gaps.shape[1] - 1)) / law
-    finite = np.isfinite(ratio)
-    waits = Crossing(np.where(finite, ratio, np.max(ratio, where=finite, initial=1.0)), ~finite)
-    return statistics.median_time(waits, confidence=view.confidence)
+    return middle((gaps[:, -1] / gaps[:, 0]) ** (1 / (gaps.shape[1] - 1)) / law, view.confidence)
 
   return view.at_chain_rates(factor, cell, arm, 'log')
 
@@ -328,6 +343,13 @@ def lingers(view: View, arm: str) -> Interval:
   The unit is the run: records of one run follow from one another.
   """
   return statistics.share(view.time_near(f'training_{arm}').values > LITTLE, confidence=view.confidence)
+
+
+def middle(values: np.ndarray, confidence: float) -> Interval:
+  """The median of values of which some took for ever, with the interval of order statistics."""
+  finite = np.isfinite(values)
+  waits = Crossing(np.where(finite, values, np.max(values, where=finite, initial=1.0)), ~finite)
+  return statistics.median_time(waits, confidence=confidence)
 
 
 def taken(runs: xr.Dataset) -> np.ndarray:

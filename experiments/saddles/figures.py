@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from experiments.saddles import effects
 from experiments.saddles.effects import View
 from experiments.saddles.study import escape
-from gdlab import plots, study, theory
+from gdlab import plots, theory
 from gdlab.report import Table
 
 
@@ -62,8 +62,8 @@ def _races(view: View) -> Table:
     for arm in view.race(start).arm.values.tolist():
       runs, left = view.raced(start, arm), np.median(effects.taken(view.raced(start, arm)))
       method = f'SGD, B={int(runs.batch_size[0])}' if arm in effects.SGD else arm
-      rate = study.at_an_end(float(runs.tried[0]), view.race(start).tried.sel(arm=arm).values[0])
       stayed = f'{left:,.0f}' if np.isfinite(left) else 'stayed'
+      rate = view.best_rate(start, arm)
       rows.append((start.replace('_', ' '), method, rate, f'{float(runs.escaped.mean()):.0%}', stayed))
   return Table(('start', 'method', 'best rate', 'left', 'median updates'), rows)
 
@@ -105,7 +105,8 @@ def _chains(view: View) -> Figure:
   arms = {'plain': 'chain_plain', 'perturbed': 'chain_noisy'}
   with plots.panels(1, width=4.8, height=3.5) as (figure, (axes,)):
     for number, (arm, cell) in enumerate(arms.items()):
-      passed, rate = view.passages(cell, arm), view.chain_rate(cell, arm)
+      rate = view.chain_rate(cell, arm)
+      passed = view.passed(cell, arm)[0].sel(learning_rate=rate)
       plots.spread(axes, passed.saddle, passed.values, f'{arm}, rate {rate:g}', number)
       if arm == 'plain':
         middle, ratio = np.nanmedian(passed.values, axis=0), theory.octopus_gap_ratio(rate, 1.0, 1.0)
@@ -114,30 +115,6 @@ def _chains(view: View) -> Figure:
           len(middle) + np.arange(4), ahead, ':', color=plots.COLOURS[0], label=f'gaps times {ratio:.2f}'
         )
     axes.set(yscale='log', xlabel='saddles passed', ylabel='updates')
-    axes.legend(fontsize=8)
-  return figure
-
-
-@escape.section(
-  'The formula of the escape time',
-  'log(Δ/δ₀) / log(1 + lr·|λ|), with nothing fitted, against what was measured (S5). A run leaves at a whole update, '
-  'which makes measured over formula lie a little above 1.',
-  caption='Every point is one run at one rate. On the line the formula is right.',
-)
-def _exits(view: View) -> Figure:
-  growth, labels = view.config.growth, {'pca': 'PCA of the digits', 'network': 'network on the digits'}
-  groups = [('quadratic saddles', view.exits(), growth.distance)]
-  groups += [(label, [view.cell(f'curved_{kind}')], growth.curved_distance) for kind, label in labels.items()]
-  with plots.panels(1, width=4.8, height=3.9) as (figure, (axes,)):
-    for number, (label, cells, distance) in enumerate(groups):
-      plain = [runs.momentum.values[:, 0] == 0 for runs in cells]
-      law, measured = (
-        np.concatenate([each(runs)[own].ravel() for runs, own in zip(cells, plain, strict=True)])
-        for each in (lambda runs, distance=distance: effects.formula(runs, distance), effects.taken)
-      )
-      axes.plot(law, measured, plots.MARKERS[number], markersize=4, alpha=0.6, label=label)
-    axes.axline((1, 1), (10, 10), color='black', linewidth=1, label='equal')
-    axes.set(xscale='log', yscale='log', xlabel='updates by the formula', ylabel='updates measured')
     axes.legend(fontsize=8)
   return figure
 
@@ -160,20 +137,8 @@ def _gradients(view: View) -> tuple[Figure, Table]:
   for case, (depth, scale) in enumerate(options.grid):
     cell, near = view.cell(f'deeper_{case}'), view.time_near(f'deeper_{case}').values
     updates = np.isfinite(cell.full_grad_norm).sum('step').median() * options.record_every
-    numbers = (
-      f'{float(updates):,.0f}',
-      f'{near.mean():.3f}',
-      f'{(near > effects.LITTLE).sum()} of {len(near)}',
-    )
-    rows.append((str(depth), f'{scale:g}', f'{cell.learning_rate:g}', *numbers))
-  titles = (
-    'hidden layers',
-    'start times',
-    'best rate',
-    'updates until the fit',
-    'of them near a saddle',
-    'runs over a tenth',
-  )
-  return plots.curves(runs, 'full_grad_norm', target=small, label='gradient norm, all examples'), Table(
-    titles, rows
-  )
+    over, rate = f'{(near > effects.LITTLE).sum()} of {len(near)}', f'{cell.learning_rate:g}'
+    rows.append((str(depth), f'{scale:g}', rate, f'{float(updates):,.0f}', f'{near.mean():.3f}', over))
+  titles = ('hidden layers', 'start times', 'best rate', 'updates until the fit', 'of them near a saddle')
+  figure = plots.curves(runs, 'full_grad_norm', target=small, label='gradient norm, all examples')
+  return figure, Table((*titles, 'runs over a tenth'), rows)

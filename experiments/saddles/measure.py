@@ -48,21 +48,24 @@ def method(arm: str, size: int = 0, sampler: Callable = sampling.reshuffle) -> C
 @escape.cell()
 @jax.enable_x64(True)
 def saddles(config, *, progress):
-  """For each seed a network on images of its own, drawn until it has saddles of all kinds, and these by kind."""
+  """For each seed saddles of all kinds, from networks on images of its own: drawn until all are found."""
   options, ids, rows = config.network, config.seeds.for_tuning + config.seeds.ids, []
   names = ['network', *options.silent]
   for number, seed in enumerate(ids, 1):
+    kinds: dict[str, dict[str, Any]] = {}
     for draw in range(MOST_DRAWS):
       problem = places.network(options, options.hidden, options.num_examples, (seed, draw))
-      points = places.search(problem, places.scattered(problem, options.num_starts, (seed, draw)), 0)
-      kinds = places.chosen(problem, points, options, seed)
+      starts = places.scattered(problem, options.num_starts, (seed, draw), 1000)
+      points = places.search(problem, starts, 0)
+      found = places.chosen(problem, points, options, seed, [name for name in names if name not in kinds])
+      kinds |= {name: row | {'draw': draw} for name, row in found.items()}
       if len(kinds) == len(names):
         break
     else:
       raise InputError(f'network.num_starts must be larger: no saddles of all kinds in {MOST_DRAWS} draws')
     values = {name: np.stack([kinds[each][name] for each in names]) for name in kinds['network']}
     columns = {name: (('kind', 'parameter')[: each.ndim], each) for name, each in values.items()}
-    rows.append(xr.Dataset(columns | {'draw': draw}, {'kind': names}))
+    rows.append(xr.Dataset(columns, {'kind': names}))
     progress(number, len(ids))
   return xr.concat(rows, xr.Variable('seed', ids))
 
@@ -74,7 +77,8 @@ def _race(
 
   Full batch at rate 1/L would grow by so many factors of e until then. B=1 makes so many more updates that it sees as
   many examples as the mini-batch, at rates as many times as small; at the same rates its noise would hide the way down.
-  Batches are drawn with replacement.
+  Batches are drawn with replacement. Next to saddles every update is looked at: a run of momentum that passes the level
+  and is thrown back has left.
   """
   options, ids, found = config.race, config.seeds.for_tuning + config.seeds.ids, []
   examples, keys = place.problem.train, study.keys(ids)
@@ -87,7 +91,7 @@ def _race(
     finer = options.mini_batch if arm == 'B=1' else 1
     rates = np.array(tried)[:, None] / (np.ones(len(ids)) if arm == 'Adam' else place.smoothness * finer)
     make, limit = method(arm, sizes.get(arm, 0), sampling.with_replacement), options.most_updates * finer
-    every = max(1, limit // options.evaluations)
+    every = 1 if scale else max(1, limit // options.evaluations)
     call = (place.problem, make, {'learning_rate': rates}, keys, starts, _fallen, goals, limit, every)
     times = np.asarray(first_updates(*call))
     left = (times >= 0) & (times <= horizons * finer)
@@ -184,12 +188,12 @@ def _exits(
 @jax.enable_x64(True)
 def quadratic(config, case, *, progress):
   """Exits from a quadratic saddle at every strength alpha * gamma and momentum."""
-  (dimension, curvature, scale), keys = config.growth.cases[case], study.keys(config.seeds.ids)
+  (dimension, curvature, scale), keys = config.growth.cases[case], study.keys(config.exit_ids)
   grid = np.array([(s / curvature, beta) for beta in config.growth.betas for s in config.growth.strengths])
   lanes = {'learning_rate': grid[:, 0], 'momentum': grid[:, 1]}
   place = places.quadratic(dimension, curvature, len(keys))
   found = _exits(keys, place, method('plain'), lanes, scale, config.growth.distance)
-  return found.assign_coords(seed=config.seeds.ids)
+  return found.assign_coords(seed=config.exit_ids)
 
 
 @escape.cell('saddles', over=lambda config: CURVED)
@@ -197,12 +201,12 @@ def quadratic(config, case, *, progress):
 def curved(config, name, saddles, *, progress):
   """Exits of plain descent from the saddles of problems that are not quadratic, at rates relative to 1/L."""
   options, place = config.growth, places.place_of(config, name, saddles)
-  own = slice(config.seeds.tuning, None)
+  own = slice(config.seeds.tuning, config.seeds.tuning + len(config.exit_ids))
   place = jax.tree.map(lambda leaf: leaf[own], place)
   rates = np.array(options.curved_multiples)[:, None] / place.smoothness
-  lanes, keys = {'learning_rate': rates, 'momentum': 0 * rates}, study.keys(config.seeds.ids)
+  lanes, keys = {'learning_rate': rates, 'momentum': 0 * rates}, study.keys(config.exit_ids)
   found = _exits(keys, place, method('plain'), lanes, options.curved_scale, options.curved_distance)
-  return found.assign_coords(seed=config.seeds.ids)
+  return found.assign_coords(seed=config.exit_ids)
 
 
 @escape.cell()
@@ -210,13 +214,13 @@ def curved(config, name, saddles, *, progress):
 def scales(config, *, progress):
   """Exits of plain descent and of Adam where the loss is multiplied by a scale."""
   (dimension, curvature, start), options, found = config.growth.cases[0], config.growth, []
-  keys = study.keys(config.seeds.ids)
+  keys = study.keys(config.exit_ids)
   place = places.quadratic(dimension, curvature, len(keys))
   rates = {'plain': 0.05 / curvature, 'Adam': options.adam_rate}
   for arm, rate in rates.items():
     lanes = {'learning_rate': [rate] * len(options.scales), 'scale': options.scales}
     found.append(_exits(keys, place, method(f'scaled {arm}'), lanes, start, options.distance))
-  return xr.concat(found, xr.Variable('arm', [*rates])).assign_coords(seed=config.seeds.ids)
+  return xr.concat(found, xr.Variable('arm', [*rates])).assign_coords(seed=config.exit_ids)
 
 
 @escape.cell()
@@ -225,21 +229,17 @@ def noisy(config, *, progress):
   """Mean exits from the saddle itself under Gaussian gradient noise, [batch size, strength, seed]."""
   (dimension, curvature, _), options, found = config.growth.cases[0], config.growth, []
   # Several exits for each seed, whose mean is the seed's value.
-  keys = jax.vmap(lambda key: jax.random.split(key, options.repeats))(study.keys(config.seeds.ids)).ravel()
+  keys = jax.vmap(lambda key: jax.random.split(key, options.repeats))(study.keys(config.exit_ids)).ravel()
   place = places.quadratic(dimension, curvature, len(keys), options.noise)
   lanes = {'learning_rate': np.array(options.noisy_strengths) / curvature}
   for number, size in enumerate(options.batch_sizes, 1):
-    exits = _exits(
-      keys, place, method('plain', size, sampling.with_replacement), lanes, 0.0, options.distance
-    )
+    make = method('plain', size, sampling.with_replacement)
+    exits = _exits(keys, place, make, lanes, 0.0, options.distance)
     times = np.where(exits.escaped, exits.updates, np.inf)
     found.append(times.reshape(len(times), -1, options.repeats).mean(axis=-1))
     progress(number, len(options.batch_sizes))
-  coords = {
-    'batch_size': [*options.batch_sizes],
-    'strength': [*options.noisy_strengths],
-    'seed': config.seeds.ids,
-  }
+  coords = {'batch_size': [*options.batch_sizes], 'strength': [*options.noisy_strengths]}
+  coords |= {'seed': config.exit_ids}
   attrs = {'curvature': curvature, 'noise': options.noise}
   return xr.Dataset({'updates': ([*coords], np.stack(found))}, coords, attrs)
 
@@ -258,12 +258,9 @@ def chain(config, name, *, progress):
   length, arms = (
     (options.dimension, ['plain', 'perturbed']) if name == 'plain' else (options.long, ['perturbed'])
   )
-  problem, keys = (
-    places.stacked([problems.octopus(length, tau=TAU)] * len(ids)),
-    study.keys(ids),
-  )  # L = gamma = 1
+  problem = places.stacked([problems.octopus(length, tau=TAU)] * len(ids))  # L = gamma = 1
   rates = {'learning_rate': np.tile(np.array(options.rates)[:, None], (1, len(ids)))}
-  call = (keys, None, _beyond, None, options.limit)
+  call = (study.keys(ids), None, _beyond, None, options.limit)
   found = np.stack([first_updates(problem, method(arm), rates, *call) for arm in arms])
   coords = {'arm': arms, 'learning_rate': [*options.rates], 'seed': ids, 'saddle': np.arange(1, length + 1)}
   return xr.Dataset({'passed': ([*coords], found)}, coords)
@@ -311,7 +308,7 @@ def _trained(config: Any, arm: str, depth: int, scale: float, ids: list[int], pr
     make,
     {'learning_rate': options.adam_rates if arm == 'adam' else options.sgd_rates},
     num_steps=options.num_updates,
-    seeds=config.seeds.for_tuning,
+    seeds=config.seeds.for_tuning[: options.num_tuning],
     eval_every=max(1, options.num_updates // 100),
   ).train_loss.transpose('learning_rate', 'seed', 'step')
   fits = tuned[..., 0].copy(data=statistics.first_crossing(tuned.step, tuned, options.target_loss).time)

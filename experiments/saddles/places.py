@@ -20,6 +20,7 @@ from gdlab.analysis import FoundPoints
 from gdlab.core.types import Array, Examples, Problem
 from gdlab.problems import landscapes
 
+LONG = 2000  # updates of a descent that ends, at rate 1/L
 SILENT = 1e-6  # standard deviation of single examples' slopes that counts as none
 
 
@@ -141,11 +142,11 @@ def place_of(config: Any, name: str, found: xr.Dataset) -> Place:
     return made(config.made, options.num_examples, ids)
   if name in ('pca', 'origin'):
     return pca(name == 'origin', options.num_examples, ids)
+  mine = found.sel(kind=name, seed=ids)
   each = [
     network(options, options.hidden, options.num_examples, (seed, draw))
-    for seed, draw in zip(ids, found.draw.values.tolist(), strict=True)
+    for seed, draw in zip(ids, mine.draw.values.tolist(), strict=True)
   ]
-  mine = found.sel(kind=name, seed=ids)
   columns = [mine[column].values for column in ('params', 'value', 'fall', 'way', 'curvature', 'smoothness')]
   return Place(stacked(each), *columns)
 
@@ -163,12 +164,12 @@ def different(values: np.ndarray) -> np.ndarray:
   return keep
 
 
-def scattered(problem: Problem, count: int, seed: Any) -> np.ndarray:
+def scattered(problem: Problem, count: int, seed: Any, longest: int) -> np.ndarray:
   """Starts of many sizes, half of them normal draws and half along runs of descent from such draws."""
   size, half = problem.init(jax.random.key(0))[0].size, count // 2
   rng = np.random.default_rng(seed)
   draws = rng.standard_normal((count, size)) * np.exp(rng.uniform(np.log(0.1), np.log(3), (count, 1)))
-  steps = np.round(np.geomspace(1, 3000, count - half)).astype(int)
+  steps = np.round(np.geomspace(1, longest, count - half)).astype(int)
   along = descended(problem, draws[half:], 0.3, steps)
   return np.concatenate([draws[:half], along])
 
@@ -192,25 +193,26 @@ def _measured(problem: Problem, params: Array) -> tuple[Array, Array, Array]:
   return spectrum, vectors, jnp.sqrt(jnp.mean(slopes**2, axis=0))
 
 
-def chosen(problem: Problem, points: FoundPoints, options: Any, seed: Any) -> dict[str, dict[str, Any]]:
-  """Certified saddles by kind, drawn from all of it that were found; fewer where there are not as many.
+def chosen(
+  problem: Problem, points: FoundPoints, options: Any, seed: Any, wanted: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+  """Certified saddles by kind, of the kinds wanted, drawn from all that were found; fewer where there are fewer.
 
   A saddle has a way down of some curvature, and descent from it falls on either side. At 'network' single examples
   differ along the steepest way down. At 'silent0', 'silent1', ... they agree on it, so that batches have no noise
   there, but differ on another.
   """
   value, found, rows = landscapes.value_fn(problem), points.certificates, dict[str, dict[str, Any]]()
-  free = {True: ['network'], False: options.silent}  # names not yet given, by whether examples differ
   keep = different(points.values) & (found.index > 0) & (found.undecided == 0)
   for number in np.random.default_rng(seed).permutation(np.flatnonzero(keep)):
     params, height = points.params[number], points.values[number]
     spectrum, vectors, slopes = (np.asarray(part) for part in _measured(problem, params))
     differ = slopes[: found.index[number]] > SILENT
-    names = [name for name in free[bool(differ[0])] if name not in rows]
+    names = [name for name in wanted if name not in rows and (name == 'network') == differ[0]]
     if not names or not differ.any() or -spectrum[0] < options.least_curvature * spectrum[-1]:
       continue
     sides = params + 1e-3 * np.array([[-1], [1]]) * vectors[:, 0]
-    ends = descended(problem, sides, 1 / spectrum[-1], np.full(2, 5000))
+    ends = descended(problem, sides, 1 / spectrum[-1], np.full(2, LONG))
     fall = height - max(map(float, map(value, ends)))
     if fall >= options.least_fall * height:
       row = {'params': params, 'value': height, 'fall': fall, 'way': vectors[:, 0]}

@@ -47,7 +47,7 @@ def networks(config, width, *, progress):
   dimension = width * (config.network.components + 2) + 1
   for number, seed in enumerate(ids, 1):
     problem = places.network(config.network, width, options.num_examples, seed)
-    points = places.search(problem, places.scattered(problem, options.num_starts, seed), seed)
+    points = places.search(problem, places.scattered(problem, options.num_starts, seed, 3000), seed)
     keep = places.different(points.values) & (np.asarray(points.certificates.undecided) == 0)
     found.append(_summary(np.asarray(points.certificates.index)[keep], points.values[keep], dimension))
     progress(number, len(ids))

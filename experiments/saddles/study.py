@@ -9,6 +9,7 @@ taken for its neighbour (S1); one update where exits are exact, as they are coun
 Pilots and earlier runs: docs/studies/saddles.md.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, TypeAlias
 
 import pydantic
@@ -22,6 +23,7 @@ NUM_DIGITS = 1437  # training images of `gdlab.problems.digits`
 DIMENSIONS = (2, 3, 4, 5, 6)  # of random fields, compared with Kac and Rice
 BETAS = (0.5, 0.9)  # of the saying about momentum
 LEAST = effects.SMALL * (1 - max(BETAS)) ** 2 * (1 + 1e-9)
+NUMBERS = ('num_seeds', 'num_control_seeds', 'num_grid_seeds')  # of training
 SIZES = (1, 8)  # of batches, in the law of escape under noise
 Several = Annotated[study.Count, pydantic.Field(ge=2)]
 Images = Annotated[int, pydantic.Field(ge=4, le=NUM_DIGITS)]
@@ -82,6 +84,7 @@ class _Race(study.Config):
 
 
 class _Growth(study.Config):
+  num_seeds: Several
   cases: Annotated[tuple[Case, ...], pydantic.Field(min_length=1)]
   strengths: study.Tried
   betas: Momenta
@@ -116,6 +119,7 @@ class _Training(study.Config):
   batch_size: study.Count
   num_seeds: Several
   num_control_seeds: Several
+  num_tuning: study.Count
   control: Network
   grid: Annotated[tuple[Network, ...], pydantic.Field(min_length=1)]
   num_grid_seeds: Several
@@ -141,24 +145,25 @@ class Settings(study.Config):
   chain: _Chain  # S4: the octopus
   training: _Training  # S6: from the usual start, a control, and a grid of depths and starts
 
+  @property
+  def exit_ids(self) -> list[int]:
+    """The seeds of exits."""
+    return self.seeds.ids[: self.growth.num_seeds]
+
   @pydantic.model_validator(mode='after')
   def _fits(self) -> 'Settings':
     growth, chain, training, most = self.growth, self.chain, self.training, self.seeds.count
     sizes = self.fields.dimensions
     fewest = self.network.num_examples // 4
     images = NUM_DIGITS if training.dataset == 'digits' else 60_000
-    starts = [
-      growth.curved_scale / growth.curved_distance,
-      *(case[2] / growth.distance for case in growth.cases),
-    ]
-    numbers = {
-      'fields.num_fields': self.fields.num_fields,
-      'search.num_networks': self.search.num_networks,
-      'training.num_seeds': training.num_seeds,
-      'training.num_control_seeds': training.num_control_seeds,
-      'training.num_grid_seeds': training.num_grid_seeds,
-    }
+    starts = [case[2] / growth.distance for case in growth.cases]
+    starts += [growth.curved_scale / growth.curved_distance]
+    numbers = {f'training.{name}': getattr(training, name) for name in NUMBERS}
+    numbers |= {'growth.num_seeds': growth.num_seeds}
+    numbers |= {'fields.num_fields': self.fields.num_fields, 'search.num_networks': self.search.num_networks}
+    tuning = self.seeds.tuning
     rules = {
+      f'training.num_tuning should be at most {tuning}, seeds.tuning': training.num_tuning <= tuning,
       f'fields.dimensions should hold {DIMENSIONS}, which S1 asks about': {*DIMENSIONS} <= {*sizes},
       f'race.mini_batch should be at most {fewest}, a quarter of the examples': self.race.mini_batch
       <= fewest,
@@ -175,6 +180,16 @@ class Settings(study.Config):
       if not holds:
         raise ValueError(rule)
     return self
+
+
+def _with_rates(words: str, at: str, arms: Sequence[str]) -> Callable[[View], str]:
+  """Conditions that end with the tuned rates."""
+
+  def told(view: View) -> str:
+    rates = (f'{arm} at {kind} {view.best_rate(f"{at}_{kind}", arm)}' for kind in NOISY for arm in arms)
+    return f'{words}; best rates: {", ".join(rates)}'
+
+  return told
 
 
 def _chain_rates(view: View) -> str:
@@ -240,12 +255,16 @@ S1(words, greater_than(0.3, none=0), kind='networks')(effects.index_correlation)
 S2 = escape.claim(
   'S2',
   'Gradient noise takes SGD off a saddle where full-batch descent sits still.',
-  under='one saddle for each seed, on data of its own: made, of PCA, and of a network with {config.network.hidden} '
-  'hidden units, where examples differ along the steepest way down, and of the network where they agree on it and '
-  'differ on another; {config.network.num_examples} examples, batches with replacement; {config.race.folds:g} '
-  'e-foldings of full batch at rate 1/L; left: down by {config.race.drop} of the fall; rates '
-  '{config.race.multiples} over L; B = 1 {config.race.mini_batch} times as many updates, at rates as many times as '
-  'small',
+  under=_with_rates(
+    'one saddle for each seed, on data of its own: made, of PCA, and of a network with {config.network.hidden} hidden '
+    'units, where examples differ along the steepest way down, and {config.network.num_silent} of networks where they '
+    'agree on it and differ on another; {config.network.num_examples} examples, batches with replacement; '
+    '{config.race.folds:g} e-foldings of full batch at rate 1/L; left: down by {config.race.drop} of the fall; rates '
+    '{config.race.multiples} over L; B = 1 {config.race.mini_batch} times as many updates, at rates as many times as '
+    'small',
+    'at',
+    SGD,
+  ),
 )
 KINDS = {
   'made': 'made saddle',
@@ -268,12 +287,15 @@ S2(words, premise(less_than(0.25)), start='at_origin', arm='mini-batch')(effects
 S3 = escape.claim(
   'S3',
   'Momentum and Adam leave saddles sooner than plain descent: escape time falls by about (1 - beta), and Adam does '
-  'not '
-  "depend on the gradient's scale.",
-  under='next to one saddle for each seed, displaced by {config.race.displacement} per parameter, full batch, beta '
-  '0.9; rates: plain {config.race.near_multiples} and momentum {config.race.momentum_multiples} over L, Adam '
-  '{config.race.adam_rates}; laws: alpha*gamma {config.growth.strengths}, beta {config.growth.betas}, the saying '
-  'where alpha*gamma is at most (1 - beta)^2 / 10; scales of the loss {config.growth.scales}',
+  "not depend on the gradient's scale.",
+  under=_with_rates(
+    'next to one saddle for each seed, displaced by {config.race.displacement} per parameter, full batch, beta 0.9; '
+    'rates: plain {config.race.near_multiples} and momentum {config.race.momentum_multiples} over L, Adam '
+    '{config.race.adam_rates}; laws: alpha*gamma {config.growth.strengths}, beta {config.growth.betas}, the saying '
+    'where alpha*gamma is at most (1 - beta)^2 / 10; scales of the loss {config.growth.scales}',
+    'near',
+    ('full batch', 'momentum', 'Adam'),
+  ),
 )
 for arm in ('momentum', 'Adam'):
   for kind in NOISY:
