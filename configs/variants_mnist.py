@@ -28,5 +28,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.race.target_accuracy = 0.95
   config.trade.budgets = (60, 250, 1000)
   config.trade.learning_rates = (0.02, 0.06, 0.2, 0.6)
+  config.trade.tuning = 8
   config.trade.num_seeds = 10
   return config

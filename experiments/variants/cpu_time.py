@@ -28,27 +28,46 @@ def processor() -> str:
   return (names or [platform.processor()])[0] or 'a processor without a name'
 
 
+def cores() -> list[int]:
+  """The cores that this process may use; one where the system does not tell."""
+  return sorted(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else [0]
+
+
 def in_processes(config, sizes: Sequence[int], progress: Progress) -> np.ndarray:
-  """CPU seconds of an update, float[process, round, size]; the processes follow one another."""
-  options, found = config.powers, []
+  """CPU seconds of an update, float[process, round, size].
+
+  As many processes as there are cores are set up at a time; they measure one after the other, the others waiting.
+  """
+  options = config.powers
+  found: list[list[list[float]]] = []
   with tempfile.TemporaryDirectory() as cache:  # all of them run the program that the first one compiled
-    for process in range(options.processes):
-      given = {'dataset': config.dataset, 'hidden': config.hidden, 'sizes': sizes, 'cache': cache}
-      given |= {'rounds': options.rounds, 'examples': options.examples, 'process': process}
-      command = [sys.executable, '-m', 'experiments.variants.cpu_time', json.dumps(given)]
-      ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
-      if ended.returncode:
-        raise InputError(f'a process that measures CPU time failed: {ended.stderr.strip()[-200:]}')
-      found.append(json.loads(ended.stdout.splitlines()[-1]))
-      progress(process + 1, options.processes)
+    given = {'dataset': config.dataset, 'hidden': config.hidden, 'sizes': sizes, 'cache': cache}
+    given |= {'rounds': options.rounds, 'examples': options.examples}
+    while len(found) < options.processes:
+      numbers = range(len(found), min(len(found) + len(cores()), options.processes))
+      group = [_fresh(given | {'process': number}) for number in numbers]
+      for each in group:
+        assert each.stdout is not None
+        each.stdout.readline()  # it is ready
+      for each in group:
+        written, errors = each.communicate('\n')
+        if each.returncode:
+          raise InputError(f'a process that measures CPU time failed: {errors.strip()[-200:]}')
+        found.append(json.loads(written.splitlines()[-1]))
+      progress(len(found), options.processes)
   return np.asarray(found)
+
+
+def _fresh(given: dict) -> subprocess.Popen:
+  command = [sys.executable, '-m', 'experiments.variants.cpu_time', json.dumps(given)]
+  pipe = subprocess.PIPE
+  return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
 
 
 def measure(given: dict) -> list[list[float]]:
   """CPU seconds of an update in this process, round by size, on one core, so that no thread waits for another."""
   if hasattr(os, 'sched_setaffinity'):
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[given['process'] % len(cores)]})
+    os.sched_setaffinity(0, {cores()[given['process'] % len(cores())]})
   # After the choice of the core, which XLA's threads take over.
   import jax
   import optax
@@ -74,6 +93,8 @@ def measure(given: dict) -> list[list[float]]:
   programs = {size: program(size) for size in given['sizes']}
   for each in programs.values():
     each(1)  # compiles
+  print('ready', flush=True)
+  sys.stdin.readline()
   order, seconds = np.random.default_rng(given['process']), np.empty((given['rounds'], len(programs)))
   for own in seconds:
     for place in order.permutation(len(programs)):

@@ -1,10 +1,9 @@
 """Effects of the claims: from a `study.Seen`, what one set of seeds has measured, to an interval."""
 
-from collections.abc import Callable
-
 import numpy as np
 import xarray as xr
 
+from experiments.variants.seen import MEASURED, NEIGHBOURS
 from gdlab import statistics, study, theory
 from gdlab.statistics import Interval
 
@@ -127,14 +126,8 @@ def _late(runs: xr.Dataset) -> xr.Dataset:
   return runs.isel(step=slice(-(runs.sizes['step'] // 4), None))
 
 
-def middle_gain(view, budget: str) -> Interval:
-  """`gain` with the hull of the intervals under all cost models: it is on one side of a rule if all of them are."""
-  found = [gain(view, model, budget) for model in view.cell('trade').model.values.tolist()]
-  return found[0]._replace(low=min(each.low for each in found), high=max(each.high for each in found))
-
-
-def gain(view, model: str, budget: str) -> Interval:
-  """Accuracy at equal time, the best batch size in 32-256 minus the best outside, of one cost model.
+def gain(view, budget: str, model: str = MEASURED) -> Interval:
+  """Accuracy at equal time, the best batch size in 32-256 minus the best outside, by measured times or a cost model.
 
   On all images that were held out: on the graded seeds nothing is chosen by those for validation.
   """
@@ -142,42 +135,38 @@ def gain(view, model: str, budget: str) -> Interval:
   share = cell.attrs['num_validation'] / (cell.attrs['num_validation'] + cell.attrs['num_test'])
   accuracy = share * cell.validation_accuracy + (1 - share) * cell.test_accuracy
   at = lambda arm: accuracy.sel(batch_size=arm[0], learning_rate=arm[1], drop=True)
-  effect = lambda *arms: statistics.paired_interval(*map(at, arms), confidence=view.confidence)
-  return view.after_choice(effect, [view.side(middle, model, budget) for middle in (True, False)])
+  shares = view.pairs(budget, model)
+  effects = {pair: statistics.paired_interval(*map(at, pair), confidence=view.confidence) for pair in shares}
+  return statistics.over_choices(effects, shares)
 
 
-def neighbour_cost(view, place: int) -> Interval:
-  r"""CPU time of an example beside powers of two over that at the powers: $(t(P-k) + t(P+k)) / 2 t(P)$.
+def cost(view, asked: str) -> Interval:
+  """CPU time of an example at other batch sizes over that at powers of two: the geometric mean, over processes."""
+  means = np.exp(np.log(cost_ratios(view, asked).values).mean(axis=1))
+  return statistics.paired_log_ratio(means, np.ones(means.size), confidence=view.confidence)
 
-  It is 1 wherever t(B) is a straight line. The geometric mean over P; the interval is over processes.
+
+def cost_ratios(view, asked: str) -> xr.DataArray:
+  r"""CPU times over those at powers of two, float[process, batch_size]; a cost a + b B gives exactly 1.
+
+  Neighbours on both sides of a power P have $(t(P-k) + t(P+k)) / 2 t(P)$, other multiples of 16 are held against the
+  straight line through the powers around each. All is made of ratios of two sizes: the median over rounds of the ratio
+  in one round, whose sizes are timed within a fifth of a second. What slows a process for longer cancels, what does so
+  briefly is left out, and it may hit both sizes alike; a sum of two would be hit twice as often, and look dearer.
   """
-  powers, offset = view.config.powers, view.config.powers.offsets[place]
-  at = _per_update(view)
-  ratios = [(at(power - offset) + at(power + offset)) / 2 / at(power) for power in powers.sizes]
-  return _of_processes(ratios, view.confidence)
-
-
-def between_cost(view) -> Interval:
-  """CPU time at other multiples of 16 over that on the straight line through the powers of two around each."""
-  powers, at = view.config.powers, _per_update(view)
-  ratios = []
-  for size in powers.between:
-    below = max(power for power in powers.sizes if power < size)
-    above = min(power for power in powers.sizes if power > size)
-    share = (size - below) / (above - below)
-    ratios.append(at(size) / ((1 - share) * at(below) + share * at(above)))
-  return _of_processes(ratios, view.confidence)
-
-
-def _per_update(view) -> Callable[[int], xr.DataArray]:
-  seconds = view.cell('powers').cpu_seconds.median('round')
-  return lambda size: seconds.sel(batch_size=size, drop=True)
-
-
-def _of_processes(ratios: list[xr.DataArray], confidence: float) -> Interval:
-  """The geometric mean over several ratios, each float[process], with its interval over processes."""
-  means = np.exp(sum(map(np.log, ratios)) / len(ratios))
-  return statistics.paired_log_ratio(means.values, np.ones(means.size), confidence=confidence)
+  powers, seconds, found = view.config.powers, view.cell('powers').cpu_seconds, {}
+  at = lambda size: seconds.sel(batch_size=size, drop=True)
+  ratio = lambda a, b: (at(a) / at(b)).median('round')
+  if asked == 'between':
+    for size in powers.between:
+      below = max(power for power in powers.sizes if power < size)
+      above = min(power for power in powers.sizes if power > size)
+      share = (size - below) / (above - below)
+      found[size] = 1 / ((1 - share) * ratio(below, size) + share * ratio(above, size))
+  else:
+    offset = powers.offsets[NEIGHBOURS.index(asked)]
+    found = {P: (ratio(P - offset, P) + ratio(P + offset, P)) / 2 for P in powers.sizes}
+  return xr.concat([*found.values()], xr.Variable('batch_size', [*found])).transpose('process', 'batch_size')
 
 
 def worst_contraction(view, problem: str) -> Interval:

@@ -43,16 +43,19 @@ def test_drawn_batches_have_the_variance_of_the_law(kind, finite):
 
 
 def test_an_epoch_is_counted():
-  assert measure.counted(70, 32, 'without') == (70, 32, 3, 1, 1)
-  assert measure.counted(70, 70, 'full') == (70, 70, 1, 1, 1)
+  assert measure.counted(70, 32, 'without', 1) == (70, 32, 3, 1, 1)
+  assert measure.counted(70, 70, 'full', 1) == (70, 70, 1, 1, 1)
 
 
-def test_the_cost_model_is_a_straight_line():
+def test_the_cost_line_passes_between_relative_errors():
   sizes = np.asarray([1.0, 8, 32, 512])
-  assert measure.cost_model(sizes, 2 + 0.1 * sizes) == pytest.approx((2, 0.1, 0))
-  # Half of its time off at one size: the line passes between the relative errors.
-  *_, misfit = measure.cost_model(sizes, (2 + 0.1 * sizes) * np.asarray([1, 1, 1, 0.5]))
-  assert 0.2 < misfit < 1
+  line = 2 + 0.1 * sizes
+  assert measure.cost_line(sizes, line) == pytest.approx((2, 0.1))
+  line[-1] /= 2
+  a, b = measure.cost_line(sizes, line)
+  errors = (a + b * sizes) / line - 1
+  # Of least squares of relative errors: they are orthogonal to both columns of the fit.
+  assert [errors @ (1 / line), errors @ (sizes / line)] == pytest.approx([0, 0], abs=1e-9)
 
 
 def test_every_seed_has_a_division_of_its_own():
@@ -67,10 +70,10 @@ def test_every_seed_has_a_division_of_its_own():
 TINY = """
   seeds.count=3 seeds.tuning=2 seeds.repeats=1 hidden=(4,) batch_sizes=(1,32) population=200 train=200 validation=100
   race.learning_rates=(0.1,1.0) race.epochs=1 race.min_updates=5 race.evaluations=10
-  trade.learning_rates=(0.1,1.0) trade.budgets=(2,4,8) trade.num_seeds=2 timing.precision=0.5 powers.sizes=(16,32)
-  powers.offsets=(1,1) powers.between=(24,) powers.processes=2 powers.rounds=1 powers.examples=64 noise.num_batches=20
-  smoothness.num_updates=5 floor.epochs=4 convex.num_steps=20 convex.num_seeds=2 stream.components=4
-  stream.learning_rates=(0.1,1.0) stream.windows=(16,64)
+  trade.learning_rates=(0.1,1.0) trade.budgets=(2,4,8) trade.tuning=2 trade.num_seeds=2 timing.precision=0.5
+  powers.sizes=(16,32) powers.offsets=(1,1) powers.between=(24,) powers.processes=2 powers.rounds=1
+  powers.examples=64 noise.num_batches=20 smoothness.num_updates=5 floor.epochs=4 convex.num_steps=20
+  convex.num_seeds=2 stream.components=4 stream.learning_rates=(0.1,1.0) stream.windows=(16,64)
 """
 
 
@@ -88,20 +91,20 @@ def test_a_study_runs_to_its_report_and_its_verdicts_follow_from_the_stored_resu
   assert str(tmp_path / 'report.html') in process.stdout.splitlines()[-1]
   assert 'Warning' not in process.stderr
   page = (tmp_path / 'report.html').read_text()
-  assert page.count('<svg') >= len(list((tmp_path / 'figures').iterdir())) == 5
+  assert page.count('<svg') >= len(list((tmp_path / 'figures').iterdir())) == 7
   assert not re.findall(r'(?:src|href)="([^"#][^"]*)"', page), 'the page needs other files'
   cells = {file.stem: gdlab.load(file) for file in (tmp_path / 'results').glob('*.nc')}
   config = variants.config.checked(json.loads(cells['timing'].attrs['config']))
   for number, name in enumerate(('claims.json', 'claims-1.json')):
     written = (tmp_path / name).read_text()
     claims = json.loads(written)
-    assert [claim['id'] for claim in claims] == [f'V{number}' for number in range(1, 14)]
+    assert [claim['id'] for claim in claims] == [*variants.claims]
     assert all(claims[place]['verdict'] == 'supported' for place in (0, 2, 3)), 'V1, V3 and V4 are identities'
     view = variants.seen(config, number, cells)
     write_claims(tmp_path / 'again.json', graded.grade_all(variants.claims, view))
     assert (tmp_path / 'again.json').read_text() == written
     own = cells[f'arm_mini{"-1" * number}']
-    assert own.seed.values.tolist() == [20_000 + 100_000 * number + place for place in range(3)]
+    assert own.seed.values.tolist() == [30_000 + 100_000 * number + place for place in range(3)]
 
 
 def test_of_mnist_two_claims_are_asked():
@@ -112,7 +115,8 @@ def test_of_mnist_two_claims_are_asked():
   expected = {f'{kind}_{name}' for kind in ('tuning', 'arm') for name in ('mini', 'full')}
   assert names == expected | {'timing', 'whole_timing', 'trade_tuning', 'trade'}
   assert [told.heading for told in variants._sections if told.when is None or told.when(config)] == [
-    'Speed and quality against batch size'
+    'Speed and quality against batch size',
+    'Test accuracy against seconds',
   ]
 
 
