@@ -151,9 +151,8 @@ def left_gain(view: View, more: tuple[str, str], less: tuple[str, str]) -> Inter
 
 def stay(view: View, name: str, lower: bool) -> Interval:
   """Of the single-example runs that were thrown into the poor valley, the share that had not come back."""
-  return statistics.share(
-    view.stayed(name, view.config.valleys.lower_rate if lower else None), confidence=view.confidence
-  )
+  rate = view.config.valleys.lower_rate if lower else None
+  return statistics.share(view.stayed(name, rate), confidence=view.confidence)
 
 
 def crossed(runs: xr.Dataset, fork: str, arm: str, poorer: bool = False) -> np.ndarray:
