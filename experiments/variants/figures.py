@@ -128,7 +128,7 @@ def _powers(view: Seen) -> Figure:
     sizes = [*view.config.powers.sizes, *view.config.powers.between]
     panel.set_xticks(sizes, [str(size) for size in sizes], minor=False)
     panel.minorticks_off()
-    panel.legend()
+    panel.legend(loc='upper center')
   return figure
 
 
