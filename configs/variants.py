@@ -45,7 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.trade.budgets = (64, 256, 1024)  # the seconds that the mini-batch takes for so many updates
   config.trade.learning_rates = (0.032, 0.056, 0.1, 0.18, 0.32, 0.56, 1.0, 1.8)  # tried by every arm
   config.trade.tuning = 32  # seeds of its own count, as the arms are nearly equal
-  config.trade.num_seeds = 256  # graded ones, from seeds.first on
+  config.trade.num_seeds = 160  # graded ones, from seeds.first on
 
   config.timing = ml_collections.ConfigDict()
   config.timing.precision = 0.01  # relative standard error at which rounds end
