@@ -2,10 +2,8 @@
 
     python -m experiments.batch_size --config=configs/batch_size.py --workers=2 --workdir=runs/batch_size
 
-Time on 2 CPU cores, three other studies beside it for most of it: 28 min.
-Result in three sets of seeds: G7 and G8a supported; G2 and G6 contradicted; G8 mixed; G3a inconclusive; G3 and G5
-supported in two, inconclusive in one; G1a contradicted in two, inconclusive in one; G4 and G4a mixed in two,
-inconclusive in one; G1 supported in one, inconclusive in two.
+Time on 2 CPU cores:
+Result in three sets of seeds:
 """
 
 import ml_collections

@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.num_train = 8000
   config.num_validation = 2000
   config.seeds.count = 8
-  config.seeds.tuning = 8
+  config.seeds.tuning = 4
   config.seeds.repeats = 0
   config.small_batch = 128
   config.learning_rates = (0.05, 0.1, 0.2, 0.4)
