@@ -69,7 +69,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.dose.dim = 2
   config.dose.num_seeds = 200
   config.dose.num_tuning_seeds = 60
-  config.dose.updates = 32_000  # the loss at the best level no longer falls
+  config.dose.updates = 32_000  # with 16,000 the loss at the best level was 8 % more
   config.dose.learning_rate = 0.001  # a fifth of 2/L: what noise of temperature T keeps is at most 1.25 T
   config.dose.levels = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # temperatures
   config.dose_network = ml_collections.ConfigDict()
