@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -179,7 +180,7 @@ def premise(rule: Rule) -> Rule:
   """
   return Rule(
     lambda interval: _decide(rule.judge(interval) is Verdict.SUPPORTED, False),
-    lambda: f'a premise: {rule.describe().partition(",")[0]}, else the claim is inconclusive',
+    lambda: f'a premise: {re.split(r", (?=[a-z])", rule.describe())[0]}, else the claim is inconclusive',
     premise=True,
   )
 

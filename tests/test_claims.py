@@ -146,6 +146,12 @@ class GradeTest(parameterized.TestCase):
       'a premise: supported if the interval is above 1, else the claim is inconclusive', finding.rule
     )
 
+  def test_a_premise_names_the_whole_range(self):
+    told = claims.premise(claims.within(0.8, 1.2)).describe()
+    self.assertEqual(
+      told, 'a premise: supported if the interval is inside [0.8, 1.2], else the claim is inconclusive'
+    )
+
   def test_a_claim_of_premises_alone_is_refused(self):
     with self.assertRaisesRegex(InputError, 'claim V0 must have a part that is no premise'):
       graded({'given': claims.premise(claims.exact(0))}, {'given': interval(0, 0)})
