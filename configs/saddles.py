@@ -2,7 +2,7 @@
 
     python -m experiments.saddles --config=configs/saddles.py --workdir=runs/saddles
 
-Time on 2 CPU cores: about 27 min of CPU time by pilots, so 14 min alone at best. The rules are in
+Time on 2 CPU cores, two other studies and tests beside it: 55 min, of which 24 min were its own. The rules are in
 experiments/saddles/study.py, what pilots and earlier runs changed in docs/studies/saddles.md.
 Result in three sets of seeds: S1, S3, S4, S5 and S6 supported in all; S2 mixed, inconclusive and mixed, so fragile.
 """
