@@ -2,7 +2,7 @@
 
     GDLAB_DATA=FOLDER python -m experiments.variants --config=configs/variants_mnist.py --workdir=runs/variants_mnist
 
-Time on 2 CPU cores:
+Time on 2 CPU cores, tests beside it: 16 min. Result of one set of seeds: V12 supported, V9 inconclusive.
 """
 
 import ml_collections
