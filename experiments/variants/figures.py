@@ -52,7 +52,8 @@ def _losses(view: Seen) -> Figure:
   'Gradient noise against batch size',
   'Mini-batch gradients are means of B draws. With replacement their variance is trace(Sigma)/B; without, the '
   'finite population takes it to zero at B = N (V2).',
-  caption='Nothing is fitted: the law uses the exact trace of the per-example gradient covariance. Shaded: V2.',
+  caption='Nothing is fitted: the law uses the exact trace of the per-example gradient covariance. Bars hold the '
+  'middle 80 % of seeds; shaded is the range of V2, which asks about their mean.',
   when=on_digits,
 )
 def _noise(view: Seen) -> Figure:
