@@ -1,4 +1,4 @@
-"""Ctrl-C while a sweep runs: noted when it comes, acted on between compiled calls.
+"""Ctrl-C and SIGTERM: noted when they come, acted on between compiled calls.
 
 Python raises KeyboardInterrupt wherever the main thread happens to be. Inside a callback of the garbage collector, as
 JAX has one, it is printed and forgotten, and the run goes on.
@@ -6,57 +6,121 @@ JAX has one, it is printed and forgotten, and the run goes on.
 While compiled calls or compilations are waited for, KeyboardInterrupt comes 0.1 s after the signal at the latest
 (measured: 0.00 to 0.04 s with calls of 5 to 20 s); else when what is being traced is traced. Nothing stops a compiled
 call: those under way, two at most, go on to their end, and a process that ends by the exception waits for them.
+
+A run that keeps checkpoints lets the calls under way end, and saves, before it stops: see `held`.
 """
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 LOOK_EVERY = 0.1  # seconds between looks while something is waited for
+AGAIN_AFTER = 2.0  # seconds after which an exception that nobody has seen is raised once more
 
-_asked = False  # of the process, as signals are
+# Of the process, as signals are.
+_asked: int | None = None  # the signal that came
+_deferred = 0  # how many blocks defer it
+_held = 0  # how many save before they stop
+_script = False  # whether `for_a_script` deals with signals
+_heard = threading.Event()
+_again = False  # whether the next signal is the one before, raised again
 
 
 @contextlib.contextmanager
-def deferred() -> Iterator[None]:
-  """While the block runs, the first Ctrl-C is noted for `look` and `wait`, and a second one raises at once.
+def deferred(*, terminate: bool = False) -> Iterator[None]:
+  """While the block runs, the first Ctrl-C is noted for `look` and `wait`, and a second one acts at once.
 
   Nothing is changed outside the main thread, or where SIGINT has another handler than Python's own.
+
+  Args:
+    terminate: whether SIGTERM is noted, too, where it has no handler; it then ends the block by SystemExit(143).
 
   Raises:
     KeyboardInterrupt: at the end of the block at the latest, if there was a Ctrl-C.
   """
-  global _asked
-  in_main = threading.current_thread() is threading.main_thread()
-  if not in_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+  global _asked, _deferred
+  if threading.current_thread() is not threading.main_thread():
     yield
     return
-  signal.signal(signal.SIGINT, _note)
+  wanted: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
+  wanted |= {signal.SIGTERM: signal.SIG_DFL} if terminate else {}
+  before = {number: own for number, own in wanted.items() if signal.getsignal(number) == own}
+  for number in before:
+    signal.signal(number, _note)
+  _deferred += 1
   try:
     yield
   finally:
-    if signal.getsignal(signal.SIGINT) is _note:
-      signal.signal(signal.SIGINT, signal.default_int_handler)
-    left, _asked = _asked, False
-    if left:
-      raise KeyboardInterrupt from None
+    _deferred -= 1
+    for number, own in before.items():
+      if signal.getsignal(number) is _note:
+        signal.signal(number, own)
+    if _asked in before:
+      left, _asked = _asked, None
+      raise _exception(left) from None
+
+
+@contextlib.contextmanager
+def for_a_script() -> Iterator[None]:
+  """While the block runs, Ctrl-C and SIGTERM raise KeyboardInterrupt: at once, or where a run looks.
+
+  Where Python forgets the exception it is raised again, until `heard` is called. A second signal kills the process.
+  """
+  global _asked, _script
+  numbers = [
+    number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN
+  ]
+  before = {number: signal.signal(number, _note) for number in numbers}
+  _script = True
+  _heard.clear()
+  try:
+    yield
+  finally:
+    _heard.set()
+    _script, _asked = False, None
+    for number, own in before.items():
+      signal.signal(number, own)
+
+
+def heard() -> None:
+  """Says that the exception has come to where it ends the script."""
+  _heard.set()
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+  """While the block runs nothing is raised: what is under way ends by itself; `asked` says that it should."""
+  global _held
+  _held += 1
+  try:
+    yield
+  finally:
+    _held -= 1
+
+
+def asked() -> bool:
+  """Whether there was a signal, for who runs in the main thread."""
+  return _asked is not None and threading.current_thread() is threading.main_thread()
 
 
 def look() -> None:
-  """Raises KeyboardInterrupt in the main thread if there was a Ctrl-C."""
+  """Raises KeyboardInterrupt in the main thread if there was a Ctrl-C, SystemExit(143) after SIGTERM."""
   global _asked
-  if _asked and threading.current_thread() is threading.main_thread():
-    _asked = False
-    raise KeyboardInterrupt
+  if _asked is None or _held or not asked():
+    return
+  number = _asked
+  if not _script:
+    _asked = None
+  raise _exception(number)
 
 
 def wait(block: Callable[[], Any]) -> None:
   """Calls `block`, which waits in C where no signal is seen, and looks meanwhile."""
-  if (
-    threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not _note
-  ):
+  noted = _note in (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+  if threading.current_thread() is not threading.main_thread() or not noted:
     block()
     return
 
@@ -74,7 +138,26 @@ def wait(block: Callable[[], Any]) -> None:
 
 
 def _note(number: int, frame: Any) -> None:
-  global _asked
-  if _asked:
-    signal.default_int_handler(number, frame)
-  _asked = True
+  global _asked, _again
+  if _asked is not None and not _again:  # a second one
+    if number == signal.SIGINT and not _script:
+      signal.default_int_handler(number, frame)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+  _asked, _again = number, False
+  if _script and not _deferred:
+    timer = threading.Timer(AGAIN_AFTER, _send_again, [number])
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
+
+
+def _send_again(number: int) -> None:
+  global _again
+  if not _heard.is_set():
+    _again = True
+    os.kill(os.getpid(), number)
+
+
+def _exception(number: int | None) -> BaseException:
+  return SystemExit(128 + number) if number == signal.SIGTERM and not _script else KeyboardInterrupt()

@@ -14,9 +14,12 @@ import numpy as np
 
 from gdlab.host import interrupt
 from gdlab.training.programs import Program, Report
+from gdlab.training.saved import ENDED, Checkpoint, block_name, run_block
 
 
-def compiled_ahead(programs: Sequence[Program], stops: Sequence[int] = ()) -> Iterator[Program]:
+def compiled_ahead(
+  programs: Sequence[Program], stops: Sequence[int] = (), checkpoint: Checkpoint | None = None
+) -> Iterator[Program]:
   """The programs in turn, each compiled; those of the next ones are being compiled meanwhile.
 
   Tracing holds Python's lock, compiling does not: so this thread traces and others compile.
@@ -24,6 +27,7 @@ def compiled_ahead(programs: Sequence[Program], stops: Sequence[int] = ()) -> It
   Args:
     programs: what is to run.
     stops: as of `Records.chunks`.
+    checkpoint: what notes the programs, if anything does.
   """
   ahead: collections.deque[list[futures.Future]] = collections.deque()
   coming = iter(programs)
@@ -37,6 +41,8 @@ def compiled_ahead(programs: Sequence[Program], stops: Sequence[int] = ()) -> It
         first = following.records.chunks(following.plan.steps_per_call, stops)[0][0]
         ahead.append([])
         for lowered in following.lowered(first):
+          if checkpoint is not None:
+            checkpoint.note(following, lowered)
           # Other threads have settings of their own; with others than the run's it would be compiled once more.
           compiling = jax.debug_key_reuse(False)(lowered.compile)
           ahead[-1].append(pool.submit(compiling))
@@ -45,7 +51,9 @@ def compiled_ahead(programs: Sequence[Program], stops: Sequence[int] = ()) -> It
       yield program
 
 
-def execute(program: Program, report: Report, keep: bool = False) -> Program:
+def execute(
+  program: Program, report: Report, keep: bool = False, checkpoint: Checkpoint | None = None
+) -> Program:
   """Runs all lanes from the first record to the last, in blocks that fit the memory.
 
   Where a block does not fit after all, it is halved and begun again.
@@ -54,6 +62,7 @@ def execute(program: Program, report: Report, keep: bool = False) -> Program:
     program: what is to run.
     report: told the updates made, of all lanes.
     keep: whether what is left at the end of every run is kept.
+    checkpoint: from which runs go on, and in which they are saved.
 
   Returns:
     The program with the plan that fitted.
@@ -62,8 +71,20 @@ def execute(program: Program, report: Report, keep: bool = False) -> Program:
   while done < num_lanes:
     members = np.arange(done, min(done + program.plan.lanes_per_block, num_lanes))
     counted, taken_back = counting(report)
+    saved = None
+    if checkpoint is not None:
+      saved = checkpoint.latest(block_name(program, members), [program])
+      if saved is not None and (
+        saved.about.get(ENDED) or saved.about['lanes'] <= program.plan.lanes_per_block
+      ):
+        members = np.arange(done, done + saved.about['lanes'])
+      else:  # of a block that was too large
+        saved = None
     try:
-      _one_block(program, members, counted, keep)
+      if checkpoint is None:
+        _one_block(program, members, counted, keep)
+      else:
+        run_block(checkpoint, program, saved, members, keep, counted)
     except (RuntimeError, ValueError, MemoryError) as error:  # JAX's is one of the first two, by place
       [program] = all_smaller([program], error)
       taken_back()

@@ -11,6 +11,7 @@ import xarray as xr
 
 from gdlab.core.errors import InputError, shown
 from gdlab.host import interrupt
+from gdlab.host.checkpoints import Place
 from gdlab.host.progress import reporting
 from gdlab.results.parts import merge
 from gdlab.training.grid import Grid
@@ -24,6 +25,7 @@ def spread(
   executor: futures.Executor,
   axes: Grid,
   num_seeds: int,
+  place: Place | None,
 ) -> xr.Dataset:
   """A sweep whose parts are tasks of an executor, merged.
 
@@ -33,15 +35,18 @@ def spread(
     executor: anything with `submit`.
     axes: the points.
     num_seeds: runs of each.
+    place: where checkpoints are kept, each part's in a folder of its own: a task that is begun again, by whichever
+      worker that sees the folder, goes on from there.
 
   Raises:
     InputError: if the executor is none, forks, or cannot send what it is given, or a worker is lost for good.
   """
   check_executor(executor)
-  given = {name: value for name, value in arguments.items() if name not in ('executor', 'progress', 'part')}
+  own = {'executor', 'progress', 'part', 'checkpoint', 'checkpoint_every'}
+  given = {name: value for name, value in arguments.items() if name not in own}
   lanes = len(axes.points()) * num_seeds
   count = min(lanes, num_workers(executor) or PARTS)
-  task = functools.partial(_part, sweep, given)
+  task = functools.partial(_part, sweep, given, place)
   with reporting(arguments['progress'], count) as report, interrupt.deferred():
     tasks = [submitted(executor, task, (number, count)) for number in range(count)]
     return merge(finished(tasks, report))
@@ -118,6 +123,8 @@ def _unsendable(error: Exception) -> InputError:
 
 
 def _part(
-  sweep: Callable[..., xr.Dataset], arguments: Mapping[str, Any], part: tuple[int, int]
+  sweep: Callable[..., xr.Dataset], arguments: Mapping[str, Any], place: Place | None, part: tuple[int, int]
 ) -> xr.Dataset:
-  return sweep(**arguments, part=part, progress=False)
+  number, count = part
+  own = None if place is None else place._replace(folder=place.folder / f'part-{number}-of-{count}')
+  return sweep(**arguments, part=part, progress=False, checkpoint=own)

@@ -9,11 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.host import interrupt
+from gdlab.host.checkpoints import Saved
 from gdlab.results.datasets import DIAGNOSTICS, RUNNING
 from gdlab.training import layout
 from gdlab.training.execute import all_smaller, compiled_ahead, counting
 from gdlab.training.programs import Block, Program, Report
 from gdlab.training.records import Records
+from gdlab.training.saved import Checkpoint, lanes_of, restored
+
+NAME = 'halving'  # of its checkpoints
 
 
 class Halving(NamedTuple):
@@ -52,7 +57,11 @@ def check_halving(halving: Halving, num_steps: int) -> Halving:
 
 
 def run_halving(
-  programs: Sequence[Program], num_seeds: int, halving: Halving, report: Report
+  programs: Sequence[Program],
+  num_seeds: int,
+  halving: Halving,
+  report: Report,
+  checkpoint: Checkpoint | None = None,
 ) -> list[Program]:
   """Runs all programs side by side from ranking to ranking, with all running lanes in memory.
 
@@ -63,6 +72,7 @@ def run_halving(
     num_seeds: runs of every point.
     halving: when and how is ranked.
     report: told the updates made, or left out, of all lanes.
+    checkpoint: from which all of them go on, and in which they are saved together.
 
   Returns:
     The programs with the plans that fitted.
@@ -71,44 +81,128 @@ def run_halving(
   while True:
     counted, taken_back = counting(report)
     try:
-      _run(programs, num_seeds, halving, counted, park)
+      _run(programs, num_seeds, halving, counted, park, checkpoint)
     except (RuntimeError, ValueError, MemoryError) as error:  # JAX's is one of the first two, by place
       programs, park = [_begun_again(program) for program in all_smaller(programs, error)], True
       taken_back()
+      if checkpoint is not None:
+        checkpoint.folder.clear(NAME)
     else:
       return programs
 
 
-def _run(programs: Sequence[Program], num_seeds: int, halving: Halving, report: Report, park: bool) -> None:
-  stages = [program.records.chunks(program.plan.steps_per_call, halving.steps) for program in programs]
-  for _ in compiled_ahead(programs, halving.steps):
+def _run(
+  programs: Sequence[Program],
+  num_seeds: int,
+  halving: Halving,
+  report: Report,
+  park: bool,
+  checkpoint: Checkpoint | None,
+) -> None:
+  stages = [program.records.stages(halving.steps) for program in programs]
+  for _ in compiled_ahead(programs, halving.steps, checkpoint):
     pass  # All at once, before any runs: they run side by side.
   host = jax.local_devices(backend='cpu')[0] if park else None
 
   def parked(block: Block) -> Block:
     return block if host is None else block._replace(lanes=jax.device_put(block.lanes, host))
 
-  blocks = [[parked(program.start(members)) for members in _members(program)] for program in programs]
+  told = 0
+
+  def counted(updates: int) -> None:
+    nonlocal told
+    told += updates
+    report(updates)
+
+  saved = None if checkpoint is None else checkpoint.latest(NAME, programs)
+  if saved is None:
+    if checkpoint is not None:
+      checkpoint.folder.clear(NAME)
+    first = 0
+    blocks = [[parked(program.start(members)) for members in _members(program)] for program in programs]
+    made = [[0 for _ in own] for own in blocks]
+  else:
+    first, made = saved.about['stage'], saved.about['made']
+    blocks = [[parked(block) for block in own] for own in _restored(programs, saved)]
+    counted(saved.about['updates'])
   for program in programs:
     _check_metric(halving.metric, program)
-  for stage, end in enumerate((*halving.steps, None)):
+  for stage, end in [*enumerate((*halving.steps, None))][first:]:
+
+    def save() -> None:
+      if checkpoint is not None:
+        _save(checkpoint, programs, blocks, made, stage=stage, updates=told)  # noqa: B023, it is called in this round
+
     for number, program in enumerate(programs):
-      chunks = stages[number][stage]
+      last = stages[number][stage].stop
       for place, block in enumerate(blocks[number]):
-        ready = block if host is None else _back(block)
-        blocks[number][place] = parked(program.advance(ready, chunks, report))
+        if made[number][place] == last:
+          continue
+        moved = block if host is None else _back(block)
+        if checkpoint is None:
+          chunks = program.records.chunks(program.plan.steps_per_call, halving.steps)[stage]
+          moved, made[number][place] = program.advance(moved, chunks, counted), last
+        while checkpoint is not None and made[number][place] < last:
+          with interrupt.held():
+            rest = range(made[number][place], last)
+            moved, made[number][place] = checkpoint.advance(program, moved, rest, counted)
+            blocks[number][place] = moved
+            if made[number][place] < last or interrupt.asked():
+              save()
+          interrupt.look()
+        blocks[number][place] = parked(moved)
     if end is None:
-      return
+      break
     going = _going(programs, blocks, num_seeds, halving, end)
     for number, program in enumerate(programs):
       place, kept = _place(program, end), []
       for block in blocks[number]:
         stays = np.isin(program.places[block.members] // num_seeds, going)
         program.records.stop(block.members[~stays], place)
-        report(int((~stays).sum()) * (program.records.num_steps - end))
+        counted(int((~stays).sum()) * (program.records.num_steps - end))
         if stays.any():
           kept.append(block if stays.all() else parked(_compact(program, block, stays)))
       blocks[number] = kept
+      made[number] = [stages[number][stage].stop for _ in kept]
+  if checkpoint is not None:
+    _save(
+      checkpoint,
+      programs,
+      [[] for _ in programs],
+      [[] for _ in programs],
+      stage=len(halving.steps) + 1,
+      updates=told,
+    )
+    checkpoint.folder.clear(NAME, keep=1)
+
+
+def _save(checkpoint: Checkpoint, programs: Sequence[Program], blocks, made, **about: int) -> None:
+  """Saves all blocks together, and all records: what was stopped has none since."""
+  arrays: dict[str, np.ndarray] = {}
+  for number, (program, own) in enumerate(zip(programs, blocks, strict=True)):
+    rows = program.records.rows(np.arange(len(program.places)), len(program.records.steps))
+    arrays |= {f'{number}.records.{name}': values for name, values in rows.items()}
+    for place, block in enumerate(own):
+      arrays[f'{number}.{place}.members'] = block.members
+      arrays |= {f'{number}.{place}.{name}': bits for name, bits in lanes_of(block).items()}
+  checkpoint.save(NAME, about['updates'], programs, arrays, made=made, **about)
+
+
+def _restored(programs: Sequence[Program], saved: Saved) -> list[list[Block]]:
+  """The blocks of every program as `_save` was given them; puts the records back, too."""
+  blocks: list[list[Block]] = []
+  for number, (program, own) in enumerate(zip(programs, saved.about['made'], strict=True)):
+    prefix = f'{number}.records.'
+    rows = {name.removeprefix(prefix): rows for name, rows in saved.arrays.items() if name.startswith(prefix)}
+    program.records.put_rows(np.arange(len(program.places)), rows)
+    blocks.append([])
+    for place in range(len(own)):
+      prefix = f'{number}.{place}.'
+      arrays = {
+        name.removeprefix(prefix): bits for name, bits in saved.arrays.items() if name.startswith(prefix)
+      }
+      blocks[-1].append(restored(program, arrays['members'], arrays))
+  return blocks
 
 
 def _begun_again(program: Program) -> Program:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -105,7 +105,7 @@ class Program(NamedTuple):
     self.records.put_initial(members, slots, together(metrics))
     return Block(lanes, inputs, counts, members, slots)
 
-  def advance(self, block: Block, chunks: Sequence[Chunk], report: Report) -> Block:
+  def advance(self, block: Block, chunks: Iterable[Chunk], report: Report) -> Block:
     """Makes the updates of `chunks`. The block given is used up."""
     pending: tuple[Chunk, Sequence[PyTree]] | None = None
     for chunk in chunks:

@@ -1,5 +1,6 @@
 """The records of a run: when they are made, how that cuts the updates into compiled calls, and what came of it."""
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -55,21 +56,40 @@ class Records:
     """Updates of every run."""
     return int(self.steps[-1])
 
-  def chunks(self, steps_per_call: int, stops: Sequence[int] = ()) -> list[list[Chunk]]:
-    """The compiled calls that make all updates, up to each of the steps `stops` and then to the end.
-
-    All are of one shape, filled up with empty periods where need be, so that they share a program.
-    """
-    periods = self._periods()
-    per_call = min(len(periods), max(1, round(steps_per_call * len(periods) / self.num_steps)))
-    records = max(len(period) for period in periods)
+  def stages(self, stops: Sequence[int] = ()) -> list[range]:
+    """The periods up to each of the steps `stops` and then to the end, by their numbers."""
     ends = [int(np.searchsorted(self.steps, stop, side='right')) for stop in (*stops, self.num_steps)]
-    stages = []
-    for begin, end in itertools.pairwise([1, *ends]):
-      stage = [period for period in periods if begin <= period.start < end]
-      cuts = range(0, len(stage), per_call)
-      stages.append([self._chunk(stage[cut : cut + per_call], per_call, records) for cut in cuts])
-    return stages
+    begins = [period.start for period in self.periods]
+    return [
+      range(*(int(np.searchsorted(begins, place)) for place in pair))
+      for pair in itertools.pairwise([1, *ends])
+    ]
+
+  def chunks(self, steps_per_call: int, stops: Sequence[int] = ()) -> list[list[Chunk]]:
+    """The compiled calls that make all updates, up to each of the steps `stops` and then to the end."""
+    size = self.periods_per_call(steps_per_call)
+    return [
+      [
+        self.chunk(steps_per_call, range(begin, min(begin + size, stage.stop)))
+        for begin in range(stage.start, stage.stop, size)
+      ]
+      for stage in self.stages(stops)
+    ]
+
+  def chunk(self, steps_per_call: int, numbers: range) -> Chunk:
+    """The compiled call for some periods; all are of one shape, filled up with empty ones, and share a program."""
+    records = max(len(period) for period in self.periods)
+    return self._chunk(
+      self.periods[numbers.start : numbers.stop], self.periods_per_call(steps_per_call), records
+    )
+
+  def periods_per_call(self, steps_per_call: int) -> int:
+    """How many periods a compiled call has room for."""
+    return min(len(self.periods), max(1, round(steps_per_call * len(self.periods) / self.num_steps)))
+
+  def made(self, num_periods: int) -> int:
+    """How many records there are after so many periods, with that of step 0."""
+    return self.periods[num_periods - 1].stop if num_periods else 1
 
   def put_initial(self, members: np.ndarray, slots: np.ndarray, metrics: Mapping[str, Any]) -> None:
     """Metrics before the first update, with axes [slot, ...], of the lanes `members` that sit in `slots`."""
@@ -99,6 +119,15 @@ class Records:
     self._values['status'][members, place + 1 :] = np.where(status == RUNNING, STOPPED, status)[:, None]
     self._values['updates'][members, place + 1 :] = self._values['updates'][members, place, None]
 
+  def rows(self, members: np.ndarray, made: int) -> dict[str, np.ndarray]:
+    """The first so many records of some lanes, with axes [lane, record, ...]."""
+    return {name: values[members, :made] for name, values in self._values.items()}
+
+  def put_rows(self, members: np.ndarray, rows: Mapping[str, np.ndarray]) -> None:
+    """The first records of some lanes, as `rows` gave them."""
+    for name, values in rows.items():
+      self._write(name, members, np.arange(values.shape[1]), values)
+
   def column(self, name: str, place: int) -> np.ndarray:
     """One record of all lanes, [L]; NaN where there is none."""
     if name not in self._values:
@@ -124,7 +153,8 @@ class Records:
       self._values[name] = np.full(shape, missing, values.dtype)
     self._values[name][np.ix_(members, places)] = values
 
-  def _periods(self) -> list[range]:
+  @functools.cached_property
+  def periods(self) -> list[range]:
     """The records (places in `steps`) of every period: up to the next evaluation, but not too many."""
     periods, first = [], 1
     for place in range(1, len(self.steps)):

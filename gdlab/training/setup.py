@@ -35,6 +35,7 @@ def make_programs(
   part: tuple[int, int],
   params: PyTree,
   keep: bool,
+  plans: Mapping[int, Plan],
 ) -> list[Program]:
   """Checks and lays out every program.
 
@@ -50,6 +51,7 @@ def make_programs(
     part: `(i, n)`: of n shares of the lanes of every program the i-th.
     params: where all runs start; None for the problem's own initial parameters.
     keep: whether what is left at the end of every run is kept.
+    plans: by the first lane of a program, with which its runs go on.
 
   Raises:
     InputError: if the algorithm does not fit the problem, or programs do not fit into one result.
@@ -97,7 +99,8 @@ def make_programs(
       placed, start = layout.place(plan, own), params
       return Program(factory, structure, probes, plan, placed, inputs, start, places, records)
 
-    chosen = _chosen(plan, found, len(places), steps, inputs, program)
+    chosen = plans.get(int(places[share][0])) if len(places[share]) else None
+    chosen = chosen or _chosen(plan, found, len(places), steps, inputs, program)
     made.append(program(chosen, inputs, records(steps, len(inputs['ids']))))
   return made
 

@@ -1,5 +1,6 @@
 """`run` and `sweep`: algorithms over hyperparameters and seeds, all lanes side by side."""
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -12,7 +13,8 @@ import xarray as xr
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.seeds import Seeds, seed_ids
 from gdlab.core.types import Algorithm, Problem, PyTree
-from gdlab.host import interrupt
+from gdlab.host import checkpoints, interrupt
+from gdlab.host.checkpoints import Every, Place
 from gdlab.host.compiling import compile_seconds
 from gdlab.host.progress import Progress, reporting
 from gdlab.problems.checks import check_problem, refuse_module
@@ -27,6 +29,7 @@ from gdlab.training.lane import Probe
 from gdlab.training.plan import Plan, check_plan
 from gdlab.training.programs import Program
 from gdlab.training.records import records_factory
+from gdlab.training.saved import Checkpoint, experiment
 from gdlab.training.setup import make_programs
 
 
@@ -44,6 +47,8 @@ def run(
   params: PyTree = None,
   keep: str | None = None,
   plan: Plan | None = None,
+  checkpoint: str | os.PathLike | Place | None = None,
+  checkpoint_every: Every | None = None,
   part: tuple[int, int] | None = None,
   executor: Executor | None = None,
   progress: bool | Progress | None = None,
@@ -73,6 +78,8 @@ def run(
     params: as for `sweep`.
     keep: as for `sweep`.
     plan: as for `sweep`.
+    checkpoint: as for `sweep`.
+    checkpoint_every: as for `sweep`.
     part: as for `sweep`.
     executor: as for `sweep`.
     progress: as for `sweep`.
@@ -103,6 +110,8 @@ def run(
     params=params,
     keep=keep,
     plan=plan,
+    checkpoint=checkpoint,
+    checkpoint_every=checkpoint_every,
     part=part,
     executor=executor,
     progress=progress,
@@ -125,6 +134,8 @@ def sweep(
   params: PyTree = None,
   keep: str | None = None,
   plan: Plan | None = None,
+  checkpoint: str | os.PathLike | Place | None = None,
+  checkpoint_every: Every | None = None,
   halving: Halving | None = None,
   part: tuple[int, int] | None = None,
   executor: Executor | None = None,
@@ -177,6 +188,12 @@ def sweep(
       variables without the dim `step`, `params.Dense_0.kernel`; `gdlab.kept_params` makes trees of them again.
     plan: the layout of the lanes; None chooses it by rule, and for long runs of small networks on a CPU by a short
       timed trial (see `remember_plans`). What was chosen is among the attributes of the result.
+    checkpoint: a folder in which runs are saved now and then, with all that they carry, and from which the same call
+      goes on, bit for bit, after whatever ended it; a plan found by trial is taken from there. Where it holds another
+      experiment the call is refused. What is there when all runs have ended gives the result at once; remove the
+      folder when you do not need it any more. With an `executor` workers have to see it.
+    checkpoint_every: seconds between checkpoints, or `{'updates': n}` of every run; by default 120 s, or 40 times what
+      saving takes. A run comes back to be saved where metrics are evaluated, or at its 64th record since, not between.
     halving: stops the worst points of the grid early; see `Halving`.
     part: `(i, n)` runs only the i-th of n shares of the lanes, for the i-th of n processes or jobs. The result is
       then a table with dims (lane, step), and `gdlab.merge` of all n is what one process returns.
@@ -200,7 +217,8 @@ def sweep(
   Raises:
     InputError: if an argument is out of range, before anything is computed.
     KeyboardInterrupt: at Ctrl-C, between two compiled calls or while one is waited for. Those under way, two at most,
-      end by themselves. A handler of one's own for SIGINT is left alone.
+      end by themselves, and are saved where there is a checkpoint folder. A handler of one's own is left alone.
+    SystemExit: in the same way after SIGTERM, with status 143, where there is a checkpoint folder and no handler.
   """
   given = dict(locals())
   started, compiled = time.perf_counter(), compile_seconds()
@@ -225,15 +243,26 @@ def sweep(
   if keep not in (None, 'params') or (keep and halving):
     raise InputError(f"keep must be None or 'params', and None with halving, got {shown(keep)}")
   _check_names(axes, probes or {}, bool(keep))
+  place = checkpoints.place(checkpoint, checkpoint_every)
   if executor is not None:
-    return spread(sweep, given, executor, axes, len(ids))
+    return spread(sweep, given, executor, axes, len(ids), place)
 
   params = jax.device_get(params)  # so that no device is its own
+
   # A run's keys pass through loops and selects unused; the checker for key reuse takes that for use.
-  with jax.debug_key_reuse(False), interrupt.deferred():
+  with jax.debug_key_reuse(False), interrupt.deferred(terminate=place is not None):
     items = tuple((probes or {}).items())
+    asked: dict[str, Any] = {
+      'records': (eval_every, [*eval_steps], record_every),
+      'probes': [*(probes or {})],
+      'keep': keep,
+      'part': share,
+    }
+    asked |= {'plan': plan, 'halving': halving, 'num_steps': None if callable(num_steps) else num_steps}
+    saves = None if place is None else Checkpoint(place, experiment(axes, ids, params, asked))
+    plans = saves.plans if saves else {}
     programs = make_programs(
-      problem, make_algorithm, axes, ids, num_steps, records, items, plan, share, params, bool(keep)
+      problem, make_algorithm, axes, ids, num_steps, records, items, plan, share, params, bool(keep), plans
     )
     attributes = _attributes(programs)  # of all, so that parts agree
     steps = np.unique(np.concatenate([program.records.steps for program in programs]))
@@ -241,13 +270,13 @@ def sweep(
     total = sum(len(program.places) * program.records.num_steps for program in programs)
     with reporting(progress, total) as report:
       if halving is None:
-        for number, program in enumerate(compiled_ahead(programs)):
-          programs[number] = execute(program, report, bool(keep))
+        for number, program in enumerate(compiled_ahead(programs, checkpoint=saves)):
+          programs[number] = execute(program, report, bool(keep), saves)
       else:
-        programs = run_halving(programs, len(ids), halving, report)
+        programs = run_halving(programs, len(ids), halving, report, saves)
 
   attributes |= {
-    'wall_time_s': time.perf_counter() - started,
+    'wall_time_s': time.perf_counter() - started + (saves.seconds_before if saves else 0.0),
     'compile_time_s': compile_seconds() - compiled,
   } | _plan_attributes(programs)
   if isinstance(problem, Problem):

@@ -1,0 +1,210 @@
+"""Checkpoints in a folder: when they are due, files that are whole or not believed, and where a script keeps its own.
+
+A checkpoint is a NumPy archive `NAME-STEP.npz`: arrays, and what has to be known to use them as JSON (`about`). Its
+SHA-256 is in the folder's SHA256SUMS and is compared before anything reads it. The newest two of a name stay.
+"""
+
+import contextlib
+import contextvars
+import itertools
+import json
+import os
+import pathlib
+import re
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.host import checksums
+from gdlab.host.progress import say
+
+Every: TypeAlias = float | Mapping[str, int]
+
+SECONDS = 120.0  # between checkpoints, by default
+SHARE = 40  # by default the time between checkpoints is at least so many times what one takes
+KEPT = 2  # checkpoints of a name that stay
+UNREADABLE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile)
+
+
+class Saved(NamedTuple):
+  """What was saved.
+
+  Attributes:
+    name: of what it is the state.
+    step: how far that was.
+    arrays: name -> array.
+    about: what else has to be known.
+  """
+
+  name: str
+  step: int
+  arrays: dict[str, np.ndarray]
+  about: dict[str, Any]
+
+
+class Place(NamedTuple):
+  """Where a run keeps its checkpoints.
+
+  Attributes:
+    folder: of its own.
+    every: seconds, or {'updates': n} of every run; None for the default.
+    strict: whether a checkpoint of another experiment is an error; else it is put aside with a word.
+  """
+
+  folder: pathlib.Path
+  every: Every | None
+  strict: bool
+
+
+class Folder:
+  """The checkpoints of one run, or sweep.
+
+  Raises:
+    InputError: if the folder cannot be written, or `every` is out of range.
+  """
+
+  def __init__(self, path: pathlib.Path, every: Every | None = None):
+    self.path = path
+    self.seconds, self.updates, self._by_default = _interval(every)
+    self._last = time.monotonic()
+    try:
+      path.mkdir(parents=True, exist_ok=True)
+      with tempfile.TemporaryFile(dir=path):
+        pass
+    except OSError as error:
+      raise InputError(
+        f'checkpoint must be a folder that can be written, got {path}: {error.strerror}'
+      ) from error
+
+  def is_due(self, updates: int, soon: float = 0.0) -> bool:
+    """Whether it is time to save.
+
+    Args:
+      updates: that every run has made since the last checkpoint.
+      soon: seconds until it can be asked again.
+    """
+    if self.updates is not None:
+      return updates >= self.updates
+    return time.monotonic() - self._last + soon >= self.seconds
+
+  def save(self, saved: Saved) -> None:
+    """Writes a checkpoint, and removes those before the last but one. Where that fails, all goes on with a warning."""
+    started = time.monotonic()
+    arrays: dict[str, Any] = {f'array_{name}': array for name, array in saved.arrays.items()}
+    arrays['about'] = np.frombuffer(json.dumps(saved.about).encode(), np.uint8)
+    path = self.path / f'{saved.name}-{saved.step:015}.npz'
+    try:
+      with checksums.writing(path) as temporary, open(temporary, 'wb') as file:
+        np.savez(file, **arrays)
+      for old in self._files(saved.name)[KEPT:]:
+        checksums.remove(old)
+    except OSError as error:
+      warnings.warn(
+        f'no checkpoint was saved: cannot write {path}: {error.strerror or error}; those before it stay',
+        RuntimeWarning,
+        stacklevel=2,
+      )
+    self._last = time.monotonic()
+    if self._by_default:
+      self.seconds = max(SECONDS, SHARE * (self._last - started))
+
+  def latest(self, name: str, *, arrays: bool = True) -> Saved | None:
+    """The newest checkpoint of a name that is whole, with its arrays or without; says which are not."""
+    for path in self._files(name):
+      try:
+        return _read(name, path, arrays)
+      except UNREADABLE as error:
+        say(f'{path.name} is passed over: {" ".join(str(error).split())}')
+    return None
+
+  def names(self) -> list[str]:
+    """Of what there are checkpoints."""
+    found = (re.fullmatch(r'(.+)-\d{15}\.npz', path.name) for path in self.path.iterdir())
+    return sorted({match[1] for match in found if match})
+
+  def clear(self, name: str, keep: int = 0) -> None:
+    """Removes the checkpoints of a name, but for the newest so many."""
+    for path in self._files(name)[keep:]:
+      with contextlib.suppress(OSError):
+        checksums.remove(path)
+
+  def _files(self, name: str) -> list[pathlib.Path]:
+    """Those of a name, the newest first."""
+    pattern = re.compile(re.escape(name) + r'-\d{15}\.npz')
+    return sorted((path for path in self.path.iterdir() if pattern.fullmatch(path.name)), reverse=True)
+
+
+def _read(name: str, path: pathlib.Path, with_arrays: bool) -> Saved:
+  if not checksums.verify(path):
+    raise InputError(f'{path} has no checksum')
+  with np.load(path, allow_pickle=False) as archive:
+    about = json.loads(archive['about'].tobytes())
+    keys = [key for key in archive.files if with_arrays and key != 'about']
+    arrays = {key.removeprefix('array_'): archive[key] for key in keys}
+  return Saved(name, int(path.stem.rpartition('-')[2]), arrays, about)
+
+
+def _interval(every: Every | None) -> tuple[float, int | None, bool]:
+  """Seconds, updates or None, and whether nothing was asked for."""
+  if every is None:
+    return SECONDS, None, True
+  if isinstance(every, Mapping):
+    if [*every] != ['updates']:
+      raise InputError(
+        f"checkpoint_every must be seconds > 0 or {{'updates': a whole number >= 1}}, got {shown(every)}"
+      )
+    return SECONDS, check_count("checkpoint_every['updates']", every['updates']), False
+  return float(check_real('checkpoint_every', every, above=0)), None, False
+
+
+# The folder of what a script is about to measure, and the numbers of the sweeps within it.
+_around: contextvars.ContextVar[tuple[pathlib.Path, Every | None, Iterator[int]] | None] = (
+  contextvars.ContextVar('checkpoints', default=None)
+)
+
+
+@contextlib.contextmanager
+def inside(folder: pathlib.Path, every: Every | None) -> Iterator[None]:
+  """In the block, sweeps that name no folder keep checkpoints in `folder`, each in one by its number."""
+  token = _around.set((folder, every, itertools.count()))
+  try:
+    yield
+  finally:
+    _around.reset(token)
+
+
+@contextlib.contextmanager
+def nowhere() -> Iterator[None]:
+  """In the block, sweeps that name no folder keep no checkpoints."""
+  token = _around.set(None)
+  try:
+    yield
+  finally:
+    _around.reset(token)
+
+
+def place(checkpoint: str | os.PathLike | Place | None, every: Every | None) -> Place | None:
+  """Where a sweep keeps its checkpoints: as it is told, else as the script around it is.
+
+  Raises:
+    InputError: if `checkpoint` is no path.
+  """
+  if isinstance(checkpoint, Place):
+    return checkpoint
+  if checkpoint is not None:
+    if not isinstance(checkpoint, str | os.PathLike) or not os.fspath(checkpoint):
+      raise InputError(f'checkpoint must be the path of a folder or None, got {shown(checkpoint)}')
+    return Place(pathlib.Path(checkpoint), every, True)
+  around = _around.get()
+  if around is None:
+    if every is not None:
+      raise InputError('checkpoint_every must be None without checkpoint, which names the folder')
+    return None
+  folder, own, numbers = around
+  return Place(folder / f'{next(numbers):03}', own if every is None else every, False)

@@ -1,0 +1,293 @@
+"""What a checkpoint holds of a sweep, and how runs go on from it: a block's whole state, and its records so far.
+
+A checkpoint is believed if its bytes are those that were written (`host.checkpoints`), and used if it is of the same
+experiment: hyperparameters, seeds, data, records, versions, devices, and the programs as XLA is given them, with the
+constants of the user's own functions. Arrays of keys are kept by their data, those of bfloat16 and its like by their
+bits.
+"""
+
+import functools
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem, PyTree
+from gdlab.host import interrupt
+from gdlab.host.checkpoints import Folder, Place, Saved
+from gdlab.host.progress import say
+from gdlab.results.datasets import provenance, storable
+from gdlab.training import lane as one
+from gdlab.training import layout
+from gdlab.training.grid import Grid
+from gdlab.training.plan import FLAGS, Plan
+from gdlab.training.programs import Block, Program, Report
+
+CALL_SECONDS = 5.0  # of compiled calls, between which can be saved, at most
+CALLS = 8  # between two checkpoints at least
+HARMLESS = ('git_revision', 'version_python')  # of a result's origin: may be others when runs go on
+ENDED = 'ended'  # of a block whose runs are over: its records alone are kept
+
+
+class Checkpoint:
+  """The checkpoints of a sweep: refuses those of another experiment, saves blocks, gives them back.
+
+  Args:
+    place: the folder.
+    experiment: what must be alike for runs to go on, key -> plain value.
+  """
+
+  def __init__(self, place: Place, experiment: Mapping[str, Any]):
+    self.folder, self._strict = Folder(place.folder, place.every), place.strict
+    self._experiment = _plain(experiment)
+    self._digests: dict[int, Any] = {}
+    self._hashed: dict[tuple[int, ...], str] = {}
+    self._started, self.seconds_before = time.monotonic(), 0.0
+    self.plans: dict[int, Plan] = {}  # by a program's first lane: what its runs were begun with
+    for name in self.folder.names():
+      saved = self.folder.latest(name, arrays=False)
+      if saved is not None and self._agrees(saved, self._experiment, saved.about['experiment']):
+        self.seconds_before = max(self.seconds_before, saved.about['seconds'])
+        for first, plan in saved.about['plans'].items():
+          self.plans[int(first)] = Plan(*plan)._replace(
+            **{name: bool(plan[Plan._fields.index(name)]) for name in FLAGS}
+          )
+
+  def note(self, program: Program, lowered: jax.stages.Lowered) -> None:
+    """Notes what a program computes."""
+    digest = self._digests.setdefault(int(program.places[0]), hashlib.sha256())
+    digest.update(lowered.as_text().encode())
+
+  def latest(self, name: str, programs: Sequence[Program]) -> Saved | None:
+    """What is saved under a name, if it is of these programs."""
+    saved = self.folder.latest(name)
+    if saved is None or not self._agrees(saved, self._facts(programs), saved.about['programs']):
+      return None
+    return saved
+
+  def save(
+    self, name: str, step: int, programs: Sequence[Program], arrays: Mapping[str, np.ndarray], **about: Any
+  ) -> None:
+    """Saves the state of some runs of these programs after so many updates."""
+    common = {
+      'experiment': self._experiment,
+      'programs': self._facts(programs),
+      'plans': {int(program.places[0]): [*map(int, program.plan)] for program in programs},
+      'seconds': self.seconds_before + time.monotonic() - self._started,
+    }
+    self.folder.save(Saved(name, step, dict(arrays), common | about))
+
+  def advance(self, program: Program, block: Block, periods: range, report: Report) -> tuple[Block, int]:
+    """Makes updates until a checkpoint is due, a signal comes or the periods are made.
+
+    Returns:
+      `(block, the number of periods made, those before `periods` among them)`.
+    """
+    made = periods.start
+
+    def calls() -> Iterator[Any]:
+      nonlocal made
+      sizes: list[int] = []
+      started, steps = time.monotonic(), program.records.steps
+      most = program.records.periods_per_call(program.plan.steps_per_call)
+      begun = int(steps[program.records.made(made) - 1])
+      soon = min(CALL_SECONDS, self.folder.seconds / CALLS)
+      while made < periods.stop:
+        # The last call computes still, those before it are over.
+        over = sum(sizes[:-1])
+        size = 2 * sizes[-1] if over else 1
+        if over:
+          size = min(size, int(soon * over / (time.monotonic() - started)))
+        size = min(max(size, 1), most, periods.stop - made)
+        yield program.records.chunk(program.plan.steps_per_call, range(made, made + size))
+        sizes.append(size)
+        made += size
+        updates = int(steps[program.records.made(made) - 1]) - begun
+        if interrupt.asked() or self.folder.is_due(updates, 2 * soon):
+          return
+
+    return program.advance(block, calls(), report), made
+
+  def _facts(self, programs: Sequence[Program]) -> dict[str, Any]:
+    """What the programs compute, and of what."""
+    facts = {
+      'program': [self._digests[int(program.places[0])].hexdigest() for program in programs],
+      'data': [self._data(program.problem[0]) for program in programs],
+      'runs': [_digest((program.places, program.inputs, program.records.steps)) for program in programs],
+    }
+    return _plain(facts)
+
+  def _data(self, problem: Problem) -> str:
+    """The SHA-256 of a problem's arrays, which programs may share."""
+    arrays = tuple(map(id, jax.tree.leaves(problem)))
+    if arrays not in self._hashed:
+      self._hashed[arrays] = _digest(problem)
+    return self._hashed[arrays]
+
+  def _agrees(self, saved: Saved, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if not differing:
+      return True
+    if self._strict:
+      raise InputError(
+        f'checkpoint must be a folder of the same experiment, and {self.folder.path} is of one that differs in '
+        f'{_told(differing, ours, theirs)}; give another folder, or remove this one'
+      )
+    say(f'{self.folder.path}: begun anew, for what was saved there differs in {", ".join(differing)}')
+    self.folder.clear(saved.name)
+    return False
+
+
+def experiment(axes: Grid, ids: np.ndarray, params: PyTree, asked: Mapping[str, Any]) -> dict[str, Any]:
+  """What must be alike for runs to go on: what a sweep is asked for, versions and devices."""
+  values = {name: storable(values) for name, values in (*axes.axes.items(), *axes.trials.items())}
+  known = {name: value for name, value in provenance().items() if name not in HARMLESS}
+  return {
+    'hyperparameters': values,
+    'seeds': ids.tolist(),
+    'params': _digest(params),
+    'num_devices': jax.local_device_count(),
+  } | {**asked, **known}
+
+
+def block_name(program: Program, members: np.ndarray) -> str:
+  """Of the checkpoints of a block: no two blocks have a first lane in common."""
+  return f'lane-{program.places[members[0]]:07}'
+
+
+def run_block(
+  checkpoint: Checkpoint,
+  program: Program,
+  saved: Saved | None,
+  members: np.ndarray,
+  keep: bool,
+  report: Report,
+) -> None:
+  """All updates of these lanes, from where a checkpoint has them; saved as often as is due, and at the end."""
+  records, name = program.records, block_name(program, members)
+  last, size = len(records.periods), len(members)
+  if saved is not None:
+    made = saved.about['periods']
+    put_records(program, members, saved.arrays)
+    report(size * int(records.steps[records.made(made) - 1]))
+    if saved.about.get(ENDED):
+      return
+    block = restored(program, members, saved.arrays)
+  else:
+    checkpoint.folder.clear(name)
+    block, made = program.start(members), 0
+  while made < last:
+    with interrupt.held():
+      block, made = checkpoint.advance(program, block, range(made, last), report)
+      if made < last:
+        step, arrays = int(records.steps[records.made(made) - 1]), lanes_of(block)
+        arrays |= records_of(program, members, made)
+        checkpoint.save(name, step, [program], arrays, periods=made, lanes=size)
+    if made < last:
+      interrupt.look()
+  if keep:
+    program.keep(block)
+  arrays = records_of(program, members, last)
+  checkpoint.save(name, records.num_steps, [program], arrays, periods=last, lanes=size, ended=True)
+  checkpoint.folder.clear(name, keep=1)
+
+
+def lanes_of(block: Block) -> dict[str, np.ndarray]:
+  """The carried state of a block, on the host."""
+  return {
+    f'lanes.{place}.{number}': _bits(leaf)
+    for place, lanes in enumerate(block.lanes)
+    for number, leaf in enumerate(jax.tree.leaves(lanes))
+  }
+
+
+def records_of(program: Program, members: np.ndarray, periods: int) -> dict[str, np.ndarray]:
+  """The records of a block so far, and what is kept of its ends."""
+  rows = program.records.rows(members, program.records.made(periods))
+  kept = {f'kept.{name}': values[members] for name, values in program.records.kept.items()}
+  return {f'records.{name}': values for name, values in rows.items()} | kept
+
+
+def put_records(program: Program, members: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
+  """The records of a block as `records_of` gave them."""
+  rows, kept = (
+    {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
+    for kind in ('records.', 'kept.')
+  )
+  program.records.put_rows(members, rows)
+  program.records.keep(members, np.arange(len(members)), kept)
+
+
+def restored(program: Program, members: np.ndarray, arrays: Mapping[str, np.ndarray]) -> Block:
+  """The block of these lanes as `lanes_of` gave it."""
+  inputs, counts, slots = program.placed(members)
+  places = [*layout.sharding(program.plan)]
+  start = program.compiled(one.start)
+  lanes = []
+  for place, (own, count) in enumerate(zip(inputs, counts, strict=True)):
+    problem = program.problem[place % len(program.problem)]
+    shapes = jax.eval_shape(start, problem, (), own, count, (program.params,))[1][0]
+    leaves, structure = jax.tree.flatten(shapes)
+    found = [arrays[f'lanes.{place}.{number}'] for number in range(len(leaves))]
+    put = [_like(shape, bits, places[place]) for shape, bits in zip(leaves, found, strict=True)]
+    lanes.append(jax.tree.unflatten(structure, put))
+  return Block(tuple(lanes), inputs, counts, members, slots)
+
+
+def _bits(leaf: jax.Array) -> np.ndarray:
+  """An array as NumPy can write it."""
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    leaf = jax.random.key_data(leaf)
+  array = np.asarray(leaf)
+  return array.view(f'u{array.itemsize}') if array.dtype.kind == 'V' else array
+
+
+def _like(shape: jax.ShapeDtypeStruct, bits: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+  """The array of this shape and type on its devices that has these bits."""
+  if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
+    return jax.random.wrap_key_data(jax.device_put(bits, sharding), impl=_generators()[shape.dtype])
+  array = jax.device_put(bits if bits.dtype == shape.dtype else bits.view(shape.dtype), sharding)
+  if array.shape != shape.shape:
+    raise InputError(f'checkpoint holds an array of shape {array.shape} in place of {shape.shape}')
+  if shape.weak_type:
+    kind = {'f': float, 'i': int, 'c': complex}[array.dtype.kind]
+    return jax.lax.convert_element_type(array, kind)
+  return array
+
+
+@functools.cache
+def _generators() -> dict[Any, str]:
+  """JAX's generators of random numbers by the types of their keys."""
+  names = ('threefry2x32', 'rbg', 'unsafe_rbg')
+  return {jax.eval_shape(functools.partial(jax.random.key, 0, impl=name)).dtype: name for name in names}
+
+
+def _digest(tree: PyTree) -> str:
+  digest = hashlib.sha256()
+  for leaf in jax.tree.leaves(tree):
+    array = np.ascontiguousarray(
+      _bits(jnp.asarray(leaf)) if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    )
+    digest.update(f'{array.dtype}{array.shape}'.encode())
+    digest.update(array.data if array.size else b'')
+  return digest.hexdigest()
+
+
+def _plain(values: Any) -> Any:
+  """As JSON gives it back."""
+  return json.loads(json.dumps(values, default=lambda value: value.item()))
+
+
+def _told(keys: Sequence[str], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+  """The keys that differ, with their values where they are short."""
+  words = []
+  for key in keys:
+    pair = [str(values.get(key)) for values in (theirs, ours)]
+    words.append(f'{key} ({pair[0]} there, {pair[1]} here)' if max(map(len, pair)) <= 24 else key)
+  return ', '.join(words)
