@@ -1,6 +1,7 @@
 """`compare`: from a question about methods to an answer with intervals."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 
@@ -10,11 +11,13 @@ from gdlab.comparison.answer import Comparison, graded_name, judged
 from gdlab.comparison.arm_result import bare, large_is_good
 from gdlab.comparison.arms import Arm, Entry, check_problems, entries
 from gdlab.comparison.budgets import Budgets, check_budgets, clock, ends_of
-from gdlab.comparison.measuring import How, Stored, check_work, choose, measure, measured
+from gdlab.comparison.measuring import How, Stored, check_work, choose, clock_kept, measure, measured
 from gdlab.comparison.verdicts import Question
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.core.evaluation import evaluate
 from gdlab.core.types import Problem
+from gdlab.host import checkpoints
+from gdlab.host.checkpoints import Every
 from gdlab.host.progress import Progress, reporting
 from gdlab.statistics import likely
 from gdlab.training.plan import Plan, check_plan
@@ -49,6 +52,8 @@ def compare(
   clock_precision: float = 0.01,
   stored: Stored | None = None,
   plan: Plan | None = None,
+  checkpoint: str | os.PathLike | None = None,
+  checkpoint_every: Every | None = None,
   executor: Executor | None = None,
   progress: bool | Progress | None = None,
 ) -> Comparison:
@@ -116,6 +121,9 @@ def compare(
     stored: `(name, make) -> Dataset` gives back what is stored under a name, or else stores and returns `make()`: for
       comparisons that go on where they were stopped. None stores nothing.
     plan: as for `sweep`.
+    checkpoint: as for `sweep`: a folder from which the same comparison goes on, `extend` too. The seconds of an update
+      are kept there as well, for other ones would move the ends of a budget in seconds.
+    checkpoint_every: as for `sweep`.
     executor: as for `sweep`.
     progress: as for `sweep`, for all runs together.
 
@@ -155,7 +163,12 @@ def compare(
   )
   plan = check_plan(plan)
 
-  keeps = measured if stored is None else stored
+  place = None if checkpoint is None else checkpoints.place(checkpoint, checkpoint_every)
+  if place is None and checkpoint_every is not None:
+    raise InputError('checkpoint_every must be None without checkpoint, which names the folder')
+  if place is not None and stored is not None:
+    raise InputError('checkpoint must be None with stored, which keeps results itself')
+  keeps = stored or (measured if place is None else clock_kept(place.folder))
   seconds = clock(made, plan, clock_precision, keeps) if 'seconds' in budgets else {}
   ends = ends_of(made, budgets, seconds)
   places, tuned = range(len(budgets)), {key: entry for key, entry in made.items() if entry.num_trials > 1}
@@ -163,7 +176,7 @@ def compare(
   # For one budget, and where one choice alone is likely, exactly.
   total += sum(entry.longest(ends[key]).max() * seeds for key, entry in made.items())
   with reporting(progress, int(total)) as report:
-    how = How(keeps, eval_every, None, plan, executor, _told(report))
+    how = How(keeps, place, eval_every, None, plan, executor, _told(report))
     at_ends = how._replace(eval_every=NEVER)
     tuning, chances, runs = {}, {}, {}
     for key, entry in made.items():
@@ -202,7 +215,7 @@ def compare(
     tuning=tuning,
     likely=chances,
     graded=runs,
-    how=How(keeps, eval_every, keep, plan, executor, progress),
+    how=How(keeps, place, eval_every, keep, plan, executor, progress),
   )
   return judged(answer, 0)
 

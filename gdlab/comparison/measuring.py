@@ -1,5 +1,8 @@
 """The runs of a comparison: all trials on the tuning seeds, what was best of them on the grading seeds."""
 
+import hashlib
+import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple, TypeAlias
@@ -10,8 +13,10 @@ import xarray as xr
 from gdlab.comparison.arms import HORIZON, Entry
 from gdlab.core.errors import InputError
 from gdlab.core.types import Problem
+from gdlab.host.checkpoints import Place
 from gdlab.host.progress import Progress
 from gdlab.results.datasets import RUNNING, TRIAL, storable
+from gdlab.results.store import load, save
 from gdlab.training.plan import Plan
 from gdlab.training.sweeps import sweep
 
@@ -25,6 +30,7 @@ class How(NamedTuple):
   """What all runs of a comparison share; see `gdlab.compare`."""
 
   stored: Stored
+  place: Place | None
   eval_every: int | None
   keep: str | None
   plan: Plan | None
@@ -104,11 +110,11 @@ def measure(
 
   def swept() -> xr.Dataset:
     if entry.redraw is None:
-      return of(entry.problem, [*seeds])
-    parts = [of(entry.of_seed(seed), [seed]) for seed in seeds]
+      return of(entry.problem, [*seeds], name)
+    parts = [of(entry.of_seed(seed), [seed], f'{name} {seed}') for seed in seeds]
     return xr.concat(parts, 'seed', combine_attrs='override')
 
-  def of(problem: Problem, ids: list[int]) -> xr.Dataset:
+  def of(problem: Problem, ids: list[int], called: str) -> xr.Dataset:
     return sweep(
       problem,
       entry.make,
@@ -119,6 +125,9 @@ def measure(
       eval_steps=sorted({end for _, end in places.values()}),
       keep=how.keep,
       plan=how.plan,
+      checkpoint=None
+      if how.place is None
+      else how.place._replace(folder=how.place.folder / file_name(called)),
       executor=how.executor,
       progress=how.progress,
     )
@@ -142,10 +151,27 @@ def _check_stored(
     raise InputError(f'stored must give back the runs that are asked for, and {name!r} has other ends')
 
 
+def file_name(name: str) -> str:
+  """A name as one that every file system takes, and that no other name has."""
+  return f'{re.sub(r"[^a-zA-Z0-9-]+", "_", name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}'
+
+
 def measured(name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
   """Stores nothing."""
   del name
   return make()
+
+
+def clock_kept(folder: pathlib.Path) -> Stored:
+  """Stores in a folder what runs cannot be saved for, the seconds of an update: others would move where budgets end."""
+
+  def stored(name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
+    path = folder / f'{name}.nc'
+    if name == 'clock' and not path.exists():
+      save(make(), path)
+    return load(path) if name == 'clock' else make()
+
+  return stored
 
 
 def check_work(runs: Runs, budgets: Sequence[str], amounts: Sequence[Any], arm: str) -> None:

@@ -28,6 +28,7 @@ Every: TypeAlias = float | Mapping[str, int]
 
 SECONDS = 120.0  # between checkpoints, by default
 SHARE = 40  # by default the time between checkpoints is at least so many times what one takes
+FORMAT = 'gdlab checkpoint 1'
 KEPT = 2  # checkpoints of a name that stay
 UNREADABLE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile)
 
@@ -97,7 +98,8 @@ class Folder:
     """Writes a checkpoint, and removes those before the last but one. Where that fails, all goes on with a warning."""
     started = time.monotonic()
     arrays: dict[str, Any] = {f'array_{name}': array for name, array in saved.arrays.items()}
-    arrays['about'] = np.frombuffer(json.dumps(saved.about).encode(), np.uint8)
+    about = saved.about | {'format': FORMAT, 'arrays': _described(saved.arrays)}
+    arrays['about'] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     path = self.path / f'{saved.name}-{saved.step:015}.npz'
     try:
       with checksums.writing(path) as temporary, open(temporary, 'wb') as file:
@@ -147,7 +149,13 @@ def _read(name: str, path: pathlib.Path, with_arrays: bool) -> Saved:
     about = json.loads(archive['about'].tobytes())
     keys = [key for key in archive.files if with_arrays and key != 'about']
     arrays = {key.removeprefix('array_'): archive[key] for key in keys}
+  if about.get('format') != FORMAT or (with_arrays and _described(arrays) != about['arrays']):
+    raise InputError(f'{path} is not as gdlab writes a checkpoint')
   return Saved(name, int(path.stem.rpartition('-')[2]), arrays, about)
+
+
+def _described(arrays: Mapping[str, np.ndarray]) -> dict[str, list]:
+  return {name: [array.dtype.str, *array.shape] for name, array in arrays.items()}
 
 
 def _interval(every: Every | None) -> tuple[float, int | None, bool]:

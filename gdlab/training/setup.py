@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -35,7 +36,7 @@ def make_programs(
   part: tuple[int, int],
   params: PyTree,
   keep: bool,
-  plans: Mapping[int, Plan],
+  plans: Mapping[int, Plan] = MappingProxyType({}),
 ) -> list[Program]:
   """Checks and lays out every program.
 
