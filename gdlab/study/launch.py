@@ -5,8 +5,10 @@ import os
 import pathlib
 import re
 import runpy
+import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeAlias
 
@@ -14,8 +16,8 @@ import ml_collections
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gdlab.core.errors import InputError, shown, unknown_name
-from gdlab.host import machine
+from gdlab.core.errors import InputError, check_real, shown, unknown_name
+from gdlab.host import checkpoints, interrupt, locks, machine
 from gdlab.host.progress import say
 from gdlab.study.workdir import open_workdir
 from gdlab.training.autotune import remember_plans
@@ -23,15 +25,23 @@ from gdlab.training.autotune import remember_plans
 Config: TypeAlias = ml_collections.ConfigDict
 
 
-def start(run: Callable[[Config, pathlib.Path], None], default_config: str | Config) -> None:
+STOPPED = 75  # the status of a script that a signal or its time limit has ended: the same command goes on
+
+
+def start(
+  run: Callable[[Config, pathlib.Path], None], default_config: str | Config, *, saves: bool = True
+) -> None:
   """Runs a script that has a configuration and a working directory, on all cores.
 
-  Compiled programs are kept in the user's cache folder (`--nocompilation_cache` turns that off), and layouts found by
-  timing in the working directory.
+  Compiled programs are kept in the user's cache folder (`--nocompilation_cache` turns that off), layouts found by
+  timing in the working directory, and what runs have come to in its folder `checkpoints`, until the script has ended
+  well. Ctrl-C, SIGTERM and the end of `--time_limit` let compiled calls end, save, and end the script with status 75; a
+  second signal kills it.
 
   Args:
     run: does the work, of the configuration and the folder.
     default_config: the configuration's file, which `--config=FILE` replaces; or the configuration.
+    saves: whether runs are saved now and then; not where they are timed.
   """
   with one_line_errors():
     _check_overrides(sys.argv[1:], default_config)
@@ -41,19 +51,36 @@ def start(run: Callable[[Config, pathlib.Path], None], default_config: str | Con
       config = config_flags.DEFINE_config_dict('config', default_config)
   folder = flags.DEFINE_string('workdir', None, 'Folder for results, figures and the report.')
   cache = flags.DEFINE_bool('compilation_cache', True, 'Keep compiled programs for the next start.')
+  every = flags.DEFINE_float(
+    'checkpoint_every', None, 'Seconds between checkpoints of runs, 0 for none; by default 120 or more.'
+  )
+  limit = flags.DEFINE_float('time_limit', None, 'Minutes after which to save and end with status 75.')
+  exact = flags.DEFINE_bool('deterministic', False, 'Let XLA use what gives the same bits each time on a GPU.')
 
   def set_up(arguments: list[str]) -> None:
     if arguments:
       raise InputError(f'unexpected argument {arguments[0]!r}; values are given as --flag=value')
     if not folder.value:
       raise InputError('--workdir=DIR is needed: the folder for results, figures and the report')
+    for name, value, above in (('time_limit', limit.value, 0), ('checkpoint_every', every.value, -1e-9)):
+      if value is not None:
+        check_real(f'--{name}', value, above=above)
     workdir = open_workdir(folder.value)
+    if exact.value:
+      machine.deterministic()
     if not os.environ.get('JAX_NUM_CPU_DEVICES'):
       machine.use_all_cores()
     if cache.value:
       _use_cache()
     remember_plans(workdir / 'plans')
-    run(config.value, workdir)
+    kept = workdir / 'checkpoints'
+    with locks.held(workdir), contextlib.ExitStack() as stack:
+      if saves and every.value != 0:
+        stack.enter_context(checkpoints.inside(kept, every.value))
+      if limit.value is not None:
+        _end_after(limit.value)
+      run(config.value, workdir)
+      shutil.rmtree(kept, ignore_errors=True)
 
   launch(set_up)
 
@@ -72,13 +99,13 @@ def launch(run: Callable[[list[str]], None]) -> None:
       sys.stdout.flush()  # what cannot be written is not left for Python's end to find out
 
   _occupy_standard_streams()
-  with one_line_errors():
+  with one_line_errors(), interrupt.for_a_script():
     app.run(run_with, flags_parser=_parse_flags)
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-  """Ends the script with one line where bad input (status 2) or the system (status 1) refuses, or at Ctrl-C."""
+  """Ends the script with one line: bad input is status 2, a refusal of the system 1, a signal 75."""
   try:
     yield
   except InputError as error:
@@ -90,10 +117,22 @@ def one_line_errors() -> Iterator[None]:
       raise
     _end(str(error.__context__), 1)
   except KeyboardInterrupt:
-    say('interrupted')
-    # By the signal, so that the shell's loops end too; at once, for Python's own end waits for compiled calls.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.raise_signal(signal.SIGINT)
+    say('interrupted: what is finished is kept, and the same command goes on from there')
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+      sys.stdout.flush()
+    os._exit(STOPPED)  # at once: Python's own end waits for compiled calls
+
+
+def _end_after(minutes: float) -> None:
+  """Asks this process to end after so many minutes, as a queue of jobs does it."""
+
+  def ask() -> None:
+    say(f'the time limit of {minutes:g} minutes is over')
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  timer = threading.Timer(60 * minutes, ask)
+  timer.daemon = True
+  timer.start()
 
 
 def _end(line: str, status: int) -> NoReturn:
