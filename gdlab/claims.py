@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gdlab.core.errors import InputError, check_count, check_real
-from gdlab.host import files
+from gdlab.host import checksums
 from gdlab.statistics import Interval
 
 ROUNDING = 1e-9  # of sums of equal numbers, relative
@@ -292,7 +292,7 @@ def _grade_part(name: str, rule: Rule, interval: Interval) -> Part:
 
 
 def write_claims(path: str | os.PathLike[str], findings: Sequence[Finding]) -> None:
-  """Writes `claims.json`, a list of one object per finding, whole or not at all.
+  """Writes `claims.json`, a list of one object per finding, whole or not at all, and its sum in SHA256SUMS beside it.
 
   Strict JSON: numbers that are not finite are written as null.
 
@@ -310,7 +310,7 @@ def write_claims(path: str | os.PathLike[str], findings: Sequence[Finding]) -> N
     raise InputError(f'the ids of findings must differ, got more than one of {repeated}')
   objects = [_plain(finding) | {'parts': [_plain(part) for part in finding.parts]} for finding in findings]
   text = json.dumps(objects, indent=2, ensure_ascii=False, allow_nan=False) + '\n'
-  with files.replacing(path) as temporary:
+  with checksums.writing(path) as temporary:
     temporary.write_text(text, encoding='utf-8')
 
 
@@ -324,18 +324,25 @@ def _plain(record: Part | Finding) -> dict[str, Any]:
 def read_claims(path: str | os.PathLike[str]) -> list[Finding]:
   """Reads the findings that `write_claims` wrote; a null effect is NaN, a null bound is infinite.
 
+  A file in a folder without SHA256SUMS is read with a UserWarning.
+
   Raises:
+    Damaged: an InputError, if the file is not what was written, or SHA256SUMS beside it does not name it.
     InputError: if the file is not such a list. The message names it.
     OSError: if the file cannot be read.
   """
+  verified = checksums.verify(path)
   try:
     objects = json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-    return [
+    findings = [
       Finding(**_restored(entry) | {'parts': tuple(Part(**_restored(part)) for part in entry['parts'])})
       for entry in objects
     ]
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise InputError(f'{os.fspath(path)} is not a list of findings from write_claims: {error}') from error
+  if not verified:
+    checksums.warn_unverified(path)
+  return findings
 
 
 def _restored(values: dict[str, Any]) -> dict[str, Any]:

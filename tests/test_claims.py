@@ -11,6 +11,7 @@ from absl.testing import parameterized
 from gdlab import claims
 from gdlab.claims import Verdict
 from gdlab.core.errors import InputError
+from gdlab.host.checksums import LOCK, SUMS, Damaged
 from gdlab.statistics import Interval, exactly
 
 S, C, I = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE  # noqa: E741
@@ -236,7 +237,7 @@ class FileTest(parameterized.TestCase):
     ):
       claims.write_claims(self.path, self.findings)
     self.assertEqual(self.path.read_bytes(), before)
-    self.assertEqual(list(self.path.parent.iterdir()), [self.path])
+    self.assertCountEqual([path.name for path in self.path.parent.iterdir()], ['claims.json', SUMS, LOCK])
     claims.write_claims(self.path, self.findings)
     self.assertLen(claims.read_claims(self.path), 2)
 
@@ -256,5 +257,14 @@ class FileTest(parameterized.TestCase):
     self.path.write_text(
       self.path.read_text(encoding='utf-8').replace('supported', 'proven'), encoding='utf-8'
     )
+    with self.assertRaisesRegex(Damaged, 'claims.json is damaged: its SHA-256'):
+      claims.read_claims(self.path)
+    (self.path.parent / SUMS).unlink()
     with self.assertRaisesRegex(InputError, 'proven'):
       claims.read_claims(self.path)
+
+  def test_a_file_moved_by_itself_is_read_with_a_warning(self):
+    claims.write_claims(self.path, self.findings)
+    (self.path.parent / SUMS).unlink()
+    with self.assertWarnsRegex(UserWarning, 'claims.json is not verified'):
+      self.assertEqual(repr(claims.read_claims(self.path)), repr(self.findings))

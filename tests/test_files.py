@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import gdlab
-from gdlab.host import files
+from gdlab.host import checksums, files
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Each stops in the midst of a save, says so, and is killed or goes on.
@@ -82,6 +82,11 @@ def kill(process: subprocess.Popen) -> None:
   process.communicate(timeout=60)
 
 
+def seen(folder: pathlib.Path) -> set[str]:
+  """What is in a folder, but for sums and their lock."""
+  return set(os.listdir(folder)) - {checksums.SUMS, checksums.LOCK}
+
+
 def dataset() -> xr.Dataset:
   return xr.Dataset({'x': ('a', np.arange(3.0))})
 
@@ -90,24 +95,26 @@ def dataset() -> xr.Dataset:
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path, name):
   (tmp_path / 'of others').write_text('kept')
   kill(begin(name, tmp_path))
-  left = set(os.listdir(tmp_path)) - {'of others'}
-  assert len(left) == 1  # the remains, and no target
-  assert left.pop().startswith('.gdlab-')
+  left = seen(tmp_path) - {'of others'}
+  assert len(left) == 1 + (
+    name == 'claims'
+  )  # the remains, of the file and of the list of sums, and no target
+  assert all(folder.startswith('.gdlab-') for folder in left)
   gdlab.save(dataset(), tmp_path / 'next.nc')
-  assert set(os.listdir(tmp_path)) == {'of others', 'next.nc'}
+  assert seen(tmp_path) == {'of others', 'next.nc'}
 
 
 def test_what_a_living_writer_is_at_is_left_alone(tmp_path):
   process = begin('result', tmp_path)
   try:
-    before = set(os.listdir(tmp_path))
+    before = seen(tmp_path)
     gdlab.save(dataset(), tmp_path / 'next.nc')
-    assert set(os.listdir(tmp_path)) == before | {'next.nc'}
+    assert seen(tmp_path) == before | {'next.nc'}
     process.communicate('go on\n', timeout=60)
   finally:
     kill(process)
   assert process.returncode == 0
-  assert set(os.listdir(tmp_path)) == {'target', 'next.nc'}
+  assert seen(tmp_path) == {'target', 'next.nc'}
   assert gdlab.load(tmp_path / 'target').sizes == {'a': 1000}
 
 
@@ -190,7 +197,7 @@ def test_a_new_file_never_replaces_one_that_came_meanwhile(tmp_path, monkeypatch
 def test_a_name_of_any_length_that_the_folder_can_hold_is_written(tmp_path):
   name = 'x' * 252 + '.nc'
   gdlab.save(dataset(), tmp_path / name)
-  assert os.listdir(tmp_path) == [name]
+  assert seen(tmp_path) == {name}
 
 
 def test_a_file_is_as_others_may_read_it(tmp_path):

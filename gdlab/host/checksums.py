@@ -9,7 +9,9 @@ import contextlib
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
+import re
+import warnings
+from collections.abc import Iterator, Sequence
 
 import filelock
 
@@ -17,6 +19,10 @@ from gdlab.core.errors import InputError
 from gdlab.host import files
 
 SUMS, LOCK = 'SHA256SUMS', '.gdlab-sums.lock'
+PATIENCE = 60.0  # seconds for other processes to change the list
+LINE = re.compile(r'(\\?)([0-9a-f]{64}) [ *](.+)', re.DOTALL)
+ESCAPES = {'\\': '\\\\', '\n': '\\n', '\r': '\\r'}  # as sha256sum writes them, in a line that begins with \
+UNESCAPED = {text: letter for letter, text in ESCAPES.items()}
 
 
 class Damaged(InputError):
@@ -27,13 +33,23 @@ class Damaged(InputError):
 def writing(path: str | os.PathLike, *, new: bool = False) -> Iterator[pathlib.Path]:
   """As `files.replacing`: yields a temporary path that becomes `path`; its sum is listed beside it."""
   path = pathlib.Path(path)
-  with files.replacing(path, new=new) as temporary:
-    yield temporary
-    own = sum_of(temporary)
-    # Of a file that is to stay, and of one that never came, no sum counts.
-    before = [] if new or not (path.parent / SUMS).exists() else _listed(path.parent).get(path.name, [])
-    _change(path, [*before, own])
-  _change(path, [own])
+  with contextlib.ExitStack() as lock:
+    before: list[str] | None = None
+    try:
+      with files.replacing(path, new=new) as temporary:
+        yield temporary
+        own = sum_of(temporary)
+        adopt(path.parent, [path])
+        lock.enter_context(_locked(path.parent))
+        # Of a file that never came, no sum counts.
+        before = _listed(path.parent).get(path.name, []) if os.path.lexists(path) else []
+        _list(path, [*before, own])
+    except FileExistsError:
+      if before is not None:  # another writer of a new file was faster, and its sum counts
+        _list(path, before)
+      raise
+    with contextlib.suppress(OSError):  # the file is whole, and its sum is listed; the other one does no harm
+      _list(path, [own])
 
 
 def verify(path: str | os.PathLike) -> bool:
@@ -41,24 +57,59 @@ def verify(path: str | os.PathLike) -> bool:
 
   Raises:
     Damaged: if it is not what was written, or the list does not name it.
-    OSError: if it, or the list, cannot be read.
+    InputError: if the list cannot be read.
+    OSError: if it cannot be read.
   """
   path = pathlib.Path(path)
-  try:
-    listed = _listed(path.parent)
-  except FileNotFoundError:
+  if not os.path.lexists(path.parent / SUMS):
     return False
-  if path.name not in listed:
-    raise Damaged(f'{path} is not in {SUMS} beside it: it was changed or written by other means')
-  if sum_of(path) not in listed[path.name]:
-    raise Damaged(f'{path} is damaged: its SHA-256 is another than in {SUMS} beside it')
+  try:
+    listed = _listed(path.parent).get(path.name, [])
+    while (found := sum_of(path)) not in listed:
+      before, listed = listed, _listed(path.parent).get(path.name, [])
+      if listed == before:  # else it was replaced meanwhile
+        break
+  except _Unreadable as error:
+    raise InputError(
+      f'{path} cannot be verified: {SUMS} beside it cannot be read ({error.strerror}); move that away'
+    ) from error
+  if not listed:
+    raise Damaged(
+      f'{path} is not in {SUMS} beside it: it was changed, renamed or written by other means; if you trust it, '
+      'list it there with sha256sum, else make it again'
+    )
+  if found not in listed:
+    raise Damaged(
+      f'{path} is damaged: its SHA-256 is not that in {SUMS} beside it; take it from a copy or make it again'
+    )
   return True
 
 
+def warn_unverified(path: str | os.PathLike) -> None:
+  """Says that a file was read without a sum to compare it with."""
+  warnings.warn(
+    f'{os.fspath(path)} is not verified: there is no {SUMS} beside it, as of a file that was moved by itself or '
+    'written by an earlier version',
+    UserWarning,
+    stacklevel=3,
+  )
+
+
+def adopt(folder: pathlib.Path, paths: Sequence[pathlib.Path]) -> None:
+  """Lists those of the files that are there, as they are, if the folder has no list: what earlier versions wrote."""
+  here = [path for path in paths if path.is_file()]
+  if not here or os.path.lexists(folder / SUMS):
+    return
+  with _locked(folder):
+    if not os.path.lexists(folder / SUMS):
+      _write(folder, {path.name: [sum_of(path)] for path in here})
+
+
 def remove(path: pathlib.Path) -> None:
-  """Removes a file and its sum."""
+  """Removes a file, if it is there, and its sum."""
   path.unlink(missing_ok=True)
-  _change(path, [])
+  with _locked(path.parent):
+    _list(path, [])
 
 
 def sum_of(path: pathlib.Path) -> str:
@@ -67,34 +118,54 @@ def sum_of(path: pathlib.Path) -> str:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+class _Unreadable(OSError):
+  """The list is there and cannot be read."""
+
+
 def _listed(folder: pathlib.Path) -> dict[str, list[str]]:
-  """The sums of each name, one, or two while it is being replaced."""
+  """The sums of each name, one, or two while it is being replaced; a line that is none counts for nothing."""
+  try:
+    content = (folder / SUMS).read_bytes()
+  except FileNotFoundError:
+    return {}
+  except OSError as error:
+    raise _Unreadable(error.errno, error.strerror, str(folder / SUMS)) from error
   found: dict[str, list[str]] = {}
-  for line in (folder / SUMS).read_text(encoding='utf-8', errors='surrogateescape').splitlines():
-    own, _, name = line.removeprefix('\\').partition('  ')
-    if line.startswith('\\'):
-      name = name.replace('\\n', '\n').replace('\\\\', '\\')
-    found.setdefault(name, []).append(own)
+  for line in os.fsdecode(content).split('\n'):
+    if match := LINE.fullmatch(line):
+      escaped, own, name = match.groups()
+      if escaped:
+        name = re.sub(r'\\[\\nr]', lambda each: UNESCAPED[each[0]], name)
+      found.setdefault(name, []).append(own)
   return found
 
 
-def _change(path: pathlib.Path, sums: list[str]) -> None:
-  """Lists these sums for a file, in place of those that are there."""
-  lock = filelock.FileLock(path.parent / LOCK)
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+  """Lets one process at a time change the list; on a file system without locks all goes on without."""
+  lock = filelock.FileLock(folder / LOCK)
   with contextlib.ExitStack() as stack:
-    with contextlib.suppress(NotImplementedError):  # a file system without locks
-      lock.acquire()
+    with contextlib.suppress(NotImplementedError):
+      lock.acquire(timeout=PATIENCE)
       stack.callback(lock.release)
-    listed = _listed(path.parent) if (path.parent / SUMS).exists() else {}
-    if listed.get(path.name, []) == sums:
-      return
-    listed[path.name] = sums
-    lines = [_line(name, own) for name in sorted(listed) for own in listed[name]]
-    with files.replacing(path.parent / SUMS) as temporary:
-      temporary.write_text(''.join(lines), encoding='utf-8', errors='surrogateescape')
+    yield
+
+
+def _list(path: pathlib.Path, sums: list[str]) -> None:
+  """Lists these sums for a file, in place of those that are there, and drops what names no file any more."""
+  listed = _listed(path.parent)
+  if listed.get(path.name, []) == sums:
+    return
+  here = {name: own for name, own in listed.items() if os.path.lexists(path.parent / name)}
+  _write(path.parent, here | {path.name: sums})
+
+
+def _write(folder: pathlib.Path, listed: dict[str, list[str]]) -> None:
+  lines = [_line(name, own) for name in sorted(listed) for own in dict.fromkeys(listed[name])]
+  with files.replacing(folder / SUMS) as temporary:
+    temporary.write_bytes(os.fsencode(''.join(lines)))
 
 
 def _line(name: str, own: str) -> str:
-  if '\\' in name or '\n' in name:  # as sha256sum does it
-    name, own = name.replace('\\', '\\\\').replace('\n', '\\n'), '\\' + own
-  return f'{own}  {name}\n'
+  escaped = ''.join(ESCAPES.get(letter, letter) for letter in name)
+  return f'{"" if escaped == name else chr(92)}{own}  {escaped}\n'

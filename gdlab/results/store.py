@@ -1,4 +1,4 @@
-"""Results on disk: NetCDF-4 files that appear whole or not at all."""
+"""Results on disk: NetCDF-4 files that appear whole or not at all, and are read only as they were written."""
 
 import os
 import pathlib
@@ -6,7 +6,7 @@ import pathlib
 import xarray as xr
 
 from gdlab.core.errors import InputError, shown
-from gdlab.host import files
+from gdlab.host import checksums
 
 UNREADABLE = (
   OSError,
@@ -19,7 +19,9 @@ UNREADABLE = (
 def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
   """Writes a result to a new NetCDF-4 file, which appears whole or not at all.
 
-  What processes that were killed in the midst of saving left in the folder is removed.
+  Its SHA-256 is listed in the file SHA256SUMS beside it, where `load` looks for it; in a folder without that file, the
+  results that are there are listed too, as they are. What processes that were killed in the midst of saving left in the
+  folder is removed.
 
   Raises:
     InputError: if the file exists (results are immutable) or its folder cannot be written.
@@ -28,8 +30,9 @@ def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
   if os.path.lexists(path):
     raise InputError(f'path must name a new file, and {path} exists; results are never overwritten')
   try:
-    with files.replacing(path, new=True) as temporary:
+    with checksums.writing(path, new=True) as temporary:
       dataset.to_netcdf(temporary, engine='h5netcdf')
+      checksums.adopt(path.parent, sorted(path.parent.glob('*.nc')))
   except FileExistsError as error:
     raise InputError(
       f'path must name a new file, and {path} exists; results are never overwritten'
@@ -40,14 +43,23 @@ def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
 
 
 def load(path: str | os.PathLike) -> xr.Dataset:
-  """Reads a result back into memory.
+  """Reads a result back into memory, after its SHA-256 was compared with the one that `save` listed beside it.
+
+  A file in a folder without a list, moved there by itself or written by an earlier version, is read with a UserWarning.
 
   Raises:
-    InputError: if the file is missing, is not a NetCDF-4 file, or is damaged where HDF5 sees it.
+    Damaged: an InputError, if the file is not what was saved, or the list beside it does not name it.
+    InputError: if the file is missing, cannot be read or is not a NetCDF-4 file.
   """
   if not pathlib.Path(path).is_file():
     raise InputError(f'no result file {path}')
   try:
-    return xr.load_dataset(path, engine='h5netcdf')
+    verified = checksums.verify(path)
+    dataset = xr.load_dataset(path, engine='h5netcdf')
+  except InputError:
+    raise
   except UNREADABLE as error:
     raise InputError(f'{path} is not a readable NetCDF-4 file: {shown(error)}') from error
+  if not verified:
+    checksums.warn_unverified(path)
+  return dataset

@@ -2,11 +2,12 @@
 
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import xarray as xr
 
+from gdlab.host.checksums import Damaged
 from gdlab.host.progress import Progress, progress_bar, say
 from gdlab.study.workdir import Results, with_origin
 
@@ -47,22 +48,38 @@ def titles(cells: Sequence[Cell]) -> dict[str, str]:
 def missing(cells: Sequence[Cell], results: Results) -> list[Cell]:
   """The cells that are not there; says which are."""
   called = titles(cells)
-  absent = []
+  absent = results.absent([*called])
   for cell in cells:
-    if results.has(cell.name):
+    if cell.name not in absent:
       say(f'{called[cell.name]}: found')
-    else:
-      absent.append(cell)
-  return absent
+  return [cell for cell in cells if cell.name in absent]
 
 
 def measure(cells: Sequence[Cell], results: Results) -> None:
-  """Measures in this process what is not there yet, cell after cell."""
+  """Measures in this process what is not there yet, cell after cell; what proves damaged meanwhile, again."""
   called = titles(cells)
-  for cell in missing(cells, results):
+  waiting = missing(cells, results)
+  while waiting:
+    cell = waiting[0]
+    try:
+      needed = [results.read(need) for need in cell.needs]
+    except Damaged:  # it is no longer there, and comes first
+      waiting = left(cells, results)
+      continue
     with progress_bar(called[cell.name]) as progress:
-      dataset = measured(cell, [results.read(need) for need in cell.needs], progress)
+      dataset = measured(cell, needed, progress)
     keep(cell, dataset, results, called[cell.name])
+    waiting = left(cells, results)
+
+
+def left(cells: Sequence[Cell], results: Results, running: Collection[Cell] = ()) -> list[Cell]:
+  """The cells that are still to be begun; when there are none, all are verified once more."""
+  begun = {cell.name for cell in running}
+  waiting = [cell for cell in cells if cell.name not in begun and not results.has(cell.name)]
+  if waiting or begun:
+    return waiting
+  absent = results.absent([cell.name for cell in cells])
+  return [cell for cell in cells if cell.name in absent]
 
 
 def measured(cell: Cell, needed: Sequence[xr.Dataset], progress: Progress) -> xr.Dataset:

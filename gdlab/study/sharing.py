@@ -26,9 +26,10 @@ import xarray as xr
 
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.host import machine
+from gdlab.host.checksums import Damaged
 from gdlab.host.progress import progress_bar, say
 from gdlab.host.workers import end_workers, worker_pool
-from gdlab.study.cells import Cell, keep, measured, missing, titles
+from gdlab.study.cells import Cell, keep, left, measured, missing, titles
 from gdlab.study.launch import Config
 from gdlab.study.workdir import Results
 from gdlab.training.autotune import remember_plans
@@ -121,10 +122,10 @@ def measure(cells: Sequence[Cell], results: Results, origin: Origin, workers: Ca
   total, running = len(waiting), dict[futures.Future, Cell]()
   with workers() as executor, progress_bar('cells') as progress:
     while waiting or running:
-      for cell in _ready(waiting, results, [*running.values()]):
-        needed = [results.read(need) for need in cell.needs]
-        running[_submit(executor, origin, cell.name, needed)] = cell
-        waiting.remove(cell)
+      with contextlib.suppress(Damaged):  # then what a cell needs is no longer there, and comes first
+        for cell in _ready(waiting, results, [*running.values()]):
+          needed = [results.read(need) for need in cell.needs]
+          running[_submit(executor, origin, cell.name, needed)] = cell
       done, _ = futures.wait(running, return_when=futures.FIRST_COMPLETED)
       failed = [task for task in done if task.cancelled() or task.exception()]
       for task in done.difference(failed):
@@ -132,6 +133,7 @@ def measure(cells: Sequence[Cell], results: Results, origin: Origin, workers: Ca
         keep(cell, task.result(), results, called[cell.name])
       if failed:
         raise _reason(failed[0], [running[task].name for task in failed])
+      waiting = left(cells, results, running.values())
       progress(total - len(waiting) - len(running), total)
 
 

@@ -1,22 +1,29 @@
 """The working directory of a script: files that appear whole, and the cells of a study."""
 
+import collections
 import contextlib
+import datetime
 import json
 import os
 import pathlib
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import ml_collections
 import xarray as xr
 
 from gdlab.core.errors import InputError
-from gdlab.host import files
+from gdlab.host import checksums, files
+from gdlab.host.checksums import Damaged
 from gdlab.host.progress import say
 from gdlab.results.datasets import provenance
 from gdlab.results.store import UNREADABLE, load, save
+
+ASIDE = 'damaged'  # the folder in `results` for damaged files
+MOST_DAMAGES = 3  # of one cell in one run, beyond which the disk is at fault
 
 
 def open_workdir(path: str | os.PathLike) -> pathlib.Path:
@@ -37,9 +44,13 @@ def open_workdir(path: str | os.PathLike) -> pathlib.Path:
 
 @contextlib.contextmanager
 def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a temporary path that becomes `target` if nothing is raised; for what can be drawn again from results."""
+  """Yields a temporary path that becomes `target` if nothing is raised; for what can be drawn again from results.
+
+  The sums of files with numbers, JSON and NetCDF, are listed in SHA256SUMS beside them.
+  """
+  write = checksums.writing if target.suffix in ('.json', '.nc') else files.replacing
   try:
-    with files.replacing(target) as temporary:
+    with write(target) as temporary:
       yield temporary
   except OSError as error:
     raise InputError(f'cannot write {target}: {error.strerror or error}') from error
@@ -57,30 +68,58 @@ class Results:
   """A study's cells in `results/`, immutable files `<cell>.nc`.
 
   What is there from the same configuration is never measured again, so a study that was stopped goes on where it
-  was, also with another number of workers.
+  was, also with another number of workers. A file that is not what was written is moved to `results/damaged/`, and its
+  cell is no longer there.
   """
 
   def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
     self._workdir, self._folder = workdir, open_workdir(workdir / 'results')
+    self._times_damaged = collections.Counter[str]()
     own = config.to_dict()
     if isinstance(seeds := own.get('seeds'), dict):
       seeds.pop('repeats', None)  # a repeat has cells of its own
     self._config = json.dumps(own, sort_keys=True)
-    names = [name for name in sorted(os.listdir(self._folder)) if name.endswith('.nc')]
-    for name in names:
-      self._check_config(self._folder / name)
+    found = [self._folder / name for name in sorted(os.listdir(self._folder)) if name.endswith('.nc')]
     for name in ('claims.json', 'report.html'):
-      if not names and (workdir / name).exists():
+      if not found and not (self._folder / ASIDE).exists() and (workdir / name).exists():
         raise InputError(f'workdir {workdir} holds a {name} that no study in it wrote; name a new --workdir')
+    damaged = {file: error for file in found if (error := self._damage(file))}
+    whole = [file for file in found if file not in damaged]
+    for file in whole:  # before anything is changed in a folder that may be another study's
+      self._check_config(file, _attributes(file, workdir))
+    for file, error in damaged.items():
+      self._set_aside(file, error)
+    if whole and not os.path.lexists(self._folder / checksums.SUMS):
+      say(
+        f'{self._folder} has no {checksums.SUMS}: the {len(whole)} cells in it are not verified, but listed as they are'
+      )
+      checksums.adopt(self._folder, whole)
 
   def has(self, cell: str) -> bool:
     """Whether the cell is there."""
-    return self._path(cell).exists()
+    return os.path.lexists(self._path(cell))
 
   def read(self, cell: str) -> xr.Dataset:
-    """What was measured."""
-    self._check_config(self._path(cell))
-    return load(self._path(cell))
+    """What was measured.
+
+    Raises:
+      Damaged: if the file is not what was written; it is moved away, so that the cell can be measured again.
+      InputError: if that has happened to the cell again and again, or the file is of another configuration.
+    """
+    file = self._path(cell)
+    if error := self._damage(file):
+      self._set_aside(file, error)
+      raise error
+    dataset = load(file)
+    self._check_config(file, dataset.attrs)
+    return dataset
+
+  def absent(self, cells: Sequence[str]) -> list[str]:
+    """Which of these cells are not there, or no longer because they are damaged."""
+    for cell in cells:
+      if self.has(cell) and (error := self._damage(self._path(cell))):
+        self._set_aside(self._path(cell), error)
+    return [cell for cell in cells if not self.has(cell)]
 
   def write(self, cell: str, dataset: xr.Dataset) -> None:
     """Adds what was measured."""
@@ -93,13 +132,14 @@ class Results:
 
   def stored(self, prefix: str, name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
     """What is there under a name, or else what is measured now: `stored` of `gdlab.compare`."""
-    cell = re.sub(r'[^\w-]+', '_', f'{prefix} {name}'.strip())
-    if self.has(cell):
-      say(f'{prefix} {name}: found'.strip())
+    title = f'{prefix} {name}'.strip()
+    cell = re.sub(r'[^\w-]+', '_', title)
+    if not self.absent([cell]):
+      say(f'{title}: found')
     else:
       dataset = with_origin(make)
       self.write(cell, dataset.assign_attrs(stored_as=f'{prefix} {name}'))
-      say(f'{prefix} {name}: {dataset.attrs["cell_wall_time_s"]:.1f} s'.strip())
+      say(f'{title}: {dataset.attrs["cell_wall_time_s"]:.1f} s')
     found = self.read(cell)
     if found.attrs.get('stored_as') != f'{prefix} {name}':
       raise InputError(
@@ -114,18 +154,48 @@ class Results:
   def _path(self, cell: str) -> pathlib.Path:
     return self._folder / f'{cell}.nc'
 
-  def _check_config(self, file: pathlib.Path) -> None:
+  def _damage(self, file: pathlib.Path) -> Damaged | None:
+    """Why a file cannot be what was written; None where it is, or where there is no list of sums."""
     try:
-      with xr.open_dataset(file, engine='h5netcdf') as dataset:  # the attributes alone
-        stored = json.loads(dataset.attrs.get('config', '{}'))
-    except UNREADABLE as error:
+      checksums.verify(file)
+    except Damaged as error:
+      return error
+    except OSError as error:  # such as a folder in the file's place, or a disk that does not give it back
+      return Damaged(f'{file} cannot be read: {error.strerror or error}')
+    return None
+
+  def _set_aside(self, file: pathlib.Path, error: Damaged) -> None:
+    """Moves a damaged file to where nothing takes it for a cell, and says so."""
+    self._times_damaged[file.stem] += 1
+    if self._times_damaged[file.stem] > MOST_DAMAGES:
       raise InputError(
-        f'workdir {self._workdir} holds {file.name}, which is not a result of a study'
+        f'{error}; that has happened {MOST_DAMAGES} times before in this run: check the disk'
       ) from error
-    ours = json.loads(self._config)
+    time_now = datetime.datetime.now(datetime.UTC).strftime('%Y%m%dT%H%M%S.%fZ')
+    aside = self._folder / ASIDE / f'{file.stem}-{time_now}{file.suffix}'
+    try:
+      aside.parent.mkdir(exist_ok=True)
+      file.rename(aside)
+      checksums.remove(file)
+    except OSError as problem:
+      raise InputError(f'{error}; it cannot be moved to {aside}: {problem.strerror or problem}') from problem
+    say(f'{str(error).partition(";")[0]}; kept as {aside}, and measured again')
+
+  def _check_config(self, file: pathlib.Path, attributes: Mapping[str, Any]) -> None:
+    stored, ours = json.loads(attributes.get('config', '{}')), json.loads(self._config)
     differing = sorted(key for key in stored.keys() | ours.keys() if stored.get(key) != ours.get(key))
     if differing:
       raise InputError(
         f'workdir {self._workdir} holds {file.name} of another configuration (differs in '
         f'{", ".join(differing)}); name a new --workdir'
       )
+
+
+def _attributes(file: pathlib.Path, workdir: pathlib.Path) -> dict[str, Any]:
+  try:
+    with xr.open_dataset(file, engine='h5netcdf') as dataset:
+      return dict(dataset.attrs)
+  except UNREADABLE as error:
+    raise InputError(
+      f'workdir {workdir} holds {file.name}, which is not a result of a study; move it away, or name a new --workdir'
+    ) from error

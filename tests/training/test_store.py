@@ -10,6 +10,9 @@ from tiny_runs import standard_run, sweep
 
 import gdlab
 from gdlab.core.errors import InputError
+from gdlab.host import checksums
+
+NO_NETCDF = r'cut\.nc is not a readable NetCDF-4 file'
 
 
 def dataset():
@@ -25,6 +28,11 @@ def dataset():
   )
 
 
+def seen(folder: pathlib.Path) -> list[str]:
+  """What is in a folder, but for the lock of the list of sums, which stays."""
+  return sorted(name for name in os.listdir(folder) if name != checksums.LOCK)
+
+
 @pytest.mark.parametrize('make', [dataset, standard_run])
 def test_what_is_loaded_is_what_was_saved(make, tmp_path):
   result = make()
@@ -35,7 +43,7 @@ def test_what_is_loaded_is_what_was_saved(make, tmp_path):
   for name in result.variables:
     if result[name].dtype.kind != 'U':  # strings have no fixed width on disk
       assert loaded[name].dtype == result[name].dtype, name
-  assert os.listdir(path.parent) == ['result.nc']  # no temporary file is left
+  assert seen(path.parent) == ['SHA256SUMS', 'result.nc']  # no temporary file is left
 
 
 def test_a_sweep_over_strings_and_numbers_survives(tmp_path):
@@ -73,7 +81,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, place):
   with pytest.raises(InputError, match='cannot write ') as caught:
     gdlab.save(dataset(), tmp_path / place)
   assert '\n' not in str(caught.value)
-  assert os.listdir(tmp_path) == ['file']
+  assert seen(tmp_path) == ['file']
 
 
 @pytest.mark.skipif(not pathlib.Path('/proc').is_dir(), reason='no /proc')
@@ -96,11 +104,14 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize('keep', [0.0, 0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_named(tmp_path, keep):
-  whole = gdlab.save(dataset(), tmp_path / 'whole.nc').read_bytes()
-  path = tmp_path / 'cut.nc'
+@pytest.mark.parametrize('listed', [True, False])
+def test_a_truncated_file_is_named(tmp_path, keep, listed):
+  path = gdlab.save(dataset(), tmp_path / 'cut.nc')
+  whole = path.read_bytes()
   path.write_bytes(whole[: int(keep * len(whole))])
-  with pytest.raises(InputError, match=r'cut\.nc is not a readable NetCDF-4 file') as caught:
+  if not listed:
+    (tmp_path / 'SHA256SUMS').unlink()
+  with pytest.raises(InputError, match=r'cut\.nc is damaged' if listed else NO_NETCDF) as caught:
     gdlab.load(path)
   assert '\n' not in str(caught.value)
 
@@ -112,14 +123,42 @@ def test_another_kind_of_file_is_named(tmp_path):
     gdlab.load(path)
 
 
-@pytest.mark.parametrize(
-  'number', [1, 2, 3]
-)  # not the root's, after which h5netcdf complains once more by itself
-def test_a_damaged_file_is_named(tmp_path, number):
-  whole = gdlab.save(dataset(), tmp_path / 'whole.nc').read_bytes()
+# Not the root's header, after which h5netcdf complains once more by itself.
+@pytest.mark.parametrize('number', [1, 2, 3])
+def test_a_damaged_file_without_a_sum_is_named_where_hdf5_sees_it(tmp_path, number):
+  path = gdlab.save(dataset(), tmp_path / 'cut.nc')
+  whole = path.read_bytes()
   places = [place for place in range(len(whole)) if whole.startswith(b'OHDR', place)]  # HDF5's object headers
-  path = tmp_path / 'damaged.nc'
   path.write_bytes(whole[: places[number]] + b'OHDX' + whole[places[number] + 4 :])
-  with pytest.raises(InputError, match=r'damaged\.nc is not a readable NetCDF-4 file') as caught:
+  (tmp_path / 'SHA256SUMS').unlink()
+  with pytest.raises(InputError, match=NO_NETCDF) as caught:
     gdlab.load(path)
   assert '\n' not in str(caught.value)
+
+
+def test_a_file_moved_by_itself_is_read_with_a_warning(tmp_path):
+  path = gdlab.save(dataset(), tmp_path / 'there' / 'result.nc').rename(tmp_path / 'alone.nc')
+  with pytest.warns(
+    UserWarning, match=r'alone\.nc is not verified: there is no SHA256SUMS beside it'
+  ) as caught:
+    xr.testing.assert_identical(gdlab.load(path), dataset())
+  assert [warning.filename for warning in caught] == [__file__]
+  # Moved to where other results are, it is refused until it is listed.
+  other = gdlab.save(dataset(), tmp_path / 'there' / 'other.nc')
+  path = path.rename(other.with_name('alone.nc'))
+  with pytest.raises(checksums.Damaged, match=r'alone\.nc is not in SHA256SUMS beside it: .* with sha256sum'):
+    gdlab.load(path)
+  with open(path.with_name('SHA256SUMS'), 'a') as file:
+    file.write(f'{checksums.sum_of(path)}  alone.nc\n')
+  xr.testing.assert_identical(gdlab.load(path), dataset())
+
+
+def test_results_of_earlier_versions_are_listed_with_the_next(tmp_path):
+  old = gdlab.save(dataset(), tmp_path / 'old.nc')
+  (tmp_path / 'SHA256SUMS').unlink()
+  new = gdlab.save(dataset(), tmp_path / 'new.nc')
+  for path in (old, new):
+    xr.testing.assert_identical(gdlab.load(path), dataset())
+  old.write_bytes(old.read_bytes() + b'.')
+  with pytest.raises(checksums.Damaged):
+    gdlab.load(old)
