@@ -46,6 +46,7 @@ from .results.datasets import RUNNING as RUNNING
 from .results.datasets import STOPPED as STOPPED
 from .results.datasets import provenance as provenance
 from .results.kept import kept_params as kept_params
+from .results.orbax import to_orbax as to_orbax
 from .results.parts import merge as merge
 from .results.selection import Best as Best
 from .results.selection import best as best

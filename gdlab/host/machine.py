@@ -1,7 +1,13 @@
-"""Settings of the machine that have to be made before JAX starts: devices, and where compiled programs are kept."""
+"""Settings of the machine that have to be made before JAX starts, and what of it may change results.
 
+Settings are the devices, deterministic operations, and where compiled programs are kept.
+"""
+
+import functools
 import os
 import pathlib
+import platform
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +32,27 @@ CACHE_BYTES = (
   2**31
 )  # of compiled programs in gdlab's own folder; the least recently used go first, by 'filelock'
 
+# The first makes XLA choose kernels that sum in a fixed order, by rule and not by timing; the second refuses what has
+# no such kernel. Both are of jaxlib 0.10 to 0.12, and older: a flag that jaxlib does not know ends the process.
+DETERMINISTIC = ('xla_gpu_deterministic_ops', 'xla_gpu_exclude_nondeterministic_ops')
+
+# Variables of the environment, besides those that JAX's configuration takes over, that may change the bits of results.
+VARIABLES = (
+  'XLA_FLAGS',
+  'LIBTPU_INIT_ARGS',
+  'NVIDIA_TF32_OVERRIDE',
+  'CUBLAS_WORKSPACE_CONFIG',
+  'OMP_NUM_THREADS',
+)
+# What of JAX's configuration may change them, and by which attribute of a result it is known.
+CONFIGURATION = {
+  'x64': 'jax_enable_x64',
+  'matmul_precision': 'jax_default_matmul_precision',
+  'prng_impl': 'jax_default_prng_impl',
+  'threefry_partitionable': 'jax_threefry_partitionable',
+  'disable_most_optimizations': 'jax_disable_most_optimizations',
+}
+
 
 def use_all_cores() -> int:
   """Gives JAX one CPU device per core, so that lanes run side by side. Call it before anything computes.
@@ -48,6 +75,76 @@ def use_all_cores() -> int:
   if 'xla_backend_extra_options' not in flags:
     os.environ['XLA_FLAGS'] = f'{flags} {SMALL_LOOP}'.strip()
   return cores
+
+
+def deterministic() -> None:
+  """Makes GPUs give the same bits each time, at some cost in speed. Call it before anything computes.
+
+  Sets XLA's flags for it in XLA_FLAGS, which workers take over. On CPUs results are the same each time anyway, as long
+  as the number of devices and of threads is.
+
+  Raises:
+    InputError: if JAX has already started its backend, when it is too late; or if XLA_FLAGS asks for the contrary.
+  """
+  try:
+    # There and back: JAX refuses another number once its backend is there, which no public function tells.
+    number = jax.config.jax_num_cpu_devices
+    jax.config.update('jax_num_cpu_devices', number + 1)
+    jax.config.update('jax_num_cpu_devices', number)
+  except RuntimeError as error:
+    raise InputError('deterministic() must be called before JAX computes anything') from error
+  flags = os.environ.get('XLA_FLAGS', '')
+  for name in DETERMINISTIC:
+    given = re.search(rf'--{name}\b(?:=(\S*))?', flags)
+    if given and not _is_true(given[1]):
+      raise InputError(f'XLA_FLAGS must not have {given[0]} where deterministic() is called; take it out')
+    if not given:
+      flags = f'{flags} --{name}=true'.strip()
+  os.environ['XLA_FLAGS'] = flags
+
+
+def _is_true(value: str | None) -> bool:
+  """Whether a flag of XLA has a value that it takes for true; one without a value is."""
+  return value is None or value.lower() in ('true', '1')
+
+
+def conditions() -> dict[str, str]:
+  """What of this machine and of JAX's settings may change the bits of results, as attributes that NetCDF can hold.
+
+  `deterministic` is 'false' on GPUs without the flags of `deterministic()`. `num_threads` is that of XLA on CPUs, whose
+  sums it divides. What is not set is 'none'. Starts JAX's backend.
+  """
+  known = {name.lower(): ' '.join(os.environ.get(name, '').split()) for name in VARIABLES}
+  known |= {name: str(_configured(option)) for name, option in CONFIGURATION.items()}
+  flag = re.search(rf'--{DETERMINISTIC[0]}\b(?:=(\S*))?', known['xla_flags'])
+  known |= {
+    'num_devices': str(jax.device_count()),
+    'num_processes': str(jax.process_count()),
+    'num_threads': settings().environment['NPROC'],
+    'deterministic': str(jax.default_backend() != 'gpu' or bool(flag and _is_true(flag[1]))),
+    'platform_version': ' '.join(jax.devices()[0].client.platform_version.split()),
+    'system': f'{platform.system()} {platform.machine()}',
+    'cpu_model': cpu_model(),
+  }
+  return {
+    name: value.lower() if value in ('True', 'False', 'None') else value or 'none'
+    for name, value in known.items()
+  }
+
+
+def _configured(name: str) -> Any:
+  return getattr(jax.config, name) if hasattr(jax.config, name) else jax.config.read(name)
+
+
+@functools.cache
+def cpu_model() -> str:
+  """The name of the host's CPU, 'unknown' where the system does not tell."""
+  try:
+    text = pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8', errors='replace')
+  except OSError:
+    text = ''
+  found = re.search(r'^model name\s*:\s*(.+)$', text, re.MULTILINE)
+  return found[1].strip() if found else platform.processor() or 'unknown'
 
 
 def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Path:

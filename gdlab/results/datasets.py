@@ -15,6 +15,7 @@ import xarray as xr
 
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Streams
+from gdlab.host import machine
 
 RUNNING, DIVERGED, STOPPED = 0, 1, 2
 STATUS_MEANINGS = ('running', 'diverged', 'stopped')  # names of the codes above, in order
@@ -34,6 +35,9 @@ ATTRIBUTES = {
   'epoch': 'examples drawn over examples in the training set',
 }
 
+
+# Scikit-learn splits the digits, NumPy and SciPy draw and make data.
+VERSIONS = ('jax', 'jaxlib', 'optax', 'flax', 'numpy', 'scipy', 'scikit-learn', 'gdlab')
 
 RESERVED = {*ATTRIBUTES, 'seed', 'step', 'lane', TRIAL, *(f'{stream}_seed' for stream in Streams._fields)}
 
@@ -94,14 +98,22 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def provenance() -> dict[str, str]:
-  """Versions, device and git revision, as attributes that NetCDF can hold."""
-  versions = {f'version_{name}': _version(name) for name in ('jax', 'jaxlib', 'optax', 'flax', 'gdlab')}
-  return versions | {
-    'version_python': platform.python_version(),
-    'device': jax.devices()[0].device_kind,
-    'backend': jax.default_backend(),
-    'git_revision': _git_revision(),
-  }
+  """What could make results differ, as attributes that NetCDF can hold: all strings, none of them empty.
+
+  Versions, device, backend and git revision, and what `gdlab.host.machine.conditions` tells of the machine and of JAX's
+  settings: XLA's flags, float64, precision of matrix products, random numbers, devices, threads, the CPU's model.
+  """
+  versions = {f'version_{name.replace("-", "_")}': _version(name) for name in VERSIONS}
+  return (
+    versions
+    | machine.conditions()
+    | {
+      'version_python': platform.python_version(),
+      'device': jax.devices()[0].device_kind,
+      'backend': jax.default_backend(),
+      'git_revision': _git_revision(),
+    }
+  )
 
 
 @functools.cache  # reading a package's metadata takes a millisecond
