@@ -6,22 +6,51 @@ python -m experiments.compare --config=configs/compare.py --workdir=DIR
 import functools
 import inspect
 import json
+import numbers
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
+import jax
 import ml_collections
 import optax
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import gdlab
-from gdlab.core.errors import InputError, shown, unknown_name
-from gdlab.study import Config, Count, Index, Positive
+from gdlab.comparison.comparing import TUNING
+from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
+from gdlab.study import Config, Count, Index, Positive, Share
 from gdlab.study.launch import start
+from gdlab.study.schema import LARGEST, Width
 from gdlab.study.workdir import Results, replacing
 
 SCHEDULES = ('constant', 'cosine')
+DECAYS = ('momentum', 'decay', 'b1', 'b2')  # shares of the past that are kept
 Several = Annotated[int, Field(ge=2, le=1_000_000)]
+
+
+class _MLP(Config):
+  """What `model` may say of a perceptron."""
+
+  features: tuple[Width, ...] = (300, 100)
+  batch_norm: bool = False
+  dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class _Transformer(Config):
+  """What `model` may say of a Transformer, which sees windows of 64 characters."""
+
+  width: Width = 64
+  num_layers: Annotated[int, Field(ge=1, le=100)] = 2
+  num_heads: Count = 4
+  max_context: Annotated[int, Field(ge=64, le=65_536)] = 128
+  tied: bool = True
+
+  @model_validator(mode='after')
+  def _whole_heads(self) -> '_Transformer':
+    if self.width % self.num_heads:
+      raise ValueError('width should be a multiple of num_heads')
+    return self
 
 
 class Settings(Config):
@@ -30,17 +59,33 @@ class Settings(Config):
   problem: Literal['digits', 'mnist', 'character_lm']
   model: dict[str, Any]
   arms: dict[str, dict[str, Any]]
-  validation: Positive
+  validation: Share
   baseline: str
   updates: Count
   seconds: bool
   margin: Positive
   effect: Literal['difference', 'ratio']
-  trials: Count
-  tuning_seeds: Count
+  trials: Annotated[int, Field(ge=1, le=10_000)]
+  tuning_seeds: Annotated[int, Field(ge=1, le=1_000_000)]
   seeds: Several
   most_seeds: Several
   first_seed: Index
+
+  @model_validator(mode='after')
+  def _possible(self) -> 'Settings':
+    if len(self.arms) < 2:
+      raise ValueError(f'arms should be at least two, got {shown([*self.arms])}')
+    if self.baseline not in self.arms:
+      raise unknown_name('baseline', self.baseline, self.arms)
+    if self.most_seeds < self.seeds:
+      raise ValueError('most_seeds should be at least seeds')
+    if self.first_seed > TUNING - self.most_seeds:
+      raise ValueError(f'first_seed should be at most {TUNING} less most_seeds')
+    try:
+      (_Transformer if self.problem == 'character_lm' else _MLP).checked(self.model)
+    except InputError as error:
+      raise ValueError(f'model: {error}') from error
+    return self
 
 
 def make_problem(config: Settings) -> gdlab.Problem:
@@ -76,12 +121,13 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
   A pair of numbers is a range, searched in its logarithm; one number is fixed.
 
   Raises:
-    InputError: if Optax has no such optimizer, or an entry is not what it should be.
+    InputError: if Optax has no such optimizer, an entry is not what it should be, or an update cannot be made of them.
   """
   own = dict(entry)
   called, batch_size = own.pop('optimizer', name), own.pop('batch_size', 32)
   schedule = own.pop('schedule', 'constant')
-  if not callable(getattr(optax, str(called), None)):
+  check_count(f'arms.{name}.batch_size', batch_size)
+  if not str(called).islower() or not callable(getattr(optax, str(called), None)):
     raise unknown_name(f'arms.{name}.optimizer', str(called), [each for each in dir(optax) if each.islower()])
   if schedule not in SCHEDULES:
     raise unknown_name(f'arms.{name}.schedule', str(schedule), SCHEDULES)
@@ -96,24 +142,61 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
       if len(value) != 2:
         raise InputError(f'arms.{name}.{key} must be a number or a pair (low, high), got {shown(value)}')
       try:
-        search[key] = gdlab.log_uniform(*value)
+        search[key] = gdlab.log_uniform(*map(functools.partial(_number, key), value))
       except InputError as error:
         raise InputError(f'arms.{name}.{key}: {error}') from error
     else:
-      fixed[key] = value
+      is_number = isinstance(value, numbers.Number) and not isinstance(known[key].default, bool)
+      fixed[key] = _number(f'arms.{name}.{key}', value) if is_number else value
   make = functools.partial(
     cosine if schedule == 'cosine' else constant, getattr(optax, called), batch_size, tuple(fixed.items())
   )
+  _check_update(name, called, make, {key: where.low for key, where in search.items()})
   return gdlab.Arm(make, search)
+
+
+def _number(name: str, value: Any) -> Any:
+  """A hyperparameter of an optimizer, which none has below 0."""
+  share = name.rpartition('.')[2] in DECAYS
+  return check_real(name, value, minimum=0, **({'below': 1} if share else {'maximum': LARGEST}))
+
+
+def _check_update(name: str, called: str, make: functools.partial, point: Mapping[str, float]) -> None:
+  """Traces one update, so that what no optimizer takes is refused before anything runs."""
+  problem = gdlab.problems.quadratic([1.0, 0.1])
+  optimizer, _, fixed = make.args
+  horizon = {'num_steps': 1} if make.func is cosine else {}
+
+  def update(key: jax.Array) -> Any:
+    method = make.func(optimizer, 1, fixed, **horizon, **point)
+    return method.step(method.init(key, problem), problem)
+
+  try:
+    jax.eval_shape(update, jax.random.key(0))
+  except Exception as error:  # whatever Optax may raise
+    given = ', '.join(f'{key}={shown(value)}' for key, value in (dict(fixed) | dict(point)).items())
+    raise InputError(f'arms.{name}: optax.{called}({given}) makes no update: {shown(error)}') from error
+
+
+def prepared(given: ml_collections.ConfigDict) -> tuple[Settings, dict[str, gdlab.Arm]]:
+  """The configuration and its arms.
+
+  Raises:
+    InputError: if anything in it cannot be.
+  """
+  config = Settings.checked(given.to_dict())
+  return config, {name: make_arm(name, entry) for name, entry in config.arms.items()}
 
 
 def compare(given: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Measures what is not in the folder yet, and writes `report.html` and `verdicts.json`."""
-  config = Settings.checked(given.to_dict())
-  arms = {name: make_arm(name, entry) for name, entry in config.arms.items()}
+  config, arms = prepared(given)
+  problem = make_problem(config)
+  for name, arm in arms.items():
+    check_count(f'arms.{name}.batch_size', arm.make.args[1], maximum=problem.num_examples)  # type: ignore[union-attr]
   results = Results(workdir, given)
   answer = gdlab.compare(
-    make_problem(config),
+    problem,
     arms,
     baseline=config.baseline,
     budgets={'updates': config.updates} | ({'seconds': config.baseline} if config.seconds else {}),

@@ -6,10 +6,15 @@ import pydantic
 
 from gdlab import study
 from gdlab.core.errors import InputError, check_count
-from gdlab.study.schema import APART
+from gdlab.study.schema import APART, Widths, different
 
+IMAGES = {'digits': 1437, 'mnist': 60_000}  # for training and validation
 CLAIMS = Literal['G1', 'G2', 'G3', 'G4', 'G5', 'G6', 'G7', 'G8']
-Momenta = Annotated[tuple[Annotated[float, pydantic.Field(ge=0, lt=1)], ...], pydantic.Field(min_length=1)]
+Momenta = Annotated[
+  tuple[Annotated[float, pydantic.Field(ge=0, lt=1)], ...],
+  pydantic.Field(min_length=1),
+  pydantic.AfterValidator(different),
+]
 
 
 class _Arms(study.Config):
@@ -20,7 +25,7 @@ class _Arms(study.Config):
 
 
 class _CNN(_Arms):
-  features: study.Counts
+  features: Widths
   updates: study.Count
 
 
@@ -69,7 +74,7 @@ class Settings(study.Config):
 
   claims: Annotated[tuple[CLAIMS, ...], pydantic.Field(min_length=1)]
   dataset: Literal['digits', 'mnist']
-  hidden: study.Counts
+  hidden: Widths
   num_train: Annotated[study.Count, pydantic.Field(ge=2)]
   num_validation: study.Count
   label_noise: study.Share
@@ -94,6 +99,8 @@ class Settings(study.Config):
     """The configuration of these values, which no field alone can refuse either."""
     config = super().checked(values)
     full, growth, sharp, steps = config.num_train, config.growth, config.sharpness, config.steps
+    check_count('num_train plus num_validation', full + config.num_validation, maximum=IMAGES[config.dataset])
+    check_count('sharpness.eval_every', sharp.eval_every, maximum=sharp.updates)
     for name, sizes in (('sharpness', sharp.batch_sizes), ('steps', steps.batch_sizes)):
       if sizes[-1] > full:
         raise InputError(f'{name}.batch_sizes must be at most num_train ({full}), got {sizes}')

@@ -4,6 +4,7 @@ import functools
 import itertools
 import pathlib
 from collections.abc import Mapping
+from typing import Literal
 
 import jax
 import numpy as np
@@ -11,19 +12,33 @@ import xarray as xr
 
 import gdlab
 from experiments.diagnosis_check import planted
+from gdlab.core.errors import InputError, shown
 from gdlab.diagnosis import Diagnosis, probes
 from gdlab.host.progress import Progress
 from gdlab.report import Section, Table
-from gdlab.study import app
+from gdlab.study import Config, app
 from gdlab.study.graded import Story, conclude
 
 NOTHING = 'nothing found'
 
 
-def cells(config) -> list[app.Cell]:
+class Settings(Config):
+  """The configuration; see configs/diagnosis_check.py."""
+
+  planted_set: Literal['tuning', 'tuning_2', 'tuning_3', 'checking']
+  only: str
+
+
+def cells(given) -> list[app.Cell]:
   """One for every case of the set."""
-  setting = planted.SETTINGS[config.planted_set]
-  chosen = [case for case in planted.cases(setting) if config.only in f'{case.kind}, {case.name}']
+  config = Settings.checked(given.to_dict())
+  every = [*planted.cases(planted.SETTINGS[config.planted_set])]
+  chosen = [case for case in every if config.only in f'{case.kind}, {case.name}']
+  if not chosen:
+    kinds = ', '.join(dict.fromkeys(case.kind for case in every))
+    raise InputError(
+      f'only must be part of a kind or a name of a case, got {shown(config.only)}; kinds: {kinds}'
+    )
   return [
     app.Cell(f'{number:02}_{case.kind.replace(" ", "_")}', functools.partial(measure, case))
     for number, case in enumerate(chosen)

@@ -10,7 +10,7 @@ import optax
 import xarray as xr
 from flax import nnx
 from jax.flatten_util import ravel_pytree
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import gdlab
 from experiments.instruments import model
@@ -19,7 +19,7 @@ from gdlab.core.types import Array, Problem, PyTree, State
 from gdlab.host.progress import Progress
 from gdlab.study import Config, Count, Positive, flat_params
 
-Several = Annotated[int, Field(ge=2, le=100_000)]
+NUM_DIGITS = 1437  # training images
 
 
 class Subject(NamedTuple):
@@ -41,18 +41,24 @@ class Subject(NamedTuple):
 class Settings(Config):
   """The configuration; see configs/instruments.py."""
 
-  width: Count
+  width: Annotated[int, Field(ge=1, le=64)]  # of 9,000 parameters the dense Hessian takes 0.6 GB
   learning_rate: Positive
-  batch_size: Count
+  batch_size: Annotated[int, Field(ge=1, le=NUM_DIGITS)]
   num_steps: Count
   eval_every: Count
-  num_seeds: Count
-  num_eigenvalues: Count
-  num_probes: Several
-  num_points: Several
+  num_seeds: Annotated[int, Field(ge=1, le=1000)]
+  num_eigenvalues: Annotated[int, Field(ge=1, le=16)]
+  num_probes: Annotated[int, Field(ge=2, le=10_000)]
+  num_points: Annotated[int, Field(ge=2, le=501)]
   radius: Positive
   relative_radius: Positive
   faulty_rate: Positive
+
+  @model_validator(mode='after')
+  def _possible(self) -> 'Settings':
+    if self.eval_every > self.num_steps:
+      raise ValueError('eval_every should be at most num_steps')
+    return self
 
 
 def make_problem(config) -> Problem:

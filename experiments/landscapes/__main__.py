@@ -5,18 +5,19 @@ from collections.abc import Mapping
 from typing import Annotated
 
 import xarray as xr
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from experiments.landscapes import catalogue, page, paths
 from gdlab.core.errors import unknown_name
 from gdlab.study import Config, Count, Index, Positive, Rising, app
 from gdlab.study.graded import conclude
+from gdlab.study.schema import different
 
 
 class Settings(Config):
   """The configuration; see configs/landscapes.py."""
 
-  names: tuple[str, ...]
+  names: Annotated[tuple[str, ...], AfterValidator(different)]
   num_updates: Count
   seed: Index
   rates: Annotated[Rising, Field(max_length=2)]

@@ -16,7 +16,7 @@ import pydantic
 from experiments.minima import effects, measure, networks
 from gdlab import study, theory
 from gdlab.claims import Rule, greater_than, less_than, within
-from gdlab.study.schema import APART
+from gdlab.study.schema import APART, Width, check_rules
 
 Runs = Annotated[int, pydantic.Field(ge=2, le=APART)]
 Several = pydantic.Field(min_length=2)
@@ -26,7 +26,7 @@ Levels = Annotated[
 ]
 AtLeastOne = Annotated[study.Positive, pydantic.Field(ge=1)]
 AtLeastTwo = Annotated[study.Count, pydantic.Field(ge=2)]
-AtLeastThree = Annotated[study.Count, pydantic.Field(ge=3)]
+Points = Annotated[int, pydantic.Field(ge=3, le=10_000)]
 
 
 class Valleys(study.Config):
@@ -51,16 +51,16 @@ class Valleys(study.Config):
     rates, sizes = self.learning_rates, self.batch_sizes
     # A temperature above the ridge leaves no valley to get out of; at the ridge the exponential is 1/e.
     most = self.updates * self.learning_rate * self.attempts / math.e
-    for holds, words in (
-      (1 in sizes and self.mini_batch in sizes[1:], 'batch_sizes should hold 1 and mini_batch, above 1'),
-      (max(sizes) < self.num_examples, 'batch_sizes should be below num_examples'),
-      (self.learning_rate in rates, 'learning_rate should be one of learning_rates'),
-      (self.lower_rate in rates, 'lower_rate should be one of learning_rates'),
-      (self.lower_rate < self.learning_rate, 'lower_rate should be below learning_rate'),
-      (self.escapes < most, f'escapes should be below {most:.6g}'),
-    ):
-      if not holds:
-        raise ValueError(words)
+    check_rules(
+      {
+        'batch_sizes should hold 1 and mini_batch, above 1': 1 in sizes and self.mini_batch in sizes[1:],
+        'batch_sizes should be below num_examples': max(sizes) < self.num_examples,
+        'learning_rate should be one of learning_rates': self.learning_rate in rates,
+        'lower_rate should be one of learning_rates': self.lower_rate in rates,
+        'lower_rate should be below learning_rate': self.lower_rate < self.learning_rate,
+        f'escapes should be below {most:.6g}': self.escapes < most,
+      }
+    )
     return self
 
   @property
@@ -116,20 +116,20 @@ class Noise(study.Config):
 class Dose(Noise):
   """... on a landscape."""
 
-  dim: study.Count
+  dim: Annotated[int, pydantic.Field(ge=1, le=1000)]
 
 
 class DoseNetwork(Noise):
   """... on a network."""
 
-  hidden: study.Count
+  hidden: Width
   num_examples: study.Count
 
 
 class Fork(study.Config):
   """N1 and N2: one network from which full batch, mini-batches and single examples go on."""
 
-  hidden: study.Count
+  hidden: Width
   images: study.Count
   batch_size: AtLeastTwo
   learning_rates: study.Rising
@@ -140,18 +140,18 @@ class Fork(study.Config):
   late: study.Count
   updates: study.Count
   settle: study.Count
-  points: AtLeastThree
+  points: Points
 
 
 class Widths(study.Config):
   """N5, N6, N7: networks of one hidden layer."""
 
-  hidden: Sizes
+  hidden: Annotated[tuple[Width, ...], Several, pydantic.AfterValidator(study.ascending)]
   images: study.Count
   learning_rates: study.Rising
   batch_size: study.Count
   epochs: study.Count
-  points: AtLeastThree
+  points: Points
 
 
 class Settings(study.Config):
@@ -171,25 +171,27 @@ class Settings(study.Config):
 
   @pydantic.model_validator(mode='after')
   def _possible(self) -> 'Settings':
-    most, own, apart = networks.IMAGES[self.dataset] // 2, self.escape, APART // self.members
-    batch = min(self.widths.images, self.fork.images)
-    for holds, words in (
-      (self.dose.levels[0] + self.dose_network.levels[0] == 0, 'levels should start with 0, no noise'),
-      (own.num_seeds <= self.streams, f'escape.num_seeds should be at most {self.streams}'),
-      (max(own.batch_sizes) < own.num_examples, 'escape.batch_sizes should be below escape.num_examples'),
-      (max(self.widths.batch_size, self.fork.batch_size) <= batch, f'batch_size should be at most {batch}'),
-      (
-        batch <= most and self.dose_network.num_examples <= most,
-        f'images and num_examples should be at most {most}',
-      ),
-      (self.fork.early < self.fork.late, 'fork.early should be below fork.late'),
-      (self.seeds.count <= self.ensembles, f'ensembles should be at least seeds.count, {self.seeds.count}'),
-      (self.ensembles <= apart, f'ensembles should be at most {apart} for so many members'),
-      (self.seeds.tuning >= 2, 'seeds.tuning should be at least 2'),
-      ({*self.ensemble_widths} <= {*self.widths.hidden}, 'ensemble_widths should be among widths.hidden'),
-    ):
-      if not holds:
-        raise ValueError(words)
+    own, apart = self.escape, APART // self.members
+    most = networks.IMAGES[self.dataset] - networks.HELD_OUT  # others are for the test
+    check_rules(
+      {
+        'dose.levels should start with 0, no noise': self.dose.levels[0] == 0,
+        'dose_network.levels should start with 0, no noise': self.dose_network.levels[0] == 0,
+        f'escape.num_seeds should be at most {self.streams}': own.num_seeds <= self.streams,
+        'escape.batch_sizes should be below escape.num_examples': max(own.batch_sizes) < own.num_examples,
+        'widths.batch_size should be at most widths.images': self.widths.batch_size <= self.widths.images,
+        'fork.batch_size should be at most fork.images': self.fork.batch_size <= self.fork.images,
+        f'widths.images should be at most {most}': self.widths.images <= most,
+        f'fork.images should be at most {most}': self.fork.images <= most,
+        f'dose_network.num_examples should be at most {most // 2}': self.dose_network.num_examples
+        <= most // 2,
+        'fork.early should be below fork.late': self.fork.early < self.fork.late,
+        f'ensembles should be at least seeds.count, {self.seeds.count}': self.seeds.count <= self.ensembles,
+        f'ensembles should be at most {apart} for so many members': self.ensembles <= apart,
+        'seeds.tuning should be at least 2': self.seeds.tuning >= 2,
+        'ensemble_widths should be among widths.hidden': {*self.ensemble_widths} <= {*self.widths.hidden},
+      }
+    )
     return self
 
   def ids(self, count: int, tuning: bool = False) -> list[int]:

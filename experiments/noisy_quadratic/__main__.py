@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from gdlab import plots, theory
 from gdlab.host.progress import Progress
 from gdlab.report import Section, Table
-from gdlab.study import Config, Count, Positive, app, ascending
+from gdlab.study import Config, Positive, app, ascending
 from gdlab.study.graded import Story, conclude
 
 SOURCE = 'Zhang et al. 2019, "Which algorithmic choices matter at which batch sizes?", arXiv 1907.04164'
@@ -36,11 +36,11 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class Settings(Config):
   """The configuration; see configs/noisy_quadratic.py."""
 
-  dimension: Annotated[int, Field(ge=1, le=10**7)]  # with some arrays of this length in float64
+  dimension: Annotated[int, Field(ge=1, le=10**6)]  # with some arrays of this length in float64
   target: Positive
   exponents: Annotated[tuple[Exponent, Exponent], AfterValidator(ascending)]
   rates: Annotated[tuple[Rate, Rate], AfterValidator(ascending)]
-  num_rates: Count
+  num_rates: Annotated[int, Field(ge=2, le=10_000)]
   powers: Annotated[tuple[Power, ...], AfterValidator(_named)]
   momentum: Decay
   averaging: Decay

@@ -18,6 +18,7 @@ from experiments.saddles import effects
 from experiments.saddles.effects import CURVED, NOISY, SGD, View
 from gdlab import study
 from gdlab.claims import exact, greater_than, less_than, premise, within
+from gdlab.study.schema import check_rules
 
 NUM_DIGITS = 1437  # training images of `gdlab.problems.digits`
 DIMENSIONS = (2, 3, 4, 5, 6)  # of random fields, compared with Kac and Rice
@@ -26,6 +27,9 @@ LEAST = effects.SMALL * (1 - max(BETAS)) ** 2 * (1 + 1e-9)
 NUMBERS = ('num_seeds', 'num_control_seeds', 'num_grid_seeds')  # of training
 SIZES = (1, 8)  # of batches, in the law of escape under noise
 Several = Annotated[study.Count, pydantic.Field(ge=2)]
+Many = Annotated[int, pydantic.Field(ge=2, le=10**6)]  # waves, points, starts: with arrays of so many rows
+Units = Annotated[int, pydantic.Field(ge=1, le=1024)]
+Dimension = Annotated[int, pydantic.Field(ge=1, le=16)]
 Images = Annotated[int, pydantic.Field(ge=4, le=NUM_DIGITS)]
 Momenta = Annotated[tuple[Annotated[float, pydantic.Field(ge=0, lt=1)], ...], pydantic.Field(min_length=2)]
 # Hidden layers, and the scale of the start.
@@ -36,26 +40,26 @@ Case: TypeAlias = tuple[Annotated[int, pydantic.Field(ge=2, le=64)], study.Posit
 
 
 class _Fields(study.Config):
-  dimensions: study.Sizes
-  num_features: study.Count
-  num_points: study.Count
+  dimensions: Annotated[tuple[Dimension, ...], pydantic.AfterValidator(study.ascending)]
+  num_features: Many
+  num_points: Many
   num_fields: Several
 
 
 class _Search(study.Config):
-  widths: Annotated[study.Sizes, pydantic.Field(min_length=2)]
+  widths: Annotated[tuple[Units, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(study.ascending)]
   num_examples: Images
-  num_starts: Several
+  num_starts: Many
   num_networks: Several
 
 
 class _Network(study.Config):
   components: Annotated[int, pydantic.Field(ge=1, le=64)]
   l2: study.Positive
-  hidden: Several
+  hidden: Annotated[Units, pydantic.Field(ge=2)]
   num_examples: Images
-  num_starts: Several
-  num_silent: study.Count
+  num_starts: Many
+  num_silent: Annotated[int, pydantic.Field(ge=1, le=1000)]
   least_curvature: study.Share
   least_fall: study.Share
 
@@ -102,7 +106,7 @@ class _Growth(study.Config):
 
 class _Chain(study.Config):
   dimension: Annotated[int, pydantic.Field(ge=4, le=6)]
-  long: study.Count
+  long: Annotated[int, pydantic.Field(ge=4, le=1000)]
   rates: study.Tried
   largest_rate: Annotated[float, pydantic.Field(gt=0, lt=0.5)]
   limit: study.Count
@@ -115,7 +119,7 @@ class _Chain(study.Config):
 
 class _Training(study.Config):
   dataset: Literal['digits', 'mnist']
-  hidden: study.Count
+  hidden: Units
   batch_size: study.Count
   num_seeds: Several
   num_control_seeds: Several
@@ -162,23 +166,23 @@ class Settings(study.Config):
     numbers |= {'growth.num_seeds': growth.num_seeds}
     numbers |= {'fields.num_fields': self.fields.num_fields, 'search.num_networks': self.search.num_networks}
     tuning = self.seeds.tuning
-    rules = {
-      f'training.num_tuning should be at most {tuning}, seeds.tuning': training.num_tuning <= tuning,
-      f'fields.dimensions should hold {DIMENSIONS}, which S1 asks about': {*DIMENSIONS} <= {*sizes},
-      f'race.mini_batch should be at most {fewest}, a quarter of the examples': self.race.mini_batch
-      <= fewest,
-      'growth.cases and curved_scale should start within growth.distance, curved_distance': max(starts) < 1,
-      f'growth.betas should hold 0 and {BETAS}, which S3 compares': {0, *BETAS} <= {*growth.betas},
-      f'growth.strengths should hold one of at most {LEAST:.3g}, for S3': min(growth.strengths) <= LEAST,
-      f'growth.batch_sizes should hold {SIZES}, which S5 asks about': {*SIZES} <= {*growth.batch_sizes},
-      'chain.rates should be below 1, from where tubes throw runs out': max(chain.rates) < 1,
-      'chain.largest_rate should leave two of chain.rates': len(chain.tuned) > 1,
-      'chain.long should be at least chain.dimension': chain.long >= chain.dimension,
-      f'training.batch_size should be at most {images}, all images': training.batch_size <= images,
-    } | {f'{name} should be at most {most}, seeds.count': number <= most for name, number in numbers.items()}
-    for rule, holds in rules.items():
-      if not holds:
-        raise ValueError(rule)
+    check_rules(
+      {
+        f'training.num_tuning should be at most {tuning}, seeds.tuning': training.num_tuning <= tuning,
+        f'fields.dimensions should hold {DIMENSIONS}, which S1 asks about': {*DIMENSIONS} <= {*sizes},
+        f'race.mini_batch should be at most {fewest}, a quarter of the examples': self.race.mini_batch
+        <= fewest,
+        'growth.cases and curved_scale should start within growth.distance, curved_distance': max(starts) < 1,
+        f'growth.betas should hold 0 and {BETAS}, which S3 compares': {0, *BETAS} <= {*growth.betas},
+        f'growth.strengths should hold one of at most {LEAST:.3g}, for S3': min(growth.strengths) <= LEAST,
+        f'growth.batch_sizes should hold {SIZES}, which S5 asks about': {*SIZES} <= {*growth.batch_sizes},
+        'chain.rates should be below 1, from where tubes throw runs out': max(chain.rates) < 1,
+        'chain.largest_rate should leave two of chain.rates': len(chain.tuned) > 1,
+        'chain.long should be at least chain.dimension': chain.long >= chain.dimension,
+        f'training.batch_size should be at most {images}, all images': training.batch_size <= images,
+      }
+      | {f'{name} should be at most {most}, seeds.count': number <= most for name, number in numbers.items()}
+    )
     return self
 
 

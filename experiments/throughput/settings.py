@@ -5,7 +5,11 @@ from typing import Annotated, Literal
 import pydantic
 
 from gdlab.study import Config, Count, Counts, Positive
+from gdlab.study.schema import Widths, check_rules, different
 
+NUM_DIGITS, NUM_MNIST = 1437, 60_000  # training images
+BatchSizes = Annotated[Counts, pydantic.AfterValidator(different)]
+Part = Literal['mlp', 'samplers', 'cnn', 'users_cnn', 'lanes', 'memory']
 STEPS = ('num_steps', 'vmap_steps', 'loop_steps', 'torch_steps')  # one value for each batch size
 
 
@@ -21,7 +25,7 @@ class Cnn(Config):
 
   batch_size: Count
   num_seeds: Count
-  num_images: Count
+  num_images: Annotated[int, pydantic.Field(ge=1, le=NUM_MNIST)]
   num_steps: Count
   torch_steps: Count
 
@@ -30,7 +34,7 @@ class UsersCnn(Config):
   """A user's own CNN."""
 
   num_seeds: Count
-  batch_sizes: Counts
+  batch_sizes: BatchSizes
   num_steps: Counts
 
   @pydantic.model_validator(mode='after')
@@ -65,12 +69,12 @@ class Memory(Config):
 class Settings(Config):
   """The configuration; see configs/throughput.py."""
 
-  parts: tuple[Literal['mlp', 'samplers', 'cnn', 'users_cnn', 'lanes', 'memory'], ...]
+  parts: Annotated[tuple[Part, ...], pydantic.Field(min_length=1)]
   num_rounds: Count
-  hidden: Counts
+  hidden: Widths
   learning_rate: Positive
   num_seeds: Count
-  batch_sizes: Counts
+  batch_sizes: BatchSizes
   num_steps: Counts
   vmap_steps: Counts
   loop_steps: Counts
@@ -86,4 +90,13 @@ class Settings(Config):
     for name in STEPS:
       if len(getattr(self, name)) != len(self.batch_sizes):
         raise ValueError(f'{name} should have one value for each of the batch_sizes')
+    images = self.cnn.num_images
+    check_rules(
+      {
+        f'batch_sizes should be at most {NUM_DIGITS}, all images': max(self.batch_sizes) <= NUM_DIGITS,
+        f'lanes.batch_size should be at most {NUM_DIGITS}, all images': self.lanes.batch_size <= NUM_DIGITS,
+        'cnn.batch_size should be at most cnn.num_images': self.cnn.batch_size <= images,
+        'users_cnn.batch_sizes should be at most cnn.num_images': max(self.users_cnn.batch_sizes) <= images,
+      }
+    )
     return self

@@ -8,7 +8,11 @@ import pydantic
 import xarray as xr
 
 from gdlab import statistics, study, theory
+from gdlab.study.schema import APART, Width, check_rules, different
 
+IMAGES = {'digits': 1437, 'mnist': 60_000}  # for training and validation
+Different = Annotated[study.Counts, pydantic.AfterValidator(different)]
+Several = Annotated[int, pydantic.Field(ge=2, le=APART)]
 # V9 is asked at the times per update that were measured. What it would be at those of a straight line t(B) = a + b B,
 # with these factors of a and b, stands beside it on the page.
 MEASURED = 'as measured'
@@ -49,24 +53,24 @@ class _Race(study.Config):
 
 
 class _Trade(study.Config):
-  budgets: Annotated[study.Counts, pydantic.Field(min_length=3, max_length=3)]
+  budgets: Annotated[study.Sizes, pydantic.Field(min_length=3, max_length=3)]
   learning_rates: study.Tried
-  tuning: Annotated[int, pydantic.Field(ge=2, le=100_000)]
-  num_seeds: Annotated[int, pydantic.Field(ge=2, le=100_000)]
+  tuning: Several
+  num_seeds: Several
 
 
 class _Noise(study.Config):
-  num_batches: study.Count
+  num_batches: Annotated[study.Count, pydantic.Field(ge=2)]
 
 
 class _Smoothness(study.Config):
-  num_seeds: study.Count
+  num_seeds: Several
   learning_rate: study.Positive
   num_updates: study.Count
 
 
 class _Floor(study.Config):
-  num_seeds: study.Count
+  num_seeds: Several
   learning_rates: study.Tried
   l2: study.Positive
   epochs: study.Count
@@ -75,14 +79,14 @@ class _Floor(study.Config):
 class _Convex(study.Config):
   l2: study.Positive
   num_steps: study.Count
-  num_seeds: study.Count
+  num_seeds: Several
 
 
 class _Stream(study.Config):
   components: study.Count
   noise: study.NotNegative
   learning_rates: study.Tried
-  windows: study.Counts
+  windows: Different
 
 
 class Settings(study.Config):
@@ -91,9 +95,9 @@ class Settings(study.Config):
   dataset: Literal['digits', 'mnist']
   train: study.Count
   validation: study.Count
-  hidden: tuple[study.Count, ...]
+  hidden: tuple[Width, ...]
   seeds: study.Seeds
-  batch_sizes: study.Counts
+  batch_sizes: Different
   mini_batch: Annotated[int, pydantic.Field(ge=32, le=256)]
   population: Annotated[int, pydantic.Field(ge=2, le=100_000)]
   components: study.Count
@@ -106,6 +110,25 @@ class Settings(study.Config):
   floor: _Floor
   convex: _Convex
   stream: _Stream
+
+  @pydantic.model_validator(mode='after')
+  def _possible(self) -> 'Settings':
+    most, count, powers = IMAGES[self.dataset], self.seeds.count, self.powers
+    fewest = max(self.mini_batch, *self.batch_sizes) + 1
+    check_rules(
+      {
+        f'train and validation should be at most {most} together': self.train + self.validation <= most,
+        f'train should be at least {fewest}, above mini_batch and batch_sizes': self.train >= fewest,
+        f'population should be at most {most}': self.population <= most,
+        'powers.sizes should be above powers.offsets': min(powers.sizes) > max(powers.offsets),
+      }
+      | {
+        f'{name}.num_seeds should be at most seeds.count': getattr(self, name).num_seeds <= count
+        for name in ('smoothness', 'floor', 'convex')
+        if on_digits(self)
+      }
+    )
+    return self
 
   @property
   def arms(self) -> dict[int, str]:

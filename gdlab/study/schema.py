@@ -1,5 +1,7 @@
 """What a study's configuration may be: a pydantic model, whose refusals are one line."""
 
+import difflib
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -59,15 +61,31 @@ def _tuples(values: Any) -> Any:
 
 def _refusal(model: type[pydantic.BaseModel], found: Any) -> InputError:
   """The first complaint of pydantic, in the words of the house."""
-  place = '.'.join(map(str, found['loc']))
+  place, given = '.'.join(map(str, found['loc'])), found['input']
   if found['type'] == 'extra_forbidden':
     return unknown_name('configuration key', place, _names(model))
   if found['type'] == 'missing':
     return InputError(f'{place} is missing in the configuration')
-  message = found['msg'].removeprefix('Value error, ').removeprefix('Input ')
-  if not place:  # of several fields together, which the message names
-    return InputError(message)
-  return InputError(f'{place} {message[0].lower()}{message[1:]}, got {shown(found["input"])}')
+  message = ' '.join(found['msg'].removeprefix('Value error, ').removeprefix('Input ').split())
+  if found['type'] == 'value_error' and isinstance(
+    given, Mapping
+  ):  # of several fields, which the message names
+    return InputError(f'{place}.{message}'.removeprefix('.') + _values(message, given))
+  near = difflib.get_close_matches(str(given), re.findall(r"'(.*?)'", message), n=1)
+  hint = f'; did you mean {near[0]!r}?' if near and found['type'] == 'literal_error' else ''
+  return InputError(f'{place} {message[0].lower()}{message[1:]}, got {shown(given)}{hint}')
+
+
+def _values(message: str, given: Mapping[str, Any]) -> str:
+  """The values of the fields that a message names."""
+  found = []
+  for name in dict.fromkeys(re.findall(r'[a-z]\w*(?:\.\w+)*', message)):
+    value: Any = given
+    for part in name.split('.'):
+      value = value.get(part) if isinstance(value, Mapping) else None
+    if value is not None and not isinstance(value, Mapping):
+      found.append(f'{name}={shown(value)}')
+  return f', got {", ".join(found)}' if found else ''
 
 
 def _names(model: type[pydantic.BaseModel], prefix: str = '') -> list[str]:
@@ -82,6 +100,13 @@ def _names(model: type[pydantic.BaseModel], prefix: str = '') -> list[str]:
   return found
 
 
+def check_rules(rules: Mapping[str, bool]) -> None:
+  """For validators of several fields: raises ValueError with the first rule, in words, that does not hold."""
+  for rule, holds in rules.items():
+    if not holds:
+      raise ValueError(rule)
+
+
 def ascending(values: tuple) -> tuple:
   """The values if each is above the one before it."""
   if list(values) != sorted(set(values)):
@@ -89,7 +114,8 @@ def ascending(values: tuple) -> tuple:
   return values
 
 
-def _different(values: tuple) -> tuple:
+def different(values: tuple) -> tuple:
+  """The values if no two are equal."""
   if len(set(values)) < len(values):
     raise ValueError('should be all different')
   return values
@@ -103,23 +129,25 @@ NotNegative = Annotated[float, pydantic.Field(ge=0, le=LARGEST, allow_inf_nan=Fa
 Positive = Annotated[float, pydantic.Field(gt=0, ge=SMALLEST, le=LARGEST, allow_inf_nan=False)]
 Share = Annotated[float, pydantic.Field(gt=0, lt=1)]
 Counts = Annotated[tuple[Count, ...], pydantic.Field(min_length=1)]
+Width = Annotated[int, pydantic.Field(ge=1, le=65_536)]  # of a layer: wider ones fit into no memory
+Widths = Annotated[tuple[Width, ...], pydantic.Field(min_length=1)]
 Sizes = Annotated[Counts, pydantic.AfterValidator(ascending)]
 Rising = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(ascending)]
 # What is tried: at least two, all different, so that the best can be told from an end.
-Tried = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(_different)]
+Tried = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(different)]
 
 
 class Seeds(Config):
   """The seeds of a study. It is repeated with others, its tuning with it; a repeat is the study with other seeds.
 
   Attributes:
-    first: id of the first seed.
+    first: id of the first seed, so low that those of nine repeats stay below the tuning seeds.
     count: how many there are.
     tuning: seeds on which trials are chosen, apart from them.
     repeats: how often the whole study is done again, 0 to 9; each repeat's seeds begin 100,000 later.
   """
 
-  first: Index = 0
+  first: Annotated[int, pydantic.Field(ge=0, le=TUNING - 10 * APART)] = 0
   count: Annotated[int, pydantic.Field(ge=2, le=APART)] = 16
   tuning: Annotated[int, pydantic.Field(ge=1, le=APART)] = 3
   repeats: Annotated[int, pydantic.Field(ge=0, le=9)] = 1
