@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import tempfile
 import time
 import warnings
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from gdlab.core.errors import InputError, check_count, check_real, shown
-from gdlab.host import checksums
+from gdlab.host import checksums, locks
 from gdlab.host.progress import say
 
 Every: TypeAlias = float | Mapping[str, int]
@@ -74,14 +75,7 @@ class Folder:
     self.path = path
     self.seconds, self.updates, self._by_default = _interval(every)
     self._last = time.monotonic()
-    try:
-      path.mkdir(parents=True, exist_ok=True)
-      with tempfile.TemporaryFile(dir=path):
-        pass
-    except OSError as error:
-      raise InputError(
-        f'checkpoint must be a folder that can be written, got {path}: {error.strerror}'
-      ) from error
+    _make(path)
 
   def is_due(self, updates: int, soon: float = 0.0) -> bool:
     """Whether it is time to save.
@@ -94,8 +88,13 @@ class Folder:
       return updates >= self.updates
     return time.monotonic() - self._last + soon >= self.seconds
 
-  def save(self, saved: Saved) -> None:
-    """Writes a checkpoint, and removes those before the last but one. Where that fails, all goes on with a warning."""
+  def save(self, saved: Saved, keep: int = KEPT) -> None:
+    """Writes a checkpoint, and removes all of its name but the newest. Where that fails, all goes on with a warning.
+
+    Args:
+      saved: what is written.
+      keep: how many stay.
+    """
     started = time.monotonic()
     arrays: dict[str, Any] = {f'array_{name}': array for name, array in saved.arrays.items()}
     about = saved.about | {'format': FORMAT, 'arrays': _described(saved.arrays)}
@@ -104,7 +103,7 @@ class Folder:
     try:
       with checksums.writing(path) as temporary, open(temporary, 'wb') as file:
         np.savez(file, **arrays)
-      for old in self._files(saved.name)[KEPT:]:
+      for old in self._files(saved.name)[keep:]:
         checksums.remove(old)
     except OSError as error:
       warnings.warn(
@@ -130,9 +129,9 @@ class Folder:
     found = (re.fullmatch(r'(.+)-\d{15}\.npz', path.name) for path in self.path.iterdir())
     return sorted({match[1] for match in found if match})
 
-  def clear(self, name: str, keep: int = 0) -> None:
-    """Removes the checkpoints of a name, but for the newest so many."""
-    for path in self._files(name)[keep:]:
+  def clear(self, name: str) -> None:
+    """Removes the checkpoints of a name."""
+    for path in self._files(name):
       with contextlib.suppress(OSError):
         checksums.remove(path)
 
@@ -140,6 +139,28 @@ class Folder:
     """Those of a name, the newest first."""
     pattern = re.compile(re.escape(name) + r'-\d{15}\.npz')
     return sorted((path for path in self.path.iterdir() if pattern.fullmatch(path.name)), reverse=True)
+
+
+@contextlib.contextmanager
+def held(place: Place | None) -> Iterator[None]:
+  """Holds the folder that a run was told, so that no other run works in it; that of a script is the script's."""
+  if place is None or not place.strict:
+    yield
+    return
+  _make(place.folder)
+  with locks.held(place.folder, 'checkpoint'):
+    yield
+
+
+def _make(folder: pathlib.Path) -> None:
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+      pass
+  except OSError as error:
+    raise InputError(
+      f'checkpoint must be a folder that can be written, got {folder}: {error.strerror}'
+    ) from error
 
 
 def _read(name: str, path: pathlib.Path, with_arrays: bool) -> Saved:
@@ -187,6 +208,26 @@ def inside(folder: pathlib.Path, every: Every | None) -> Iterator[None]:
     _around.reset(token)
 
 
+def around() -> tuple[str, Every | None] | None:
+  """The folder and the interval of `inside`, for another process."""
+  found = _around.get()
+  return found and (str(found[0]), found[1])
+
+
+@contextlib.contextmanager
+def below(name: str) -> Iterator[None]:
+  """In the block, a folder of this name in that of the block around it takes its place, if there is one."""
+  found = around()
+  with contextlib.nullcontext() if found is None else inside(pathlib.Path(found[0], name), found[1]):
+    yield
+
+
+def forget(name: str) -> None:
+  """Removes what was kept `below` a name."""
+  if found := around():
+    shutil.rmtree(pathlib.Path(found[0], name), ignore_errors=True)
+
+
 @contextlib.contextmanager
 def nowhere() -> Iterator[None]:
   """In the block, sweeps that name no folder keep no checkpoints."""
@@ -209,10 +250,9 @@ def place(checkpoint: str | os.PathLike | Place | None, every: Every | None) -> 
     if not isinstance(checkpoint, str | os.PathLike) or not os.fspath(checkpoint):
       raise InputError(f'checkpoint must be the path of a folder or None, got {shown(checkpoint)}')
     return Place(pathlib.Path(checkpoint), every, True)
-  around = _around.get()
-  if around is None:
-    if every is not None:
-      raise InputError('checkpoint_every must be None without checkpoint, which names the folder')
+  if _around.get() is None and every is not None:
+    raise InputError('checkpoint_every must be None without checkpoint, which names the folder')
+  if (found := _around.get()) is None:
     return None
-  folder, own, numbers = around
+  folder, own, numbers = found
   return Place(folder / f'{next(numbers):03}', own if every is None else every, False)

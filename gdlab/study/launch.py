@@ -55,7 +55,9 @@ def start(
     'checkpoint_every', None, 'Seconds between checkpoints of runs, 0 for none; by default 120 or more.'
   )
   limit = flags.DEFINE_float('time_limit', None, 'Minutes after which to save and end with status 75.')
-  exact = flags.DEFINE_bool('deterministic', False, 'Let XLA use what gives the same bits each time on a GPU.')
+  exact = flags.DEFINE_bool(
+    'deterministic', False, 'Let XLA use what gives the same bits each time on a GPU.'
+  )
 
   def set_up(arguments: list[str]) -> None:
     if arguments:
@@ -73,7 +75,7 @@ def start(
     if cache.value:
       _use_cache()
     remember_plans(workdir / 'plans')
-    kept = workdir / 'checkpoints'
+    kept = workdir.resolve() / 'checkpoints'
     with locks.held(workdir), contextlib.ExitStack() as stack:
       if saves and every.value != 0:
         stack.enter_context(checkpoints.inside(kept, every.value))

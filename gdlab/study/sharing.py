@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeAlias
 import xarray as xr
 
 from gdlab.core.errors import InputError, check_count, shown
-from gdlab.host import machine
+from gdlab.host import checkpoints, machine
 from gdlab.host.checksums import Damaged
 from gdlab.host.progress import progress_bar, say
 from gdlab.host.workers import end_workers, worker_pool
@@ -51,6 +51,7 @@ class Origin(NamedTuple):
     config: the configuration, pickled.
     workdir: in whose `plans` layouts are kept that were found by timing, where the worker has such a folder.
     settings: of the process that was started by hand.
+    checkpoints: its folder and interval for checkpoints, kept by workers that have the working directory.
   """
 
   module: str
@@ -58,6 +59,7 @@ class Origin(NamedTuple):
   config: bytes
   workdir: str
   settings: machine.Settings
+  checkpoints: tuple[str, checkpoints.Every | None] | None
 
   @classmethod
   def of(cls, cells: Callable[[Config], Sequence[Cell]], config: Config, workdir: pathlib.Path) -> 'Origin':
@@ -69,14 +71,25 @@ class Origin(NamedTuple):
     function = cells.__name__
     if owner is not None:
       function = next(f'{key}.{function}' for key, value in vars(module).items() if value is owner)
-    return cls(name, function, pickle.dumps(config.to_dict()), str(workdir.resolve()), machine.settings())
+    return cls(
+      name,
+      function,
+      pickle.dumps(config.to_dict()),
+      str(workdir.resolve()),
+      machine.settings(),
+      checkpoints.around(),
+    )
 
 
 def measure_cell(origin: Origin, name: str, needed: Sequence[xr.Dataset]) -> xr.Dataset:
   """The task of a worker: one cell, of the results that it needs."""
   _set_up(origin)
   cell = _cells(origin.module, origin.function, origin.config)[name]
-  return measured(cell, needed, lambda done, total: None)
+  with contextlib.ExitStack() as stack:
+    if origin.checkpoints and pathlib.Path(origin.workdir).is_dir():
+      folder, every = origin.checkpoints
+      stack.enter_context(checkpoints.inside(pathlib.Path(folder), every))
+    return measured(cell, needed, lambda done, total: None)
 
 
 def _set_up(origin: Origin) -> None:

@@ -16,7 +16,7 @@ import ml_collections
 import xarray as xr
 
 from gdlab.core.errors import InputError
-from gdlab.host import checksums, files
+from gdlab.host import checkpoints, checksums, files
 from gdlab.host.checksums import Damaged
 from gdlab.host.progress import say
 from gdlab.results.datasets import provenance
@@ -137,8 +137,10 @@ class Results:
     if not self.absent([cell]):
       say(f'{title}: found')
     else:
-      dataset = with_origin(make)
+      with checkpoints.below(cell):
+        dataset = with_origin(make)
       self.write(cell, dataset.assign_attrs(stored_as=f'{prefix} {name}'))
+      checkpoints.forget(cell)
       say(f'{title}: {dataset.attrs["cell_wall_time_s"]:.1f} s')
     found = self.read(cell)
     if found.attrs.get('stored_as') != f'{prefix} {name}':

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import itertools
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -13,8 +14,9 @@ import jax
 import numpy as np
 
 from gdlab.host import interrupt
+from gdlab.host.checkpoints import Saved
 from gdlab.training.programs import Program, Report
-from gdlab.training.saved import ENDED, Checkpoint, block_name, run_block
+from gdlab.training.saved import ENDED, Checkpoint, block_name, lanes_of, put_records, records_of, restored
 
 
 def compiled_ahead(
@@ -69,22 +71,14 @@ def execute(
   """
   done, num_lanes = 0, len(program.places)
   while done < num_lanes:
-    members = np.arange(done, min(done + program.plan.lanes_per_block, num_lanes))
     counted, taken_back = counting(report)
-    saved = None
-    if checkpoint is not None:
-      saved = checkpoint.latest(block_name(program, members), [program])
-      if saved is not None and (
-        saved.about.get(ENDED) or saved.about['lanes'] <= program.plan.lanes_per_block
-      ):
-        members = np.arange(done, done + saved.about['lanes'])
-      else:  # of a block that was too large
-        saved = None
     try:
       if checkpoint is None:
+        members = np.arange(done, min(done + program.plan.lanes_per_block, num_lanes))
         _one_block(program, members, counted, keep)
       else:
-        run_block(checkpoint, program, saved, members, keep, counted)
+        members, saved = checkpoint.next_block(program, done)
+        _saved_block(checkpoint, program, saved, members, keep, counted)
     except (RuntimeError, ValueError, MemoryError) as error:  # JAX's is one of the first two, by place
       [program] = all_smaller([program], error)
       taken_back()
@@ -99,6 +93,45 @@ def _one_block(program: Program, members: np.ndarray, report: Report, keep: bool
   block = program.advance(program.start(members), chunks, report)
   if keep:
     program.keep(block)
+
+
+def _saved_block(
+  checkpoint: Checkpoint,
+  program: Program,
+  saved: Saved | None,
+  members: np.ndarray,
+  keep: bool,
+  report: Report,
+) -> None:
+  """All updates of these lanes, from where a checkpoint has them; saved as often as is due, and at the end."""
+  interrupt.look()
+  records, name = program.records, block_name(program, members[0])
+  last, size = len(records.periods), len(members)
+  if saved is not None:
+    made = saved.about['periods']
+    put_records(program, members, saved.arrays)
+    report(size * int(records.steps[records.made(made) - 1]))
+    if saved.about.get(ENDED):
+      return
+    block = restored(program, members, saved.arrays)
+  else:
+    checkpoint.folder.clear(name)
+    block, made = program.start(members), 0
+  started, begun = time.monotonic(), made
+  while made < last:
+    with interrupt.held():
+      block, made = checkpoint.advance(program, block, range(made, last), report)
+      if made < last:
+        step, arrays = int(records.steps[records.made(made) - 1]), lanes_of(block)
+        arrays |= records_of(program, members, made)
+        checkpoint.save(name, step, [program], arrays, periods=made, lanes=size)
+    if made < last:
+      interrupt.look()
+  checkpoint.timed(program, size, last - begun, time.monotonic() - started)
+  if keep:
+    program.keep(block)
+  arrays = records_of(program, members, last)
+  checkpoint.save(name, records.num_steps, [program], arrays, keep=1, periods=last, lanes=size, ended=True)
 
 
 def counting(report: Report) -> tuple[Report, Callable[[], None]]:

@@ -165,15 +165,8 @@ def _run(
       blocks[number] = kept
       made[number] = [stages[number][stage].stop for _ in kept]
   if checkpoint is not None:
-    _save(
-      checkpoint,
-      programs,
-      [[] for _ in programs],
-      [[] for _ in programs],
-      stage=len(halving.steps) + 1,
-      updates=told,
-    )
-    checkpoint.folder.clear(NAME, keep=1)
+    nothing: list[list] = [[] for _ in programs]
+    _save(checkpoint, programs, nothing, nothing, stage=len(halving.steps) + 1, updates=told, keep=1)
 
 
 def _save(checkpoint: Checkpoint, programs: Sequence[Program], blocks, made, **about: int) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from gdlab.core.errors import InputError
 from gdlab.core.types import Problem, PyTree
 from gdlab.host import interrupt
-from gdlab.host.checkpoints import Folder, Place, Saved
+from gdlab.host.checkpoints import KEPT, Folder, Place, Saved
 from gdlab.host.progress import say
 from gdlab.results.datasets import provenance, storable
 from gdlab.training import lane as one
@@ -31,7 +31,9 @@ from gdlab.training.programs import Block, Program, Report
 
 CALL_SECONDS = 5.0  # of compiled calls, between which can be saved, at most
 CALLS = 8  # between two checkpoints at least
-HARMLESS = ('git_revision', 'version_python')  # of a result's origin: may be others when runs go on
+# What of a result's origin may be another when runs go on; another CPU changes last bits, which is said.
+CPU = 'cpu_model'
+HARMLESS = ('git_revision', 'version_python', 'version_scipy', 'version_scikit_learn', 'system', CPU)
 ENDED = 'ended'  # of a block whose runs are over: its records alone are kept
 
 
@@ -48,11 +50,14 @@ class Checkpoint:
     self._experiment = _plain(experiment)
     self._digests: dict[int, Any] = {}
     self._hashed: dict[tuple[int, ...], str] = {}
+    self._seconds: dict[int, float] = {}  # by program, of a period of the lanes that fill the devices
     self._started, self.seconds_before = time.monotonic(), 0.0
     self.plans: dict[int, Plan] = {}  # by a program's first lane: what its runs were begun with
     for name in self.folder.names():
       saved = self.folder.latest(name, arrays=False)
       if saved is not None and self._agrees(saved, self._experiment, saved.about['experiment']):
+        if saved.about[CPU] != provenance()[CPU]:
+          say(f'{self.folder.path}: begun on another CPU, {saved.about[CPU]}; runs go on, alike to rounding')
         self.seconds_before = max(self.seconds_before, saved.about['seconds'])
         for first, plan in saved.about['plans'].items():
           self.plans[int(first)] = Plan(*plan)._replace(
@@ -61,7 +66,7 @@ class Checkpoint:
 
   def note(self, program: Program, lowered: jax.stages.Lowered) -> None:
     """Notes what a program computes."""
-    digest = self._digests.setdefault(int(program.places[0]), hashlib.sha256())
+    digest = self._digests.setdefault(_key(program), hashlib.sha256())
     digest.update(lowered.as_text().encode())
 
   def latest(self, name: str, programs: Sequence[Program]) -> Saved | None:
@@ -72,16 +77,45 @@ class Checkpoint:
     return saved
 
   def save(
-    self, name: str, step: int, programs: Sequence[Program], arrays: Mapping[str, np.ndarray], **about: Any
+    self,
+    name: str,
+    step: int,
+    programs: Sequence[Program],
+    arrays: Mapping[str, np.ndarray],
+    keep: int = KEPT,
+    **about: Any,
   ) -> None:
     """Saves the state of some runs of these programs after so many updates."""
     common = {
       'experiment': self._experiment,
       'programs': self._facts(programs),
-      'plans': {int(program.places[0]): [*map(int, program.plan)] for program in programs},
+      'plans': {_key(program): [*map(int, program.plan)] for program in programs},
+      CPU: provenance()[CPU],
       'seconds': self.seconds_before + time.monotonic() - self._started,
     }
-    self.folder.save(Saved(name, step, dict(arrays), common | about))
+    self.folder.save(Saved(name, step, dict(arrays), common | about), keep)
+
+  def next_block(self, program: Program, done: int) -> tuple[np.ndarray, Saved | None]:
+    """The lanes that are next, and what is saved of them: as many as come back to the host often enough to be saved.
+
+    The first block is as small as fills the devices, for nothing is known of its speed.
+    """
+    left, most = len(program.places) - done, program.plan.lanes_per_block
+    saved = self.latest(block_name(program, done), [program])
+    if saved is not None and (saved.about.get(ENDED) or saved.about['lanes'] <= most):
+      return np.arange(done, done + saved.about['lanes']), saved
+    groups = int(self._soon() / self._seconds[key]) if (key := _key(program)) in self._seconds else 1
+    size = min(max(1, groups) * program.plan.unit, most, left)
+    return np.arange(done, done + size), None
+
+  def timed(self, program: Program, num_lanes: int, periods: int, seconds: float) -> None:
+    """Notes how long a block took for so many periods."""
+    groups = -(-num_lanes // program.plan.unit)
+    self._seconds[_key(program)] = max(seconds, 1e-6) / groups / max(periods, 1)
+
+  def _soon(self) -> float:
+    """Seconds after which runs should come back to the host."""
+    return min(CALL_SECONDS, self.folder.seconds / CALLS)
 
   def advance(self, program: Program, block: Block, periods: range, report: Report) -> tuple[Block, int]:
     """Makes updates until a checkpoint is due, a signal comes or the periods are made.
@@ -97,7 +131,8 @@ class Checkpoint:
       started, steps = time.monotonic(), program.records.steps
       most = program.records.periods_per_call(program.plan.steps_per_call)
       begun = int(steps[program.records.made(made) - 1])
-      soon = min(CALL_SECONDS, self.folder.seconds / CALLS)
+      ends = [steps[period.stop - 1] for period in program.records.periods]
+      soon = self._soon()
       while made < periods.stop:
         # The last call computes still, those before it are over.
         over = sum(sizes[:-1])
@@ -105,6 +140,9 @@ class Checkpoint:
         if over:
           size = min(size, int(soon * over / (time.monotonic() - started)))
         size = min(max(size, 1), most, periods.stop - made)
+        if self.folder.updates is not None:  # up to where it is due
+          due = int(np.searchsorted(ends, begun + self.folder.updates, side='right'))
+          size = min(size, max(due - made, 1))
         yield program.records.chunk(program.plan.steps_per_call, range(made, made + size))
         sizes.append(size)
         made += size
@@ -117,7 +155,7 @@ class Checkpoint:
   def _facts(self, programs: Sequence[Program]) -> dict[str, Any]:
     """What the programs compute, and of what."""
     facts = {
-      'program': [self._digests[int(program.places[0])].hexdigest() for program in programs],
+      'program': [self._digests[_key(program)].hexdigest() for program in programs],
       'data': [self._data(program.problem[0]) for program in programs],
       'runs': [_digest((program.places, program.inputs, program.records.steps)) for program in programs],
     }
@@ -156,55 +194,19 @@ def experiment(axes: Grid, ids: np.ndarray, params: PyTree, asked: Mapping[str, 
   } | {**asked, **known}
 
 
-def block_name(program: Program, members: np.ndarray) -> str:
+def block_name(program: Program, first: int) -> str:
   """Of the checkpoints of a block: no two blocks have a first lane in common."""
-  return f'lane-{program.places[members[0]]:07}'
+  return f'lane-{program.places[first]:07}'
 
 
-def run_block(
-  checkpoint: Checkpoint,
-  program: Program,
-  saved: Saved | None,
-  members: np.ndarray,
-  keep: bool,
-  report: Report,
-) -> None:
-  """All updates of these lanes, from where a checkpoint has them; saved as often as is due, and at the end."""
-  records, name = program.records, block_name(program, members)
-  last, size = len(records.periods), len(members)
-  if saved is not None:
-    made = saved.about['periods']
-    put_records(program, members, saved.arrays)
-    report(size * int(records.steps[records.made(made) - 1]))
-    if saved.about.get(ENDED):
-      return
-    block = restored(program, members, saved.arrays)
-  else:
-    checkpoint.folder.clear(name)
-    block, made = program.start(members), 0
-  while made < last:
-    with interrupt.held():
-      block, made = checkpoint.advance(program, block, range(made, last), report)
-      if made < last:
-        step, arrays = int(records.steps[records.made(made) - 1]), lanes_of(block)
-        arrays |= records_of(program, members, made)
-        checkpoint.save(name, step, [program], arrays, periods=made, lanes=size)
-    if made < last:
-      interrupt.look()
-  if keep:
-    program.keep(block)
-  arrays = records_of(program, members, last)
-  checkpoint.save(name, records.num_steps, [program], arrays, periods=last, lanes=size, ended=True)
-  checkpoint.folder.clear(name, keep=1)
+def _key(program: Program) -> int:
+  return int(program.places[0])
 
 
 def lanes_of(block: Block) -> dict[str, np.ndarray]:
-  """The carried state of a block, on the host."""
-  return {
-    f'lanes.{place}.{number}': _bits(leaf)
-    for place, lanes in enumerate(block.lanes)
-    for number, leaf in enumerate(jax.tree.leaves(lanes))
-  }
+  """The carried state of a block's lanes, on the host, in their order."""
+  copies = zip(*(map(_bits, jax.tree.leaves(lanes)) for lanes in block.lanes), strict=True)
+  return {f'lanes.{number}': np.concatenate(own)[block.slots] for number, own in enumerate(copies)}
 
 
 def records_of(program: Program, members: np.ndarray, periods: int) -> dict[str, np.ndarray]:
@@ -227,17 +229,15 @@ def put_records(program: Program, members: np.ndarray, arrays: Mapping[str, np.n
 def restored(program: Program, members: np.ndarray, arrays: Mapping[str, np.ndarray]) -> Block:
   """The block of these lanes as `lanes_of` gave it."""
   inputs, counts, slots = program.placed(members)
-  places = [*layout.sharding(program.plan)]
+  chosen = np.zeros(program.plan.lanes_per_block, int)  # what fills up a group must compute something
+  chosen[slots] = np.arange(len(members))
   start = program.compiled(one.start)
-  lanes = []
-  for place, (own, count) in enumerate(zip(inputs, counts, strict=True)):
-    problem = program.problem[place % len(program.problem)]
-    shapes = jax.eval_shape(start, problem, (), own, count, (program.params,))[1][0]
-    leaves, structure = jax.tree.flatten(shapes)
-    found = [arrays[f'lanes.{place}.{number}'] for number in range(len(leaves))]
-    put = [_like(shape, bits, places[place]) for shape, bits in zip(leaves, found, strict=True)]
-    lanes.append(jax.tree.unflatten(structure, put))
-  return Block(tuple(lanes), inputs, counts, members, slots)
+  shapes = jax.eval_shape(start, program.problem[0], (), inputs[0], counts[0], (program.params,))[1][0]
+  leaves, structure = jax.tree.flatten(shapes)
+  rows = [_typed(arrays[f'lanes.{number}'], leaf)[chosen] for number, leaf in enumerate(leaves)]
+  placed = layout.place(program.plan, rows, split_lanes=True)[: len(inputs)]
+  lanes = tuple(jax.tree.unflatten(structure, map(_as_carried, own, leaves)) for own in placed)
+  return Block(lanes, inputs, counts, members, slots)
 
 
 def _bits(leaf: jax.Array) -> np.ndarray:
@@ -248,16 +248,19 @@ def _bits(leaf: jax.Array) -> np.ndarray:
   return array.view(f'u{array.itemsize}') if array.dtype.kind == 'V' else array
 
 
-def _like(shape: jax.ShapeDtypeStruct, bits: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
-  """The array of this shape and type on its devices that has these bits."""
-  if jnp.issubdtype(shape.dtype, jax.dtypes.prng_key):
-    return jax.random.wrap_key_data(jax.device_put(bits, sharding), impl=_generators()[shape.dtype])
-  array = jax.device_put(bits if bits.dtype == shape.dtype else bits.view(shape.dtype), sharding)
-  if array.shape != shape.shape:
-    raise InputError(f'checkpoint holds an array of shape {array.shape} in place of {shape.shape}')
-  if shape.weak_type:
-    kind = {'f': float, 'i': int, 'c': complex}[array.dtype.kind]
-    return jax.lax.convert_element_type(array, kind)
+def _typed(bits: np.ndarray, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+  """The array of which these are the bits; of keys their data."""
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or bits.dtype == leaf.dtype:
+    return bits
+  return bits.view(leaf.dtype)
+
+
+def _as_carried(array: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+  """The array as a compiled call returns it: keys as keys, and weakly typed where that was so."""
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    return jax.random.wrap_key_data(array, impl=_generators()[leaf.dtype])
+  if leaf.weak_type:
+    return jax.lax.convert_element_type(array, {'f': float, 'i': int, 'c': complex}[array.dtype.kind])
   return array
 
 

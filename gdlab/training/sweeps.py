@@ -250,7 +250,7 @@ def sweep(
   params = jax.device_get(params)  # so that no device is its own
 
   # A run's keys pass through loops and selects unused; the checker for key reuse takes that for use.
-  with jax.debug_key_reuse(False), interrupt.deferred(terminate=place is not None):
+  with jax.debug_key_reuse(False), interrupt.deferred(terminate=place is not None), checkpoints.held(place):
     items = tuple((probes or {}).items())
     asked: dict[str, Any] = {
       'records': (eval_every, [*eval_steps], record_every),
