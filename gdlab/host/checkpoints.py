@@ -104,7 +104,8 @@ class Folder:
       with checksums.writing(path) as temporary, open(temporary, 'wb') as file:
         np.savez(file, **arrays)
       for old in self._files(saved.name)[keep:]:
-        checksums.remove(old)
+        with contextlib.suppress(IsADirectoryError, PermissionError):  # what is no file of ours stays
+          checksums.remove(old)
     except OSError as error:
       warnings.warn(
         f'no checkpoint was saved: cannot write {path}: {error.strerror or error}; those before it stay',

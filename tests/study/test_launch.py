@@ -100,7 +100,10 @@ def test_a_truncated_result_is_one_line(finished, tmp_path):
   (tmp_path / 'results' / 'start.nc').write_bytes(whole[: len(whole) // 2])
   status, out, err = ended(tmp_path)
   assert (status, out) == (2, '')
-  assert err == f'error: workdir {tmp_path} holds start.nc, which is not a result of a study; move it away, or name a new --workdir\n'
+  assert (
+    err
+    == f'error: workdir {tmp_path} holds start.nc, which is not a result of a study; move it away, or name a new --workdir\n'
+  )
 
 
 def test_ctrl_c_ends_a_study_at_once(tmp_path):
@@ -130,7 +133,10 @@ os.execv(sys.executable, {run!r})
   finally:
     process.kill()
   assert process.returncode == 75
-  assert (out, err.splitlines()[1:]) == ('', ['interrupted: what is finished is kept, and the same command goes on from there'])  # after '[1/4] start: 0.0 s'
+  assert (out, err.splitlines()[1:]) == (
+    '',
+    ['interrupted: what is finished is kept, and the same command goes on from there'],
+  )  # after '[1/4] start: 0.0 s'
   assert os.listdir(tmp_path / 'workdir' / 'results') == ['start.nc']
 
 

@@ -127,7 +127,7 @@ def test_a_checkpoint_is_made_every_so_many_updates(tmp_path, monkeypatch):
   saved = []
   save = checkpoints.Folder.save
   monkeypatch.setattr(
-    checkpoints.Folder, 'save', lambda self, own: (saved.append(own.step), save(self, own))[1]
+    checkpoints.Folder, 'save', lambda self, own, keep: (saved.append(own.step), save(self, own, keep))[1]
   )
   options = {'num_steps': 40, 'eval_every': 2, 'record_every': 2, 'plan': gdlab.Plan(1, 1, 2)}
   run(1, checkpoint=tmp_path, checkpoint_every={'updates': 10}, **options)
@@ -291,7 +291,7 @@ def be_foreign_with_a_sum(path):
 def lack_an_item(path):
   with np.load(path) as archive:
     arrays = {name: archive[name] for name in archive.files}
-  del arrays['array_lanes.0.0']
+  del arrays['array_lanes.0']
   path.unlink()
   with checksums.writing(path) as temporary, open(temporary, 'wb') as file:
     np.savez(file, **arrays)
