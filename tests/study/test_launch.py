@@ -100,10 +100,8 @@ def test_a_truncated_result_is_one_line(finished, tmp_path):
   (tmp_path / 'results' / 'start.nc').write_bytes(whole[: len(whole) // 2])
   status, out, err = ended(tmp_path)
   assert (status, out) == (2, '')
-  assert (
-    err
-    == f'error: workdir {tmp_path} holds start.nc, which is not a result of a study; move it away, or name a new --workdir\n'
-  )
+  reason = 'which is not a result of a study; move it away, or name a new --workdir'
+  assert err == f'error: workdir {tmp_path} holds start.nc, {reason}\n'
 
 
 def test_ctrl_c_ends_a_study_at_once(tmp_path):
