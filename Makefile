@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 CORE = $(VENV)/.core-$(PYVERSION)
 DEV = $(VENV)/.dev-$(PYVERSION)
 
-.PHONY: help demo studies test quick docs-test slow lint format lock clean
+.PHONY: help demo studies test test-faults quick docs-test slow lint format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -39,6 +39,9 @@ docs-test: $(DEV)  ## run the examples alone (part of test)
 
 slow: $(DEV)  ## run the tests that need minutes
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+test-faults: $(DEV)  ## make faults for real: kills, flipped bits, full disks, malformed input; in twenty minutes
+	$(BIN)/python -m pytest -m faults -rA --no-header $(PYTEST_ARGS) tests/faults
 
 lint: $(DEV)  ## check style and types
 	$(BIN)/ruff check .

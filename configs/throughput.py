@@ -13,7 +13,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """The benchmark's configuration."""
   config = ml_collections.ConfigDict()
-  config.parts = ('mlp', 'samplers', 'cnn', 'users_cnn', 'lanes', 'memory')  # which are run
+  config.parts = ('mlp', 'samplers', 'cnn', 'users_cnn', 'lanes', 'memory', 'saves')  # which are run
   config.num_rounds = 5  # of all contenders in turn; medians are over these
   config.hidden = (128, 128)  # widths of the hidden layers of the perceptron on the digits
   config.learning_rate = 0.001  # low enough that no lane diverges: a frozen lane costs nothing
@@ -53,4 +53,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.memory = ml_collections.ConfigDict()
   config.memory.counts = (64, 2048)  # lanes of the two processes that are compared
   config.memory.num_steps = 20
+
+  config.saves = ml_collections.ConfigDict()
+  config.saves.num_lanes = 1024
+  config.saves.num_steps = 1600  # a run of more than the 120 s between checkpoints
+  config.saves.num_rounds = 2
   return config

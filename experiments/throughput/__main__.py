@@ -50,7 +50,12 @@ def _measures(config) -> Iterator[tuple[str, Any]]:
   if 'users_cnn' in config.parts:
     for size, steps in zip(config.users_cnn.batch_sizes, config.users_cnn.num_steps):
       yield f'users_cnn B={size}', functools.partial(parts.users_cnn, config, size, steps)
-  for name, measure in (('cnn', parts.cnn), ('lanes', parts.lanes), ('memory', parts.memory)):
+  for name, measure in (
+    ('cnn', parts.cnn),
+    ('lanes', parts.lanes),
+    ('memory', parts.memory),
+    ('saves', parts.saves),
+  ):
     if name in config.parts:
       yield name, functools.partial(measure, config)
 
@@ -118,4 +123,4 @@ def _us(value: float) -> str:
 
 
 if __name__ == '__main__':
-  app.start(study, 'configs/throughput.py')
+  app.start(study, 'configs/throughput.py', saves=False)  # they would slow what is timed

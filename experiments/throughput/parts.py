@@ -1,5 +1,6 @@
 """The parts of the benchmark: which processes race for what, and what comes of it."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -183,6 +184,16 @@ def memory(config, progress: Progress) -> Outcome:
     'recorded_bytes_per_lane': answers[1]['recorded_bytes'],
   }
   return Outcome([], ratios.of_memory(facts), facts)
+
+
+def saves(config, progress: Progress) -> Outcome:
+  """What checkpoints as by default cost a sweep of many lanes, and how soon it goes on."""
+  settings = config.saves
+  work = _on_digits(config, config.lanes.batch_size) | settings.model_dump()
+  told = pool.ask_fresh('saves', Spec('saves', [work], all_cores=True))
+  facts = work | {name: json.loads(values) for name, values in told.items()}
+  progress(1, 1)
+  return Outcome([], ratios.of_saves(facts), facts)
 
 
 def _on_digits(config, batch_size: int) -> dict[str, Any]:

@@ -34,6 +34,7 @@ RESHUFFLE_AT_MOST = 1.1
 LANES_AT_MOST = 1.15
 LANES_FLAT_FROM = 64
 MEMORY_AT_MOST = 1.5
+SAVES_AT_MOST, RESUME_AT_MOST = 1.03, 10.0  # of the time without checkpoints; seconds
 
 
 class Ratio(NamedTuple):
@@ -139,3 +140,11 @@ def of_memory(facts: Mapping[str, Any]) -> list[Ratio]:
   """Memory that one more lane takes over what it has to hold."""
   needed = facts['held_bytes_per_lane'] + facts['recorded_bytes_per_lane']
   return [quotient('memory per lane / needed', 0, facts['bytes_per_lane'], needed, at_most=MEMORY_AT_MOST)]
+
+
+def of_saves(facts: Mapping[str, Any]) -> list[Ratio]:
+  """The time with checkpoints over that without, and the seconds until a sweep goes on over one second."""
+  return [
+    quotient('with checkpoints / without', 0, facts['with'], facts['without'], at_most=SAVES_AT_MOST),
+    quotient('seconds until a sweep goes on', 0, np.asarray(facts['resume']), 1.0, at_most=RESUME_AT_MOST),
+  ]

@@ -9,7 +9,7 @@ from gdlab.study.schema import Widths, check_rules, different
 
 NUM_DIGITS, NUM_MNIST = 1437, 60_000  # training images
 BatchSizes = Annotated[Counts, pydantic.AfterValidator(different)]
-Part = Literal['mlp', 'samplers', 'cnn', 'users_cnn', 'lanes', 'memory']
+Part = Literal['mlp', 'samplers', 'cnn', 'users_cnn', 'lanes', 'memory', 'saves']
 STEPS = ('num_steps', 'vmap_steps', 'loop_steps', 'torch_steps')  # one value for each batch size
 
 
@@ -66,6 +66,14 @@ class Memory(Config):
   num_steps: Count
 
 
+class Saves(Config):
+  """What checkpoints cost."""
+
+  num_lanes: Count
+  num_steps: Count
+  num_rounds: Count
+
+
 class Settings(Config):
   """The configuration; see configs/throughput.py."""
 
@@ -84,6 +92,7 @@ class Settings(Config):
   users_cnn: UsersCnn
   lanes: Lanes
   memory: Memory
+  saves: Saves
 
   @pydantic.model_validator(mode='after')
   def _alike(self) -> 'Settings':

@@ -6,6 +6,7 @@ import pathlib
 import random
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -40,9 +41,14 @@ def ended(process: subprocess.Popen, seconds: float) -> bool:
 
 
 def started(command: list[str], cache: pathlib.Path) -> subprocess.Popen:
-  return subprocess.Popen(
-    command, env=environment(cache), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-  )
+  with tempfile.NamedTemporaryFile(dir=cache, suffix='.log', delete=False) as log:
+    process = subprocess.Popen(command, env=environment(cache), stdout=subprocess.DEVNULL, stderr=log)
+  process.log = pathlib.Path(log.name)
+  return process
+
+
+def said(process: subprocess.Popen) -> str:
+  return process.log.read_text(encoding='utf-8')
 
 
 def lost(folder: pathlib.Path) -> int:
@@ -77,9 +83,9 @@ def whole(tmp_path_factory, cache):
         folder = tmp_path_factory.mktemp(kind)
         begun = time.monotonic()
         process = started([sys.executable, str(VICTIM), kind, str(folder)], cache)
-        assert ended(process, LIMIT), process.stderr.read()
+        assert ended(process, LIMIT), said(process)
         seconds = time.monotonic() - begun
-        assert process.returncode == 0, process.stderr.read()
+        assert process.returncode == 0, said(process)
       known[kind] = arrays(folder / 'result.npz'), seconds
     return known[kind]
 
@@ -111,7 +117,7 @@ def test_kills_at_random_moments(tmp_path, cache, whole, kind, most):
           most_lost = max(most_lost, lost(folder))
         continue
       assert ended(process, LIMIT)
-      assert process.returncode == 0, process.stderr.read()
+      assert process.returncode == 0, said(process)
       break
     check_same(arrays(folder / 'result.npz'), expected)
   assert kills == most
@@ -129,12 +135,12 @@ def test_kills_within_saves(tmp_path, cache, whole, kind):
     assert ended(process, LIMIT)
     if process.returncode == 0:  # it had fewer saves left
       break
-    assert process.returncode == -9, process.stderr.read()
+    assert process.returncode == -9, said(process)
     kills += 1
   if process.returncode:
     process = started([sys.executable, str(VICTIM), kind, str(tmp_path)], cache)
     assert ended(process, LIMIT)
-    assert process.returncode == 0, process.stderr.read()
+    assert process.returncode == 0, said(process)
   check_same(arrays(tmp_path / 'result.npz'), expected)
   assert kills >= 3
   print(f'kills survived: {kills} within saves of a {kind}')
@@ -160,7 +166,7 @@ def test_kills_of_a_study(tmp_path, cache):
     begun = time.monotonic()
     process = started(command(tmp_path / name), cache)
     assert ended(process, LIMIT)
-    assert process.returncode == 0, process.stderr.read()
+    assert process.returncode == 0, said(process)
     seconds = time.monotonic() - begun
   expected = study_found(tmp_path / 'whole')
   chance, kills = random.Random('study'), 0
@@ -169,12 +175,12 @@ def test_kills_of_a_study(tmp_path, cache):
     for _ in range(3):
       process = started(command(workdir), cache)
       if ended(process, chance.uniform(0.3, 1.0) * seconds):
-        assert process.returncode == 0, process.stderr.read()
+        assert process.returncode == 0, said(process)
       else:
         kills += 1
     process = started(command(workdir), cache)
     assert ended(process, LIMIT)
-    assert process.returncode == 0, process.stderr.read()
+    assert process.returncode == 0, said(process)
     found = study_found(workdir)
     assert found['claims'] == expected['claims']
     check_same(found['numbers'], expected['numbers'])

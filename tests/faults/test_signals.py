@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from test_kills import LIMIT, STUDY, VICTIM, arrays, check_same, ended, started
+from test_kills import LIMIT, STUDY, VICTIM, arrays, check_same, ended, said, started
 
 from gdlab.host import checkpoints
 
@@ -41,14 +41,14 @@ def whole(tmp_path_factory, cache) -> tuple[dict[str, np.ndarray], float]:
     folder, begun = tmp_path_factory.mktemp(name), time.monotonic()
     process = victim(folder, cache)
     assert ended(process, LIMIT)
-    assert process.returncode == 0, process.stderr.read()
+    assert process.returncode == 0, said(process)
   return arrays(folder / 'result.npz'), time.monotonic() - begun
 
 
 def wait_for(there, process: subprocess.Popen) -> None:
   limit = time.monotonic() + LIMIT
   while not there():
-    assert process.poll() is None, process.stderr.read()
+    assert process.poll() is None, said(process)
     assert time.monotonic() < limit
     time.sleep(0.01)
 
@@ -70,7 +70,7 @@ def test_a_signal_at_any_moment_saves_all_that_was_made(tmp_path, cache, whole, 
     time.sleep(0.3 + chance.uniform(0, 0.5) * seconds)
     process.send_signal(number)
     assert ended(process, LIMIT)
-    assert process.returncode in (0, STOPPED), process.stderr.read()
+    assert process.returncode in (0, STOPPED), said(process)
     assert before
     if process.returncode == 0:
       break
@@ -114,7 +114,8 @@ def test_signals_to_a_study(tmp_path, cache):
     wait_for(lambda: (tmp_path / 'stopped' / 'checkpoints').is_dir(), process)
     time.sleep(0.5 * attempt)
     process.send_signal(signal.SIGTERM if attempt % 2 else signal.SIGINT)
-    out, err = process.communicate(timeout=LIMIT)
+    assert ended(process, LIMIT)
+    err = said(process)
     if process.returncode == 0:
       break
     assert process.returncode == STOPPED, err
@@ -126,7 +127,7 @@ def test_signals_to_a_study(tmp_path, cache):
   for name in ('stopped', 'whole'):
     process = started(study(tmp_path / name), cache)
     assert ended(process, LIMIT)
-    assert process.returncode == 0, process.stderr.read()
+    assert process.returncode == 0, said(process)
   first, second = (json.loads((tmp_path / name / 'claims.json').read_text()) for name in ('stopped', 'whole'))
   assert first == second
   assert stops
@@ -136,7 +137,7 @@ def test_signals_to_a_study(tmp_path, cache):
 def test_a_time_limit_ends_like_a_signal(tmp_path, cache):
   process = started(study(tmp_path / 'limited', '--time_limit=0.15', '--config.updates=1000000'), cache)
   assert ended(process, LIMIT)
-  err = process.stderr.read()
+  err = said(process)
   assert process.returncode == STOPPED, err
   assert 'the time limit of 0.15 minutes is over' in err
   assert 'Traceback' not in err
@@ -146,5 +147,5 @@ def test_a_time_limit_that_is_none_is_refused(tmp_path, cache):
   process = started(study(tmp_path / 'refused', '--time_limit=0'), cache)
   assert ended(process, LIMIT)
   assert process.returncode == 2
-  assert process.stderr.read().startswith('error: --time_limit must be')
+  assert said(process).startswith('error: --time_limit must be')
   assert not os.path.exists(tmp_path / 'refused')
