@@ -103,13 +103,14 @@ def main() -> None:
   if len(sys.argv) > 3:
     die_within_a_save(int(sys.argv[3]))
   with open(folder / 'progress', 'a', encoding='utf-8') as log:
-    log.write('started\n')
 
     def show(done, total):
       log.write(f'{done} {total}\n')
       log.flush()
 
     with interrupt.for_a_script():
+      log.write('started\n')
+      log.flush()
       try:
         found = KINDS[kind](folder / 'checkpoints', show)
       except KeyboardInterrupt:
