@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from test_kills import LIMIT, STUDY, VICTIM, arrays, check_same, ended, said, started
 
-from gdlab.host import checkpoints
+from gdlab.host import checkpoints, locks
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 STOPPED = 75
@@ -110,11 +110,19 @@ def study(workdir: pathlib.Path, *options: str) -> list[str]:
   return [sys.executable, '-c', LISTENING, str(STUDY), *own]
 
 
+def holder(workdir: pathlib.Path) -> int | None:
+  """The process that works in a folder, once it does; signals before that end Python as they end any program."""
+  try:
+    return json.loads((workdir / locks.HOLDER).read_text(encoding='utf-8'))['process']
+  except OSError:
+    return None
+
+
 def test_signals_to_a_study(tmp_path, cache):
   stops = 0
   for attempt in range(4):
     process = started(study(tmp_path / 'stopped'), cache)
-    wait_for(lambda: (tmp_path / 'stopped' / 'checkpoints').is_dir(), process)
+    wait_for(lambda pid=process.pid: holder(tmp_path / 'stopped') == pid, process)
     time.sleep(0.5 * attempt)
     process.send_signal(signal.SIGTERM if attempt % 2 else signal.SIGINT)
     assert ended(process, LIMIT)

@@ -31,24 +31,30 @@ class BlocksTest(parameterized.TestCase):
     self.assertEqual(calls, sorted(set(calls)))
 
 
-def test_out_of_memory_halves_the_block_and_changes_nothing():
-  # A real shortage: the process may have 520 MiB more, and a block of 8 lanes carries 8 x 2 x 40 MB. Arrays above
-  # 32 MiB and a single arena: so malloc gives all of it back, and what is left for small things is sure.
-  code = """
+# Lanes of a block carry 8 x 2 x 40 MB; with halving all wait in the host's memory, so there has to be room for that.
+@pytest.mark.parametrize(('limit', 'halving'), [(520, None), (1000, (2,))])
+def test_out_of_memory_halves_the_block_and_changes_nothing(limit, halving):
+  # A real shortage: the process may have so many MiB more. Arrays above 32 MiB and a single arena: so malloc gives all
+  # of it back, and what is left for small things is sure.
+  code = f"""
     import resource, warnings
     import jax, jax.numpy as jnp, numpy as np, optax
     import gdlab
     def init(key): return jnp.ones(10_000_000) * jax.random.uniform(key), ()
     def loss(params, state, x, mask, key): return jnp.mean(params**2) * jnp.ones(len(x)), state
-    def metrics(params, state, x): return {'loss': jnp.mean(params**2) * jnp.ones(len(x))}
+    def metrics(params, state, x): return {{'loss': jnp.mean(params**2) * jnp.ones(len(x))}}
     large = gdlab.Problem(init, loss, metrics, 'large', jnp.ones((4, 1)))
-    descent = gdlab.algorithm(sampler=gdlab.sampling.sequential(2), optimizer=optax.sgd(0.1, momentum=0.9))
+    def descent(rate):
+      optimizer = optax.sgd(rate, momentum=0.9)
+      return gdlab.algorithm(sampler=gdlab.sampling.sequential(2), optimizer=optimizer)
+    halving = {halving} and gdlab.Halving({halving})
     def run(block):
       plan = gdlab.Plan(1, 1, 2, lanes_per_block=block)
-      return gdlab.run(large, descent, num_steps=4, seeds=8, eval_every=2, progress=False, plan=plan)
+      options = dict(num_steps=4, seeds=4, eval_every=2, progress=False, halving=halving, plan=plan)
+      return gdlab.sweep(large, descent, {{'rate': [0.1, 0.2]}}, **options)
     small = run(2)
     with open('/proc/self/statm') as file: used = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 520 * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (used + {limit} * 2**20,) * 2)
     with warnings.catch_warnings(record=True) as warned:
       warnings.simplefilter('always')
       whole = run(8)
