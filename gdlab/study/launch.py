@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gdlab.core.errors import InputError, shown, unknown_name
-from gdlab.host import machine
+from gdlab.host import locks, machine
 from gdlab.host.progress import say
 from gdlab.study.workdir import open_workdir
 from gdlab.training.autotune import remember_plans
@@ -53,7 +53,8 @@ def start(run: Callable[[Config, pathlib.Path], None], default_config: str | Con
     if cache.value:
       _use_cache()
     remember_plans(workdir / 'plans')
-    run(config.value, workdir)
+    with locks.held(workdir):
+      run(config.value, workdir)
 
   launch(set_up)
 

@@ -91,7 +91,7 @@ class Results:
       self._set_aside(file, error)
     if whole and not os.path.lexists(self._folder / checksums.SUMS):
       say(
-        f'{self._folder} has no {checksums.SUMS}: the {len(whole)} cells in it are not verified, but listed as they are'
+        f'{self._folder} has no {checksums.SUMS}: its {len(whole)} cells are listed as they are, not verified'
       )
       checksums.adopt(self._folder, whole)
 
