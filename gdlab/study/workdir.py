@@ -161,7 +161,7 @@ class Results:
     except Damaged as error:
       return error
     except OSError as error:  # such as a folder in the file's place, or a disk that does not give it back
-      return Damaged(f'{file} cannot be read: {error.strerror or error}')
+      return Damaged(f'{file} cannot be read: {error.strerror or error}; make it again')
     return None
 
   def _set_aside(self, file: pathlib.Path, error: Damaged) -> None:
@@ -179,7 +179,8 @@ class Results:
       checksums.remove(file)
     except OSError as problem:
       raise InputError(f'{error}; it cannot be moved to {aside}: {problem.strerror or problem}') from problem
-    say(f'{str(error).partition(";")[0]}; kept as {aside}, and measured again')
+    what, _ = str(error).rsplit(';', 1)  # and what the user is to do, which is done here
+    say(f'{what}; kept as {aside}, and measured again')
 
   def _check_config(self, file: pathlib.Path, attributes: Mapping[str, Any]) -> None:
     stored, ours = json.loads(attributes.get('config', '{}')), json.loads(self._config)
