@@ -20,11 +20,13 @@ WRITERS = {
   'result': """
 import xarray as xr
 import gdlab
-whole = xr.Dataset.to_netcdf
-def to_netcdf(self, path, **options):
-  whole(self, path, **options)
-  pause()
-xr.Dataset.to_netcdf = to_netcdf
+write = pathlib.Path.write_bytes
+def write_bytes(path, content):
+  if path.name == 'target':
+    write(path, content[:100])
+    pause()
+  return write(path, content)
+pathlib.Path.write_bytes = write_bytes
 gdlab.save(xr.Dataset({'x': ('a', [1.0] * 1000)}), folder / 'target')
 """,
   'claims': """

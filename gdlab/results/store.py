@@ -29,9 +29,11 @@ def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
   path = pathlib.Path(path)
   if os.path.lexists(path):
     raise InputError(f'path must name a new file, and {path} exists; results are never overwritten')
+  # In memory, for HDF5 crashes with the whole process where it cannot write to a full disk.
+  content = dataset.to_netcdf(engine='h5netcdf')
   try:
     with checksums.writing(path, new=True) as temporary:
-      dataset.to_netcdf(temporary, engine='h5netcdf')
+      temporary.write_bytes(content)
       checksums.adopt(path.parent, sorted(path.parent.glob('*.nc')))
   except FileExistsError as error:
     raise InputError(

@@ -75,6 +75,7 @@ def start(
     if cache.value:
       _use_cache()
     remember_plans(workdir / 'plans')
+<<<<<<< HEAD
     kept = workdir.resolve() / 'checkpoints'
     with locks.held(workdir), contextlib.ExitStack() as stack:
       if saves and every.value != 0:
@@ -83,6 +84,10 @@ def start(
         _end_after(limit.value)
       run(config.value, workdir)
       shutil.rmtree(kept, ignore_errors=True)
+=======
+    with locks.held(workdir):
+      run(config.value, workdir)
+>>>>>>> wa
 
   launch(set_up)
 

@@ -91,7 +91,7 @@ class Results:
       self._set_aside(file, error)
     if whole and not os.path.lexists(self._folder / checksums.SUMS):
       say(
-        f'{self._folder} has no {checksums.SUMS}: the {len(whole)} cells in it are not verified, but listed as they are'
+        f'{self._folder} has no {checksums.SUMS}: its {len(whole)} cells are listed as they are, not verified'
       )
       checksums.adopt(self._folder, whole)
 
@@ -163,7 +163,7 @@ class Results:
     except Damaged as error:
       return error
     except OSError as error:  # such as a folder in the file's place, or a disk that does not give it back
-      return Damaged(f'{file} cannot be read: {error.strerror or error}')
+      return Damaged(f'{file} cannot be read: {error.strerror or error}; make it again')
     return None
 
   def _set_aside(self, file: pathlib.Path, error: Damaged) -> None:
@@ -181,7 +181,8 @@ class Results:
       checksums.remove(file)
     except OSError as problem:
       raise InputError(f'{error}; it cannot be moved to {aside}: {problem.strerror or problem}') from problem
-    say(f'{str(error).partition(";")[0]}; kept as {aside}, and measured again')
+    what, _ = str(error).rsplit(';', 1)  # and what the user is to do, which is done here
+    say(f'{what}; kept as {aside}, and measured again')
 
   def _check_config(self, file: pathlib.Path, attributes: Mapping[str, Any]) -> None:
     stored, ours = json.loads(attributes.get('config', '{}')), json.loads(self._config)

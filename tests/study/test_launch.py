@@ -94,14 +94,16 @@ with open({str(tmp_path / 'result')!r}, 'w') as file:
   assert (tmp_path / 'result').read_bytes() == b''
 
 
-def test_a_truncated_result_is_one_line(finished, tmp_path):
+def test_a_truncated_result_that_has_no_sum_is_one_line(finished, tmp_path):
   (tmp_path / 'results').mkdir()
   whole = (finished / 'results' / 'start.nc').read_bytes()
   (tmp_path / 'results' / 'start.nc').write_bytes(whole[: len(whole) // 2])
   status, out, err = ended(tmp_path)
   assert (status, out) == (2, '')
-  reason = 'which is not a result of a study; move it away, or name a new --workdir'
-  assert err == f'error: workdir {tmp_path} holds start.nc, {reason}\n'
+  assert err == (
+    f'error: workdir {tmp_path} holds start.nc, which is not a result of a study; '
+    'move it away, or name a new --workdir\n'
+  )
 
 
 def test_ctrl_c_ends_a_study_at_once(tmp_path):
@@ -135,7 +137,7 @@ os.execv(sys.executable, {run!r})
     '',
     ['interrupted: what is finished is kept, and the same command goes on from there'],
   )  # after '[1/4] start: 0.0 s'
-  assert os.listdir(tmp_path / 'workdir' / 'results') == ['start.nc']
+  assert [path.name for path in (tmp_path / 'workdir' / 'results').glob('*.nc')] == ['start.nc']
 
 
 @pytest.mark.parametrize(

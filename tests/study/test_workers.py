@@ -17,6 +17,7 @@ import xarray as xr
 
 import gdlab
 from gdlab.core.errors import InputError
+from gdlab.host import checksums
 from gdlab.study import app, cells, sharing
 from gdlab.study.workdir import Results
 
@@ -70,7 +71,8 @@ def lives(process_id: int) -> bool:
 
 
 def names(workdir: pathlib.Path) -> set[str]:
-  return {file.name for file in (workdir / 'results').iterdir()}
+  """What is in the folder of results, but for sums and their lock."""
+  return {file.name for file in (workdir / 'results').iterdir()} - {checksums.SUMS, checksums.LOCK}
 
 
 def assert_same(workdir: pathlib.Path, plain: pathlib.Path) -> None:
