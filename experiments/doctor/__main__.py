@@ -50,7 +50,12 @@ def inside(workdir: str | None) -> Iterator[Line]:
   with tempfile.TemporaryFile() as errors:
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
     late = threading.Event()
-    timer = threading.Timer(LIMIT, lambda: (late.set(), process.kill()))
+
+    def end() -> None:
+      late.set()
+      process.kill()
+
+    timer = threading.Timer(LIMIT, end)
     timer.start()
     done = False
     try:

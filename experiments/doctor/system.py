@@ -106,9 +106,8 @@ def within(version: str, bound: str) -> bool:
 
 
 def _padded(*versions: str) -> list[tuple[int, ...]]:
-  numbers = [
-    [int(part) for part in re.match(r'\d*(?:\.\d+)*', text)[0].split('.') if part] for text in versions
-  ]  # type: ignore[index]
+  begins = [re.findall(r'^\d+(?:\.\d+)*', text) for text in versions]
+  numbers = [[int(part) for text in found for part in text.split('.')] for found in begins]
   longest = max(map(len, numbers))
   return [(*each, *[0] * (longest - len(each))) for each in numbers]
 

@@ -89,7 +89,7 @@ def deterministic() -> None:
   """
   try:
     # There and back: JAX refuses another number once its backend is there, which no public function tells.
-    number = jax.config.jax_num_cpu_devices
+    number = _configured('jax_num_cpu_devices')
     jax.config.update('jax_num_cpu_devices', number + 1)
     jax.config.update('jax_num_cpu_devices', number)
   except RuntimeError as error:

@@ -8,7 +8,6 @@ import urllib.request
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -124,7 +123,7 @@ def _uncompressed(name: str, content: bytes) -> bytes:
     ) from None
 
 
-def _limited(name: str, file: IO[bytes]) -> bytes:
+def _limited(name: str, file: io.BufferedIOBase) -> bytes:
   """All that is in a file; raises InputError once that is more than LIMIT."""
   content = file.read(LIMIT + 1)
   if len(content) > LIMIT:
