@@ -69,9 +69,6 @@ def assert_same_studies(first: pathlib.Path, second: pathlib.Path, claims: tuple
 def test_cells_of_two_processes_are_the_same_bytes(tmp_path):
   first, second = (studied('tiny_study.py', tmp_path / name) for name in ('first', 'second'))
   count = assert_same_studies(first, second, ('claims.json',))
-  other = studied('tiny_study.py', tmp_path / 'other', '--config.num_seeds=6')
-  ours, theirs = (gdlab.load(folder / 'results' / 'runs.nc') for folder in (first, other))
-  assert 'train_loss' in different(ours, theirs)
   print(f'variables equal bit for bit: {count}')
 
 
