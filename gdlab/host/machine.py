@@ -8,6 +8,7 @@ import os
 import pathlib
 import platform
 import re
+import tempfile
 from typing import Any, NamedTuple
 
 import jax
@@ -88,7 +89,7 @@ def deterministic() -> None:
   """
   try:
     # There and back: JAX refuses another number once its backend is there, which no public function tells.
-    number = jax.config.jax_num_cpu_devices
+    number = _configured('jax_num_cpu_devices')
     jax.config.update('jax_num_cpu_devices', number + 1)
     jax.config.update('jax_num_cpu_devices', number)
   except RuntimeError as error:
@@ -166,6 +167,12 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Pa
   path = pathlib.Path(folder or shared or pathlib.Path(home, 'gdlab', 'compiled')).expanduser()
   try:
     path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path) as file:
+      file.write(bytes(4096))  # or JAX would warn of a full or read-only disk at every program
+      file.flush()
+    for entry in path.glob('*-cache'):
+      # Of a process that ran out of disk between the two: JAX then fails to add anything. Oldest, so first to go.
+      pathlib.Path(f'{str(entry).removesuffix("-cache")}-atime').touch()
   except OSError as error:
     raise InputError(f'folder must be one that can be written, got {path}: {error.strerror}') from error
   jax.config.update('jax_compilation_cache_dir', str(path))

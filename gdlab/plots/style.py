@@ -15,6 +15,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.text import Text
 from matplotlib.ticker import LogFormatterSciNotation
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
@@ -51,6 +53,8 @@ def to_svg(figure: Figure) -> str:
     for axes in figure.axes:
       _label_more(axes.xaxis)
       _label_more(axes.yaxis)
+    for text in figure.findobj(Text):
+      text.set_parse_math(text.get_parse_math() and _is_math(text.get_text()))
     figure.savefig(buffer, format='svg', metadata={'Date': None, 'Creator': None})
   svg = buffer.getvalue()
   width, height = figure.get_size_inches()
@@ -60,6 +64,17 @@ def to_svg(figure: Figure) -> str:
   return re.sub(
     r'<svg\b', size, re.sub(r' (?:width|height)="[^"]*pt"', '', svg[svg.index('<svg') :], count=2), count=1
   )
+
+
+def _is_math(text: str) -> bool:
+  """Whether text can be set as mathematics where it has dollar signs: a name with some may be none, and stays plain."""
+  if text.count('$') < 2:
+    return True
+  try:
+    MathTextParser('path').parse(text)
+  except ValueError:
+    return False
+  return True
 
 
 def _label_more(axis: Axis) -> None:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.client
+import io
 import urllib.request
 import zlib
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,8 @@ from gdlab.core.errors import InputError
 from gdlab.host import files
 
 _UNSIGNED_BYTE = 0x08
+# Bytes of a file, packed or not: MNIST's largest has 47 million. A gzip file may hold a thousand times its own size.
+LIMIT = 2**26
 
 
 def find(folders: Iterable[Path], name: str) -> Path | None:
@@ -33,11 +36,12 @@ def read(path: Path, sha256: str) -> np.ndarray:
     uint8 array of the shape in the file's head.
 
   Raises:
-    InputError: unreadable, not gzip, another checksum, or no such IDX file; names the file, what was expected
-      and what was found.
+    InputError: unreadable, not gzip, larger than LIMIT, another checksum, or no such IDX file; names the file, what
+      was expected and what was found.
   """
   try:
-    content = path.read_bytes()
+    with path.open('rb') as file:
+      content = _limited(str(path), file)
   except OSError as error:
     raise InputError(f'{path}: expected a readable file, found {error.strerror}') from None
   content = _uncompressed(str(path), content) if path.suffix == '.gz' else content
@@ -90,7 +94,7 @@ def download(name: str, sha256: str, mirrors: Sequence[str], folder: Path, *, ti
   for mirror in mirrors:
     try:
       with urllib.request.urlopen(f'{mirror}{name}.gz', timeout=timeout) as response:
-        content = response.read()
+        content = _limited(f'{mirror}{name}.gz', response)
       _check_sha256(f'{mirror}{name}.gz', _uncompressed(f'{mirror}{name}.gz', content), sha256)
     except (OSError, http.client.HTTPException) as error:
       failures.append(f'{mirror}: {error}')
@@ -112,11 +116,19 @@ def _write(path: Path, content: bytes) -> Path:
 
 def _uncompressed(name: str, content: bytes) -> bytes:
   try:
-    return gzip.decompress(content)
+    return _limited(name, gzip.GzipFile(fileobj=io.BytesIO(content)))
   except (OSError, EOFError, zlib.error) as error:
     raise InputError(
       f'{name}: expected an intact gzip file, found {len(content)} bytes that are none: {error}'
     ) from None
+
+
+def _limited(name: str, file: io.BufferedIOBase) -> bytes:
+  """All that is in a file; raises InputError once that is more than LIMIT."""
+  content = file.read(LIMIT + 1)
+  if len(content) > LIMIT:
+    raise InputError(f'{name}: expected at most {LIMIT} bytes, found more')
+  return content
 
 
 def _check_sha256(name: str, content: bytes, sha256: str) -> None:
