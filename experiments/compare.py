@@ -24,6 +24,15 @@ from gdlab.study.launch import start
 from gdlab.study.schema import LARGEST, Width
 from gdlab.study.workdir import Results, replacing
 
+# What has a rate of some kind is an optimizer; names are looked up, never evaluated.
+OPTIMIZERS = [
+  name
+  for name, function in vars(optax).items()
+  if inspect.isfunction(function)
+  and not name.startswith(('_', 'scale_by'))
+  and any('learning_rate' in each for each in inspect.signature(function).parameters)
+]
+BATCH_SIZE = 32  # of an arm that says nothing else
 SCHEDULES = ('constant', 'cosine')
 DECAYS = ('momentum', 'decay', 'b1', 'b2')  # shares of the past that are kept
 Several = Annotated[int, Field(ge=2, le=1_000_000)]
@@ -89,14 +98,21 @@ class Settings(Config):
 
 
 def make_problem(config: Settings) -> gdlab.Problem:
-  """The problem of the configuration, with a validation set."""
+  """The problem of the configuration, with a validation set.
+
+  Raises:
+    InputError: if it has fewer examples than an arm has in a batch.
+  """
   if config.problem == 'character_lm':
     model = functools.partial(gdlab.problems.Transformer, **config.model)
     made = gdlab.problems.character_lm(model)
   else:
     read = gdlab.problems.digits if config.problem == 'digits' else gdlab.problems.mnist
     made = read(gdlab.problems.MLP(**config.model))
-  return gdlab.problems.split(made, validation=config.validation)
+  made = gdlab.problems.split(made, validation=config.validation)
+  for name, entry in config.arms.items():
+    check_count(f'arms.{name}.batch_size', entry.get('batch_size', BATCH_SIZE), maximum=made.num_examples)
+  return made
 
 
 def constant(optimizer: Callable[..., Any], batch_size: int, fixed: tuple, **numbers: Any) -> gdlab.Algorithm:
@@ -124,11 +140,11 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
     InputError: if Optax has no such optimizer, an entry is not what it should be, or an update cannot be made of them.
   """
   own = dict(entry)
-  called, batch_size = own.pop('optimizer', name), own.pop('batch_size', 32)
+  called, batch_size = own.pop('optimizer', name), own.pop('batch_size', BATCH_SIZE)
   schedule = own.pop('schedule', 'constant')
   check_count(f'arms.{name}.batch_size', batch_size)
-  if not str(called).islower() or not callable(getattr(optax, str(called), None)):
-    raise unknown_name(f'arms.{name}.optimizer', str(called), [each for each in dir(optax) if each.islower()])
+  if called not in OPTIMIZERS:
+    raise unknown_name(f'arms.{name}.optimizer', str(called), OPTIMIZERS)
   if schedule not in SCHEDULES:
     raise unknown_name(f'arms.{name}.schedule', str(schedule), SCHEDULES)
   if schedule == 'cosine' and 'learning_rate' not in own:
@@ -138,6 +154,10 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
   for key, value in own.items():
     if key not in known:
       raise unknown_name(f'arms.{name}', str(key), [*known, 'optimizer', 'batch_size', 'schedule'])
+    if (
+      isinstance(value, tuple | list) and len(value) == 1
+    ):  # what a flag makes of a number in a range's place
+      (value,) = value
     if isinstance(value, tuple | list):
       if len(value) != 2:
         raise InputError(f'arms.{name}.{key} must be a number or a pair (low, high), got {shown(value)}')
@@ -175,7 +195,9 @@ def _check_update(name: str, called: str, make: functools.partial, point: Mappin
     jax.eval_shape(update, jax.random.key(0))
   except Exception as error:  # whatever Optax may raise
     given = ', '.join(f'{key}={shown(value)}' for key, value in (dict(fixed) | dict(point)).items())
-    raise InputError(f'arms.{name}: optax.{called}({given}) makes no update: {shown(error)}') from error
+    raise InputError(
+      f'arms.{name} must be what optax.{called} takes, got {given or "nothing"}: {shown(error)}'
+    ) from error
 
 
 def prepared(given: ml_collections.ConfigDict) -> tuple[Settings, dict[str, gdlab.Arm]]:
@@ -191,10 +213,7 @@ def prepared(given: ml_collections.ConfigDict) -> tuple[Settings, dict[str, gdla
 def compare(given: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Measures what is not in the folder yet, and writes `report.html` and `verdicts.json`."""
   config, arms = prepared(given)
-  problem = make_problem(config)
-  for name, arm in arms.items():
-    check_count(f'arms.{name}.batch_size', arm.make.args[1], maximum=problem.num_examples)  # type: ignore[union-attr]
-  results = Results(workdir, given)
+  problem, results = make_problem(config), Results(workdir, given)
   answer = gdlab.compare(
     problem,
     arms,
