@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import jax
 import ml_collections
+import numpy as np
 import optax
 from pydantic import Field, model_validator
 
@@ -168,10 +169,10 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
     else:
       is_number = isinstance(value, numbers.Number) and not isinstance(known[key].default, bool)
       fixed[key] = _number(f'arms.{name}.{key}', value) if is_number else value
+  _check_update(name, called, fixed | {key: where.low for key, where in search.items()})
   make = functools.partial(
     cosine if schedule == 'cosine' else constant, getattr(optax, called), batch_size, tuple(fixed.items())
   )
-  _check_update(name, called, make, {key: where.low for key, where in search.items()})
   return gdlab.Arm(make, search)
 
 
@@ -181,23 +182,19 @@ def _number(name: str, value: Any) -> Any:
   return check_real(name, value, minimum=0, **({'below': 1} if share else {'maximum': LARGEST}))
 
 
-def _check_update(name: str, called: str, make: functools.partial, point: Mapping[str, float]) -> None:
-  """Traces one update, so that what no optimizer takes is refused before anything runs."""
-  problem = gdlab.problems.quadratic([1.0, 0.1])
-  optimizer, _, fixed = make.args
-  horizon = {'num_steps': 1} if make.func is cosine else {}
+def _check_update(name: str, called: str, own: Mapping[str, Any]) -> None:
+  """Traces one update, so that what the optimizer does not take is refused before anything runs."""
 
-  def update(key: jax.Array) -> Any:
-    method = make.func(optimizer, 1, fixed, **horizon, **point)
-    return method.step(method.init(key, problem), problem)
+  def update(params: jax.Array) -> Any:
+    optimizer = optax.with_extra_args_support(getattr(optax, called)(**own))
+    extra = {'value': params.sum(), 'grad': params, 'value_fn': lambda params: params.sum()}
+    return optimizer.update(params, optimizer.init(params), params, **extra)
 
   try:
-    jax.eval_shape(update, jax.random.key(0))
+    jax.eval_shape(update, jax.ShapeDtypeStruct((2,), np.float32))
   except Exception as error:  # whatever Optax may raise
-    given = ', '.join(f'{key}={shown(value)}' for key, value in (dict(fixed) | dict(point)).items())
-    raise InputError(
-      f'arms.{name} must be what optax.{called} takes, got {given or "nothing"}: {shown(error)}'
-    ) from error
+    given = ', '.join(f'{key}={shown(value)}' for key, value in own.items()) or 'nothing'
+    raise InputError(f'arms.{name} must be what optax.{called} takes, got {given}: {shown(error)}') from error
 
 
 def prepared(given: ml_collections.ConfigDict) -> tuple[Settings, dict[str, gdlab.Arm]]:

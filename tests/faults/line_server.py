@@ -30,6 +30,7 @@ def prepare() -> None:
   modules = {
     'gdlab.study.app': ['Results'],
     'gdlab.study.workdir': ['Results'],
+    'experiments.diagnosis_check.planted': ['cases'],  # which makes data
     'experiments.instruments.measure': ['make_problem'],
     'experiments.throughput.parts': ['mlp', 'samplers', 'cnn', 'users_cnn', 'lanes', 'memory'],
   }
