@@ -22,7 +22,7 @@ from gdlab.comparison.comparing import TUNING
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.study import Config, Count, Index, Positive, Share
 from gdlab.study.launch import start
-from gdlab.study.schema import LARGEST, Width
+from gdlab.study.schema import LARGEST, Width, check_rules
 from gdlab.study.workdir import Results, replacing
 
 # What has a rate of some kind is an optimizer; names are looked up, never evaluated.
@@ -87,10 +87,13 @@ class Settings(Config):
       raise ValueError(f'arms should be at least two, got {shown([*self.arms])}')
     if self.baseline not in self.arms:
       raise unknown_name('baseline', self.baseline, self.arms)
-    if self.most_seeds < self.seeds:
-      raise ValueError('most_seeds should be at least seeds')
-    if self.first_seed > TUNING - self.most_seeds:
-      raise ValueError(f'first_seed should be at most {TUNING} less most_seeds')
+    last = TUNING - self.most_seeds
+    check_rules(
+      {
+        'most_seeds should be at least seeds': self.most_seeds >= self.seeds,
+        f'first_seed should be at most {last}, below the tuning seeds': self.first_seed <= last,
+      }
+    )
     try:
       (_Transformer if self.problem == 'character_lm' else _MLP).checked(self.model)
     except InputError as error:
@@ -141,13 +144,13 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
     InputError: if Optax has no such optimizer, an entry is not what it should be, or an update cannot be made of them.
   """
   own = dict(entry)
-  called, batch_size = own.pop('optimizer', name), own.pop('batch_size', BATCH_SIZE)
-  schedule = own.pop('schedule', 'constant')
+  called, batch_size = str(own.pop('optimizer', name)), own.pop('batch_size', BATCH_SIZE)
+  schedule = str(own.pop('schedule', 'constant'))
   check_count(f'arms.{name}.batch_size', batch_size)
   if called not in OPTIMIZERS:
-    raise unknown_name(f'arms.{name}.optimizer', str(called), OPTIMIZERS)
+    raise unknown_name(f'arms.{name}.optimizer', called, OPTIMIZERS)
   if schedule not in SCHEDULES:
-    raise unknown_name(f'arms.{name}.schedule', str(schedule), SCHEDULES)
+    raise unknown_name(f'arms.{name}.schedule', schedule, SCHEDULES)
   if schedule == 'cosine' and 'learning_rate' not in own:
     raise InputError(f'arms.{name} must have a learning_rate for its cosine to begin with')
   search, fixed = {}, {}
@@ -155,10 +158,8 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
   for key, value in own.items():
     if key not in known:
       raise unknown_name(f'arms.{name}', str(key), [*known, 'optimizer', 'batch_size', 'schedule'])
-    if (
-      isinstance(value, tuple | list) and len(value) == 1
-    ):  # what a flag makes of a number in a range's place
-      (value,) = value
+    # A flag makes a list of one of a number in a range's place.
+    value = value[0] if isinstance(value, tuple | list) and len(value) == 1 else value
     if isinstance(value, tuple | list):
       if len(value) != 2:
         raise InputError(f'arms.{name}.{key} must be a number or a pair (low, high), got {shown(value)}')

@@ -213,9 +213,8 @@ def server(folder):
     process.stdin.flush()
     return json.loads(process.stdout.readline())
 
-  yield ask
-  process.stdin.close()
-  process.wait(60)
+  with process:
+    yield ask
 
 
 def check_refused(status: int, out: str, err: str) -> None:
@@ -243,7 +242,6 @@ def test_malformed_lines(server, folder):
     # In front, so that a flag that wants a value finds none.
     status, out, err = server(line.script, [f'--workdir={folder / "workdir"}', *arguments])
     if status == line_server.ACCEPTED:
-      print('ACC', line)
       assert (out, err) == ('', '')
       assert not line.bad, 'accepted'
       counts['valid'] += 1
