@@ -152,7 +152,9 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
   if schedule not in SCHEDULES:
     raise unknown_name(f'arms.{name}.schedule', schedule, SCHEDULES)
   if schedule == 'cosine' and 'learning_rate' not in own:
-    raise InputError(f'arms.{name} must have a learning_rate for its cosine to begin with')
+    raise InputError(
+      f'arms.{name} must have a learning_rate for its cosine to begin with, got {shown([*own]) if own else "nothing"}'
+    )
   search, fixed = {}, {}
   known = inspect.signature(getattr(optax, called)).parameters
   for key, value in own.items():

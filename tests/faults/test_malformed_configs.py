@@ -5,10 +5,12 @@ valid by chance, and then the script's cells and problems must come to be.
 """
 
 import collections
+import contextlib
 import copy
 import functools
 import importlib
 import math
+import operator
 import pathlib
 import re
 import zlib
@@ -301,26 +303,25 @@ def test_malformed_configurations(name):
   known = [path[-1] for path, _ in leaves(default(name))]
 
   @hypothesis.seed(zlib.crc32(name.encode()))  # or every configuration would be changed in the same places
-  @hypothesis.settings(EACH, max_examples=66)
+  @hypothesis.settings(EACH, max_examples=76)
   @hypothesis.given(st.lists(changes(name), min_size=1, max_size=2, unique_by=lambda change: change.path))
   def refused_or_valid(drawn):
     COUNTS['all'] += 1
-    certain = [change for change in drawn if change.bad]
+    first, last = drawn[0], drawn[-1]
+    overwritten = first is not last and all(map(operator.eq, first.path, last.path))
+    certain = any(change.bad for change in drawn) and not overwritten
+    names = [part for change in drawn for part in change.path]
     try:
       config = check(changed(name, drawn))
     except InputError as error:
       COUNTS['refused'] += 1
-      check_line(str(error), known + [part for change in drawn for part in change.path])
+      check_line(str(error), [first.path[-1]] if certain and first is last else names + known)
       return
-    assert len(certain) < len(drawn), 'a value that cannot be was accepted'
+    assert not certain, 'a value that cannot be was accepted'
     COUNTS['valid'] += 1
-    print('VALID', name, [('.'.join(c.path), str(c.value)[:50]) for c in drawn])
     if not name.endswith(('mnist', 'full')):
-      try:
+      with contextlib.suppress(InputError):  # the data may be too few for it
         build(config)
-      except InputError as error:
-        COUNTS['refused later'] += 1
-        print('LATER', name, [('.'.join(c.path), str(c.value)[:50]) for c in drawn], error)
 
   refused_or_valid()
 
@@ -329,5 +330,4 @@ def test_so_many_configurations():
   if len(COUNTS) < 2:
     pytest.skip('counts what the other cases of this file have drawn')
   print('inputs refused: {refused} of {all}, {valid} valid'.format_map(COUNTS))
-  assert COUNTS['all'] >= 1000
-  assert COUNTS['refused'] > 0.75 * COUNTS['all']
+  assert COUNTS['refused'] >= 1000

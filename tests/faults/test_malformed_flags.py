@@ -21,7 +21,7 @@ pytestmark = pytest.mark.faults
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).parent
-NUM_LINES = 1050
+NUM_LINES = 1110
 
 
 class Line(NamedTuple):
@@ -251,8 +251,7 @@ def test_malformed_lines(server, folder):
 
   refused_or_valid()
   print('inputs refused: {refused} of {all}, {valid} valid'.format_map(counts))
-  assert counts['all'] >= 1000
-  assert counts['refused'] > 0.8 * counts['all']
+  assert counts['refused'] >= 1000
 
 
 # Of every script some, in processes of their own: `python -m experiments.NAME ...`.
