@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import jax
 import ml_collections
+import numpy as np
 import optax
 from pydantic import Field, model_validator
 
@@ -21,9 +22,18 @@ from gdlab.comparison.comparing import TUNING
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.study import Config, Count, Index, Positive, Share
 from gdlab.study.launch import start
-from gdlab.study.schema import LARGEST, Width
+from gdlab.study.schema import LARGEST, Width, check_rules
 from gdlab.study.workdir import Results, replacing
 
+# What has a rate of some kind is an optimizer; names are looked up, never evaluated.
+OPTIMIZERS = [
+  name
+  for name, function in vars(optax).items()
+  if inspect.isfunction(function)
+  and not name.startswith(('_', 'scale_by'))
+  and any('learning_rate' in each for each in inspect.signature(function).parameters)
+]
+BATCH_SIZE = 32  # of an arm that says nothing else
 SCHEDULES = ('constant', 'cosine')
 DECAYS = ('momentum', 'decay', 'b1', 'b2')  # shares of the past that are kept
 Several = Annotated[int, Field(ge=2, le=1_000_000)]
@@ -77,10 +87,13 @@ class Settings(Config):
       raise ValueError(f'arms should be at least two, got {shown([*self.arms])}')
     if self.baseline not in self.arms:
       raise unknown_name('baseline', self.baseline, self.arms)
-    if self.most_seeds < self.seeds:
-      raise ValueError('most_seeds should be at least seeds')
-    if self.first_seed > TUNING - self.most_seeds:
-      raise ValueError(f'first_seed should be at most {TUNING} less most_seeds')
+    last = TUNING - self.most_seeds
+    check_rules(
+      {
+        'most_seeds should be at least seeds': self.most_seeds >= self.seeds,
+        f'first_seed should be at most {last}, below the tuning seeds': self.first_seed <= last,
+      }
+    )
     try:
       (_Transformer if self.problem == 'character_lm' else _MLP).checked(self.model)
     except InputError as error:
@@ -89,14 +102,21 @@ class Settings(Config):
 
 
 def make_problem(config: Settings) -> gdlab.Problem:
-  """The problem of the configuration, with a validation set."""
+  """The problem of the configuration, with a validation set.
+
+  Raises:
+    InputError: if it has fewer examples than an arm has in a batch.
+  """
   if config.problem == 'character_lm':
     model = functools.partial(gdlab.problems.Transformer, **config.model)
     made = gdlab.problems.character_lm(model)
   else:
     read = gdlab.problems.digits if config.problem == 'digits' else gdlab.problems.mnist
     made = read(gdlab.problems.MLP(**config.model))
-  return gdlab.problems.split(made, validation=config.validation)
+  made = gdlab.problems.split(made, validation=config.validation)
+  for name, entry in config.arms.items():
+    check_count(f'arms.{name}.batch_size', entry.get('batch_size', BATCH_SIZE), maximum=made.num_examples)
+  return made
 
 
 def constant(optimizer: Callable[..., Any], batch_size: int, fixed: tuple, **numbers: Any) -> gdlab.Algorithm:
@@ -124,20 +144,24 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
     InputError: if Optax has no such optimizer, an entry is not what it should be, or an update cannot be made of them.
   """
   own = dict(entry)
-  called, batch_size = own.pop('optimizer', name), own.pop('batch_size', 32)
-  schedule = own.pop('schedule', 'constant')
+  called, batch_size = str(own.pop('optimizer', name)), own.pop('batch_size', BATCH_SIZE)
+  schedule = str(own.pop('schedule', 'constant'))
   check_count(f'arms.{name}.batch_size', batch_size)
-  if not str(called).islower() or not callable(getattr(optax, str(called), None)):
-    raise unknown_name(f'arms.{name}.optimizer', str(called), [each for each in dir(optax) if each.islower()])
+  if called not in OPTIMIZERS:
+    raise unknown_name(f'arms.{name}.optimizer', called, OPTIMIZERS)
   if schedule not in SCHEDULES:
-    raise unknown_name(f'arms.{name}.schedule', str(schedule), SCHEDULES)
+    raise unknown_name(f'arms.{name}.schedule', schedule, SCHEDULES)
   if schedule == 'cosine' and 'learning_rate' not in own:
-    raise InputError(f'arms.{name} must have a learning_rate for its cosine to begin with')
+    raise InputError(
+      f'arms.{name} must have a learning_rate for its cosine to begin with, got {shown([*own]) if own else "nothing"}'
+    )
   search, fixed = {}, {}
   known = inspect.signature(getattr(optax, called)).parameters
   for key, value in own.items():
     if key not in known:
       raise unknown_name(f'arms.{name}', str(key), [*known, 'optimizer', 'batch_size', 'schedule'])
+    # A flag makes a list of one of a number in a range's place.
+    value = value[0] if isinstance(value, tuple | list) and len(value) == 1 else value
     if isinstance(value, tuple | list):
       if len(value) != 2:
         raise InputError(f'arms.{name}.{key} must be a number or a pair (low, high), got {shown(value)}')
@@ -148,10 +172,10 @@ def make_arm(name: str, entry: Mapping[str, Any]) -> gdlab.Arm:
     else:
       is_number = isinstance(value, numbers.Number) and not isinstance(known[key].default, bool)
       fixed[key] = _number(f'arms.{name}.{key}', value) if is_number else value
+  _check_update(name, called, fixed | {key: where.low for key, where in search.items()})
   make = functools.partial(
     cosine if schedule == 'cosine' else constant, getattr(optax, called), batch_size, tuple(fixed.items())
   )
-  _check_update(name, called, make, {key: where.low for key, where in search.items()})
   return gdlab.Arm(make, search)
 
 
@@ -161,21 +185,19 @@ def _number(name: str, value: Any) -> Any:
   return check_real(name, value, minimum=0, **({'below': 1} if share else {'maximum': LARGEST}))
 
 
-def _check_update(name: str, called: str, make: functools.partial, point: Mapping[str, float]) -> None:
-  """Traces one update, so that what no optimizer takes is refused before anything runs."""
-  problem = gdlab.problems.quadratic([1.0, 0.1])
-  optimizer, _, fixed = make.args
-  horizon = {'num_steps': 1} if make.func is cosine else {}
+def _check_update(name: str, called: str, own: Mapping[str, Any]) -> None:
+  """Traces one update, so that what the optimizer does not take is refused before anything runs."""
 
-  def update(key: jax.Array) -> Any:
-    method = make.func(optimizer, 1, fixed, **horizon, **point)
-    return method.step(method.init(key, problem), problem)
+  def update(params: jax.Array) -> Any:
+    optimizer = optax.with_extra_args_support(getattr(optax, called)(**own))
+    extra = {'value': params.sum(), 'grad': params, 'value_fn': lambda params: params.sum()}
+    return optimizer.update(params, optimizer.init(params), params, **extra)
 
   try:
-    jax.eval_shape(update, jax.random.key(0))
+    jax.eval_shape(update, jax.ShapeDtypeStruct((2,), np.float32))
   except Exception as error:  # whatever Optax may raise
-    given = ', '.join(f'{key}={shown(value)}' for key, value in (dict(fixed) | dict(point)).items())
-    raise InputError(f'arms.{name}: optax.{called}({given}) makes no update: {shown(error)}') from error
+    given = ', '.join(f'{key}={shown(value)}' for key, value in own.items()) or 'nothing'
+    raise InputError(f'arms.{name} must be what optax.{called} takes, got {given}: {shown(error)}') from error
 
 
 def prepared(given: ml_collections.ConfigDict) -> tuple[Settings, dict[str, gdlab.Arm]]:
@@ -191,10 +213,7 @@ def prepared(given: ml_collections.ConfigDict) -> tuple[Settings, dict[str, gdla
 def compare(given: ml_collections.ConfigDict, workdir: pathlib.Path) -> None:
   """Measures what is not in the folder yet, and writes `report.html` and `verdicts.json`."""
   config, arms = prepared(given)
-  problem = make_problem(config)
-  for name, arm in arms.items():
-    check_count(f'arms.{name}.batch_size', arm.make.args[1], maximum=problem.num_examples)  # type: ignore[union-attr]
-  results = Results(workdir, given)
+  problem, results = make_problem(config), Results(workdir, given)
   answer = gdlab.compare(
     problem,
     arms,

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from gdlab import plots, theory
 from gdlab.host.progress import Progress
 from gdlab.report import Section, Table
-from gdlab.study import Config, Positive, app, ascending
+from gdlab.study import Config, app, ascending
 from gdlab.study.graded import Story, conclude
+from gdlab.study.schema import check_rules
 
 SOURCE = 'Zhang et al. 2019, "Which algorithmic choices matter at which batch sizes?", arXiv 1907.04164'
 
@@ -27,8 +28,10 @@ def _named(values: tuple) -> tuple:
   return values
 
 
-Exponent = Annotated[int, Field(ge=0, le=62)]  # sizes are int64
-Rate = Annotated[float, Field(ge=-30, le=9)]
+Exponent = Annotated[int, Field(ge=0, le=40)]
+Rate = Annotated[
+  float, Field(ge=-8, le=3)
+]  # with momentum steps are looked at one by one: lower ones take days
 Power = Annotated[float, Field(ge=0.01, le=0.99)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -37,13 +40,19 @@ class Settings(Config):
   """The configuration; see configs/noisy_quadratic.py."""
 
   dimension: Annotated[int, Field(ge=1, le=10**6)]  # with some arrays of this length in float64
-  target: Positive
+  target: Annotated[float, Field(ge=1e-9)]
   exponents: Annotated[tuple[Exponent, Exponent], AfterValidator(ascending)]
   rates: Annotated[tuple[Rate, Rate], AfterValidator(ascending)]
   num_rates: Annotated[int, Field(ge=2, le=10_000)]
   powers: Annotated[tuple[Power, ...], AfterValidator(_named)]
   momentum: Decay
   averaging: Decay
+
+  @model_validator(mode='after')
+  def _possible(self) -> 'Settings':
+    start = 0.5 * float((1 / np.arange(1, self.dimension + 1)).sum())
+    check_rules({f'target should be below {start:.4g}, the loss at the start': self.target < start})
+    return self
 
 
 def cells(given) -> list[app.Cell]:

@@ -113,7 +113,7 @@ class Settings(study.Config):
 
   @pydantic.model_validator(mode='after')
   def _possible(self) -> 'Settings':
-    most, count, powers = IMAGES[self.dataset], self.seeds.count, self.powers
+    most, powers = IMAGES[self.dataset], self.powers
     fewest = max(self.mini_batch, *self.batch_sizes) + 1
     check_rules(
       {
@@ -121,11 +121,6 @@ class Settings(study.Config):
         f'train should be at least {fewest}, above mini_batch and batch_sizes': self.train >= fewest,
         f'population should be at most {most}': self.population <= most,
         'powers.sizes should be above powers.offsets': min(powers.sizes) > max(powers.offsets),
-      }
-      | {
-        f'{name}.num_seeds should be at most seeds.count': getattr(self, name).num_seeds <= count
-        for name in ('smoothness', 'floor', 'convex')
-        if on_digits(self)
       }
     )
     return self

@@ -170,13 +170,23 @@ def _parse_flags(argv: list[str]) -> list[str]:
   """Absl's parser, whose own complaints become InputErrors."""
   try:
     return flags.FLAGS(argv)
-  except flags.Error as error:
-    raise InputError(str(error)) from error
+  except (flags.Error, TypeError, ValueError) as error:  # Absl raises the latter for --noNAME=3
+    raise _input_error(error) from error
+
+
+def _input_error(error: Exception) -> InputError:
+  """Absl's complaint, which repeats what was given, on one line of bounded length."""
+  text = ' '.join(str(error).removeprefix('ERROR:: ').split())
+  return InputError(text if len(text) <= 400 else f'{text[:397]}...')
 
 
 def _check_overrides(arguments: list[str], default_config: str | Config) -> None:
   """Refuses a configuration file that is none and overrides of keys that it lacks, before absl trips over them."""
   given = {}
+  try:
+    arguments = flags.FLAGS.read_flags_from_files(arguments, force_gnu=False)
+  except flags.Error as error:
+    raise _input_error(error) from error
   for argument, following in zip(arguments, [*arguments[1:], '']):
     if argument == '--':
       break
@@ -194,11 +204,14 @@ def _check_overrides(arguments: list[str], default_config: str | Config) -> None
 def _load(file: str) -> Config:
   """What the file's `get_config()` returns."""
   allowed = 'config must be a Python file with get_config()'
-  if not pathlib.Path(file).is_file():
-    raise InputError(f'{allowed}, and there is no file {file}')
+  try:
+    if not pathlib.Path(file).is_file():
+      raise InputError(f'{allowed}, and there is no file {file}')
+  except OSError as error:  # such as a name that is too long
+    raise InputError(f'{allowed}, got {shown(file)}: {error.strerror}') from error
   try:
     config = runpy.run_path(file)['get_config']()
-  except Exception as error:  # whatever a user's file may raise
+  except (Exception, SystemExit) as error:  # whatever a user's file may raise
     raise InputError(f'{allowed}, and {file} fails with {type(error).__name__}: {error}') from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise InputError(f'{allowed}, which returns a ConfigDict, and that of {file} returns {shown(config)}')
