@@ -29,15 +29,12 @@ def build(work: Mapping[str, Any]) -> tuple[dict[str, Callable[[], Any]], dict[s
 
   def seconds(**options: Any) -> float:
     begun = time.perf_counter()
-    gdlab.run(problem, algorithm, num_steps=work['num_steps'], seeds=work['num_lanes'], **options)
+    gdlab.run(problem, algorithm, **({'num_steps': work['num_steps'], 'seeds': work['num_lanes']} | options))
     return time.perf_counter() - begun
 
   with tempfile.TemporaryDirectory() as scratch:
-    for warm in ('without', 'with'):
-      options = {'checkpoint': pathlib.Path(scratch, 'warm')} if warm == 'with' else {}
-      gdlab.run(
-        problem, algorithm, num_steps=work['num_steps'], seeds=2, eval_every=work['num_steps'], **options
-      )
+    for folder in (None, pathlib.Path(scratch, 'warm')):  # compiles
+      seconds(seeds=2, progress=False, checkpoint=folder)
     found: dict[str, list[float]] = {'without': [], 'with': []}
     for number in range(work['num_rounds']):
       folder = pathlib.Path(scratch, str(number))

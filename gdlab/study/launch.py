@@ -75,7 +75,6 @@ def start(
     if cache.value:
       _use_cache()
     remember_plans(workdir / 'plans')
-<<<<<<< HEAD
     kept = workdir.resolve() / 'checkpoints'
     with locks.held(workdir), contextlib.ExitStack() as stack:
       if saves and every.value != 0:
@@ -84,10 +83,6 @@ def start(
         _end_after(limit.value)
       run(config.value, workdir)
       shutil.rmtree(kept, ignore_errors=True)
-=======
-    with locks.held(workdir):
-      run(config.value, workdir)
->>>>>>> wa
 
   launch(set_up)
 

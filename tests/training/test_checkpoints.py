@@ -229,6 +229,16 @@ def test_another_version_or_device_is_refused(tmp_path, monkeypatch, key):
     run(3, checkpoint=tmp_path)
 
 
+def test_another_cpu_is_said(tmp_path, monkeypatch, capfd):
+  from gdlab.training import saved
+
+  begun(tmp_path)
+  known = saved.provenance()
+  monkeypatch.setattr(saved, 'provenance', lambda: known | {'cpu_model': 'another'})
+  assert same(run(3, checkpoint=tmp_path), standard_run())
+  assert 'begun on another CPU' in capfd.readouterr().err
+
+
 def test_another_width_or_float_type_is_refused(tmp_path):
   def do(width, dtype, folder):
     model = gdlab.problems.MLP([width])
