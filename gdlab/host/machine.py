@@ -3,7 +3,9 @@
 Settings are the devices, deterministic operations, and where compiled programs are kept.
 """
 
+import contextlib
 import functools
+import importlib
 import os
 import pathlib
 import platform
@@ -175,12 +177,31 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Pa
       pathlib.Path(f'{str(entry).removesuffix("-cache")}-atime').touch()
   except OSError as error:
     raise InputError(f'folder must be one that can be written, got {path}: {error.strerror}') from error
+  _sum_programs()
   jax.config.update('jax_compilation_cache_dir', str(path))
   if not shared:
     # With a bound every program needs a time of use: JAX cannot add to a folder in which others, unbounded, wrote none.
     jax.config.update('jax_compilation_cache_max_size', CACHE_BYTES)
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)  # a read costs about a tenth of it
   return path
+
+
+def _sum_programs() -> None:
+  """Has JAX add a checksum to programs that it packs by Zstandard: from Python 3.14 on, or where that is installed.
+
+  Without one a flipped bit goes unseen, and can end the process that loads the program; zlib's packing has one always.
+  Any process can read them. Where JAX has no such function any more, all is as it was.
+  """
+  with contextlib.suppress(ImportError):
+    packing: Any = importlib.import_module('jax._src.compilation_cache')  # there is no public way
+    zstd, zstandard = getattr(packing, 'zstd', None), getattr(packing, 'zstandard', None)
+    if zstd:
+      options = {zstd.CompressionParameter.checksum_flag: 1}
+      packing.compress_executable = lambda program: zstd.compress(program, options=options)
+    elif zstandard:
+      packing.compress_executable = lambda program: zstandard.ZstdCompressor(write_checksum=True).compress(
+        program
+      )
 
 
 class Settings(NamedTuple):

@@ -149,7 +149,7 @@ def test_the_page_of_a_comparison(tmp_path):
     seeds=3,
     tuning_seeds=2,
   )
-  answer.report(tmp_path / 'report.html', HOSTILE[0])
+  answer.report(tmp_path / 'report.html', title=HOSTILE[0])
   page = assert_harmless((tmp_path / 'report.html').read_text(encoding='utf-8'))
   words = ' '.join(page.words)
   assert [name for name in HOSTILE if name not in words] == []
