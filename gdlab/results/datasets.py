@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Streams
 
@@ -93,6 +94,7 @@ def describe(name: str) -> dict[str, Any]:
   return {'long_name': ATTRIBUTES[name]} | (codes if name == 'status' else {})
 
 
+@checked
 def provenance() -> dict[str, str]:
   """Versions, device and git revision, as attributes that NetCDF can hold."""
   versions = {f'version_{name}': _version(name) for name in ('jax', 'jaxlib', 'optax', 'flax', 'gdlab')}
