@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.host import checksums
 from gdlab.statistics import Interval
@@ -94,6 +95,7 @@ class Finding(NamedTuple):
   jointly: Verdict | None = None
 
 
+@checked
 def greater_than(threshold: float, *, none: float | None = None) -> Rule:
   """Supported if the whole interval is above `threshold`, contradicted if all of it is below.
 
@@ -116,6 +118,7 @@ def greater_than(threshold: float, *, none: float | None = None) -> Rule:
   )
 
 
+@checked
 def less_than(threshold: float, *, none: float | None = None) -> Rule:
   """Supported if the whole interval is below `threshold`, contradicted if all of it is above; see `greater_than`."""
   margin = _margin(threshold, none)
@@ -149,6 +152,7 @@ def _told(margin: tuple[float, float] | None) -> str:
   return '' if margin is None else f', no difference if inside ({margin[0]:.4g}, {margin[1]:.4g})'
 
 
+@checked('low', 'high')
 def within(low: float, high: float) -> Rule:
   """Equivalence: supported if the interval lies inside [low, high], contradicted if wholly outside."""
   check_real('low', low)
@@ -161,6 +165,7 @@ def within(low: float, high: float) -> Rule:
   )
 
 
+@checked
 def outside(low: float, high: float) -> Rule:
   """The contrary of `within`: supported if the interval lies wholly outside [low, high], contradicted if inside."""
   inside = within(low, high)
@@ -172,6 +177,7 @@ def outside(low: float, high: float) -> Rule:
   )
 
 
+@checked
 def premise(rule: Rule) -> Rule:
   """A part without which the others say nothing: a gap that is to be closed, or a control that has to come out so.
 
@@ -185,6 +191,7 @@ def premise(rule: Rule) -> Rule:
   )
 
 
+@checked('tolerance')
 def exact(tolerance: float) -> Rule:
   """For an identity's error: supported if it is at most `tolerance` in size, else contradicted.
 
@@ -208,6 +215,7 @@ def _decide(supported: bool, contradicted: bool, same: bool = False) -> Verdict:
   return Verdict.CONTRADICTED if contradicted else Verdict.INCONCLUSIVE
 
 
+@checked
 def together(verdicts: Sequence[Verdict]) -> Verdict:
   """The verdict of a claim whose parts have these.
 
@@ -223,6 +231,7 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
   return Verdict.CONTRADICTED if refuted else Verdict.INCONCLUSIVE
 
 
+@checked('num_seeds')
 def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, conditions: str) -> Finding:
   """Applies a claim's rules to what was measured.
 

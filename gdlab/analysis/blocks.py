@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.dependence import mixes_in_evaluation, padding_reaches
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count, shown
@@ -25,11 +26,13 @@ BLOCK = 512  # examples at once by default: larger gain little on a CPU and cost
 Losses: TypeAlias = Callable[[Problem, PyTree, PyTree, Batch, Key], Array]
 
 
+@checked
 def training_losses(problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key) -> Array:
   """The training loss of every slot of a batch, float[B], 0 on padding; `model_state` is not advanced."""
   return batch_losses(problem, params, model_state, batch, key)[1][0]
 
 
+@checked
 def evaluation_losses(problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key) -> Array:
   """The metric `'loss'` of every slot of a batch in evaluation mode, float[B], 0 on padding; `key` is not used."""
   examples = take(problem.train, real_indices(batch))
@@ -117,6 +120,7 @@ def check_real_params(params: PyTree) -> None:
       )
 
 
+@checked
 def full_loss(
   problem: Problem,
   model_state: PyTree,
@@ -154,6 +158,7 @@ def full_loss(
   return loss
 
 
+@checked
 def full_gradient(
   problem: Problem,
   model_state: PyTree,

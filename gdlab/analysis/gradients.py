@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.blocks import check_real_params
+from gdlab.core.arguments import checked
 from gdlab.core.dependence import one_by_one
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count
@@ -34,6 +35,7 @@ class GradientMoments(NamedTuple):
   covariance_trace: Array
 
 
+@checked
 def per_example_gradients(
   problem: Problem, params: PyTree, model_state: PyTree, key: Key, indices: Array | None = None
 ) -> PyTree:
@@ -60,6 +62,7 @@ def per_example_gradients(
   return jax.vmap(jax.grad(example_loss(problem, model_state, key)), in_axes=(None, 0))(params, indices)
 
 
+@checked('block_size')
 def gradient_covariance_trace(
   problem: Problem, params: PyTree, model_state: PyTree, key: Key, *, block_size: int = 64
 ) -> GradientMoments:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from scipy.stats import qmc
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 
 
@@ -35,6 +36,7 @@ class Distribution(NamedTuple):
 Search: TypeAlias = Mapping[str, Distribution | Sequence[Any]]
 
 
+@checked('low', 'high')
 def uniform(low: float, high: float) -> Distribution:
   """Values between two numbers, all equally likely.
 
@@ -45,6 +47,7 @@ def uniform(low: float, high: float) -> Distribution:
   return Distribution(float(low), float(check_real('high', high, above=low)), False)
 
 
+@checked('low', 'high')
 def log_uniform(low: float, high: float) -> Distribution:
   """Values between two positive numbers, all powers equally likely: for rates and whatever else is tried in decades.
 

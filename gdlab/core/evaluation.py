@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.arguments import checked
 from gdlab.core.dependence import check_losses, mixes_in_evaluation
 from gdlab.core.dtypes import widened
 from gdlab.core.types import SPLITS, Array, Problem, PyTree
@@ -13,6 +14,7 @@ CPU_BYTES = (
 )  # of inputs at once on a CPU: then the activations of a small CNN stay in its cache (3x faster)
 
 
+@checked
 def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict[str, Array]:
   """The mean of every metric over the training set and, where there are any, the validation and the test set.
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.types import Examples, Problem
 from gdlab.diagnosis import thresholds as at
 from gdlab.diagnosis.findings import Cause, Finding, Severity
@@ -29,6 +30,7 @@ class Data(NamedTuple):
   told_at_most: float = float('nan')
 
 
+@checked
 def look_at_data(problem: Problem) -> Data:
   """Looks at the training examples. A host function, of about N * features + 1000^2 * features operations."""
   count = problem.num_examples

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.seeds import stream_keys
 from gdlab.core.types import Algorithm, Problem, Streams
@@ -18,6 +19,7 @@ from gdlab.diagnosis.nonfinite import NonFinite, Replay, first_alignment, replay
 from gdlab.diagnosis.traces import Trace, traces
 
 
+@checked('problem', 'rate', 'momentum')
 def diagnose(
   result: xr.Dataset,
   problem: Problem | None = None,

@@ -10,6 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.blocks import check_real_params, evenly_spaced
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count, check_real
 from gdlab.core.objective import batch_loss
 from gdlab.core.types import Array, Key, Problem, PyTree
@@ -56,6 +57,7 @@ class GradientCheck(NamedTuple):
     return '\n'.join(lines)
 
 
+@checked('num_examples', 'directions', 'tolerance')
 def check_gradients(
   problem: Problem,
   params: PyTree = None,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count
 from gdlab.core.objective import ascent, batch_loss, batch_losses
 from gdlab.core.types import Algorithm, Array, Problem, State, Streams
@@ -40,6 +41,7 @@ class NonFinite(NamedTuple):
 Replay = Callable[[Streams | Array], NonFinite | None]
 
 
+@checked
 def first_nonfinite(
   problem: Problem, algorithm: Algorithm, streams: Streams | Array, *, max_steps: int
 ) -> NonFinite | None:

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from gdlab.analysis.blocks import evenly_spaced
+from gdlab.core.arguments import checked
 from gdlab.core.dependence import mixes_in_evaluation
 from gdlab.core.errors import check_count, check_real
 from gdlab.core.objective import take
@@ -45,6 +46,7 @@ class OverfitSmall(NamedTuple):
     return self.words
 
 
+@checked('num_examples', 'num_steps', 'seed', 'tolerance')
 def overfit_small(
   problem: Problem,
   *,

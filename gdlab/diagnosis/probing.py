@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis import eigenpairs, hessian, training_losses
 from gdlab.analysis.blocks import evenly_spaced
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count
 from gdlab.core.objective import ascent, batch_loss, batch_losses, take
 from gdlab.core.types import Array, Batch, Examples, Key, Known, Problem, PyTree, State
@@ -26,6 +27,7 @@ FACTORS = (10.0, 100.0)  # on all parameters, so that outputs saturate
 CLOSE = 0.01  # of a loss to a value that it can only have by a softmax of a softmax
 
 
+@checked('max_examples', 'max_products')
 def probes(
   *, max_examples: int = 1024, max_products: int = 12
 ) -> Mapping[str, Callable[[Problem, State], Array]]:

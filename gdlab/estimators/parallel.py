@@ -6,12 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array, Estimator
 from gdlab.estimators.common import check_summed
 from gdlab.estimators.plain import batch_mean
 
 
+@checked('axis', 'estimator')
 def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:
   r"""The mean of the estimates of all devices along a named axis, for use inside `jax.shard_map` or `jax.pmap`.
 

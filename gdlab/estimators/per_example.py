@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.dependence import one_by_one
 from gdlab.core.errors import check_real
 from gdlab.core.objective import ascent, batch_loss, real_indices
@@ -16,6 +17,7 @@ from gdlab.estimators.common import along_batch, num_examples, over_largest, sum
 from gdlab.estimators.plain import no_state
 
 
+@checked
 def per_example(stacked: bool = False) -> Estimator:
   r"""The gradient of the batch's loss as the sum of those of its examples, $\sum_b w_b \nabla\ell_{i_b}(\theta)$.
 
@@ -54,6 +56,7 @@ def per_example(stacked: bool = False) -> Estimator:
   return Estimator(no_state, estimate, stacked)
 
 
+@checked('max_norm')
 def per_example_clipped(max_norm: Any) -> Estimator:
   r"""The weighted sum of per-example gradients, each scaled down to a Euclidean norm of at most `max_norm`.
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.dependence import padding_reaches
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.objective import ascent, batch_losses
@@ -23,6 +24,7 @@ def no_state(problem, params) -> BatchMeanState:
   return BatchMeanState()
 
 
+@checked
 def batch_mean() -> Estimator:
   r"""The gradient of the batch's loss, $\nabla_\theta \sum_i w_i \ell_i(\theta)$, in one pass.
 
@@ -44,6 +46,7 @@ def batch_mean() -> Estimator:
   return Estimator(no_state, estimate)
 
 
+@checked('size', 'estimator')
 def microbatched(size: int, estimator: Estimator | None = None) -> Estimator:
   """The estimate as a sum over slices of at most `size` examples, one after another.
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.objective import real_indices, take
 from gdlab.core.types import Estimator, Problem, PyTree
 from gdlab.estimators.common import summable, weighted_sum
@@ -19,6 +20,7 @@ class SagaState(NamedTuple):
   mean: PyTree  # the mean of the table, in JAX's default float or wider
 
 
+@checked
 def saga() -> Estimator:
   r"""Variance reduction by a table $\alpha$ of the last gradient of every example.
 

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_real
 from gdlab.core.types import Estimator, PyTree
 from gdlab.estimators.common import over_largest, summable
 from gdlab.estimators.plain import batch_mean, no_state
 
 
+@checked('rho')
 def sam(rho: Any, *, adaptive: bool = False) -> Estimator:
   r"""Sharpness-aware minimisation: the batch's gradient at a point uphill, $\nabla f_B(\theta + \epsilon)$.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.branching import cond_any
 from gdlab.core.errors import check_real
 from gdlab.core.objective import real_indices, take
@@ -23,6 +24,7 @@ class StormState(NamedTuple):
   gradient: PyTree  # the last estimate, in JAX's default float or wider
 
 
+@checked('a')
 def storm(a: Any) -> Estimator:
   r"""Stochastic recursive momentum: variance reduction without full gradients.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.arguments import at_most_int32, checked
 from gdlab.core.branching import cond_any
 from gdlab.core.errors import check_count
 from gdlab.core.objective import ascent, batch_loss
@@ -25,6 +26,7 @@ class SvrgState(NamedTuple):
   gradient: PyTree  # the full gradient there, in JAX's default float or wider
 
 
+@checked('block_size', period=at_most_int32)
 def svrg(period: Any, *, block_size: int = 1024) -> Estimator:
   r"""Stochastic variance-reduced gradient.
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Problem, State
 from gdlab.problems.checks import as_array, nonnegative, real_array
@@ -24,6 +25,7 @@ class DriftingExamples(NamedTuple):
   optima: Array  # float[N, d], the true weights when example i arrives
 
 
+@checked('features', 'path', 'noise_std', 'seed')
 def drifting_regression(
   features: Any, path: Path, *, noise_std: float = 0.0, seed: int = 0, initial_scale: float = 1.0
 ) -> Problem:
@@ -70,6 +72,7 @@ def drifting_regression(
   return dataclasses.replace(problem, name='drifting regression', train=train)
 
 
+@checked('step', 'start')
 def random_walk(step: float, *, start: Any = None) -> Path:
   r"""Weights that walk at random: $w^*_i = w^*_{i-1} + s \xi_i$ from $w^*_{-1}$, with standard normal $\xi_i$.
 
@@ -92,6 +95,7 @@ def random_walk(step: float, *, start: Any = None) -> Path:
   return path
 
 
+@checked('period', 'radius')
 def rotation(period: float, *, radius: float = 1.0) -> Path:
   r"""Weights on a circle: $w^*_i = \rho (u \cos\varphi_i + v \sin\varphi_i)$ with $\varphi_i = 2 \pi i/T$.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Array, Key, Known, Problem, PyTree
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics, of_function
@@ -62,6 +63,7 @@ class FixedDraws:
     return ForEach(self.function)(params, _folded(key, examples.numbers))
 
 
+@checked('data', 'num_draws')
 def from_function(
   f: Callable[..., Array],
   init: PyTree | Callable[[Key], PyTree],

@@ -11,6 +11,7 @@ import optax
 from flax import linen as nn
 from flax import nnx
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError
 from gdlab.core.types import Array, Examples, Problem
 from gdlab.problems import idx
@@ -34,6 +35,7 @@ MNIST_SHA256 = MappingProxyType(
 )
 
 
+@checked
 def digits(model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None) -> Problem:
   """Classifying the 1797 handwritten 8x8 digits that come with scikit-learn: nothing to download.
 
@@ -63,6 +65,7 @@ def digits(model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None) ->
   return classification(model, Examples(train_x, train_y), Examples(test_x, test_y), 'digits')
 
 
+@checked
 def mnist(
   model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None,
   data_dir: str | os.PathLike[str] | None = None,

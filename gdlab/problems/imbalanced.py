@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 from flax import nnx
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Array, Problem, State
 from gdlab.problems.checks import nonnegative, real_array
@@ -17,6 +18,7 @@ from gdlab.problems.images import digits
 NUM_CLASSES = 10
 
 
+@checked('exponent', 'order', 'seed')
 def imbalanced_digits(
   model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None,
   exponent: float = 1.0,
@@ -62,6 +64,7 @@ def imbalanced_digits(
   )
 
 
+@checked
 def class_accuracy(problem: Problem, state: State) -> Array:
   """Accuracy on the test images of each digit, float[10]: a probe for `gdlab.run`.
 
@@ -69,6 +72,9 @@ def class_accuracy(problem: Problem, state: State) -> Array:
     problem: a problem on digits with a test set and the metric 'accuracy'.
     state: the run's state.
   """
+  targets = getattr(problem.test, 'targets', None)
+  if targets is None or not jnp.issubdtype(jnp.result_type(targets), jnp.integer):
+    raise InputError(f'problem must have test images with a label each, got {shown(problem)}')
   hits = problem.metrics(state.params, state.model_state, problem.test)['accuracy']
   of_class = jax.nn.one_hot(problem.test.targets, NUM_CLASSES, dtype=hits.dtype)
   return hits @ of_class / jnp.sum(of_class, axis=0)

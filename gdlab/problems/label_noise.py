@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Examples, Known, Problem
 from gdlab.problems.checks import as_array, check_labels, check_problem
 
 
+@checked('problem', 'fraction', 'num_classes', 'seed')
 def with_label_noise(problem: Problem, fraction: float, *, num_classes: int, seed: int = 0) -> Problem:
   r"""The problem with a share of its training labels replaced by other ones.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array, Examples, Key, Problem, PyTree
 from gdlab.problems.adapters import (
@@ -94,6 +95,7 @@ class LinenModel:
     return module, self.flags.call(train=train, mask=mask)
 
 
+@checked('module', 'data')
 def from_linen(
   module: nn.Module,
   data: Examples | tuple[PyTree, PyTree],

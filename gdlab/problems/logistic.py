@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from scipy import special
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.core.types import Array, Examples, Known, Problem
 from gdlab.problems.analytic import NormalInit, PointwiseLoss, PointwiseMetrics
@@ -31,6 +32,7 @@ class LogisticLoss:
     return losses + self.l2 / 2 * jnp.sum(params**2)
 
 
+@checked('features', 'labels', 'l2', 'num_classes', 'initial_scale')
 def logistic_regression(
   features: Any,
   labels: Any,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import nnx
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array, Examples, Key, Problem, PyTree
 from gdlab.problems.adapters import (
@@ -110,6 +111,7 @@ class NnxModel:
     return nnx.merge(self.graphdef, params, dict(model_state), _restarted(self.streams, key), copy=True)
 
 
+@checked('make_module', 'data')
 def from_nnx(
   make_module: Callable[[nnx.Rngs], nnx.Module],
   data: Examples | tuple[PyTree, PyTree],

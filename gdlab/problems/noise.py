@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Key, LossFn, Problem, PyTree
 from gdlab.problems.checks import check_problem, hashable, nonnegative, real_array
@@ -27,6 +28,7 @@ class Noise(Protocol):
   def __call__(self, key: Key, params: PyTree, count: int, loss: Callable[[PyTree], Array]) -> Array: ...
 
 
+@checked('noise', 'num_examples')
 def with_noise(problem: Problem, noise: Noise, *, num_examples: int = 1024) -> Problem:
   r"""The problem with noise added to the gradient of every example, drawn afresh for each.
 
@@ -195,6 +197,7 @@ class StateDependent:
     return normal * deviations[None].astype(flat.dtype)
 
 
+@checked('variance')
 def isotropic(variance: float) -> Noise:
   r"""Normal noise with covariance $\sigma^2 I$.
 
@@ -207,6 +210,7 @@ def isotropic(variance: float) -> Noise:
   return Isotropic(nonnegative('variance', variance))
 
 
+@checked('covariance')
 def gaussian(covariance: Any) -> Noise:
   r"""Normal noise with covariance $\Sigma$, the same at all parameters.
 
@@ -229,6 +233,7 @@ def gaussian(covariance: Any) -> Noise:
   return GaussianNoise(tuple(map(tuple, factor.tolist())))
 
 
+@checked('scale')
 def hessian_noise(scale: float) -> Noise:
   r"""Normal noise with covariance proportional to the Hessian, $\Sigma(\theta) = c\,|\nabla^2 f(\theta)|$.
 
@@ -248,6 +253,7 @@ def hessian_noise(scale: float) -> Noise:
   return HessianNoise(nonnegative('scale', scale))
 
 
+@checked('alpha', 'scale')
 def heavy_tailed(alpha: float, scale: float) -> Noise:
   r"""Independent symmetric alpha-stable noise in every coordinate.
 
@@ -271,6 +277,7 @@ def heavy_tailed(alpha: float, scale: float) -> Noise:
   return StableNoise(float(check_real('alpha', alpha, above=0, maximum=2)), nonnegative('scale', scale))
 
 
+@checked('deviation')
 def state_dependent(deviation: Callable[[PyTree], PyTree]) -> Noise:
   r"""Normal noise, independent between coordinates, whose standard deviation is a function of the parameters.
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import FixedInit, NormalInit, of_function
@@ -35,6 +36,7 @@ class PowerBowl:
     return jnp.sum(_curvatures(params, self.exponent) * params**2) / 2
 
 
+@checked('dimension', 'exponent', 'num_examples', 'start', 'initial_scale')
 def noisy_quadratic_model(
   dimension: int = 100,
   *,

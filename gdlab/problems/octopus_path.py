@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.core.types import Array, Key, Known, Problem, PyTree, StationaryPoints
 from gdlab.problems.analytic import FixedInit, of_function
@@ -61,6 +62,7 @@ class Octopus:
     return jnp.sum((1 - ahead) * smoothness * square + ahead * tube)
 
 
+@checked('dimension', 'start', 'initial_scale')
 def octopus(
   dimension: int,
   *,

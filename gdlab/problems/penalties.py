@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array, Key, Known, LossFn, MetricsFn, Problem, PyTree
 from gdlab.problems.checks import check_problem, hashable, nonnegative
@@ -89,6 +90,7 @@ class PenalisedKinds:
     )
 
 
+@checked('l1', 'l2', 'where')
 def with_penalty(
   problem: Problem, *, l1: float = 0.0, l2: float = 0.0, where: Where | None = None
 ) -> Problem:
@@ -136,6 +138,7 @@ def with_penalty(
   )
 
 
+@checked
 def not_biases(path: str, array: Array) -> bool:
   """For `where`: False for the arrays that Flax calls 'bias'."""
   return path.rpartition('/')[2] != 'bias'

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import FixedInit, NormalInit, PointwiseLoss, PointwiseMetrics
@@ -20,6 +21,7 @@ class QuadraticExamples(NamedTuple):
   noise: Array  # float[N, d], xi_i
 
 
+@checked('eigenvalues', 'noise', 'num_examples', 'start', 'initial_scale')
 def quadratic(
   eigenvalues: Any,
   *,

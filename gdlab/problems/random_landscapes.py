@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
@@ -19,6 +20,7 @@ class Waves(NamedTuple):
   amplitudes: Array  # float[N, m, 2], of cosine and sine
 
 
+@checked('dimension', 'length_scale', 'num_features', 'seed')
 def gaussian_random_field(
   dimension: int,
   *,
@@ -76,6 +78,7 @@ def gaussian_random_field(
   )
 
 
+@checked('dimension', 'order', 'seed', 'start')
 def spherical_spin_glass(
   dimension: int, *, order: int = 3, seed: int = 0, start: Any = None, initial_scale: float = 1.0
 ) -> Problem:

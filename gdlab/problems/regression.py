@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_real
 from gdlab.core.types import Array, Examples, Known, Problem
 from gdlab.problems.analytic import NormalInit, PointwiseLoss, PointwiseMetrics
@@ -24,6 +25,7 @@ class RidgeLoss:
     return residuals**2 / 2 + self.l2 / 2 * jnp.sum(params**2)
 
 
+@checked('features', 'l2', 'initial_scale')
 def linear_regression(
   features: Any,
   targets: Any,

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Problem
 from gdlab.problems.checks import nonnegative, real_vector
@@ -11,6 +12,7 @@ from gdlab.problems.logistic import logistic_regression
 from gdlab.problems.regression import linear_regression
 
 
+@checked('num_examples', 'minimiser', 'noise', 'seed')
 def spectral_regression(
   eigenvalues: Any,
   *,
@@ -66,6 +68,7 @@ def spectral_regression(
   return linear_regression(features, features @ weights + residual, l2=l2, initial_scale=initial_scale)
 
 
+@checked('num_examples', 'weights', 'signal', 'seed')
 def spectral_logistic(
   eigenvalues: Any,
   *,

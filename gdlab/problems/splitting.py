@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.core.objective import take
 from gdlab.core.types import Known, Problem, PyTree
@@ -22,6 +23,7 @@ NO_SAMPLES = {
 }
 
 
+@checked('validation', 'seed', 'train')
 def split(problem: Problem, *, validation: float, seed: int = 0, train: int | None = None) -> Problem:
   r"""The problem with some of its training examples moved into a validation set.
 
@@ -78,6 +80,7 @@ def split(problem: Problem, *, validation: float, seed: int = 0, train: int | No
   )
 
 
+@checked('problem', 'seed')
 def redraw(problem: Problem, seed: int) -> Problem:
   """The problem with its examples divided anew: all sets are pooled and drawn again with the sizes that they had.
 

@@ -15,6 +15,7 @@ import optax
 from flax import linen as nn
 from flax import nnx
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Examples, Key, Problem
 from gdlab.problems.language_models import Transformer
@@ -24,6 +25,7 @@ from gdlab.problems.nnx import from_nnx
 SHAKESPEARE_SHA256 = '86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed'
 
 
+@checked
 def character_lm(
   model: Callable[[int], Any] = Transformer,
   path: str | os.PathLike[str] | None = None,
@@ -62,6 +64,7 @@ def character_lm(
   return _problem(model, read_text(path), context, stride, test_fraction, 'character model')
 
 
+@checked('data_dir')
 def shakespeare(
   model: Callable[[int], Any] = Transformer,
   data_dir: str | os.PathLike[str] | None = None,
@@ -102,6 +105,7 @@ def shakespeare(
   return _problem(model, text, context, stride, test_fraction, 'shakespeare')
 
 
+@checked('path')
 def read_text(path: str | os.PathLike[str] | None = None) -> str:
   """The text of a UTF-8 file, line ends as they are; of None, the excerpt that comes with gdlab.
 
@@ -115,16 +119,18 @@ def read_text(path: str | os.PathLike[str] | None = None) -> str:
   try:
     return Path(path).read_bytes().decode('utf-8')
   except OSError as error:
-    raise InputError(f'{path}: expected a readable text file, found {error.strerror}') from None
+    raise InputError(f'path {path}: expected a readable text file, found {error.strerror}') from None
   except UnicodeDecodeError as error:
     raise InputError(f'{path}: expected a text in UTF-8, found {error}') from None
 
 
+@checked
 def vocabulary(text: str) -> str:
   """The different characters of a text in order of their code points; a character's id is its place here."""
   return ''.join(sorted(set(text)))
 
 
+@checked
 def encode(text: str, characters: str) -> np.ndarray:
   """The ids of a text, int32[len(text)].
 
@@ -137,6 +143,7 @@ def encode(text: str, characters: str) -> np.ndarray:
   return np.array([ids[character] for character in text], np.int32)
 
 
+@checked('ids')
 def decode(ids: Array | np.ndarray, characters: str) -> str:
   """The text of ids int[T].
 
@@ -152,6 +159,7 @@ def decode(ids: Array | np.ndarray, characters: str) -> str:
   return ''.join(characters[i] for i in places.tolist())
 
 
+@checked('length', 'context', 'temperature')
 def sample_text(
   predict: Callable[[Array], Array],
   prompt: str,

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array, Examples, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import FixedInit, NormalInit, PointwiseLoss, PointwiseMetrics
@@ -12,6 +13,7 @@ from gdlab.problems.checks import as_array
 _BOX = 3.0  # of both parameters, in either direction
 
 
+@checked('start', 'initial_scale')
 def two_parameter_network(*, start: tuple[float, float] | None = None, initial_scale: float = 1.0) -> Problem:
   r"""A network of one hidden unit on real data: $\ell_i(a, b) = \frac12 (a \tanh(b x_i) - y_i)^2$.
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Problem, PyTree
 from gdlab.problems.adapters import ModelInit
@@ -14,6 +15,7 @@ from gdlab.problems.linen import LinenModel
 from gdlab.problems.nnx import NnxModel
 
 
+@checked('problem', 'params', 'model_state')
 def to_flax(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict[str, PyTree] | nnx.Module:
   r"""Parameters and model state of a problem as those of the user's own Flax module, ready to call.
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jinja2
 
 from gdlab.claims import Finding, Part
+from gdlab.core.arguments import checked
 
 
 class Table(NamedTuple):
@@ -34,6 +35,7 @@ class Section(NamedTuple):
   table: Table | None = None
 
 
+@checked
 def page(
   title: str,
   *,
@@ -83,6 +85,7 @@ def page(
   )
 
 
+@checked
 def number(value: float) -> str:
   """Three significant figures, trailing zeros kept; NaN is 'not measured'."""
   if math.isnan(value):
@@ -90,6 +93,7 @@ def number(value: float) -> str:
   return '0' if value == 0 else f'{value:#.3g}'.rstrip('.')
 
 
+@checked
 def interval(part: Finding | Part) -> str:
   """The interval of a finding or of a part of one, in words: its ends, or that there is none."""
   if part.confidence == 1:
@@ -101,6 +105,7 @@ def interval(part: Finding | Part) -> str:
   return text + (f', {part.excluded} runs without a value' if part.excluded else '')
 
 
+@checked
 def fragile(finding: Finding, again: Sequence[Sequence[Finding]]) -> bool:
   """Whether the verdict was another one in some repeat of the study."""
   return any(
@@ -108,6 +113,7 @@ def fragile(finding: Finding, again: Sequence[Sequence[Finding]]) -> bool:
   )
 
 
+@checked
 def same_verdicts(finding: Finding, again: Sequence[Sequence[Finding]]) -> str:
   """In how many repeats of the study the verdict was the same: '3 of 3'; '' without repeats."""
   verdicts = [other.verdict for repeat in again for other in repeat if other.id == finding.id]

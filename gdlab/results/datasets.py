@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import xarray as xr
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Streams
 from gdlab.host import machine
@@ -97,6 +98,7 @@ def describe(name: str) -> dict[str, Any]:
   return {'long_name': ATTRIBUTES[name]} | (codes if name == 'status' else {})
 
 
+@checked
 def provenance() -> dict[str, str]:
   """What could make results differ, as attributes that NetCDF can hold: all strings, none of them empty.
 

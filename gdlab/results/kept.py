@@ -3,6 +3,7 @@
 import jax
 import xarray as xr
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.leaves import named
 from gdlab.core.types import Problem, PyTree
@@ -12,6 +13,7 @@ from gdlab.problems.variables import like
 TREES = 'params', 'model_state'
 
 
+@checked('result')
 def kept_params(problem: Problem, result: xr.Dataset) -> tuple[PyTree, PyTree]:
   r"""The parameters and the model's state that one run has kept, where its last metrics were measured.
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import xarray as xr
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.results.datasets import TRIAL, labelled, provenance, storable, to_dataset
 
@@ -65,6 +66,7 @@ def aligned(name: str, values: np.ndarray, own: np.ndarray, steps: np.ndarray) -
   return found
 
 
+@checked('parts')
 def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
   """The result of a sweep, made of all its parts (`gdlab.sweep(..., part=(i, n))`).
 

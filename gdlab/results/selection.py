@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown, unknown_name
 from gdlab.results.datasets import RUNNING
 
@@ -22,6 +23,7 @@ class Best(NamedTuple):
   value: float
 
 
+@checked('result', 'variable', 'summary')
 def best(
   result: xr.Dataset,
   variable: str,

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.arguments import checked, count, optional
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Array, Batch, Key, Sampler
 from gdlab.sampling.independent import check_batch_size
@@ -19,6 +20,7 @@ class StreamState(NamedTuple):
   num_examples: Array  # int32[]
 
 
+@checked('batch_size', window=optional(count()), arrivals_per_step=optional(count()))
 def stream(batch_size: int, *, window: Any = None, arrivals_per_step: Any = None) -> Sampler:
   r"""B different examples of those that have arrived lately, drawn uniformly at every update.
 

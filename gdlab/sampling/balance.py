@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.branching import cond_any
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Array, Batch, EstimateInfo, Key, PyTree, Sampler
@@ -28,6 +29,7 @@ class GrabState(NamedTuple):
   next_mean: Array  # float[d], of this one's so far
 
 
+@checked('batch_size', 'like')
 def grab(batch_size: int, *, like: PyTree) -> Sampler:
   r"""GraB: epochs in an order whose partial sums of gradients stay close to their mean.
 
@@ -61,8 +63,9 @@ def grab(batch_size: int, *, like: PyTree) -> Sampler:
   """
   batch_size = check_count('batch_size', batch_size)
   leaves = jax.tree.leaves(like)
+  is_numbers = all(hasattr(leaf, 'dtype') or isinstance(leaf, (int, float)) for leaf in leaves)
   size = sum(math.prod(np.shape(leaf)) for leaf in leaves)
-  if not size:
+  if not size or not is_numbers:
     raise InputError(f'like must be a pytree like the parameters, with a number in it, got {shown(like)}')
 
   def updates_per_epoch(num_examples: int) -> int:

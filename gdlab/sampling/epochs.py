@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.arguments import checked
 from gdlab.core.branching import cond_any
 from gdlab.core.errors import check_count
 from gdlab.core.types import Array, Batch, Key, Sampler
@@ -27,6 +28,7 @@ class EpochState(NamedTuple):
   order: Array  # int32[N], the order of the current epoch
 
 
+@checked('batch_size')
 def reshuffle(batch_size: int, drop_remainder: bool = False) -> Sampler:
   """Random reshuffling: a fresh uniform permutation at the start of every epoch.
 
@@ -48,6 +50,7 @@ def reshuffle(batch_size: int, drop_remainder: bool = False) -> Sampler:
   return _epochs(batch_size, drop_remainder, lambda epoch: epoch >= 0)
 
 
+@checked('batch_size')
 def shuffle_once(batch_size: int, drop_remainder: bool = False) -> Sampler:
   """One uniform permutation, drawn before the first update and kept for every epoch.
 
@@ -57,6 +60,7 @@ def shuffle_once(batch_size: int, drop_remainder: bool = False) -> Sampler:
   return _epochs(batch_size, drop_remainder, lambda epoch: epoch == 0)
 
 
+@checked('batch_size')
 def sequential(batch_size: int, drop_remainder: bool = False) -> Sampler:
   """The data's own order in every epoch: the incremental gradient method, and the order of a stream.
 
@@ -67,6 +71,7 @@ def sequential(batch_size: int, drop_remainder: bool = False) -> Sampler:
   return _epochs(batch_size, drop_remainder, None)
 
 
+@checked
 def single() -> Sampler:
   """Stochastic gradient descent proper: one example at every update, reshuffled every epoch.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from scipy import stats
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Batch, Key, Sampler
 from gdlab.sampling.independent import check_batch_size
@@ -22,6 +23,7 @@ class PoissonState(NamedTuple):
   examples: Array  # int32[N], 0 ... N-1
 
 
+@checked('rate', 'max_batch')
 def poisson(rate: Any, max_batch: int) -> Sampler:
   r"""Each example independently with probability q, with weight $1/(Nq)$: batches of random size, also empty ones.
 

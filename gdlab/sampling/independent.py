@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.arguments import checked
 from gdlab.core.branching import cond_any
 from gdlab.core.errors import InputError, check_count
 from gdlab.core.types import Array, Batch, Key, Sampler
@@ -30,6 +31,7 @@ class FullBatchState(NamedTuple):
   batch: Batch
 
 
+@checked
 def full_batch() -> Sampler:
   r"""Every example at every update, each with weight $1/N$: batch gradient descent.
 
@@ -62,6 +64,7 @@ class WithReplacementState(NamedTuple):
   drawn: Array  # int32[K, B], for this update and those around it
 
 
+@checked('batch_size')
 def with_replacement(batch_size: int) -> Sampler:
   r"""B independent uniform draws at every update, each with weight $1/B$.
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import wide
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Batch, EstimateInfo, Key, Sampler
@@ -21,6 +22,7 @@ class AdaptiveImportanceState(NamedTuple):
   seen: Array  # bool[N]
 
 
+@checked
 def last_loss(info: EstimateInfo) -> Array:
   """The loss of each example of the batch when it was last seen, float[B]: a score.
 
@@ -35,6 +37,7 @@ def last_loss(info: EstimateInfo) -> Array:
   return info.losses
 
 
+@checked
 def gradient_norm(info: EstimateInfo) -> Array:
   r"""The norm $\lVert g_i \rVert$ of each example's gradient when it was last seen, float[B]: a score.
 
@@ -55,6 +58,7 @@ def gradient_norm(info: EstimateInfo) -> Array:
   return jnp.sqrt(sum(map(squares, jax.tree.leaves(info.gradients)), start=jnp.float32(0)))
 
 
+@checked('batch_size', 'score', 'mixing', 'decay')
 def adaptive_importance(
   batch_size: int, score: Callable[[EstimateInfo], Array], *, mixing: Any = 0.2, decay: Any = 0.0
 ) -> Sampler:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.arguments import checked
 from gdlab.core.branching import cond_any
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Batch, Key, Sampler
@@ -24,6 +25,7 @@ class BatchSizeScheduleState(NamedTuple):
   order: Array  # int32[N], the order of the current epoch
 
 
+@checked('max_batch_size', 'schedule')
 def batch_size_schedule(max_batch_size: int, schedule: Callable[[Array], Any]) -> Sampler:
   r"""Random reshuffling in batches of $B_t$ = `schedule(t)` examples, in one compiled program.
 
@@ -88,6 +90,7 @@ def batch_size_schedule(max_batch_size: int, schedule: Callable[[Array], Any]) -
   return Sampler(init, sample, updates_per_epoch=lambda num_examples: -(-num_examples // max_batch_size))
 
 
+@checked
 def piecewise_sizes(sizes: Sequence[Any], boundaries: Sequence[Any]) -> Callable[[Array], Array]:
   """A schedule of batch sizes: `sizes[k]` from update `boundaries[k - 1]` on, up to `boundaries[k]`.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Array, Batch, Key, Sampler
 from gdlab.sampling.independent import check_batch_size
@@ -21,6 +22,7 @@ class StratifiedState(NamedTuple):
   members: Array  # int32[N], the examples, class after class
 
 
+@checked('batch_size', 'labels')
 def stratified(batch_size: int, labels: Any) -> Sampler:
   r"""B examples of which class c has $b_c$, a uniform subset of its $N_c$, each with weight $N_c/(N b_c)$.
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.branching import cond_any
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Array, Batch, Key, Sampler
@@ -26,6 +27,7 @@ class ImportanceState(NamedTuple):
   drawn: Array  # int32[K, B], for this update and those around it
 
 
+@checked('batch_size', 'probabilities')
 def importance(batch_size: int, probabilities: Any) -> Sampler:
   r"""B independent draws, example i with probability $p_i$ and weight $1/(N p_i B)$.
 
@@ -141,6 +143,8 @@ def _check_range(scaled: np.ndarray, batch_size: int, floats: Any) -> None:
 def _scaled(probabilities: Any) -> np.ndarray:
   """Probabilities times N, float64[N], whose mean is 1; exactly 1 each where they are equal."""
   try:
+    if np.iscomplexobj(probabilities):
+      raise TypeError
     values = np.asarray(probabilities, np.float64)
   except (TypeError, ValueError):
     raise InputError(f'probabilities must be an array of known numbers, got {shown(probabilities)}') from None

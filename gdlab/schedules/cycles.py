@@ -4,12 +4,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from gdlab.core.arguments import at_most_int32, checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array
 from gdlab.schedules.numbers import Schedule, exact, floats
 from gdlab.schedules.ramps import half_cosine, line
 
 
+@checked('schedule', 'start', num_warmup_steps=at_most_int32)
 def warmup(schedule: Schedule, num_warmup_steps: Any, start: Any = 0.0) -> Schedule:
   r"""A schedule after a linear warm-up: $a_t = s_0 + (a(0) - s_0)\, t/W$ for $t < W$, then $a(t - W)$.
 
@@ -45,6 +47,7 @@ def warmup(schedule: Schedule, num_warmup_steps: Any, start: Any = 0.0) -> Sched
   return warmed
 
 
+@checked('peak_at', 'return_at')
 def one_cycle(
   peak: Any,
   num_steps: Any,
@@ -89,6 +92,7 @@ def one_cycle(
   return schedule
 
 
+@checked('peak_at')
 def cosine_one_cycle(
   peak: Any,
   num_steps: Any,

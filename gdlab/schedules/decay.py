@@ -10,12 +10,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from gdlab.core.arguments import at_most_int32, checked, optional
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array
 from gdlab.schedules.numbers import Schedule, exact, floats
 from gdlab.schedules.ramps import half_cosine, line
 
 
+@checked('initial', 'exponent', 'offset')
 def robbins_monro(initial: Any, exponent: Any = 1.0, offset: Any = 1.0) -> Schedule:
   r"""A rate that falls as a power of time, $a_t = a_0 (1 + t/t_0)^{-p}$.
 
@@ -50,6 +52,7 @@ def robbins_monro(initial: Any, exponent: Any = 1.0, offset: Any = 1.0) -> Sched
   return schedule
 
 
+@checked('initial', 'factor', 'boundaries', every=optional(at_most_int32))
 def step_decay(initial: Any, factor: Any, *, boundaries: Iterable[Any] = (), every: Any = None) -> Schedule:
   r"""A rate multiplied by a factor again and again, $a_t = a_0 \gamma^{k(t)}$.
 
@@ -95,6 +98,7 @@ def step_decay(initial: Any, factor: Any, *, boundaries: Iterable[Any] = (), eve
   return schedule
 
 
+@checked('initial', 'factor', updates_per_epoch=at_most_int32)
 def exponential_per_epoch(
   initial: Any, factor: Any, updates_per_epoch: Any, *, staircase: bool = True
 ) -> Schedule:
@@ -124,6 +128,7 @@ def exponential_per_epoch(
   return schedule
 
 
+@checked
 def linear(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
   r"""A rate on a straight line, $a_t = a_T + (a_0 - a_T)(1 - t/T)$, and $a_T$ from update T on.
 
@@ -140,6 +145,7 @@ def linear(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
   return _ramp(line, initial, num_steps, final)
 
 
+@checked
 def cosine(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
   r"""A rate on half a cosine, $a_t = a_T + \frac12 (a_0 - a_T)(1 + \cos(\pi t/T))$, and $a_T$ from update T on.
 

@@ -5,9 +5,11 @@ from typing import Any
 
 import jax
 
+from gdlab.core.arguments import checked
 from gdlab.core.types import Array, PyTree
 
 
+@checked
 def observe(opt_state: PyTree, metrics: Mapping[str, Array]) -> PyTree:
   """Tells an optimizer's state the metrics of an evaluation.
 

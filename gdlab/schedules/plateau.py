@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown, unknown_name
 from gdlab.core.types import Array, PyTree
 from gdlab.schedules.numbers import floats
@@ -67,6 +68,7 @@ class PlateauState(NamedTuple):
     )
 
 
+@checked('factor', 'patience', 'metric', 'min_scale', 'cooldown', 'rtol', 'atol')
 def reduce_on_plateau(
   factor: Any = 0.1,
   patience: Any = 10,

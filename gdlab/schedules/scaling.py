@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 
 
@@ -21,6 +22,7 @@ class AdamScaling(NamedTuple):
   num_steps: Any
 
 
+@checked('learning_rate', 'factor')
 def linear_scaling(learning_rate: Any, factor: Any) -> Any:
   r"""The rate $\kappa\eta$ for a batch $\kappa$ times as large: plain descent on the same path for small rates.
 
@@ -38,6 +40,7 @@ def linear_scaling(learning_rate: Any, factor: Any) -> Any:
   return learning_rate * factor
 
 
+@checked('learning_rate', 'factor')
 def square_root_scaling(learning_rate: Any, factor: Any) -> Any:
   r"""The rate $\sqrt\kappa\,\eta$ for a batch $\kappa$ times as large: the noise of one update keeps its variance.
 
@@ -55,6 +58,7 @@ def square_root_scaling(learning_rate: Any, factor: Any) -> Any:
   return learning_rate * factor**0.5
 
 
+@checked('learning_rate', 'b1', 'b2', 'eps', 'num_steps', 'factor')
 def adam_scaling(learning_rate: Any, b1: Any, b2: Any, eps: Any, num_steps: Any, factor: Any) -> AdamScaling:
   r"""Adam for a batch $\kappa$ times as large, with the same limit as a stochastic differential equation.
 

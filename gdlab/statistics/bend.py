@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import elementwise
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.statistics.intervals import Interval, along, floats
 
@@ -24,6 +25,7 @@ class Bend(NamedTuple):
   left_out: int
 
 
+@checked('batch_sizes', 'steps', 'confidence', 'num_resamples')
 def fit_bend(
   batch_sizes: npt.ArrayLike,
   steps: npt.ArrayLike,
@@ -64,7 +66,10 @@ def fit_bend(
   if sizes.ndim != 1 or steps.ndim != 2 or steps.shape[1:] != sizes.shape or not len(steps):
     raise InputError(f'batch_sizes must have shape [k] and steps [seed, k], got {sizes.shape}, {steps.shape}')
   if not (np.isfinite(sizes) & (sizes > 0)).all() or not (steps > 0).all():
-    raise InputError('batch_sizes and steps must be positive, and batch_sizes finite')
+    lowest = f'{np.min(sizes)} and {np.min(steps)}'
+    raise InputError(
+      f'batch_sizes and steps must be positive, and batch_sizes finite, got a least of {lowest}'
+    )
   medians = np.median(steps, axis=0)
   if not _enough(sizes, medians):
     raise InputError('steps must have a finite median at three different batch sizes at least')

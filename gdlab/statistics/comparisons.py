@@ -17,7 +17,8 @@ import numpy.typing as npt
 import scipy.optimize
 import scipy.stats
 
-from gdlab.core.errors import InputError, check_count, check_real, unknown_name
+from gdlab.core.arguments import checked
+from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.statistics.intervals import Interval, floats
 from gdlab.statistics.pairing import paired_differences
 from gdlab.statistics.resampling import bootstrap
@@ -44,6 +45,7 @@ class Comparison(NamedTuple):
   exact: bool
 
 
+@checked
 def paired_t_test(a: Any, b: Any, *, alternative: str = 'two-sided', confidence: float = 0.95) -> Comparison:
   """Student's t test of the differences a - b, exact for Gaussian ones.
 
@@ -76,6 +78,7 @@ def paired_t_test(a: Any, b: Any, *, alternative: str = 'two-sided', confidence:
   return Comparison(float(found.pvalue), float(found.statistic), effect, float(mean / deviation), True)
 
 
+@checked('num_permutations')
 def paired_permutation_test(
   a: Any,
   b: Any,
@@ -124,6 +127,7 @@ def paired_permutation_test(
   return Comparison(float(found.pvalue), mean, effect, float(standardised), 2**used.size <= num_permutations)
 
 
+@checked
 def signed_rank_test(
   a: Any, b: Any, *, alternative: str = 'two-sided', confidence: float = 0.95
 ) -> Comparison:
@@ -167,6 +171,7 @@ def signed_rank_test(
   return Comparison(float(found.pvalue), positive, effect, float(correlation), bool(exact))
 
 
+@checked
 def sign_test(a: Any, b: Any, *, alternative: str = 'two-sided', confidence: float = 0.95) -> Comparison:
   """Whether a > b in more than half of the seeds where they differ; exact for any law, by `scipy.stats.binomtest`.
 
@@ -200,6 +205,7 @@ def sign_test(a: Any, b: Any, *, alternative: str = 'two-sided', confidence: flo
   return Comparison(float(p_value), float(wins), effect, 2 * wins / moved - 1, True)
 
 
+@checked
 def rank_sum_test(
   a: npt.ArrayLike, b: npt.ArrayLike, *, alternative: str = 'two-sided', confidence: float = 0.95
 ) -> Comparison:
@@ -268,7 +274,8 @@ def _differences(
     raise InputError(f'a and b must have at least two pairs that are not NaN, got {used.size}')
   if finite and not np.isfinite(used).all():
     raise InputError(
-      'a and b must differ by finite values for a mean; sign_test and signed_rank_test need not'
+      f'a and b must differ by finite values for a mean, got {shown(used.tolist())}; sign_test and signed_rank_test '
+      'need not'
     )
   return used, given.size - used.size
 

@@ -4,10 +4,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.statistics.intervals import floats
 
 
+@checked
 def holm(p_values: npt.ArrayLike) -> np.ndarray:
   r"""Holm's adjusted p-values: those at most $\alpha$ are rejected with a chance of at most $\alpha$ of any error.
 
@@ -37,6 +39,7 @@ def holm(p_values: npt.ArrayLike) -> np.ndarray:
   return adjusted
 
 
+@checked
 def benjamini_hochberg(p_values: npt.ArrayLike) -> np.ndarray:
   r"""Benjamini and Hochberg's adjusted p-values: of those at most q, a share of at most q is expected to be wrong.
 
@@ -61,6 +64,7 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> np.ndarray:
   return scipy.stats.false_discovery_control(_checked(p_values))
 
 
+@checked('confidence', 'num_claims')
 def simultaneous(confidence: float, num_claims: int) -> float:
   r"""The confidence that each of m intervals needs for all of them to hold at once, $1 - (1 - c) / m$ (Bonferroni).
 

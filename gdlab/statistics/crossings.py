@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gdlab.core.errors import InputError, check_real
+from gdlab.core.arguments import checked
+from gdlab.core.errors import InputError, check_real, shown
 from gdlab.statistics.intervals import along
 
 
@@ -21,6 +22,7 @@ class Crossing(NamedTuple):
   censored: np.ndarray
 
 
+@checked('times', 'values', 'target')
 def first_crossing(times: npt.ArrayLike, values: npt.ArrayLike, target: float) -> Crossing:
   """The first recorded time at which each run's value is at or below `target`; runs that never are, censored.
 
@@ -39,7 +41,7 @@ def first_crossing(times: npt.ArrayLike, values: npt.ArrayLike, target: float) -
   if not values.ndim or not values.shape[-1] or times.shape not in (values.shape, values.shape[-1:]):
     raise InputError(f'times must have shape [t] or that of values [..., t], got {times.shape}')
   if not (np.isfinite(times).all() and (np.diff(times) > 0).all()):
-    raise InputError('times must be finite and increase along the last axis')
+    raise InputError(f'times must be finite and increase along the last axis, got {shown(times.tolist())}')
   reached = np.less_equal(values, target)
   censored = np.logical_not(reached.any(axis=-1))
   index = np.where(censored, values.shape[-1] - 1, reached.argmax(axis=-1))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from gdlab.core.arguments import checked, count, real
 from gdlab.core.errors import InputError
 
 
@@ -28,6 +29,7 @@ class Interval(NamedTuple):
   excluded: int
 
 
+@checked(value=real(infinite=True), num=count(0))
 def exactly(value: float, *, num: int = 1) -> Interval:
   """The interval without width of a value known exactly, such as a count or an identity's error."""
   return Interval(float(value), float(value), float(value), 1.0, num, 0)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count, check_real, unknown_name
 from gdlab.statistics.intervals import Interval
 
@@ -16,6 +17,7 @@ SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
 }
 
 
+@checked('num', 'confidence')
 def jackknife(
   statistic: Callable[[np.ndarray], Any], num: int, *, confidence: float = 0.95, scale: str = 'plain'
 ) -> Interval:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
+from gdlab.core.arguments import array, checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.statistics.intervals import Interval, along
 
@@ -12,6 +13,7 @@ NUM_DRAWS = 20_000
 AT_ONCE = 2_000_000  # numbers drawn at a time
 
 
+@checked('values', 'confidence', selection=array(ndim=(0, 1), minimum=0))
 def joint_intervals(
   values: Any, *, confidence: float = 0.95, selection: Any = 0.0, seed: int = 0
 ) -> list[Interval]:
@@ -45,6 +47,11 @@ def joint_intervals(
     raise InputError(
       f'values must be finite with axes [seed, effect] and at least 2 seeds, got shape {values.shape}'
     )
+  selection = np.asarray(selection, np.float64)
+  if selection.shape not in ((), values.shape[1:]):
+    raise InputError(
+      f'selection must be one number or one per effect, {values.shape[1:]}, got shape {selection.shape}'
+    )
   means, deviations = (
     values.mean(axis=0),
     np.where(np.ptp(values, axis=0) > 0, values.std(axis=0, ddof=1), 0.0),
@@ -53,7 +60,7 @@ def joint_intervals(
   critical = (
     _critical((values - means)[:, varies] / deviations[varies], confidence, seed) if varies.any() else 0.0
   )
-  halves = critical * np.sqrt(deviations**2 / len(values) + np.asarray(selection, float))
+  halves = critical * np.sqrt(deviations**2 / len(values) + selection)
   return [
     Interval(float(mean), float(mean - half), float(mean + half), confidence, len(values), 0)
     for mean, half in zip(means, halves, strict=True)
@@ -79,6 +86,7 @@ def _critical(scaled: np.ndarray, confidence: float, seed: int) -> float:
   return min(bonferroni, float(np.quantile(np.concatenate(largest), confidence)))
 
 
+@checked('significance', 'seeds', 'before', 'most')
 def spent(significance: float, seeds: int, before: int, most: int) -> float:
   r"""What one look of several may spend of the chance of an error: the share that its new seeds are of all.
 

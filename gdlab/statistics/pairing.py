@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError
 from gdlab.statistics.intervals import Interval, floats
 from gdlab.statistics.resampling import bootstrap
 
 
+@checked
 def paired_differences(a: Any, b: Any) -> Any:
   """The differences a - b, matched by seed.
 
@@ -29,6 +31,7 @@ def paired_differences(a: Any, b: Any) -> Any:
     return a - b
 
 
+@checked
 def paired_interval(a: Any, b: Any, statistic: Callable[..., Any] = np.mean, **options: Any) -> Interval:
   """The `bootstrap` interval of a statistic of the differences a - b of two arms, float[seed] each.
 
@@ -46,6 +49,7 @@ def paired_interval(a: Any, b: Any, statistic: Callable[..., Any] = np.mean, **o
   return bootstrap(paired_differences(a, b), statistic, **options)
 
 
+@checked
 def paired_log_ratio(a: Any, b: Any, **options: Any) -> Interval:
   """The geometric mean of the ratios a / b, matched by seed, with its interval on the ratio's scale.
 

@@ -7,12 +7,14 @@ import numpy as np
 import scipy.optimize
 import scipy.stats
 
-from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.arguments import checked
+from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.statistics.intervals import Interval
 
 MOST_SEEDS = 10_000_000  # beyond which nobody runs anything
 
 
+@checked('effect', 'num_seeds', 'significance')
 def paired_power(effect: float, num_seeds: int, *, significance: float = 0.05) -> float:
   r"""The chance that a two-sided paired t test over so many seeds sees an effect.
 
@@ -39,6 +41,7 @@ def paired_power(effect: float, num_seeds: int, *, significance: float = 0.05) -
   return _power(float(effect), num_seeds, float(significance))
 
 
+@checked('effect')
 def seeds_needed(effect: float, *, power: float = 0.8, significance: float = 0.05) -> int:
   """The fewest seeds with which a two-sided paired t test sees an effect with this power; see `paired_power`.
 
@@ -56,7 +59,7 @@ def seeds_needed(effect: float, *, power: float = 0.8, significance: float = 0.0
   """
   _check_goal(power, significance)
   if check_real('effect', effect) == 0:
-    raise InputError('effect must differ from 0: no number of seeds shows that there is none')
+    raise InputError('effect must differ from 0, got 0: no number of seeds shows that there is none')
   low, high = 1, 2
   while _power(effect, high, significance) < power:
     low, high = high, 2 * high
@@ -68,6 +71,7 @@ def seeds_needed(effect: float, *, power: float = 0.8, significance: float = 0.0
   return high
 
 
+@checked('num_seeds')
 def smallest_effect(num_seeds: int, *, power: float = 0.8, significance: float = 0.05) -> float:
   """The smallest d > 0 that a two-sided paired t test over so many seeds sees with this power; see `paired_power`.
 
@@ -93,6 +97,7 @@ def smallest_effect(num_seeds: int, *, power: float = 0.8, significance: float =
   )
 
 
+@checked('draw', 'num_seeds', 'significance', 'num_trials', 'confidence')
 def simulated_power(
   test: Callable[..., Any],
   draw: Callable[..., Any] | tuple[Callable[..., Any], ...],
@@ -131,6 +136,8 @@ def simulated_power(
   check_real('significance', significance, above=0, below=1)
   check_real('confidence', confidence, above=0, below=1)
   draws = draw if isinstance(draw, tuple) else (draw,)
+  if not draws or not all(callable(one) for one in draws):
+    raise InputError(f'draw must be a function (size) -> float[size], or a tuple of some, got {shown(draw)}')
   found = scipy.stats.power(test, draws, (num_seeds,) * len(draws), n_resamples=num_trials)
   # Counted here: SciPy's own count leaves out p-values equal to the level, which exact tests reach.
   rejected = int(np.sum(found.pvalues <= significance))

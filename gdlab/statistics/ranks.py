@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy.stats
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError
 from gdlab.statistics.intervals import floats
 
 
+@checked('x', 'y')
 def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
   r"""Spearman's correlation of n pairs: Pearson's of their ranks, ties sharing the mean of theirs.
 

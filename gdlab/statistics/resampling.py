@@ -9,12 +9,14 @@ import numpy.typing as npt
 import scipy.stats
 from scipy.special import stdtrit
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, unknown_name
 from gdlab.statistics.intervals import Interval, along, floats
 
 METHODS = ('t', 'bca')
 
 
+@checked('values', 'confidence', 'method', 'num_resamples')
 def bootstrap(
   values: npt.ArrayLike,
   statistic: Callable[..., Any] = np.mean,
@@ -130,6 +132,7 @@ def _percentiles(resampled: np.ndarray, confidence: float) -> tuple[float, float
   return ordered[int(np.floor(low))], ordered[int(np.ceil(high))]
 
 
+@checked('x', 'y')
 def loglog_slope(x: npt.ArrayLike, y: npt.ArrayLike, **options: Any) -> tuple[np.ndarray, Interval]:
   """The least-squares slope of log y on log x for each seed, and the interval of its mean over seeds.
 

@@ -6,7 +6,8 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.special import stdtrit
 
-from gdlab.core.errors import InputError, check_count
+from gdlab.core.arguments import checked
+from gdlab.core.errors import InputError, check_count, shown, unknown_name
 from gdlab.statistics.intervals import Interval
 from gdlab.statistics.jackknife import SCALES
 
@@ -14,6 +15,7 @@ _Choice = TypeVar('_Choice', bound=Hashable)
 RARE = 0.05  # chance of a choice that is left out
 
 
+@checked('num', 'num_resamples')
 def choices(
   choose: Callable[[np.ndarray], _Choice], num: int, *, num_resamples: int = 999, seed: int = 0
 ) -> dict[_Choice, float]:
@@ -40,6 +42,7 @@ def choices(
   return {choice: count / num_resamples for choice, count in counts.items()}
 
 
+@checked('num')
 def likely(choose: Callable[[np.ndarray], _Choice], num: int) -> dict[_Choice, float]:
   """Choices that are made in at least 5 % of the draws of the tuning runs, with their shares; the one made is first.
 
@@ -47,13 +50,14 @@ def likely(choose: Callable[[np.ndarray], _Choice], num: int) -> dict[_Choice, f
     choose: as for `choices`.
     num: tuning runs; of a single one the choice is taken for certain.
   """
-  if num < 2:
+  if check_count('num', num) < 2:
     return {choose(np.arange(num)): 1.0}
   shares = choices(choose, num)
   made = next(iter(shares))
   return {choice: share for choice, share in shares.items() if choice == made or share >= RARE}
 
 
+@checked
 def over_choices(
   effects: Mapping[_Choice, Interval], shares: Mapping[_Choice, float], *, scale: str = 'plain'
 ) -> Interval:
@@ -75,10 +79,11 @@ def over_choices(
   Raises:
     InputError: if there is no effect, or the choice made is not the first of both.
   """
-  if scale not in SCALES or not effects or next(iter(effects)) != next(iter(shares), None):
-    raise InputError(
-      'effects and shares must begin with the choice that was made, and scale be one of jackknife'
-    )
+  if scale not in SCALES:
+    raise unknown_name('scale', scale, SCALES)
+  if not effects or next(iter(effects)) != next(iter(shares), None):
+    given = f'{shown(list(effects))} and {shown(list(shares))}'
+    raise InputError(f'effects and shares must begin with the choice that was made, got {given}')
   to, back = SCALES[scale]
   made = next(iter(effects.values()))
   weights = np.asarray([shares.get(choice, 0.0) for choice in effects])

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.core.types import Streams
 
 
+@checked
 def factorial_seeds(init: int = 1, order: int = 1, noise: int = 1) -> Mapping[str, list[int]]:
   """The seeds of a full factorial: every id of one stream together with every id of the others.
 
@@ -36,6 +38,7 @@ def factorial_seeds(init: int = 1, order: int = 1, noise: int = 1) -> Mapping[st
   return dict(zip(Streams._fields, (list(ids) for ids in zip(*runs, strict=True)), strict=True))
 
 
+@checked('confidence', 'num_resamples')
 def variance_by_stream(
   values: xr.DataArray, *, confidence: float = 0.95, num_resamples: int = 9999, seed: int = 0
 ) -> xr.Dataset:

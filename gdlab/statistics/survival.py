@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.stats
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.statistics.comparisons import Comparison
 from gdlab.statistics.crossings import Crossing
@@ -43,6 +44,7 @@ class Survival(NamedTuple):
   confidence: float
 
 
+@checked('confidence')
 def kaplan_meier(crossing: Crossing, *, confidence: float = 0.95) -> Survival:
   r"""The Kaplan-Meier estimate, $\hat S(t) = \prod_{t_i \le t} (1 - d_i / n_i)$, by `scipy.stats.ecdf`.
 
@@ -89,6 +91,7 @@ def kaplan_meier(crossing: Crossing, *, confidence: float = 0.95) -> Survival:
   )
 
 
+@checked('crossing')
 def median_time(crossing: Crossing, *, confidence: float = 0.95) -> Interval:
   r"""The median time to the target, the first at which at most half of the runs are still on their way.
 
@@ -128,6 +131,7 @@ def median_time(crossing: Crossing, *, confidence: float = 0.95) -> Interval:
   return Interval(estimate, float(low), float(high), confidence, time.size, 0)
 
 
+@checked('until')
 def restricted_mean(crossing: Crossing, until: float, *, confidence: float = 0.95) -> Interval:
   r"""The mean of the time to the target or `until`, whichever comes first, $\int_0^\tau \hat S(t)\,dt$.
 
@@ -161,6 +165,7 @@ def restricted_mean(crossing: Crossing, until: float, *, confidence: float = 0.9
   return Interval(mean, mean - half, mean + half, confidence, num, 0)
 
 
+@checked('confidence', 'num_permutations')
 def log_rank_test(
   a: Crossing,
   b: Crossing,

@@ -1,9 +1,11 @@
 """Plain gradient descent on smooth functions: where it is stable and how fast it must converge."""
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real
 from gdlab.theory.inputs import momentum_factor
 
 
+@checked('smoothness')
 def largest_stable_rate(smoothness: float, *, momentum: float = 0.0, nesterov: bool = False) -> float:
   r"""The learning rate below which descent on a quadratic of largest eigenvalue L is stable.
 
@@ -29,6 +31,7 @@ def largest_stable_rate(smoothness: float, *, momentum: float = 0.0, nesterov: b
   return (2 + 2 * beta) / (smoothness * (1 + 2 * beta if nesterov else 1))
 
 
+@checked('learning_rate', 'strong_convexity')
 def contraction_rate(learning_rate: float, smoothness: float, strong_convexity: float) -> float:
   r"""A bound r < 1 on the decay per step of gradient descent, $f(x_{k+1}) - f^* \le r\,(f(x_k) - f^*)$.
 

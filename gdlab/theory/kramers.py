@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.theory.inputs import (
   finite_number,
@@ -24,6 +25,7 @@ from gdlab.theory.linear import Floats
 from gdlab.theory.passage import integrated
 
 
+@checked('learning_rate', 'noise', 'batch_size')
 def effective_temperature(learning_rate: Any, noise: Any, batch_size: Any = 1) -> Floats:
   r"""The temperature of stochastic gradient descent, $T = \frac{\alpha\sigma^2}{2B}$, in $dx = -U' dt + \sqrt{2T} dW$.
 
@@ -47,6 +49,7 @@ def effective_temperature(learning_rate: Any, noise: Any, batch_size: Any = 1) -
   return alpha * variance / (2 * size)
 
 
+@checked('well', 'top')
 def kramers_rate(well: Any, top: Any, barrier: Any, temperature: Any) -> Floats:
   r"""The rate of escape from a well in one dimension, overdamped, for $T \ll \Delta U$.
 
@@ -79,6 +82,7 @@ def kramers_rate(well: Any, top: Any, barrier: Any, temperature: Any) -> Floats:
   return np.sqrt(bottom) * np.sqrt(above) / (2 * math.pi) * np.exp(-rise / heat)
 
 
+@checked('well', 'top', 'friction')
 def kramers_rate_underdamped(well: Any, top: Any, barrier: Any, temperature: Any, friction: Any) -> Floats:
   r"""The rate of escape with inertia, for moderate to strong friction and $T \ll \Delta U$.
 
@@ -117,6 +121,7 @@ def kramers_rate_underdamped(well: Any, top: Any, barrier: Any, temperature: Any
   return slowed * np.sqrt(bottom) / (2 * math.pi) * np.exp(-rise / heat)
 
 
+@checked('well', 'saddle', 'barrier', 'temperature')
 def eyring_kramers_rate(well: Any, saddle: Any, barrier: float, temperature: float) -> float:
   r"""The rate of escape from a well over one saddle in d dimensions, overdamped, for $T \ll \Delta U$.
 
@@ -149,6 +154,7 @@ def eyring_kramers_rate(well: Any, saddle: Any, barrier: float, temperature: flo
   return float(-above[0] / (2 * math.pi) * np.exp(logs - scaled))
 
 
+@checked('potential', 'temperature', 'wall')
 def mean_first_passage_time(
   potential: Callable[[float], float], temperature: float, *, start: float, end: float, wall: float
 ) -> float:

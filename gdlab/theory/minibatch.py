@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.theory.inputs import nonnegative, together
 
 
+@checked('variance', 'batch_size', 'num_examples')
 def mean_variance(variance: Any, batch_size: npt.ArrayLike, num_examples: int | None = None) -> Any:
   r"""The variance of the mean of a mini-batch drawn uniformly, with or without replacement.
 
@@ -44,6 +46,7 @@ def mean_variance(variance: Any, batch_size: npt.ArrayLike, num_examples: int | 
   return variance / sizes * (num_examples - sizes) / max(num_examples - 1, 1)
 
 
+@checked('num_examples', 'batch_size')
 def updates_per_epoch(num_examples: int, batch_size: int) -> int:
   """How many updates see every example once, ceil(N / B), the last on the N mod B that are left.
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gdlab.core.arguments import checked, real
 from gdlab.core.errors import InputError, check_count
 from gdlab.theory.inputs import as_floats, nonnegative_number, per_direction, semidefinite, symmetric
 from gdlab.theory.linear import Floats, System, momentum_system
@@ -22,6 +23,7 @@ class Moments(NamedTuple):
   momentum: Floats  # float[..., d], E[m^2]
 
 
+@checked('num_examples', 'batch_size')
 def batch_sizes_of_epoch(num_examples: int, batch_size: int, drop_remainder: bool = False) -> list[int]:
   """The sizes of the batches of one pass over N examples in batches of B: the last is what is left.
 
@@ -39,6 +41,7 @@ def batch_sizes_of_epoch(num_examples: int, batch_size: int, drop_remainder: boo
   return [batch_size] * full + ([rest] if rest and not drop_remainder else [])
 
 
+@checked('eigenvalues', 'noise', 'num_steps', 'initial')
 def second_moments(
   eigenvalues: Any,
   noise: Any,
@@ -134,6 +137,8 @@ def fresh_variance(
   """The variance of a batch's mean where batches are independent; that of one example where they are reshuffled."""
   check_count('batch_size', batch_size)
   if num_examples is None:
+    if subsets_of is not None:
+      check_count('subsets_of', subsets_of)
     return variance * mean_variance(1.0, batch_size, subsets_of)
   if subsets_of is not None:
     raise InputError(f'subsets_of must be None with num_examples={num_examples}, got {subsets_of}')
@@ -169,6 +174,7 @@ def _schedule(learning_rate: Any, num_steps: int) -> Floats:
   return np.broadcast_to(rates, (num_steps,))
 
 
+@checked('hessian', 'noise_covariance', 'num_steps', 'batch_size', 'initial', learning_rate=real(minimum=0))
 def covariance_path(
   hessian: Any,
   noise_covariance: Any,

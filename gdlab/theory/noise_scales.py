@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.theory.inputs import as_floats, positive, positive_number, semidefinite, symmetric
 from gdlab.theory.linear import Floats
 
 
+@checked
 def simple_noise_scale(gradient: Any, covariance: Any) -> float:
   r"""$B_\text{simple} = \mathrm{tr}\,\Sigma / |G|^2$, the noise scale where the Hessian is a multiple of the identity.
 
@@ -35,6 +37,7 @@ def simple_noise_scale(gradient: Any, covariance: Any) -> float:
   return float(np.trace(sigma) / (slope @ slope))
 
 
+@checked('hessian')
 def noise_scale(gradient: Any, covariance: Any, hessian: Any) -> float:
   r"""$B_\text{noise} = \mathrm{tr}(H\Sigma) / (G^\top H G)$.
 
@@ -55,6 +58,7 @@ def noise_scale(gradient: Any, covariance: Any, hessian: Any) -> float:
   return float(np.trace(curvature @ sigma)) / _curvature_along(slope, curvature)
 
 
+@checked('hessian')
 def largest_useful_rate(gradient: Any, hessian: Any) -> float:
   r"""The best step along the true gradient, $\epsilon_\text{max} = |G|^2 / (G^\top H G)$.
 
@@ -71,6 +75,7 @@ def largest_useful_rate(gradient: Any, hessian: Any) -> float:
   return float(slope @ slope) / _curvature_along(slope, symmetric('hessian', hessian, slope.size))
 
 
+@checked('batch_size', 'largest', 'scale')
 def best_rate(batch_size: Any, largest: float, scale: float) -> Floats:
   r"""The best rate of one step for each batch size, $\epsilon(B) = \frac{\epsilon_\text{max}}{1 + B_\text{noise}/B}$.
 
@@ -92,6 +97,7 @@ def best_rate(batch_size: Any, largest: float, scale: float) -> Floats:
   )
 
 
+@checked('batch_size')
 def steps_for_batch(batch_size: Any, fewest_steps: float, fewest_examples: float) -> Floats:
   r"""Steps to a goal with batches of B, $S = S_\text{min}(1 + B_\text{crit}/B)$; see `critical_batch_size`.
 
@@ -109,6 +115,7 @@ def steps_for_batch(batch_size: Any, fewest_steps: float, fewest_examples: float
   return fewest_steps * (1 + critical / positive('batch_size', batch_size))
 
 
+@checked('batch_size')
 def examples_for_batch(batch_size: Any, fewest_steps: float, fewest_examples: float) -> Floats:
   r"""Examples to a goal with batches of B: $E = B S = E_\text{min}(1 + B/B_\text{crit})$.
 
@@ -126,6 +133,7 @@ def examples_for_batch(batch_size: Any, fewest_steps: float, fewest_examples: fl
   return fewest_examples * (1 + positive('batch_size', batch_size) / critical)
 
 
+@checked('steps', 'fewest_steps', 'fewest_examples')
 def examples_for_steps(steps: Any, fewest_steps: float, fewest_examples: float) -> Floats:
   r"""The other end of the trade: E from S by $(S/S_\text{min} - 1)(E/E_\text{min} - 1) = 1$.
 
@@ -145,6 +153,7 @@ def examples_for_steps(steps: Any, fewest_steps: float, fewest_examples: float) 
   return positive_number('fewest_examples', fewest_examples) * (1 + 1 / (count / fewest - 1))
 
 
+@checked('fewest_steps', 'fewest_examples')
 def critical_batch_size(fewest_steps: float, fewest_examples: float) -> float:
   r"""$B_\text{crit} = E_\text{min}/S_\text{min}$, where both steps and examples are twice their least.
 

@@ -10,11 +10,12 @@ what is left of the start, and what the noise has put in, both sums of closed fo
 Source: Zhang et al. 2019, Which algorithmic choices matter at which batch sizes?, arXiv 1907.04164.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.theory.descent import largest_stable_rate
 from gdlab.theory.inputs import (
@@ -50,6 +51,15 @@ class NoisyQuadratic(NamedTuple):
   initial: Floats  # float[d], E[x_0^2]
 
 
+def is_model(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """Raises InputError unless `value` is a NoisyQuadratic whose fields have one number for each direction."""
+  if not isinstance(value, NoisyQuadratic):
+    raise InputError(f'{name} must be a NoisyQuadratic, as noisy_quadratic makes it, got {shown(value)}')
+  shapes = {field: np.shape(part) for field, part in zip(value._fields, value, strict=True)}
+  if len({*shapes.values()}) > 1 or len(np.shape(value.weights)) != 1 or not np.size(value.weights):
+    raise InputError(f'{name} must have fields of one shape [d], got {shapes}')
+
+
 class Phase(NamedTuple):
   """A stretch of steps at one learning rate and batch size."""
 
@@ -58,6 +68,7 @@ class Phase(NamedTuple):
   batch_size: float
 
 
+@checked('eigenvalues', 'noise', 'initial')
 def noisy_quadratic(eigenvalues: Any, *, noise: Any = None, initial: Any = 1.0) -> NoisyQuadratic:
   """A noisy quadratic model; by default its noise is the one of Zhang et al., of covariance H.
 
@@ -79,6 +90,7 @@ def noisy_quadratic(eigenvalues: Any, *, noise: Any = None, initial: Any = 1.0) 
   return NoisyQuadratic(h, h, variance, per_direction('initial', initial, h.size))
 
 
+@checked('power', model=is_model)
 def preconditioned(model: NoisyQuadratic, power: float) -> NoisyQuadratic:
   r"""The model as descent preconditioned by $H^{-p}$ sees it.
 
@@ -190,6 +202,7 @@ class Curve:
     return real & (falls[0] >= 0) & (falls[1] >= found.smaller * falls[0])
 
 
+@checked('steps', 'learning_rate', 'batch_size', model=is_model)
 def expected_loss(
   model: NoisyQuadratic,
   steps: Any,
@@ -231,6 +244,7 @@ def expected_loss(
   return parts[..., 0] + parts[..., 2] / sizes
 
 
+@checked(model=is_model)
 def phased_loss(
   model: NoisyQuadratic,
   phases: Sequence[Phase],
@@ -321,7 +335,7 @@ def checked_phases(phases: Sequence[Phase]) -> list[Phase]:
       rate, num_steps, size = phase
     except (TypeError, ValueError):
       raise InputError(
-        f'a phase must be (learning_rate, num_steps, batch_size), got {shown(phase)}'
+        f'a phase must be (learning_rate, num_steps, batch_size), got {shown(phase)} among phases'
       ) from None
     rate, size = positive_number('learning_rate', rate), positive_number('batch_size', size)
     found.append(Phase(rate, check_count('num_steps', num_steps, minimum=0), size))

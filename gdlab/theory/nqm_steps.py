@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError
 from gdlab.theory.inputs import positive, positive_number
 from gdlab.theory.linear import Floats
-from gdlab.theory.nqm import Curve, Method, NoisyQuadratic, Phase, Stretch, checked_phases, method
+from gdlab.theory.nqm import Curve, Method, NoisyQuadratic, Phase, Stretch, checked_phases, is_model, method
 
 # Beyond this a rate counts as never: the fall from one step to the next drowns in rounding long before.
 _LONGEST = 2**48
@@ -27,6 +28,7 @@ class Fastest(NamedTuple):
   learning_rate: Floats  # float[...]
 
 
+@checked(model=is_model)
 def steps_to_target(
   model: NoisyQuadratic,
   batch_sizes: Any,
@@ -60,6 +62,7 @@ def steps_to_target(
   )
 
 
+@checked(model=is_model)
 def fastest(
   model: NoisyQuadratic,
   batch_sizes: Any,
@@ -106,6 +109,7 @@ def fastest(
   return Fastest(np.array(steps), np.array(chosen))
 
 
+@checked('target', model=is_model)
 def phased_steps(
   model: NoisyQuadratic,
   phases: Sequence[Phase],

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count
 from gdlab.theory.inputs import as_floats, nonnegative_number, positive_number, symmetric
 from gdlab.theory.linear import Floats
@@ -16,6 +17,7 @@ from gdlab.theory.moments import batch_sizes_of_epoch
 from gdlab.theory.stationary import stationary_moments
 
 
+@checked('eigenvalues')
 def loss_floor(
   eigenvalues: Any,
   noise: Any,
@@ -63,6 +65,7 @@ def loss_floor(
   return float(as_floats('eigenvalues', eigenvalues) @ found.position / 2)
 
 
+@checked('hessian', 'product', 'learning_rate', 'num_examples', 'batch_size')
 def reshuffled_bias(
   hessian: Any, product: Any, *, learning_rate: float, num_examples: int, batch_size: int = 1
 ) -> Floats:
@@ -106,6 +109,7 @@ def reshuffled_bias(
   return -rate / 2 * (len(sizes) - 1) / (num_examples - 1) * np.linalg.solve(curvature, vector)
 
 
+@checked('noise')
 def replacement_bound(
   steps: int,
   *,
@@ -136,6 +140,7 @@ def replacement_bound(
   return left + floor * nonnegative_number('noise', noise)
 
 
+@checked('epochs', 'noise', 'num_examples')
 def reshuffled_bound(
   epochs: int,
   *,

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import scipy.special
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.theory.inputs import nonnegative, nonnegative_number, positive, positive_number, together
 from gdlab.theory.linear import Floats, Powers, System, momentum_system, powers, scaled_power, stationary
 from gdlab.theory.stability import spectral_radius
 
 
+@checked('distance', 'start', 'curvature')
 def continuous_escape_time(distance: Any, start: Any, curvature: float) -> Floats:
   r"""The time gradient flow takes to leave, $\frac1\gamma \ln(\Delta/\delta_0)$; steps are time over the rate.
 
@@ -33,6 +35,7 @@ def continuous_escape_time(distance: Any, start: Any, curvature: float) -> Float
   return np.maximum(np.log(far / near), 0) / positive_number('curvature', curvature)
 
 
+@checked('curvature', 'learning_rate')
 def escape_growth(
   curvature: Any, learning_rate: Any, *, momentum: float = 0.0, nesterov: bool = False
 ) -> Floats:
@@ -57,6 +60,7 @@ def escape_growth(
   return spectral_radius(-gamma, alpha, momentum=momentum, nesterov=nesterov)
 
 
+@checked('distance', 'start', 'noise')
 def escape_steps(
   distance: Any,
   start: Any,
@@ -117,6 +121,7 @@ def escape_steps(
   return np.array(steps, np.int64).reshape(outer.shape)
 
 
+@checked('steps', 'distance', 'start', 'noise')
 def escaped_probability(
   steps: int,
   distance: Any,
@@ -165,6 +170,7 @@ def escaped_probability(
   return scipy.special.ndtr(-above) + scipy.special.ndtr(below)
 
 
+@checked('distance', 'noise', 'batch_size')
 def mean_escape_steps(
   distance: Any,
   *,
@@ -218,6 +224,7 @@ def mean_escape_steps(
   return (np.log(far) - typical) / growth
 
 
+@checked('learning_rate', 'smoothness', 'curvature')
 def octopus_gap_ratio(learning_rate: float, smoothness: float, curvature: float) -> float:
   r"""The limit of the ratio of successive passage times between the saddles of an octopus, for plain descent.
 

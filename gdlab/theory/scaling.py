@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.optimize
 
+from gdlab.core.arguments import array, checked
 from gdlab.core.errors import InputError
 from gdlab.theory.descent import largest_stable_rate
 from gdlab.theory.inputs import momentum_factor, nonnegative, positive_number, spectrum
@@ -25,6 +26,7 @@ class ScalingChange(NamedTuple):
   decay: Floats  # float[d], of the decay of the mean per example
 
 
+@checked('kappa', 'eigenvalues', 'learning_rate')
 def linear_scaling_change(
   kappa: float, eigenvalues: Any, *, learning_rate: float, momentum: float = 0.0, nesterov: bool = False
 ) -> ScalingChange:
@@ -72,6 +74,7 @@ def linear_scaling_change(
   return ScalingChange(np.where(stable, ratio - 1, np.inf), decay)
 
 
+@checked('kappa', 'signal')
 def square_root_scaling_change(kappa: float, signal: Any) -> Floats:
   r"""What the square-root rule changes in the step per example of Adam: 0 where noise dominates the gradient.
 
@@ -100,6 +103,7 @@ def square_root_scaling_change(kappa: float, signal: Any) -> Floats:
   return np.sqrt((1 + rho) / (1 + positive_number('kappa', kappa) * rho)) - 1
 
 
+@checked('b1', 'b2', 'tolerance', signal=array(minimum=0))
 def largest_square_root_scaling(signal: Any, *, b1: float, b2: float, tolerance: float) -> float:
   r"""The largest kappa to which the square-root rule for Adam stays within a relative tolerance.
 
@@ -132,6 +136,7 @@ def largest_square_root_scaling(signal: Any, *, b1: float, b2: float, tolerance:
   return float(min(by_memory, by_step))
 
 
+@checked('tolerance')
 def largest_linear_scaling(eigenvalues: Any, *, learning_rate: float, tolerance: float) -> float:
   r"""The largest kappa to which variance and decay stay within a relative tolerance in every direction.
 
@@ -167,6 +172,7 @@ def largest_linear_scaling(eigenvalues: Any, *, learning_rate: float, tolerance:
   return float(min(by_variance, by_decay))
 
 
+@checked('scale', 'tolerance')
 def largest_linear_batch(scale: float, tolerance: float) -> float:
   r"""The batch size up to which the best rate is proportional to it, $\frac{\epsilon}{1 - \epsilon} B_\text{noise}$.
 

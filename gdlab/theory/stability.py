@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError
 from gdlab.theory.inputs import positive_number, spectrum
 from gdlab.theory.linear import Floats, eigenvalues, momentum_system
@@ -18,6 +19,7 @@ class Tuning(NamedTuple):
   rate: float
 
 
+@checked
 def spectral_radius(
   curvature: Any, learning_rate: Any, *, momentum: float = 0.0, nesterov: bool = False
 ) -> Floats:
@@ -47,6 +49,7 @@ def spectral_radius(
   return np.abs(eigenvalues(system)).max(axis=-1)
 
 
+@checked
 def best_plain(smoothness: float, strong_convexity: float) -> Tuning:
   r"""The best constant rate of plain descent: $\alpha = \frac{2}{L + \mu}$, factor $\frac{\kappa - 1}{\kappa + 1}$.
 
@@ -63,6 +66,7 @@ def best_plain(smoothness: float, strong_convexity: float) -> Tuning:
   return Tuning(2 / (large + small), 0.0, (large - small) / (large + small))
 
 
+@checked
 def best_heavy_ball(smoothness: float, strong_convexity: float) -> Tuning:
   r"""The best heavy ball on quadratics.
 
@@ -86,6 +90,7 @@ def best_heavy_ball(smoothness: float, strong_convexity: float) -> Tuning:
   return Tuning(4 / total**2, rate**2, rate)
 
 
+@checked
 def best_nesterov(smoothness: float, strong_convexity: float) -> Tuning:
   r"""The best constant Nesterov on quadratics.
 
@@ -108,6 +113,7 @@ def best_nesterov(smoothness: float, strong_convexity: float) -> Tuning:
   return Tuning(4 / (3 * large + small), (root - 2) / (root + 2), 1 - 2 / root)
 
 
+@checked
 def line_search_rate(smoothness: float, strong_convexity: float) -> float:
   r"""What steepest descent with exact line search leaves of f per step in the worst case, on a quadratic.
 
@@ -125,6 +131,7 @@ def line_search_rate(smoothness: float, strong_convexity: float) -> float:
   return best_plain(smoothness, strong_convexity).rate ** 2
 
 
+@checked('eigenvalues')
 def line_search_worst_start(eigenvalues: Any) -> Floats:
   r"""The start from which exact line search attains `line_search_rate` at every step.
 

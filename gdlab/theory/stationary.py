@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.theory.descent import largest_stable_rate
 from gdlab.theory.epochs import reshuffled_moment
@@ -20,6 +21,7 @@ from gdlab.theory.linear import Floats, momentum_system, stationary
 from gdlab.theory.moments import Moments, batch_sizes_of_epoch, fresh_variance
 
 
+@checked('eigenvalues', 'noise', 'learning_rate')
 def stationary_moments(
   eigenvalues: Any,
   noise: Any,
@@ -79,6 +81,7 @@ def stationary_moments(
   return Moments(alpha**2 * moment[:, 0, 0], alpha * moment[:, 0, 1], moment[:, 1, 1])
 
 
+@checked('learning_rate')
 def stationary_covariance(
   hessian: Any,
   noise_covariance: Any,
@@ -134,6 +137,7 @@ def stationary_covariance(
   return _symmetrised(solved[:size, :size])
 
 
+@checked('learning_rate', 'batch_size')
 def small_rate_covariance(
   hessian: Any, noise_covariance: Any, *, learning_rate: float, batch_size: int = 1, momentum: float = 0.0
 ) -> Floats:

@@ -34,7 +34,7 @@ def spread_prefix(name: str, prefix: PyTree, tree: PyTree) -> PyTree:
     full = jax.tree.map(lambda value, part: jax.tree.map(lambda _: value, part), prefix, tree)
   except ValueError as error:
     raise InputError(
-      f'{name} must be a pytree prefix of the parameters, got {shown(prefix)}: {error}'
+      f'{name} must be a pytree prefix of the parameters, got {shown(prefix)}: {str(error).splitlines()[0]}'
     ) from None
 
   def check(path: Any, leaf: Any, value: Any) -> Any:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.arguments import at_most_int32, checked, optional, tree
 from gdlab.core.dtypes import wide
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, PyTree
@@ -29,6 +30,7 @@ class AverageState(NamedTuple):
   average: PyTree  # of the parameters, in float32 or wider
 
 
+@checked(start=at_most_int32)
 def uniform_weights(start: Any = 0) -> Weights:
   r"""Every iterate from one on weighs the same: $w_t = \frac{1}{\max(t - k, 0) + 1}$.
 
@@ -49,6 +51,7 @@ def uniform_weights(start: Any = 0) -> Weights:
   return lambda count: 1.0 / (jnp.maximum(count - start, 0) + 1.0)
 
 
+@checked('decay')
 def exponential_weights(decay: Any) -> Weights:
   r"""Iterate s weighs in proportion to $\beta^{t-s}$ after update t: $w_t = \frac{1 - \beta}{1 - \beta^{t+1}}$.
 
@@ -76,6 +79,7 @@ def exponential_weights(decay: Any) -> Weights:
   return weight
 
 
+@checked('weights')
 def average_iterates(weights: Weights | None = None) -> optax.GradientTransformationExtraArgs:
   r"""Averages the parameters after each update and leaves the updates as they are; last in a chain.
 
@@ -139,6 +143,7 @@ def average_iterates(weights: Weights | None = None) -> optax.GradientTransforma
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@checked(like=optional(tree()))
 def averaged_params(opt_state: PyTree, like: PyTree = None) -> PyTree:
   """The averaged parameters held anywhere in an optimizer state; the initial ones before the first update.
 
@@ -155,6 +160,9 @@ def averaged_params(opt_state: PyTree, like: PyTree = None) -> PyTree:
   if like is None:
     return average
   is_masked = lambda node: isinstance(node, optax.MaskedNode)
-  return jax.tree.map(
-    lambda mean, own: own if is_masked(mean) else mean.astype(own.dtype), average, like, is_leaf=is_masked
-  )
+  try:
+    return jax.tree.map(
+      lambda mean, own: own if is_masked(mean) else mean.astype(own.dtype), average, like, is_leaf=is_masked
+    )
+  except ValueError:
+    raise InputError(f'like must be a pytree like the parameters averaged, got {shown(like)}') from None

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from optax.experimental import aggregating
 
+from gdlab.core.arguments import at_most_int32, checked
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count
 from gdlab.core.types import Array, PyTree
@@ -36,6 +37,7 @@ class NoiseScaleEstimate(NamedTuple):
   scale: Array
 
 
+@checked(examples_per_row=at_most_int32)
 def noise_scale(decay: Any = 0.99, *, examples_per_row: Any = 1) -> optax.GradientTransformationExtraArgs:
   r"""Reduces per-example gradients to their mean, and estimates $B_\text{simple} = \mathrm{tr}\,\Sigma / |G|^2$.
 
@@ -101,6 +103,7 @@ def noise_scale(decay: Any = 0.99, *, examples_per_row: Any = 1) -> optax.Gradie
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@checked
 def noise_scale_estimate(opt_state: PyTree) -> NoiseScaleEstimate:
   """The estimate held anywhere in an optimizer state.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array, PyTree
 from gdlab.transforms.arguments import spread_prefix
@@ -18,6 +19,7 @@ class CoordinateState(NamedTuple):
   step: Array  # int32[], updates made
 
 
+@checked('blocks')
 def coordinate_updates(blocks: PyTree = None) -> optax.GradientTransformationExtraArgs:
   r"""Lets one block of parameters move at each update, one block after another (Gauss-Seidel).
 
@@ -88,5 +90,5 @@ def _count_blocks(blocks: PyTree) -> int:
   if not found:
     raise InputError(f'blocks must name at least one block, got {shown(blocks)}')
   if missing := set(range(max(found) + 1)) - found:
-    raise InputError(f'blocks must hold every number from 0 to {max(found)}, but {min(missing)} is not there')
+    raise InputError(f'blocks must hold every number from 0 to {max(found)}, got none that is {min(missing)}')
   return len(found)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_transformation
 from gdlab.core.types import Array, PyTree
 from gdlab.transforms.arguments import only_state
@@ -31,6 +32,7 @@ class FreezeStatus(NamedTuple):
   updates: Array
 
 
+@checked('inner')
 def freeze_non_finite(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
   """Stops an optimizer for good at the first gradient with a NaN or infinity in it.
 
@@ -79,6 +81,7 @@ def freeze_non_finite(inner: optax.GradientTransformation) -> optax.GradientTran
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@checked
 def freeze_status(opt_state: PyTree) -> FreezeStatus:
   """Whether, and after how many updates, `freeze_non_finite` anywhere in an optimizer state has stopped.
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.arguments import at_most_int32, checked
 from gdlab.core.branching import cond_any
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count
@@ -52,6 +53,7 @@ class GradientStatisticsState(NamedTuple):
   measured: GradientStatistics
 
 
+@checked(every=at_most_int32)
 def gradient_statistics(every: Any = 1) -> optax.GradientTransformationExtraArgs:
   r"""Measures what passes through, every k updates, and changes nothing.
 
@@ -99,6 +101,7 @@ def gradient_statistics(every: Any = 1) -> optax.GradientTransformationExtraArgs
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@checked
 def statistics(opt_state: PyTree) -> GradientStatistics:
   """The last measurement held anywhere in an optimizer state; NaN before the first.
 

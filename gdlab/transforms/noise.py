@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array, Key, PyTree
 from gdlab.transforms.arguments import check_seed, number_or_schedule, spread_prefix
@@ -22,6 +23,7 @@ class NoiseState(NamedTuple):
   step: Array  # int32[], updates made
 
 
+@checked('temperature', 'learning_rate', 'preconditioner', 'seed')
 def langevin_noise(
   temperature: Any, learning_rate: Any, *, preconditioner: PyTree = None, seed: Any = 0
 ) -> optax.GradientTransformationExtraArgs:
@@ -84,6 +86,7 @@ def langevin_noise(
   return optax.GradientTransformationExtraArgs(init, update)
 
 
+@checked('eta', 'gamma', 'seed')
 def annealed_gradient_noise(eta: Any, gamma: Any, *, seed: Any = 0) -> optax.GradientTransformationExtraArgs:
   r"""Adds Gaussian noise to the gradient, of variance $\sigma_t^2 = \frac{\eta}{(1+t)^\gamma}$ at update t = 0, 1, ...
 

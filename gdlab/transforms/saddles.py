@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from gdlab.core.arguments import at_most_int32, checked
 from gdlab.core.branching import cond_any
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count, check_real
@@ -26,6 +27,7 @@ class PerturbState(NamedTuple):
   perturbations: Array  # int32[], how many there were
 
 
+@checked('radius', 'grad_threshold', 'learning_rate', 'seed', min_interval=at_most_int32)
 def perturb_at_saddle(
   radius: Any, grad_threshold: Any, min_interval: Any, *, learning_rate: Any = None, seed: Any = 0
 ) -> optax.GradientTransformationExtraArgs:
@@ -130,6 +132,7 @@ def _plus_ball(updates: PyTree, key: Key, radius: Array) -> PyTree:
   return plus(updates, optax.tree.scale(length / norm, normals))
 
 
+@checked('learning_rate', min_interval=at_most_int32)
 def perturbed_gradient_descent(
   learning_rate: Any, radius: Any, grad_threshold: Any, min_interval: Any, *, seed: Any = 0
 ) -> optax.GradientTransformationExtraArgs:
@@ -176,6 +179,7 @@ class PGDConstants(NamedTuple):
   chi: Any
 
 
+@checked('smoothness', 'hessian_lipschitz', 'epsilon', 'dimension', 'gap', 'failure', 'c')
 def pgd_constants(
   smoothness: Any,
   hessian_lipschitz: Any,

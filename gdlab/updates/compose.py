@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab._cpu.norms import norm
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.objective import batch_loss, spread
 from gdlab.core.types import (
@@ -47,11 +48,13 @@ def check_updates(updates: PyTree, params: PyTree) -> None:
     )
 
 
+@checked
 def streams(key: Key) -> Streams:
   """The three independent random streams of a run, derived from its one key by `fold_in`."""
   return Streams(*(jax.random.fold_in(key, number) for number in range(len(Streams._fields))))
 
 
+@checked('sampler', 'estimator', 'evaluate_at', 'reestimate')
 def algorithm(
   *,
   sampler: Sampler,

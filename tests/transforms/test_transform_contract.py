@@ -259,7 +259,7 @@ class ContractTest(parameterized.TestCase):
     (lambda: transforms.average_iterates(0.9), 'weights must be a function such as.*got 0.9'),
     (lambda: transforms.coordinate_updates([0, 1.5]), 'blocks must be whole numbers >= 0.*got 1.5'),
     (lambda: transforms.coordinate_updates([0, -1]), 'blocks must be whole numbers >= 0.*got -1'),
-    (lambda: transforms.coordinate_updates([0, 2]), 'every number from 0 to 2, but 1 is not there'),
+    (lambda: transforms.coordinate_updates([0, 2]), 'every number from 0 to 2, got none that is 1'),
     (lambda: transforms.coordinate_updates([]), r'blocks must name at least one block, got \[\]'),
     (
       lambda: transforms.coordinate_updates([0, 1]).init(tree()),

@@ -9,6 +9,7 @@ from scipy import stats
 
 from gdlab.analysis.curvature import krylov
 from gdlab.analysis.curvature.operators import Flat, Operator, flattened
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count, check_real
 from gdlab.core.types import Array, Key
 
@@ -40,6 +41,7 @@ class SpectralDensity(NamedTuple):
   width: Array
 
 
+@checked('num_probes', 'depth', 'num_points', 'width')
 def spectral_density(
   operator: Operator,
   key: Key,

@@ -9,6 +9,7 @@ from gdlab.analysis.blocks import BLOCK, Losses, evaluation_losses
 from gdlab.analysis.curvature import krylov
 from gdlab.analysis.curvature.krylov import Basis
 from gdlab.analysis.curvature.operators import Flat, Operator, flattened, hessian
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.core.types import Array, Key, Problem, PyTree
 
@@ -52,6 +53,9 @@ class Extremes(NamedTuple):
   products: Array
 
 
+@checked(
+  'num_largest', 'num_smallest', 'tolerance', 'max_products', 'num_starts', 'basis_size', 'dense_below'
+)
 def eigenpairs(
   operator: Operator,
   key: Key,
@@ -130,6 +134,7 @@ def eigenpairs(
   return Extremes(largest, smallest, products)
 
 
+@checked
 def sharpness(
   problem: Problem,
   params: PyTree,

@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.analysis.curvature.operators import Flat, Operator, flattened
+from gdlab.core.arguments import checked
 from gdlab.core.types import Array
 
 _AT_ONCE = 16  # columns at once
 
 
+@checked
 def dense(operator: Operator) -> Array:
   """The operator's matrix in the raveled parameters, made symmetric; d products, so for small d.
 

@@ -18,6 +18,7 @@ from gdlab.analysis.blocks import (
   sum_over_blocks,
 )
 from gdlab.analysis.curvature.rounding import rounding_of
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, shown
 from gdlab.core.objective import real_indices, take
@@ -43,6 +44,7 @@ class Operator(NamedTuple):
   rounding: Callable[[], Array] = _exact
 
 
+@checked
 def hessian(
   problem: Problem,
   params: PyTree,
@@ -96,6 +98,7 @@ def hessian(
   )
 
 
+@checked
 def gauss_newton(
   problem: Problem,
   params: PyTree,
@@ -173,6 +176,7 @@ def gauss_newton(
   return Operator(product, params, lambda: rounding_of(few, params))
 
 
+@checked
 def layers(operator: Operator) -> dict[str, Operator]:
   """The diagonal blocks of an operator, one for each top-level subtree of the parameters: the layers of a Flax model.
 

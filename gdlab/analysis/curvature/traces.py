@@ -10,6 +10,7 @@ from scipy import stats
 from gdlab.analysis.curvature import krylov
 from gdlab.analysis.curvature.matrix import columns
 from gdlab.analysis.curvature.operators import Flat, Operator, flattened
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count
 from gdlab.core.types import Array, Key, PyTree
 
@@ -49,6 +50,7 @@ class _Deflation(NamedTuple):
     return vector
 
 
+@checked
 def trace(operator: Operator, key: Key, *, num_probes: int = 16, rank: int = 8) -> Estimate:
   r"""The trace of an operator, by Hutch++: exact on the range of a small sketch, by random probes outside.
 
@@ -100,6 +102,7 @@ def trace(operator: Operator, key: Key, *, num_probes: int = 16, rank: int = 8) 
   return Estimate(jnp.sum(known.vectors * known.images) + rest, error, _NORMAL * error)
 
 
+@checked
 def diagonal(operator: Operator, key: Key, *, num_probes: int = 16, rank: int = 8) -> Estimate:
   r"""The diagonal of an operator, entry by entry: exact on the range of a small sketch, by random signs outside.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.blocks import BLOCK, Losses, evaluation_losses, full_loss, full_loss_and_gradient
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import check_count, check_real
 from gdlab.core.types import Array, Key, Problem, PyTree
@@ -27,6 +28,7 @@ class BallSharpness(NamedTuple):
   perturbation: PyTree
 
 
+@checked
 def sam_sharpness(
   problem: Problem,
   params: PyTree,
@@ -70,6 +72,7 @@ def sam_sharpness(
   return _climb(problem, params, model_state, key, ones, radius, num_steps, block_size, losses)
 
 
+@checked
 def adaptive_sharpness(
   problem: Problem,
   params: PyTree,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.surfaces.evaluation import check_alike
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
 from gdlab.core.types import Array, PyTree
 
@@ -26,6 +27,7 @@ class Distance(NamedTuple):
   layers: dict[str, Array]
 
 
+@checked('initial')
 def distance_from_init(params: PyTree, initial: PyTree) -> Distance:
   r"""$|\theta - \theta_0|$, as a whole and by layer.
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.blocks import BLOCK, Losses, evaluation_losses, full_loss
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import check_count, check_real
 from gdlab.core.types import Array, Key, Problem, PyTree
@@ -26,6 +27,7 @@ class Flatness(NamedTuple):
   loss: Array
 
 
+@checked('sigma', 'num_pairs')
 def flatness(
   problem: Problem,
   params: PyTree,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from gdlab.analysis.blocks import BLOCK
+from gdlab.core.arguments import checked
 from gdlab.core.dependence import mixes_in_evaluation
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count
@@ -28,6 +29,7 @@ class Gap(NamedTuple):
   test: Array
 
 
+@checked('block_size')
 def generalisation_gap(
   problem: Problem, params: PyTree, model_state: PyTree = (), *, block_size: int = BLOCK
 ) -> dict[str, Gap]:

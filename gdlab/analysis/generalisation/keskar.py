@@ -11,8 +11,9 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.blocks import BLOCK, Losses, evaluation_losses, full_loss_and_gradient
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
-from gdlab.core.errors import InputError, check_count, check_real
+from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Key, Problem, PyTree
 
 _START = (
@@ -37,6 +38,7 @@ class KeskarSharpness(NamedTuple):
   evaluations: int
 
 
+@checked('epsilon', 'subspace', 'num_iterations', 'num_starts', 'block_size')
 def keskar_sharpness(
   problem: Problem,
   params: PyTree,
@@ -91,6 +93,8 @@ def keskar_sharpness(
   check_count('block_size', block_size)
   params = widened(params)
   point = ravel_pytree(params)[0]
+  if not jnp.isfinite(point).all():
+    raise InputError(f'params must be finite, got {shown(params)}')
   if subspace is not None:
     check_count('subspace', subspace, maximum=point.size)
   basis_key, start_key, loss_key = jax.random.split(key, 3)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, shown
 from gdlab.core.leaves import as_matrices, leaf_kinds
@@ -27,6 +28,7 @@ class Margins(NamedTuple):
   frobenius: Array
 
 
+@checked
 def output_margins(outputs: Array, labels: Array) -> Array:
   r"""The margin of every example, $z_y - \max_{j \ne y} z_j$: above 0 where it is classified rightly.
 
@@ -60,6 +62,7 @@ def output_margins(outputs: Array, labels: Array) -> Array:
   return own - jnp.max(jnp.where(is_own, -jnp.inf, outputs), axis=1)
 
 
+@checked('quantiles')
 def margins(
   outputs: Array,
   labels: Array,

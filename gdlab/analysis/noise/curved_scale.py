@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.gradients import example_loss, gradient_covariance_trace, gradient_sum
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count
 from gdlab.core.types import Array, Key, Problem, PyTree
 
@@ -36,6 +37,7 @@ class NoiseScales(NamedTuple):
   gradient_curvature: Array
 
 
+@checked('num_probes')
 def noise_scales(
   problem: Problem,
   params: PyTree,
@@ -74,6 +76,7 @@ def noise_scales(
   Hutchinson 1989, Communications in Statistics 18 (the random signs).
   """
   num_probes = check_count('num_probes', num_probes, minimum=2)
+  params = jax.tree.map(jnp.asarray, params)  # float64 from NumPy may be none of JAX's types
   sign_key, loss_key = jax.random.split(key)
   gradient, trace = gradient_covariance_trace(problem, params, model_state, loss_key, block_size=block_size)
   num_examples = problem.num_examples

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.gradients import example_loss
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import check_count, check_real
 from gdlab.core.types import Array, Key, Problem, PyTree
@@ -24,6 +25,7 @@ class ParameterMoments(NamedTuple):
   variance: PyTree
 
 
+@checked('block_size')
 def gradient_moments(
   problem: Problem, params: PyTree, model_state: PyTree, key: Key, *, block_size: int = 64
 ) -> ParameterMoments:
@@ -85,6 +87,7 @@ def gradient_moments(
   return ParameterMoments(mean, optax.tree.scale(1 / num_examples, squares))
 
 
+@checked('batch_size')
 def signal_to_noise(moments: ParameterMoments, *, batch_size: float = 1) -> PyTree:
   r"""The signal-to-noise ratio of every parameter's gradient, $\sqrt{B}\, |\bar g_j| / \sqrt{\Sigma_{jj}}$.
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import optax
 
 from gdlab.analysis.blocks import BLOCK, Losses, full_loss_and_gradient, training_losses
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
-from gdlab.core.errors import InputError
+from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array, Key, Problem, PyTree
 
 
@@ -34,6 +35,7 @@ class Predictiveness(NamedTuple):
   smoothness: Array
 
 
+@checked
 def gradient_predictiveness(
   problem: Problem,
   params: PyTree,
@@ -70,6 +72,8 @@ def gradient_predictiveness(
   steps = jnp.asarray(steps, jnp.result_type(float))
   if steps.ndim != 1 or not steps.size:
     raise InputError(f'steps must have the shape [S], S >= 1, got {steps.shape}')
+  if not isinstance(steps, jax.core.Tracer) and not (jnp.isfinite(steps) & (steps != 0)).all():
+    raise InputError(f'steps must be finite and not 0, got {shown(steps.tolist())}')
 
   params = widened(params)
   loss_and_gradient = full_loss_and_gradient(problem, model_state, key, block_size=block_size, losses=losses)

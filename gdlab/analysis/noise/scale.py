@@ -8,6 +8,7 @@ import optax
 
 from gdlab.analysis.gradients import ExampleLoss, example_loss, mean_gradient
 from gdlab.analysis.noise.intervals import ratio_interval, student_quantile
+from gdlab.core.arguments import array, checked
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count
 from gdlab.core.objective import batch_loss
@@ -37,6 +38,7 @@ class SampledNoiseScale(NamedTuple):
   high: Array
 
 
+@checked('num_examples', 'block_size')
 def sampled_noise_scale(
   problem: Problem,
   params: PyTree,
@@ -105,6 +107,7 @@ def from_sample(
   return _estimate(trace, square - trace / n, covariance, quantile)
 
 
+@checked('num_pairs')
 def two_batch_squares(
   problem: Problem,
   params: PyTree,
@@ -152,6 +155,10 @@ def two_batch_squares(
   return jax.lax.map(pair, jnp.arange(num_pairs))
 
 
+@checked(
+  small_squares=array(finite=False, minimum=0, empty=True),
+  large_squares=array(finite=False, minimum=0, empty=True),
+)
 def two_batch_noise_scale(
   small_squares: Array, large_squares: Array, small_size: int, large_size: int, *, confidence: float = 0.95
 ) -> SampledNoiseScale:

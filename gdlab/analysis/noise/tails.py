@@ -9,6 +9,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.gradients import example_loss, mean_gradient
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count
 from gdlab.core.types import Array, Key, Problem, PyTree
@@ -26,6 +27,7 @@ class TailIndex(NamedTuple):
   standard_error: Array
 
 
+@checked('num_tail')
 def hill_index(values: Array, *, num_tail: int) -> TailIndex:
   r"""Hill's estimate of the alpha in $P(X > x) \sim x^{-\alpha}$, from the largest of a sample.
 
@@ -59,6 +61,7 @@ def hill_index(values: Array, *, num_tail: int) -> TailIndex:
   return TailIndex(index, index / math.sqrt(k))
 
 
+@checked('group_size')
 def stable_index(values: Array, *, group_size: int) -> TailIndex:
   r"""The alpha of a symmetric alpha-stable law, from sums over groups: 2 for a Gaussian one, less for heavier tails.
 
@@ -110,6 +113,7 @@ class NoiseTails(NamedTuple):
   norms: Array
 
 
+@checked('batch_size', 'num_groups', 'group_size', 'num_tail', 'block_size')
 def noise_tails(
   problem: Problem,
   params: PyTree,

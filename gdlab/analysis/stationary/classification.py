@@ -16,6 +16,7 @@ from gdlab.analysis.stationary.local import (
   newton_step,
   rounding,
 )
+from gdlab.core.arguments import array, checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array, Key, Problem, PyTree
 
@@ -71,6 +72,7 @@ class StationaryPoint(NamedTuple):
   flatness: Array
 
 
+@checked(eigenvalues=array(finite=False), bounds=array(finite=False))
 def count_signs(eigenvalues: Any, bounds: Any) -> SignCount:
   """Counts the signs of eigenvalues, only those beyond doubt; jittable.
 
@@ -91,11 +93,14 @@ def count_signs(eigenvalues: Any, bounds: Any) -> SignCount:
   values, within = jnp.asarray(eigenvalues), jnp.asarray(bounds)
   if not isinstance(within, jax.core.Tracer) and (within < 0).any():
     raise InputError(f'bounds must be numbers >= 0, got {shown(bounds)}')
+  if within.shape not in ((), values.shape):
+    raise InputError(f'bounds must have the shape of eigenvalues {values.shape} or none, got {within.shape}')
   within = jnp.broadcast_to(within, values.shape)
   negative, positive = (jnp.sum(sign, axis=-1) for sign in (values < -within, values > within))
   return SignCount(negative, positive, values.shape[-1] - negative - positive)
 
 
+@checked('tol', 'flat_tol')
 def classify_stationary(
   problem: Problem,
   params: PyTree,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array
 
@@ -27,6 +28,7 @@ class Visits(NamedTuple):
   inside: Array
 
 
+@checked('enter', 'leave')
 def saddle_visits(series: Array, *, enter: Any, leave: Any) -> Visits:
   r"""When a series comes near, and when it leaves for good measure: with two thresholds, so that noise is no escape.
 
@@ -73,6 +75,7 @@ def saddle_visits(series: Array, *, enter: Any, leave: Any) -> Visits:
   return jax.lax.scan(record, start, rows)[0][0]
 
 
+@checked('records', 'saddle')
 def escape_times(records: xr.DataArray, *, enter: float, leave: float, saddle: Any = None) -> xr.Dataset:
   """Entry, escape and dwell time of the first visit to a saddle's neighbourhood, from the records of runs.
 

@@ -21,6 +21,7 @@ from gdlab.analysis.stationary.classification import (
 )
 from gdlab.analysis.stationary.descent import descend
 from gdlab.analysis.stationary.local import flat_gradient
+from gdlab.core.arguments import array, checked, tree
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Key, Problem, PyTree
 
@@ -47,6 +48,7 @@ class FoundPoints(NamedTuple):
   end_params: PyTree
 
 
+@checked('count', 'seed', box=array(finite=False, empty=True))
 def box_starts(box: Any, count: int, *, seed: int = 0) -> np.ndarray:
   """Starts spread evenly over a box, float64[count, d]: Halton's points, scrambled; a host function.
 
@@ -67,6 +69,7 @@ def box_starts(box: Any, count: int, *, seed: int = 0) -> np.ndarray:
   return qmc.scale(points, edges[:, 0], edges[:, 1])
 
 
+@checked
 def seek_stationary(
   problem: Problem,
   params: PyTree,
@@ -132,6 +135,7 @@ def seek_stationary(
   return unravel(end), point._replace(status=jnp.where(left, jnp.int32(AT_INFINITY), point.status))
 
 
+@checked('merge', 'at_once', starts=tree())
 def find_stationary_points(
   problem: Problem,
   starts: PyTree,

@@ -9,7 +9,8 @@ import numpy as np
 
 from gdlab.analysis.surfaces.evaluation import check_alike
 from gdlab.analysis.surfaces.matching import Permutations, match_weights
-from gdlab.analysis.surfaces.stacks import DenseStack, Path, dense_stack, leaf_at, with_leaves
+from gdlab.analysis.surfaces.stacks import DenseStack, Path, dense_stack, leaf_at, shapes_of, with_leaves
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array, Problem, PyTree
 
@@ -30,6 +31,7 @@ class Aligned(NamedTuple):
   permutations: Permutations
 
 
+@checked('second')
 def align(
   problem: Problem,
   first: PyTree,
@@ -82,6 +84,7 @@ def align(
   return Aligned(params, state, tuple(np.asarray(order) for order in permutations))
 
 
+@checked('params', 'model_state')
 def permute_units(
   params: PyTree, model_state: PyTree, stack: DenseStack, permutations: Sequence[Any]
 ) -> tuple[PyTree, PyTree]:
@@ -104,6 +107,10 @@ def permute_units(
     raise InputError(
       f'permutations must be one of each hidden layer, of widths {stack.widths}, got {shown(permutations)}'
     )
+  found = shapes_of('params', params), shapes_of('model_state', model_state)
+  lacking = [path for path in stack.kernels if len(found[0].get(path, ())) != 2]
+  if lacking:
+    raise InputError(f'params must have the kernels of stack, got none of two axes at {lacking[0]}')
   replaced: tuple[dict[Path, Any], dict[Path, Any]] = ({}, {})
   for layer, path in enumerate(stack.kernels):
     kernel = leaf_at(params, path)

@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import wide
 from gdlab.core.errors import InputError, shown
 from gdlab.core.leaves import leaf_kinds
 from gdlab.core.types import Array, Key, LeafKind, PyTree
 
 
+@checked
 def filter_direction(
   key: Key, params: PyTree, *, biases: bool = False, kinds: PyTree | None = None
 ) -> PyTree:

@@ -6,13 +6,15 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from gdlab.analysis.surfaces.stacks import DenseStack, leaf_at
+from gdlab.analysis.surfaces.stacks import DenseStack, leaf_at, shapes_of
+from gdlab.core.arguments import array, checked, each, tree
 from gdlab.core.errors import InputError, check_count
 from gdlab.core.types import PyTree
 
 Permutations = tuple[np.ndarray, ...]  # int[width] of each hidden layer: unit j becomes what unit p[j] was
 
 
+@checked('max_sweeps', first=tree(), second=tree())
 def match_weights(first: PyTree, second: PyTree, stack: DenseStack, *, max_sweeps: int = 100) -> Permutations:
   r"""The permutations of the second network's hidden units that bring its weights closest to the first's.
 
@@ -38,6 +40,13 @@ def match_weights(first: PyTree, second: PyTree, stack: DenseStack, *, max_sweep
   2209.04836, algorithm 1.
   """
   check_count('max_sweeps', max_sweeps)
+  for name, params in (('first', first), ('second', second)):
+    found = shapes_of(name, params)
+    wanted = list(zip((0, *stack.widths), (*stack.widths, 0), strict=True))
+    for path, (inputs, outputs) in zip(stack.kernels, wanted, strict=True):
+      shape = found.get(path, ())
+      if len(shape) != 2 or inputs not in (0, shape[0]) or outputs not in (0, shape[1]):
+        raise InputError(f'{name} must have the kernels of stack, got shape {list(shape)} at {list(path)}')
   ours, theirs = ([_layer(params, stack, k) for k in range(len(stack.kernels))] for params in (first, second))
   identity = tuple(np.arange(width) for width in stack.widths)
   forward: list[np.ndarray] = []
@@ -47,6 +56,7 @@ def match_weights(first: PyTree, second: PyTree, stack: DenseStack, *, max_sweep
   return max(ends, key=lambda end: end[1])[0]
 
 
+@checked(first=each(array(), empty=True), second=each(array(), empty=True))
 def match_activations(first: Sequence[Any], second: Sequence[Any]) -> Permutations:
   r"""The permutation of each layer's units that makes their activations correlate most over the same examples.
 

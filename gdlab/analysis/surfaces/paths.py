@@ -6,10 +6,12 @@ import numpy as np
 import xarray as xr
 
 from gdlab.analysis.surfaces.evaluation import check_alike, host_metrics
+from gdlab.core.arguments import array, checked, optional, params_of_problem, state_of_problem
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import SPLITS, Problem, PyTree
 
 
+@checked(values=array(finite=False, empty=True), positions=optional(array()))
 def barrier(values: Any, positions: Any = None) -> float:
   r"""How far a curve rises above the straight line between its ends.
 
@@ -44,7 +46,7 @@ def barrier(values: Any, positions: Any = None) -> float:
     )
   t = np.linspace(0, 1, len(heights)) if positions is None else np.asarray(positions, np.float64)
   if t.shape != heights.shape or not (np.diff(t) > 0).all():
-    raise InputError(f'positions must be {len(heights)} ascending numbers, got {positions!r:.60}')
+    raise InputError(f'positions must be {len(heights)} ascending numbers, got {shown(positions)}')
   return float(np.max(above_chord(heights, t)))
 
 
@@ -54,6 +56,14 @@ def above_chord(heights: np.ndarray, positions: np.ndarray) -> np.ndarray:
   return heights - ((1 - t) * heights[0] + t * heights[-1])
 
 
+@checked(
+  'second_state',
+  'num_points',
+  first=params_of_problem,
+  second=params_of_problem,
+  first_state=state_of_problem,
+  second_state=state_of_problem,
+)
 def interpolate(
   problem: Problem,
   first: PyTree,

@@ -7,10 +7,12 @@ import numpy as np
 import xarray as xr
 
 from gdlab.analysis.surfaces.evaluation import check_alike, check_interval, host_metrics
-from gdlab.core.errors import InputError, check_count
+from gdlab.core.arguments import checked, each, tree
+from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Problem, PyTree
 
 
+@checked('interval', 'num_points', direction=tree(finite=True))
 def loss_line(
   problem: Problem,
   params: PyTree,
@@ -53,6 +55,7 @@ def loss_line(
   return xr.Dataset({name: ('alpha', values) for name, values in found.items()}, {'alpha': alphas})
 
 
+@checked('directions', 'intervals', 'num_points', directions=each(tree(finite=True), length=2))
 def loss_plane(
   problem: Problem,
   params: PyTree,
@@ -111,5 +114,5 @@ def loss_plane(
 
 def _pair(name: str, values: Any) -> tuple[Any, Any]:
   if not isinstance(values, (tuple, list)) or len(values) != 2:
-    raise InputError(f'{name} must be a pair, got {type(values).__name__} {values!r:.60}')
+    raise InputError(f'{name} must be a pair, got {type(values).__name__} {shown(values)}')
   return values[0], values[1]

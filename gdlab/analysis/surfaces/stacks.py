@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError
 from gdlab.core.types import PyTree
 
@@ -31,6 +32,7 @@ class DenseStack(NamedTuple):
   widths: tuple[int, ...]
 
 
+@checked
 def dense_stack(
   params: PyTree, model_state: PyTree = (), *, layers: Sequence[str] | None = None
 ) -> DenseStack:
@@ -49,8 +51,8 @@ def dense_stack(
     InputError: if the parameters are no such stack: another kind of layer, widths that do not chain, or
       normalisation whose layer is not clear.
   """
-  leaves = {(0, path): shape for path, shape in _shapes('params', params).items()}
-  leaves |= {(1, path): shape for path, shape in _shapes('model_state', model_state).items()}
+  leaves = {(0, path): shape for path, shape in shapes_of('params', params).items()}
+  leaves |= {(1, path): shape for path, shape in shapes_of('model_state', model_state).items()}
   found = sorted(
     (p[:-1] for (kind, p), shape in leaves.items() if kind == 0 and p[-1] == 'kernel' and len(shape) == 2),
     key=_natural,
@@ -114,9 +116,10 @@ def _norms(
   return tuple(ordered)
 
 
-def _shapes(name: str, tree: PyTree) -> dict[Path, tuple[int, ...]]:
+def shapes_of(name: str, tree: PyTree) -> dict[Path, tuple[int, ...]]:
+  """The shape of every array by its path; raises InputError for anything but nested dictionaries."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  if not all(isinstance(key, jax.tree_util.DictKey) for path, _ in leaves for key in path):
+  if not all(path and isinstance(key, jax.tree_util.DictKey) for path, _ in leaves for key in path or [()]):
     raise InputError(f'{name} must be nested dictionaries, as Flax has them, got {type(tree).__name__}')
   return {_names(path): np.shape(leaf) for path, leaf in leaves}
 

@@ -8,10 +8,12 @@ import xarray as xr
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.surfaces.planes import loss_plane
+from gdlab.core.arguments import array, checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Problem, PyTree
 
 
+@checked(path=array(finite=False, empty=True))
 def principal_plane(path: Any) -> xr.Dataset:
   r"""The plane that holds most of the variance of the parameters along a run, through its last point.
 
@@ -59,6 +61,7 @@ def principal_plane(path: Any) -> xr.Dataset:
   )
 
 
+@checked('margin', path=array(finite=False, empty=True))
 def trajectory_plane(
   problem: Problem,
   path: Any,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.dependence.interpreter import Followed, follow, trace
 from gdlab.core.dependence.labels import of_examples
 from gdlab.core.dependence.observed import reaches_others
@@ -35,6 +36,7 @@ class Mixing(NamedTuple):
   padding: bool
 
 
+@checked
 def mixing(problem: Problem) -> Mixing:
   """Which losses of a problem mix the examples of a batch.
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count
 from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.landscapes.base import cube, landscape
@@ -15,6 +16,7 @@ _REACH = 5.0  # half the box's width
 _STARTS = 101  # of the search, along half a side; a quarter as many find the same
 
 
+@checked('dim')
 def ackley(dim: int = 2, *, start: Any = None, initial_scale: float | None = None) -> Problem:
   r"""The Ackley function: a funnel with ripples, whose minimum is the tip of a cone.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array, Key, Known, Problem, PyTree
 from gdlab.problems.analytic import FixedInit, of_function
@@ -61,6 +62,7 @@ def cube(size: int, low: float, high: float) -> np.ndarray:
   return np.tile([low, high], (size, 1)).astype(np.float64)
 
 
+@checked
 def value_fn(problem: Problem) -> Callable[[PyTree], Array]:
   """The function that is minimised: the mean training loss, in evaluation mode, of the parameters alone.
 

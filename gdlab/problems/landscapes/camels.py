@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.landscapes.base import landscape
 from gdlab.problems.landscapes.points import listed, tabled
@@ -50,6 +51,7 @@ def _mirrored(rows: tuple[tuple[float, ...], ...]) -> list[tuple[float, ...]]:
   return [(sign * x, sign * y, *rest) for x, y, *rest in rows for sign in (1, -1)]
 
 
+@checked
 def six_hump_camel(*, start: Any = (0.5, 1.0), initial_scale: float | None = None) -> Problem:
   r"""The six-hump camel: six minima in three pairs, two maxima, seven saddles.
 
@@ -79,6 +81,7 @@ def _six_hump_camel(params: Array) -> Array:
   return (4 - 2.1 * x**2 + x**4 / 3) * x**2 + x * y + (4 * y**2 - 4) * y**2
 
 
+@checked
 def three_hump_camel(*, start: Any = (-2.0, -2.0), initial_scale: float | None = None) -> Problem:
   r"""The three-hump camel: three minima in a row and the two saddles between them.
 
@@ -120,6 +123,7 @@ _QUADRATICS = ((-1.0, 0.0, -10.0), (-1.0, 0.0, -10.0), (-6.5, 11.0, -6.5), (0.7,
 _CENTRES = ((1.0, 0.0), (0.0, 0.5), (-0.5, 1.5), (-1.0, 1.0))
 
 
+@checked
 def mueller_brown(*, start: Any = (-0.7, 0.6), initial_scale: float | None = None) -> Problem:
   r"""The Müller-Brown surface of chemistry: three wells in a curved row, and two passes between them.
 

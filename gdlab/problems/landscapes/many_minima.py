@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count
 from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.landscapes.base import cube, landscape
@@ -14,6 +15,7 @@ _STYBLINSKI_SLOPE = np.array([2.0, 0.0, -16.0, 2.5])
 _RASTRIGIN = 10.0
 
 
+@checked('dim')
 def styblinski_tang(dim: int = 2, *, start: Any = None, initial_scale: float | None = None) -> Problem:
   r"""The Styblinski-Tang function, a sum of equal tilted double wells: 2^d minima.
 
@@ -54,6 +56,7 @@ def _styblinski_tang(params: Array) -> Array:
   return jnp.sum(params**4 - 16 * params**2 + 5 * params) / 2
 
 
+@checked('dim')
 def rastrigin(dim: int = 2, *, start: Any = None, initial_scale: float | None = None) -> Problem:
   r"""The Rastrigin function: a bowl with a deep ripple on every coordinate.
 
@@ -122,6 +125,7 @@ _GRIEWANK = (
 )
 
 
+@checked('dim')
 def griewank(dim: int = 2, *, start: Any = None, initial_scale: float | None = None) -> Problem:
   r"""The Griewank function: a very wide bowl with a ripple that couples all coordinates.
 

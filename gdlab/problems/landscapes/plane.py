@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.landscapes.base import landscape
 from gdlab.problems.landscapes.points import listed, tabled
@@ -32,6 +33,7 @@ _BEALE = (
 )
 
 
+@checked
 def himmelblau(*, start: Any = (0.0, 0.0), initial_scale: float | None = None) -> Problem:
   r"""Himmelblau's function: four equal minima, four saddles, one maximum.
 
@@ -59,6 +61,7 @@ def _himmelblau(params: Array) -> Array:
   return (x**2 + y - 11) ** 2 + (x + y**2 - 7) ** 2
 
 
+@checked
 def beale(*, start: Any = (1.0, 1.0), initial_scale: float | None = None) -> Problem:
   r"""Beale's function: a curved valley, flat along its floor, with walls of the eighth order.
 
@@ -87,6 +90,7 @@ def _beale(params: Array) -> Array:
   return (1.5 - x + x * y) ** 2 + (2.25 - x + x * y**2) ** 2 + (2.625 - x + x * y**3) ** 2
 
 
+@checked
 def booth(*, start: Any = (-5.0, 5.0), initial_scale: float | None = None) -> Problem:
   r"""Booth's function, a quadratic bowl that is turned against the axes.
 
@@ -117,6 +121,7 @@ def _booth(params: Array) -> Array:
 _BRANIN_HILL = 10 * (1 - 1 / (8 * np.pi))
 
 
+@checked
 def branin(*, start: Any = (2.5, 7.5), initial_scale: float | None = None) -> Problem:
   r"""The Branin function: a parabolic valley with a wave along it, three equal minima and two saddles between.
 

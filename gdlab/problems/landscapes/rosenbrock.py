@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count
 from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.landscapes.base import cube, landscape
@@ -43,6 +44,7 @@ _SADDLE = {
 }
 
 
+@checked('dim')
 def rosenbrock(dim: int = 2, *, start: Any = None, initial_scale: float | None = None) -> Problem:
   r"""The Rosenbrock function: a long curved valley with steep walls and a nearly flat floor.
 

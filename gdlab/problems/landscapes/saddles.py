@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.checks import default_float, moderate_or_zero, real_vector
@@ -27,6 +28,7 @@ class StrictSaddle:
     return curvatures @ params**2 / 2 + quartic @ params**4 / 4
 
 
+@checked('eigenvalues', 'confinement')
 def strict_saddle(
   eigenvalues: Any, *, confinement: float = 0.0, start: Any = None, initial_scale: float | None = None
 ) -> Problem:
@@ -96,6 +98,7 @@ class MonkeySaddle:
     return x**3 - 3 * x * y**2 + self.confinement / 4 * (x**2 + y**2) ** 2
 
 
+@checked('confinement')
 def monkey_saddle(
   confinement: float = 0.0, *, start: Any = (1.0, 0.01), initial_scale: float | None = None
 ) -> Problem:
@@ -147,6 +150,7 @@ class DegenerateSaddle:
     return x**2 / 2 - y**4 / 4 + self.confinement / 6 * y**6
 
 
+@checked('confinement')
 def degenerate_saddle(
   confinement: float = 0.0, *, start: Any = (1.0, 0.1), initial_scale: float | None = None
 ) -> Problem:

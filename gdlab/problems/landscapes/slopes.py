@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize, special
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count
 from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.checks import moderate
@@ -27,6 +28,7 @@ class Plateau:
     return square / (1 + square)
 
 
+@checked('dim', 'width')
 def plateau(
   dim: int = 2, *, width: float = 1.0, start: Any = None, initial_scale: float | None = None
 ) -> Problem:
@@ -79,6 +81,7 @@ class Cliff:
     return self.curvature / 2 * jnp.sum(params**2) + self.height * step
 
 
+@checked('dim')
 def cliff(
   dim: int = 2,
   *,

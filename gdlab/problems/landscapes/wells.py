@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import optimize
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Known, Problem
 from gdlab.problems.checks import moderate
@@ -28,6 +29,7 @@ class DoubleWell:
     return self.depth * (x**2 - 1) ** 2 + self.tilt * x + self.stiffness / 2 * jnp.sum(params[1:] ** 2)
 
 
+@checked('dim', 'depth', 'tilt', 'stiffness')
 def double_well(
   dim: int = 2,
   *,
@@ -111,6 +113,7 @@ class TwoValleys:
     return self.stretch * u + self.skew * np.sqrt(self.bend**2 + u**2)
 
 
+@checked('dim', 'curvatures', 'depths', 'stiffness')
 def two_valleys(
   dim: int = 2,
   *,

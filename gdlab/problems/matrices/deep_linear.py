@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
@@ -14,6 +15,7 @@ from gdlab.problems.matrices import spectra
 from gdlab.problems.starts import arrays_start
 
 
+@checked('singular_values', 'depth', 'width', 'num_inputs', 'num_outputs')
 def deep_linear_network(
   singular_values: Any,
   *,

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_count
 from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
@@ -13,6 +14,7 @@ from gdlab.problems.matrices import spectra
 from gdlab.problems.starts import array_start
 
 
+@checked('eigenvalues', 'rank')
 def low_rank_factorization(
   eigenvalues: Any,
   rank: int,

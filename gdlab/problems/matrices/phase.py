@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Array, Examples, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
@@ -19,6 +20,7 @@ class Signal(NamedTuple):
   signal: Array  # float[N, d]
 
 
+@checked('num_measurements', 'seed')
 def phase_retrieval(
   signal: Any, *, num_measurements: int, seed: int = 0, start: Any = None, initial_scale: float = 1.0
 ) -> Problem:
@@ -76,6 +78,7 @@ def phase_retrieval(
   )
 
 
+@checked
 def population_phase_retrieval(signal: Any, *, start: Any = None, initial_scale: float = 1.0) -> Problem:
   r"""Phase retrieval from infinitely many Gaussian measurements, whose landscape is known entirely.
 

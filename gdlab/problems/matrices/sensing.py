@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count
 from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
@@ -20,6 +21,7 @@ class Measurements(NamedTuple):
   targets: Array  # float[N], <A_i, M>
 
 
+@checked('eigenvalues', 'dimension', 'num_measurements', 'rank', 'seed')
 def matrix_sensing(
   eigenvalues: Any,
   *,

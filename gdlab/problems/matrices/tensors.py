@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from gdlab.core.arguments import checked
 from gdlab.core.errors import check_real
 from gdlab.core.types import Array, Known, Problem, StationaryPoints
 from gdlab.problems.analytic import PointwiseLoss, PointwiseMetrics
@@ -21,6 +22,7 @@ class Tensor(NamedTuple):
   penalty: Array  # float[N], beta
 
 
+@checked('weights', 'penalty')
 def orthogonal_tensor_decomposition(
   weights: Any,
   *,
