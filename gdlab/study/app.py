@@ -1,5 +1,6 @@
 """The course of a study: its cells are measured, here or by workers, and then it is finished."""
 
+import contextlib
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ import xarray as xr
 from absl import flags
 
 from gdlab.core.errors import InputError
+from gdlab.host.checksums import Damaged
 from gdlab.study import cells as measuring
 from gdlab.study import sharing
 from gdlab.study.cells import Cell
@@ -55,12 +57,16 @@ def main(
     made = cells(config)
     measuring.check(made)
     results = Results(workdir, config)
-    if asked == (None, None):
-      measuring.measure(made, results)
-    else:
-      origin = sharing.Origin.of(cells, config, workdir)
-      sharing.measure(made, results, origin, lambda: sharing.workers(*asked))
-    finish(config, {cell.name: results.read(cell.name) for cell in made}, workdir)
+    found = None
+    while found is None:
+      if asked == (None, None):
+        measuring.measure(made, results)
+      else:
+        origin = sharing.Origin.of(cells, config, workdir)
+        sharing.measure(made, results, origin, lambda: sharing.workers(*asked))
+      with contextlib.suppress(Damaged):  # since it was verified: it is measured again
+        found = {cell.name: results.read(cell.name) for cell in made}
+    finish(config, found, workdir)
 
   start(run, default_config)
 

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from test_kills import LIMIT, STUDY, VICTIM, arrays, check_same, ended, said, started
+from victims import LIMIT, STUDY, VICTIM, arrays, check_same, ended, said, started
 
 from gdlab.host import checkpoints, locks
 
