@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from gdlab.core.errors import check_count
 from gdlab.core.leaves import named
 from gdlab.core.types import Algorithm, Array, Problem, PyTree
-from gdlab.host import files, memory
+from gdlab.host import checksums, memory
 from gdlab.training.checks import check_kept, check_probes, explained
 from gdlab.training.lane import Probe
 from gdlab.training.programs import made
@@ -191,9 +192,15 @@ def _key(found: Footprint) -> str:
 
 def _recall(key: str) -> int | None:
   if key not in _remembered and _folder:
-    # ValueError: what is there is not ours.
-    with contextlib.suppress(FileNotFoundError, ValueError):
-      _remembered[key] = int(json.loads((_folder[0] / f'{key}.json').read_text())['lanes_at_once'])
+    file = _folder[0] / f'{key}.json'
+    try:
+      checksums.verify(file)
+      _remembered[key] = check_count('lanes_at_once', json.loads(file.read_text())['lanes_at_once'])
+    except FileNotFoundError:
+      pass
+    except (OSError, ValueError, KeyError, TypeError):  # what is there is not ours: it is found anew
+      with contextlib.suppress(OSError):
+        checksums.remove(file)
   return _remembered.get(key)
 
 
@@ -203,7 +210,7 @@ def _remember(key: str, width: int) -> int:
     return _remembered.setdefault(key, width)
   content = json.dumps({'lanes_at_once': width, 'machine': _machine()})
   # Where the file cannot be made, the finding serves this process.
-  with contextlib.suppress(OSError), files.replacing(_folder[0] / f'{key}.json', new=True) as temporary:
+  with contextlib.suppress(OSError), checksums.writing(_folder[0] / f'{key}.json', new=True) as temporary:
     temporary.write_text(content, encoding='utf-8')
   found = _recall(key)
   return _remembered.setdefault(key, width) if found is None else found

@@ -12,7 +12,7 @@ import pytest
 from tiny_runs import assert_same, problem, sgd, stream_sgd
 
 import gdlab
-from gdlab.host import memory
+from gdlab.host import checksums, memory
 from gdlab.host.memory import memory_lanes, widest_vmap
 from gdlab.training import autotune
 from gdlab.training.autotune import Footprint, footprint, lanes_at_once, program_per_device
@@ -53,7 +53,7 @@ def test_devices_have_programs_of_their_own_in_long_runs(lanes, steps, expected)
 )
 def test_the_rule(size, lanes, steps, expected, plans):
   assert lanes_at_once(Footprint(size, 1, 'shape'), lanes, steps, no_trial) == expected
-  assert not list(plans.iterdir())
+  assert not list(plans.glob('*.json'))
 
 
 def test_in_between_the_faster_wins_and_is_remembered(plans):
@@ -76,6 +76,20 @@ def test_in_between_the_faster_wins_and_is_remembered(plans):
     lanes_at_once(Footprint(5_000, 1, 'another shape'), 1000, 10**6, no_trial)
 
 
+@pytest.mark.parametrize(
+  'content', ['{}', '[]', '{"lanes_at_once": 0}', '{"lanes_at_once": "x"}', '\x00', '{"lanes_at_once": 1}']
+)
+def test_a_finding_that_is_damaged_is_found_anew(plans, content):
+  found = Footprint(5_000, 1, 'one shape')
+  assert lanes_at_once(found, 1000, 10**6, lambda width, steps: 1 / width) == 16
+  [file] = plans.glob('*.json')
+  file.write_text(content)
+  gdlab.remember_plans(plans)
+  assert lanes_at_once(found, 1000, 10**6, lambda width, steps: 1 / width) == 16
+  gdlab.remember_plans(plans)
+  assert lanes_at_once(found, 1000, 10**6, no_trial) == 16
+
+
 def test_the_first_of_two_processes_decides(plans):
   found = Footprint(5_000, 1, 'one shape')
 
@@ -94,7 +108,7 @@ def test_a_finding_that_cannot_be_written_whole_leaves_nothing(plans, monkeypatc
 
   monkeypatch.setattr(pathlib.Path, 'write_text', full)
   assert lanes_at_once(Footprint(5_000, 1, 'one shape'), 1000, 10**6, lambda width, steps: 1 / width) == 16
-  assert not list(plans.iterdir())
+  assert not list(plans.glob('*.json'))
 
 
 def test_a_trial_measures_the_real_program_and_its_finding_is_used(plans, monkeypatch):
@@ -110,7 +124,9 @@ def test_a_trial_measures_the_real_program_and_its_finding_is_used(plans, monkey
   gdlab.remember_plans(plans)
   assert_same(gdlab.run(problem(), sgd(0.1), **options), first)
   other = {1: 16, 16: 1}[found]
-  file.write_text(json.dumps({'lanes_at_once': other}))
+  file.unlink()
+  with checksums.writing(file) as temporary:
+    temporary.write_text(json.dumps({'lanes_at_once': other}))
   gdlab.remember_plans(plans)
   assert gdlab.run(problem(), sgd(0.1), **options).attrs['plan_lanes_at_once'] == other
 
@@ -124,7 +140,8 @@ def test_the_cost_of_an_update_by_hand():
 
 
 def test_blocks_take_a_quarter_of_the_free_memory():
-  free = os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  [line] = [line for line in pathlib.Path('/proc/meminfo').read_text().splitlines() if 'MemAvailable' in line]
+  free = int(line.split()[1]) * 1024
   assert memory_lanes(2**20, 1) == pytest.approx(free / 4 / 2**20, rel=0.1)
   assert memory_lanes(2**60, 1) == 1
 
