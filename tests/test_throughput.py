@@ -283,6 +283,6 @@ def test_a_configuration_that_cannot_work_is_refused(change, words):
   config: ml_collections.ConfigDict = throughput.get_config()
   config.update(change)
   with pytest.raises(InputError) as refusal:
-    settings.check(config)
+    settings.Settings.checked(config.to_dict())
   for word in words:
     assert word in str(refusal.value)

@@ -61,9 +61,11 @@ def start(
 
   def set_up(arguments: list[str]) -> None:
     if arguments:
-      raise InputError(f'unexpected argument {arguments[0]!r}; values are given as --flag=value')
+      raise InputError(f'unexpected argument {shown(arguments[0])}; values are given as --flag=value')
     if not folder.value:
       raise InputError('--workdir=DIR is needed: the folder for results, figures and the report')
+    if folder.value.startswith('-'):  # of `--workdir --flag`
+      raise InputError(f'--workdir must be a folder, got the flag {shown(folder.value)}')
     for name, value, above in (('time_limit', limit.value, 0), ('checkpoint_every', every.value, -1e-9)):
       if value is not None:
         check_real(f'--{name}', value, above=above)
