@@ -25,7 +25,7 @@ from gdlab.problems.nnx import from_nnx
 SHAKESPEARE_SHA256 = '86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed'
 
 
-@checked
+@checked('path')
 def character_lm(
   model: Callable[[int], Any] = Transformer,
   path: str | os.PathLike[str] | None = None,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jinja2
 
 from gdlab.claims import Finding, Part
-from gdlab.core.arguments import checked
+from gdlab.core.arguments import array, checked
 
 
 class Table(NamedTuple):
@@ -85,7 +85,7 @@ def page(
   )
 
 
-@checked
+@checked(value=array(ndim=0, finite=False))
 def number(value: float) -> str:
   """Three significant figures, trailing zeros kept; NaN is 'not measured'."""
   if math.isnan(value):

@@ -129,7 +129,7 @@ ALLOWED: dict[str, str] = {
   'problems.with_label_noise': 'fraction: zero; seed: zero',
   'problems.with_penalty': 'l1: zero; l2: zero; where: none',
   'report.fragile': 'again: empty',
-  'report.number': 'value: negative zero',
+  'report.number': 'value: negative zero nan inf -inf',
   'report.same_verdicts': 'again: empty',
   'sampling.adaptive_importance': 'decay: zero',
   'sampling.grab': 'like: dict number nan shapes',
