@@ -42,9 +42,8 @@ def compiled_ahead(
       for following in itertools.islice(coming, max(0, most - len(ahead))):
         first = following.records.chunks(following.plan.steps_per_call, stops)[0][0]
         ahead.append([])
-        for lowered in following.lowered(first):
-          if checkpoint is not None:
-            checkpoint.note(following, lowered)
+        calls = following.lowered(first)
+        for lowered in calls if checkpoint is None else checkpoint.noted(following, calls):
           # Other threads have settings of their own; with others than the run's it would be compiled once more.
           compiling = jax.debug_key_reuse(False)(lowered.compile)
           ahead[-1].append(pool.submit(compiling))

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -48,7 +48,7 @@ class Checkpoint:
   def __init__(self, place: Place, experiment: Mapping[str, Any]):
     self.folder, self._strict = Folder(place.folder, place.every), place.strict
     self._experiment = _plain(experiment)
-    self._digests: dict[int, Any] = {}
+    self._computed: dict[tuple[int, Plan], str] = {}
     self._hashed: dict[tuple[int, ...], str] = {}
     self._seconds: dict[int, float] = {}  # by program, of a period of the lanes that fill the devices
     self._started, self.seconds_before = time.monotonic(), 0.0
@@ -64,17 +64,24 @@ class Checkpoint:
             **{name: bool(plan[Plan._fields.index(name)]) for name in FLAGS}
           )
 
-  def note(self, program: Program, lowered: jax.stages.Lowered) -> None:
-    """Notes what a program computes."""
-    digest = self._digests.setdefault(_key(program), hashlib.sha256())
-    digest.update(lowered.as_text().encode())
+  def noted(self, program: Program, lowered: Iterable[jax.stages.Lowered]) -> Iterator[jax.stages.Lowered]:
+    """Hands on what a program computes, and notes the SHA-256 of all of it."""
+    digest = hashlib.sha256()
+    for each in lowered:
+      digest.update(each.as_text().encode())
+      yield each
+    self._computed[_key(program), program.plan] = digest.hexdigest()
 
   def latest(self, name: str, programs: Sequence[Program]) -> Saved | None:
     """What is saved under a name, if it is of these programs."""
     saved = self.folder.latest(name)
-    if saved is None or not self._agrees(saved, self._facts(programs), saved.about['programs']):
+    if saved is None:
       return None
-    return saved
+    ours, theirs = self._facts(programs), dict(saved.about['programs'])
+    if saved.about['plans'] != _plain(_plans(programs)):
+      # Blocks were halved since, and other programs go on with the same runs; those begun after that are compared.
+      del ours['program'], theirs['program']
+    return saved if self._agrees(saved, ours, theirs) else None
 
   def save(
     self,
@@ -89,7 +96,7 @@ class Checkpoint:
     common = {
       'experiment': self._experiment,
       'programs': self._facts(programs),
-      'plans': {_key(program): [*map(int, program.plan)] for program in programs},
+      'plans': _plans(programs),
       CPU: provenance()[CPU],
       'seconds': self.seconds_before + time.monotonic() - self._started,
     }
@@ -138,7 +145,7 @@ class Checkpoint:
         over = sum(sizes[:-1])
         size = 2 * sizes[-1] if over else 1
         if over:
-          size = min(size, int(soon * over / (time.monotonic() - started)))
+          size = min(size, int(soon * over / max(time.monotonic() - started, 1e-9)))
         size = min(max(size, 1), most, periods.stop - made)
         if self.folder.updates is not None:  # up to where it is due
           due = int(np.searchsorted(ends, begun + self.folder.updates, side='right'))
@@ -155,11 +162,18 @@ class Checkpoint:
   def _facts(self, programs: Sequence[Program]) -> dict[str, Any]:
     """What the programs compute, and of what."""
     facts = {
-      'program': [self._digests[_key(program)].hexdigest() for program in programs],
+      'program': [*map(self._computes, programs)],
       'data': [self._data(program.problem[0]) for program in programs],
       'runs': [_digest((program.places, program.inputs, program.records.steps)) for program in programs],
     }
     return _plain(facts)
+
+  def _computes(self, program: Program) -> str:
+    if (_key(program), program.plan) not in self._computed:  # of a plan that came of a shortage of memory
+      chunk = program.records.chunk(program.plan.steps_per_call, range(1))
+      for _ in self.noted(program, program.lowered(chunk)):
+        pass
+    return self._computed[_key(program), program.plan]
 
   def _data(self, problem: Problem) -> str:
     """The SHA-256 of a problem's arrays, which programs may share."""
@@ -197,6 +211,10 @@ def experiment(axes: Grid, ids: np.ndarray, params: PyTree, asked: Mapping[str, 
 def block_name(program: Program, first: int) -> str:
   """Of the checkpoints of a block: no two blocks have a first lane in common."""
   return f'lane-{program.places[first]:07}'
+
+
+def _plans(programs: Sequence[Program]) -> dict[int, list[int]]:
+  return {_key(program): [*map(int, program.plan)] for program in programs}
 
 
 def _key(program: Program) -> int:
@@ -274,9 +292,7 @@ def _generators() -> dict[Any, str]:
 def _digest(tree: PyTree) -> str:
   digest = hashlib.sha256()
   for leaf in jax.tree.leaves(tree):
-    array = np.ascontiguousarray(
-      _bits(jnp.asarray(leaf)) if isinstance(leaf, jax.Array) else np.asarray(leaf)
-    )
+    array = np.ascontiguousarray(_bits(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf))
     digest.update(f'{array.dtype}{array.shape}'.encode())
     digest.update(array.data if array.size else b'')
   return digest.hexdigest()

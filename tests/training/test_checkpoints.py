@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from tiny_runs import OPTIONS, PLAN, problem, run, same, sgd, standard_run, swee
 import gdlab
 from gdlab.core.errors import InputError
 from gdlab.host import checkpoints, checksums, files
+from gdlab.training.programs import Program
 
 ALWAYS = 1e-9  # seconds: a checkpoint after every call
 
@@ -84,6 +86,31 @@ def test_a_sweep_with_halving_goes_on_bit_for_bit(tmp_path):
 
   assert same(in_pieces(do, tmp_path, 12 * 16, pieces=7), do())
   assert same(do(checkpoint=tmp_path), do())
+
+
+@pytest.mark.parametrize('halving', [None, gdlab.Halving((4, 8))], ids=['', 'halving'])
+def test_runs_go_on_after_a_shortage_of_memory(tmp_path, monkeypatch, halving):
+  grid, start = {'learning_rate': [0.05, 0.1, 0.2, 0.3]}, Program.start
+
+  def do(**options):
+    return sweep(grid, halving=halving, plan=gdlab.Plan(1, 1, 4, lanes_per_block=8), **options)
+
+  def short(self, members):
+    if members[0] >= 2 and self.plan.lanes_per_block > 2:  # some lanes are over by then, but for halving
+      raise RuntimeError('RESOURCE_EXHAUSTED: Out of memory')
+    return start(self, members)
+
+  def checked(**options):
+    with warnings.catch_warnings():
+      warnings.filterwarnings('ignore', 'out of memory', RuntimeWarning)
+      return do(**options)
+
+  whole = do()
+  monkeypatch.setattr(Program, 'start', short)
+  found = in_pieces(checked, tmp_path, 12 * 8, pieces=6)
+  assert same(found, whole)
+  assert halving or np.ravel(found.attrs['plan_lanes_per_block']).max() == 2
+  assert same(checked(checkpoint=tmp_path), whole)
 
 
 @pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
