@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from victims import LIMIT, STUDY, VICTIM, arrays, check_same, ended, said, started
 
-from gdlab.host import checkpoints, locks
+from gdlab.host import checkpoints, files, locks
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 STOPPED = 75
@@ -30,9 +30,9 @@ def cache(tmp_path_factory) -> pathlib.Path:
   return tmp_path_factory.mktemp('compiled')
 
 
-def victim(folder: pathlib.Path, cache: pathlib.Path, kind: str = 'sweep') -> subprocess.Popen:
+def victim(folder: pathlib.Path, cache: pathlib.Path, *further: str) -> subprocess.Popen:
   folder.mkdir(exist_ok=True)
-  return started([sys.executable, '-c', LISTENING, str(VICTIM), kind, str(folder)], cache)
+  return started([sys.executable, '-c', LISTENING, str(VICTIM), 'sweep', str(folder), *further], cache)
 
 
 @pytest.fixture(scope='module')
@@ -89,6 +89,32 @@ def test_a_signal_at_any_moment_saves_all_that_was_made(tmp_path, cache, whole, 
   check_same(arrays(tmp_path / 'result.npz'), expected)
   assert stops
   print(f'signals {signal.Signals(number).name} heard: {stops}')
+
+
+def test_a_signal_while_programs_are_compiled(tmp_path):
+  cold = tmp_path / 'cold'
+  cold.mkdir()
+  process = victim(tmp_path / 'own', cold)
+  wait_for(lambda: starts(tmp_path / 'own') > 0, process)
+  time.sleep(1)
+  process.send_signal(signal.SIGTERM)
+  assert ended(process, LIMIT)
+  assert process.returncode == STOPPED, said(process)
+  assert not begun(tmp_path / 'own')  # nothing was computed yet
+  assert 'Traceback' not in said(process)
+
+
+def test_a_signal_within_a_save(tmp_path, cache, whole):
+  process = victim(tmp_path, cache, 'slow')
+  wait_for(lambda: [*(tmp_path / 'checkpoints').glob(f'{files.PREFIX}*/*.npz')], process)
+  process.send_signal(signal.SIGTERM)
+  assert ended(process, LIMIT)
+  assert process.returncode == STOPPED, said(process)
+  assert [*(tmp_path / 'checkpoints').glob('*.npz')]
+  assert not [*(tmp_path / 'checkpoints').glob(f'{files.PREFIX}*/*')]
+  process = victim(tmp_path, cache)
+  assert ended(process, LIMIT)
+  check_same(arrays(tmp_path / 'result.npz'), whole[0])
 
 
 def test_a_second_signal_ends_at_once(tmp_path, cache, whole):

@@ -2,6 +2,7 @@
 
 It writes `progress` (a line for every report) and, at its end, `result.npz` into FOLDER, and keeps checkpoints in
 FOLDER/checkpoints. With DIE_AT=N it kills itself in its N-th call of os.fsync or os.replace: in the midst of a save.
+With DIE_AT=slow every such call takes half a second more.
 """
 
 import itertools
@@ -9,6 +10,7 @@ import os
 import pathlib
 import signal
 import sys
+import time
 
 import jax
 import numpy as np
@@ -95,12 +97,24 @@ def die_within_a_save(number: int) -> None:
   os.fsync, os.replace = fatal(os.fsync), fatal(os.replace)
 
 
+def be_slow_to_save() -> None:
+  real = os.fsync
+
+  def slow(file):
+    time.sleep(0.5)
+    real(file)
+
+  os.fsync = slow
+
+
 def main() -> None:
   kind, folder = sys.argv[1], pathlib.Path(sys.argv[2])
   jax.config.update('jax_num_cpu_devices', 2)
   gdlab.use_compilation_cache()
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
-  if len(sys.argv) > 3:
+  if sys.argv[3:] == ['slow']:
+    be_slow_to_save()
+  elif sys.argv[3:]:
     die_within_a_save(int(sys.argv[3]))
   with open(folder / 'progress', 'a', encoding='utf-8') as log:
 

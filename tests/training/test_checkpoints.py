@@ -150,6 +150,15 @@ def test_probes_of_trees_and_other_lengths_go_on(tmp_path):
   assert same(in_pieces(do, tmp_path, 4 * 16 + 4 * 8, pieces=4), do())
 
 
+def test_a_plan_that_was_found_by_trial_is_taken_from_there(tmp_path, monkeypatch):
+  from gdlab.training import autotune
+
+  monkeypatch.setattr(autotune, 'lanes_at_once', lambda *arguments: 2)
+  begun(tmp_path, plan=None)
+  monkeypatch.setattr(autotune, 'lanes_at_once', lambda *arguments: 1)
+  assert run(3, checkpoint=tmp_path, plan=None).attrs['plan_lanes_at_once'] == 2
+
+
 def test_a_checkpoint_is_made_every_so_many_updates(tmp_path, monkeypatch):
   saved = []
   save = checkpoints.Folder.save
