@@ -273,13 +273,13 @@ def _check_iterable(name: str, value: Any, arguments: Mapping[str, Any]) -> None
 
 
 def _is_a(kind: type) -> Check:
-  article = 'an' if kind.__name__[0] in 'AEIOU' else 'a'
+  called = f'{"an" if kind.__name__[0] in "AEIOU" else "a"} {kind.__name__}'
+  if kind.__name__ == 'Problem':
+    called = 'a gdlab Problem such as gdlab.problems.digits()'
 
   def check(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
     if not isinstance(value, kind):
-      raise InputError(
-        f'{name} must be {article} {kind.__name__}, got {shown(value)} of type {type(value).__name__}'
-      )
+      raise InputError(f'{name} must be {called}, got {shown(value)} of type {type(value).__name__}')
 
   return check
 

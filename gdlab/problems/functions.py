@@ -63,7 +63,7 @@ class FixedDraws:
     return ForEach(self.function)(params, _folded(key, examples.numbers))
 
 
-@checked('data', 'num_draws')
+@checked('f', 'metrics', 'known', 'data', 'num_draws')
 def from_function(
   f: Callable[..., Array],
   init: PyTree | Callable[[Key], PyTree],

@@ -35,7 +35,7 @@ MNIST_SHA256 = MappingProxyType(
 )
 
 
-@checked
+@checked('model')
 def digits(model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None) -> Problem:
   """Classifying the 1797 handwritten 8x8 digits that come with scikit-learn: nothing to download.
 
@@ -65,7 +65,7 @@ def digits(model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None) ->
   return classification(model, Examples(train_x, train_y), Examples(test_x, test_y), 'digits')
 
 
-@checked
+@checked('model')
 def mnist(
   model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None,
   data_dir: str | os.PathLike[str] | None = None,

@@ -138,7 +138,7 @@ def with_penalty(
   )
 
 
-@checked
+@checked('array')
 def not_biases(path: str, array: Array) -> bool:
   """For `where`: False for the arrays that Flax calls 'bias'."""
   return path.rpartition('/')[2] != 'bias'

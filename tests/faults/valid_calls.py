@@ -56,7 +56,8 @@ NOT_COVERED = {
     'takes minutes here; refusals are in tests/training, tests/comparison and tests/diagnosis',
   ),
   **dict.fromkeys(
-    ('load', 'save', 'merge', 'claims.read_claims', 'claims.write_claims', 'remember_plans'), 'files'
+    ('load', 'save', 'merge', 'to_orbax', 'claims.read_claims', 'claims.write_claims', 'remember_plans'),
+    'files',
   ),
   **dict.fromkeys(
     ('progress_bar', 'provenance', 'use_all_cores', 'use_compilation_cache', 'worker_pool'), 'of the machine'

@@ -151,7 +151,10 @@ def test_ctrl_c_ends_a_study_and_its_workers_with_one_line(plain):
   study = begin(workdir, '--workers=1', stall='start', start_new_session=True)
   worker = stalled(workdir)
   os.killpg(study.pid, signal.SIGINT)  # as a terminal does: to all
-  assert end(study, status=75) == 'interrupted: what is finished is kept, and the same command goes on from there\n'
+  assert (
+    end(study, status=75)
+    == 'interrupted: what is finished is kept, and the same command goes on from there\n'
+  )
   wait_until(lambda: not lives(worker), seconds=20)
 
 
