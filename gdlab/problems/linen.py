@@ -95,7 +95,7 @@ class LinenModel:
     return module, self.flags.call(train=train, mask=mask)
 
 
-@checked('module', 'data')
+@checked('module', 'data', 'validation', 'test', 'sown')
 def from_linen(
   module: nn.Module,
   data: Examples | tuple[PyTree, PyTree],

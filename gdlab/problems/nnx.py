@@ -111,7 +111,7 @@ class NnxModel:
     return nnx.merge(self.graphdef, params, dict(model_state), _restarted(self.streams, key), copy=True)
 
 
-@checked('make_module', 'data')
+@checked('make_module', 'data', 'validation', 'test', 'sown')
 def from_nnx(
   make_module: Callable[[nnx.Rngs], nnx.Module],
   data: Examples | tuple[PyTree, PyTree],

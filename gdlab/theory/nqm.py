@@ -244,7 +244,7 @@ def expected_loss(
   return parts[..., 0] + parts[..., 2] / sizes
 
 
-@checked(model=is_model)
+@checked('phases', model=is_model)
 def phased_loss(
   model: NoisyQuadratic,
   phases: Sequence[Phase],

@@ -109,7 +109,7 @@ def fastest(
   return Fastest(np.array(steps), np.array(chosen))
 
 
-@checked('target', model=is_model)
+@checked('target', 'phases', model=is_model)
 def phased_steps(
   model: NoisyQuadratic,
   phases: Sequence[Phase],
