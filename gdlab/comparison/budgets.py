@@ -1,6 +1,7 @@
 """Where a budget ends: of updates, examples, gradient evaluations or seconds, the updates of every trial."""
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -16,10 +17,13 @@ from gdlab.comparison.measuring import Stored
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.core.seeds import seed_ids
 from gdlab.core.types import Algorithm, Array, Problem
+from gdlab.host.checkpoints import Place
+from gdlab.results.store import load, save
 from gdlab.training.grid import check_grid
 from gdlab.training.plan import Plan
 from gdlab.training.programs import Program
 from gdlab.training.records import records_factory
+from gdlab.training.saved import check_alike, computed, origin
 from gdlab.training.setup import make_programs
 
 KINDS = ('updates', 'examples', 'gradient_evaluations', 'seconds')
@@ -132,21 +136,40 @@ def _work(algorithm: Algorithm, problem: Problem, num_steps: int) -> Array:
 
 
 def clock(
-  entries: Mapping[tuple[str, str], Entry], plan: Plan, precision: float, stored: Stored
+  entries: Mapping[tuple[str, str], Entry], plan: Plan, precision: float, stored: Stored, place: Place | None
 ) -> dict[tuple[str, str], np.ndarray]:
   """Seconds of an update of every trial, float[trial] by problem and arm: medians of rounds in which all take turns.
 
-  One run on every device in a compiled loop, as in the runs that are compared; without evaluations.
+  One run on every device in a compiled loop, as in the runs that are compared; without evaluations. Where checkpoints
+  are kept the seconds are, too: other ones would move where budgets end.
+
+  Raises:
+    InputError: if there are seconds of other arms, data or versions in the folder of checkpoints.
   """
   owners = [(key, trials) for key, entry in entries.items() for trials in entry.shapes()]
 
+  def programs() -> list[Program]:
+    return [_program(entries[key], trials[0], plan) for key, trials in owners]
+
   def time() -> xr.Dataset:
-    programs = [_program(entries[key], trials[0], plan) for key, trials in owners]
-    return xr.Dataset({'seconds': (('round', 'program'), seconds_per_update(programs, precision=precision))})
+    found = seconds_per_update(programs(), precision=precision)
+    return xr.Dataset({'seconds': (('round', 'program'), found)})
+
+  def kept() -> xr.Dataset:
+    if place is None:
+      return time()
+    file = place.folder / 'clock.nc'
+    timed = {'arms': [[*key, len(trials)] for key, trials in owners], 'precision': precision}
+    facts = timed | origin() | {'program': [*map(computed, programs())]}
+    if not file.exists():
+      save(time().assign_attrs(facts=json.dumps(facts)), file)
+    found = load(file)
+    check_alike(place.folder, facts, json.loads(found.attrs['facts']))
+    return found
 
   found = {key: np.zeros(entry.num_trials) for key, entry in entries.items()}
   for (key, trials), seconds in zip(
-    owners, stored('clock', time).seconds.median('round').values, strict=True
+    owners, stored('clock', kept).seconds.median('round').values, strict=True
   ):
     found[key][trials] = seconds
   return found

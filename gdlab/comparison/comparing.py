@@ -11,7 +11,7 @@ from gdlab.comparison.answer import Comparison, graded_name, judged
 from gdlab.comparison.arm_result import bare, large_is_good
 from gdlab.comparison.arms import Arm, Entry, check_problems, entries
 from gdlab.comparison.budgets import Budgets, check_budgets, clock, ends_of
-from gdlab.comparison.measuring import How, Stored, check_work, choose, clock_kept, measure, measured
+from gdlab.comparison.measuring import How, Stored, check_work, choose, measure, measured
 from gdlab.comparison.verdicts import Question
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.core.evaluation import evaluate
@@ -168,8 +168,8 @@ def compare(
     raise InputError('checkpoint_every must be None without checkpoint, which names the folder')
   if place is not None and stored is not None:
     raise InputError('checkpoint must be None with stored, which keeps results itself')
-  keeps = stored or (measured if place is None else clock_kept(place.folder))
-  seconds = clock(made, plan, clock_precision, keeps) if 'seconds' in budgets else {}
+  keeps = stored or measured
+  seconds = clock(made, plan, clock_precision, keeps, place) if 'seconds' in budgets else {}
   ends = ends_of(made, budgets, seconds)
   places, tuned = range(len(budgets)), {key: entry for key, entry in made.items() if entry.num_trials > 1}
   total = sum(made[key].longest(ends[key]).sum() * tuning_seeds for key in tuned)

@@ -1,7 +1,6 @@
 """The runs of a comparison: all trials on the tuning seeds, what was best of them on the grading seeds."""
 
 import hashlib
-import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -16,7 +15,6 @@ from gdlab.core.types import Problem
 from gdlab.host.checkpoints import Place
 from gdlab.host.progress import Progress
 from gdlab.results.datasets import RUNNING, TRIAL, storable
-from gdlab.results.store import load, save
 from gdlab.training.plan import Plan
 from gdlab.training.sweeps import sweep
 
@@ -160,18 +158,6 @@ def measured(name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
   """Stores nothing."""
   del name
   return make()
-
-
-def clock_kept(folder: pathlib.Path) -> Stored:
-  """Stores in a folder what runs cannot be saved for, the seconds of an update: others would move where budgets end."""
-
-  def stored(name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
-    path = folder / f'{name}.nc'
-    if name == 'clock' and not path.exists():
-      save(make(), path)
-    return load(path) if name == 'clock' else make()
-
-  return stored
 
 
 def check_work(runs: Runs, budgets: Sequence[str], amounts: Sequence[Any], arm: str) -> None:

@@ -115,11 +115,7 @@ def one_of(*names: str, what: str) -> Check:
 
 def at_most_int32(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
   """Whatever the function's own check allows, if int32 can hold it."""
-  if (
-    not isinstance(value, jax.core.Tracer)
-    and isinstance(value, numbers.Real)
-    and LARGEST_COUNT < float(value) < math.inf
-  ):
+  if isinstance(value, numbers.Integral) and int(value) > LARGEST_COUNT:
     raise InputError(f'{name} must be at most {LARGEST_COUNT}, got {shown(value)}')
 
 
@@ -294,7 +290,10 @@ def _form(problem: Any) -> Any:
   """
   try:
     if problem.init not in _forms:
-      made = jax.eval_shape(problem.init, jax.random.key(0))
+      with (
+        jax.ensure_compile_time_eval()
+      ):  # within a traced function it would leave operations of the key behind
+        made = jax.eval_shape(problem.init, jax.random.key(0))
       is_complex = [
         any(jax.dtypes.issubdtype(leaf.dtype, np.complexfloating) for leaf in jax.tree.leaves(part))
         for part in made

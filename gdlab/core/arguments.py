@@ -63,7 +63,7 @@ def checked(*given: Any, **checks: Check) -> Any:
 
   Args:
     *given: the function; or names of arguments that the function checks itself, in words of its own. Of these only
-      counts too large for int32 are refused beforehand.
+      counts (annotated `int`) too large for int32 are refused beforehand.
     **checks: by argument, what to check in place of what the annotation says.
   """
   if len(given) == 1 and callable(given[0]):
@@ -76,7 +76,9 @@ def checked(*given: Any, **checks: Check) -> Any:
 
     @functools.cache
     def all_checks() -> dict[str, Check]:
-      return _from_annotations(function) | dict.fromkeys(given, at_most_int32) | checks
+      found = _from_annotations(function)
+      own = {name: at_most_int32 for name in given if found.pop(name, None) is _check_whole}
+      return found | own | checks
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -77,14 +77,14 @@ def check_real(
   only_minimum = minimum is not None and maximum is None and below == math.inf
   allowed = f'a real number >= {minimum}' if only_minimum else f'a real number in {left}, {right}'
   is_real = isinstance(value, numbers.Real) or _is_scalar(value, np.integer, np.floating)
-  if (
-    isinstance(value, bool)
-    or not is_real
-    or not (
-      above < float(value) < below
-      and (minimum is None or float(value) >= minimum)
-      and (maximum is None or float(value) <= maximum)
-    )
+  try:
+    number = float(value) if is_real and not isinstance(value, bool) else math.nan
+  except OverflowError:  # of a whole number that no float holds
+    number = math.inf
+  if not (
+    above < number < below
+    and (minimum is None or number >= minimum)
+    and (maximum is None or number <= maximum)
   ):
     raise InputError(f'{name} must be {allowed}, got {shown(value)}')
   return value

@@ -56,12 +56,10 @@ class Place(NamedTuple):
   Attributes:
     folder: of its own.
     every: seconds, or {'updates': n} of every run; None for the default.
-    strict: whether a checkpoint of another experiment is an error; else it is put aside with a word.
   """
 
   folder: pathlib.Path
   every: Every | None
-  strict: bool
 
 
 class Folder:
@@ -76,6 +74,12 @@ class Folder:
     self.seconds, self.updates, self._by_default = _interval(every)
     self._last = time.monotonic()
     _make(path)
+    self._files: dict[
+      str, list[pathlib.Path]
+    ] = {}  # by name, the newest first: no other process works in the folder
+    for file in sorted(path.iterdir(), reverse=True):
+      if match := re.fullmatch(r'(.+)-\d{15}\.npz', file.name):
+        self._files.setdefault(match[1], []).append(file)
 
   def is_due(self, updates: int, soon: float = 0.0) -> bool:
     """Whether it is time to save.
@@ -103,7 +107,9 @@ class Folder:
     try:
       with checksums.writing(path) as temporary, open(temporary, 'wb') as file:
         np.savez(file, **arrays)
-      for old in self._files(saved.name)[keep:]:
+      files = [path, *(file for file in self._files.get(saved.name, []) if file != path)]
+      self._files[saved.name] = files[:keep]
+      for old in files[keep:]:
         with contextlib.suppress(IsADirectoryError, PermissionError):  # what is no file of ours stays
           checksums.remove(old)
     except OSError as error:
@@ -118,7 +124,7 @@ class Folder:
 
   def latest(self, name: str, *, arrays: bool = True) -> Saved | None:
     """The newest checkpoint of a name that is whole, with its arrays or without; says which are not."""
-    for path in self._files(name):
+    for path in self._files.get(name, []):
       try:
         return _read(name, path, arrays)
       except UNREADABLE as error:
@@ -127,25 +133,19 @@ class Folder:
 
   def names(self) -> list[str]:
     """Of what there are checkpoints."""
-    found = (re.fullmatch(r'(.+)-\d{15}\.npz', path.name) for path in self.path.iterdir())
-    return sorted({match[1] for match in found if match})
+    return sorted(self._files)
 
   def clear(self, name: str) -> None:
     """Removes the checkpoints of a name."""
-    for path in self._files(name):
+    for path in self._files.pop(name, []):
       with contextlib.suppress(OSError):
         checksums.remove(path)
-
-  def _files(self, name: str) -> list[pathlib.Path]:
-    """Those of a name, the newest first."""
-    pattern = re.compile(re.escape(name) + r'-\d{15}\.npz')
-    return sorted((path for path in self.path.iterdir() if pattern.fullmatch(path.name)), reverse=True)
 
 
 @contextlib.contextmanager
 def held(place: Place | None) -> Iterator[None]:
-  """Holds the folder that a run was told, so that no other run works in it; that of a script is the script's."""
-  if place is None or not place.strict:
+  """Holds the folder of a run, so that no other run works in it."""
+  if place is None:
     yield
     return
   _make(place.folder)
@@ -158,9 +158,10 @@ def _make(folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
       pass
-  except OSError as error:
+  except (OSError, ValueError) as error:  # a ValueError of a path with a null byte
+    reason = getattr(error, 'strerror', None) or error
     raise InputError(
-      f'checkpoint must be a folder that can be written, got {folder}: {error.strerror}'
+      f'checkpoint must be a folder that can be written, got {shown(str(folder))}: {reason}'
     ) from error
 
 
@@ -190,7 +191,7 @@ def _interval(every: Every | None) -> tuple[float, int | None, bool]:
         f"checkpoint_every must be seconds > 0 or {{'updates': a whole number >= 1}}, got {shown(every)}"
       )
     return SECONDS, check_count("checkpoint_every['updates']", every['updates']), False
-  return float(check_real('checkpoint_every', every, above=0)), None, False
+  return float(check_real('checkpoint_every', every, above=0, maximum=1e9)), None, False
 
 
 # The folder of what a script is about to measure, and the numbers of the sweeps within it.
@@ -250,10 +251,10 @@ def place(checkpoint: str | os.PathLike | Place | None, every: Every | None) -> 
   if checkpoint is not None:
     if not isinstance(checkpoint, str | os.PathLike) or not os.fspath(checkpoint):
       raise InputError(f'checkpoint must be the path of a folder or None, got {shown(checkpoint)}')
-    return Place(pathlib.Path(checkpoint), every, True)
+    return Place(pathlib.Path(checkpoint).expanduser().absolute(), every)
   if _around.get() is None and every is not None:
     raise InputError('checkpoint_every must be None without checkpoint, which names the folder')
   if (found := _around.get()) is None:
     return None
   folder, own, numbers = found
-  return Place(folder / f'{next(numbers):03}', own if every is None else every, False)
+  return Place(folder / f'{next(numbers):03}', own if every is None else every)

@@ -6,6 +6,7 @@ that is killed leaves nothing that looks damaged.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -130,6 +131,11 @@ def _listed(folder: pathlib.Path) -> dict[str, list[str]]:
     return {}
   except OSError as error:
     raise _Unreadable(error.errno, error.strerror, str(folder / SUMS)) from error
+  return {name: [*sums] for name, sums in _parsed(content).items()}
+
+
+@functools.lru_cache(maxsize=4)  # a folder of thousands of files is read file by file
+def _parsed(content: bytes) -> dict[str, list[str]]:
   found: dict[str, list[str]] = {}
   for line in os.fsdecode(content).split('\n'):
     if match := LINE.fullmatch(line):

@@ -14,10 +14,12 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 LOOK_EVERY = 0.1  # seconds between looks while something is waited for
+ONE_SIGNAL = 1.0  # seconds within which SIGTERM that comes twice is one
 AGAIN_AFTER = 2.0  # seconds after which an exception that nobody has seen is raised once more
 
 # Of the process, as signals are.
@@ -25,8 +27,10 @@ _asked: int | None = None  # the signal that came
 _deferred = 0  # how many blocks defer it
 _held = 0  # how many save before they stop
 _script = False  # whether `for_a_script` deals with signals
+_worker = False  # whether this is a worker of a pool
 _heard = threading.Event()
 _again = False  # whether the next signal is the one before, raised again
+_since = 0.0  # when the last signal came
 
 
 @contextlib.contextmanager
@@ -61,6 +65,8 @@ def deferred(*, terminate: bool = False) -> Iterator[None]:
     if _asked in before:
       left, _asked = _asked, None
       raise _exception(left) from None
+    if _script and not _deferred and _asked is not None:
+      raise KeyboardInterrupt from None
 
 
 @contextlib.contextmanager
@@ -85,6 +91,12 @@ def for_a_script() -> Iterator[None]:
       signal.signal(number, own)
 
 
+def for_a_worker() -> None:
+  """From now on SIGTERM ends this process when runs are saved: an exception would only end its task."""
+  global _worker
+  _worker = True
+
+
 def heard() -> None:
   """Says that the exception has come to where it ends the script."""
   _heard.set()
@@ -94,6 +106,9 @@ def heard() -> None:
 def held() -> Iterator[None]:
   """While the block runs nothing is raised: what is under way ends by itself; `asked` says that it should."""
   global _held
+  if threading.current_thread() is not threading.main_thread():  # which no signal reaches
+    yield
+    return
   _held += 1
   try:
     yield
@@ -138,7 +153,11 @@ def wait(block: Callable[[], Any]) -> None:
 
 
 def _note(number: int, frame: Any) -> None:
-  global _asked, _again
+  global _asked, _again, _since
+  # `timeout` and some queues send SIGTERM to the process and to its group: twice within a moment.
+  if _asked == number == signal.SIGTERM and time.monotonic() - _since < ONE_SIGNAL and not _again:
+    return
+  _since = time.monotonic()
   if _asked is not None and not _again:  # a second one
     if number == signal.SIGINT and not _script:
       signal.default_int_handler(number, frame)
@@ -160,4 +179,6 @@ def _send_again(number: int) -> None:
 
 
 def _exception(number: int | None) -> BaseException:
+  if number == signal.SIGTERM and _worker:
+    os._exit(128 + number)
   return SystemExit(128 + number) if number == signal.SIGTERM and not _script else KeyboardInterrupt()

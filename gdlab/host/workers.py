@@ -4,12 +4,16 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from concurrent import futures
 from multiprocessing import connection
 from typing import Any
 
 from gdlab.core.errors import check_count
+from gdlab.host import interrupt
 from gdlab.host.machine import Settings, adopt, own_cores, settings
+
+GRACE = 15.0  # seconds in which a worker may end a compiled call and save
 
 
 def worker_pool(num_workers: int) -> futures.ProcessPoolExecutor:
@@ -62,11 +66,15 @@ class _Pool(futures.ProcessPoolExecutor):
 
 
 def end_workers(pool: futures.ProcessPoolExecutor) -> None:
-  """Ends a pool's workers at once, in the midst of their tasks."""
+  """Ends a pool's workers in the midst of their tasks: by SIGTERM, at which runs are saved, and soon by force."""
   processes = [
     *(getattr(pool, '_processes', None) or {}).values()
-  ]  # public from Python 3.14 on: kill_workers
+  ]  # public from Python 3.14 on: terminate_workers, kill_workers
   for process in processes:
+    process.terminate()
+  until = time.monotonic() + GRACE
+  for process in processes:
+    process.join(max(0.0, until - time.monotonic()))
     process.kill()
   pool.shutdown(cancel_futures=True)
 
@@ -80,6 +88,7 @@ def _start_worker(started: Any, num_workers: int, given: Settings) -> None:
     given: the parent's settings.
   """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
+  interrupt.for_a_worker()
   threading.Thread(target=_end_with_parent, name='parent', daemon=True).start()
   with started.get_lock():
     number, started.value = started.value, started.value + 1

@@ -1,7 +1,9 @@
 """Sweeps in other processes: their lanes dealt out to anything with the `submit` of `concurrent.futures.Executor`."""
 
 import functools
+import pathlib
 import pickle
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent import futures
@@ -10,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 from gdlab.core.errors import InputError, shown
-from gdlab.host import interrupt
+from gdlab.host import checkpoints, interrupt
 from gdlab.host.checkpoints import Place
 from gdlab.host.progress import reporting
 from gdlab.results.parts import merge
@@ -46,10 +48,28 @@ def spread(
   given = {name: value for name, value in arguments.items() if name not in own}
   lanes = len(axes.points()) * num_seeds
   count = min(lanes, num_workers(executor) or PARTS)
+  if place is not None:
+    count = _parts_of(place.folder, count)
   task = functools.partial(_part, sweep, given, place)
-  with reporting(arguments['progress'], count) as report, interrupt.deferred():
+  deferred, held = interrupt.deferred(terminate=place is not None), checkpoints.held(place)
+  with reporting(arguments['progress'], count) as report, deferred, held:
     tasks = [submitted(executor, task, (number, count)) for number in range(count)]
     return merge(finished(tasks, report))
+
+
+def _parts_of(folder: pathlib.Path, count: int) -> int:
+  """How many parts a sweep has that was begun in this folder: another number of workers goes on with as many.
+
+  Raises:
+    InputError: if the folder holds a sweep that was made without an executor.
+  """
+  found = [re.fullmatch(r'part-\d+-of-(\d+)', path.name) for path in folder.glob('part-*-of-*')]
+  if [*folder.glob('*.npz')]:
+    raise InputError(
+      f'checkpoint must be a folder of the same experiment, and {folder} is of one without an executor; give another '
+      'folder, or remove this one to begin anew'
+    )
+  return max((int(match[1]) for match in found if match), default=count)
 
 
 def submitted(executor: futures.Executor, task: Callable[..., Any], *arguments: Any) -> futures.Future:

@@ -9,6 +9,7 @@ bits.
 import functools
 import hashlib
 import json
+import pathlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -46,29 +47,34 @@ class Checkpoint:
   """
 
   def __init__(self, place: Place, experiment: Mapping[str, Any]):
-    self.folder, self._strict = Folder(place.folder, place.every), place.strict
+    self.folder = Folder(place.folder, place.every)
     self._experiment = _plain(experiment)
     self._computed: dict[tuple[int, Plan], str] = {}
+    self._told_of_callbacks = False
     self._hashed: dict[tuple[int, ...], str] = {}
     self._seconds: dict[int, float] = {}  # by program, of a period of the lanes that fill the devices
     self._started, self.seconds_before = time.monotonic(), 0.0
     self.plans: dict[int, Plan] = {}  # by a program's first lane: what its runs were begun with
+    if parts := sorted(path.name for path in place.folder.glob('part-*-of-*')):
+      check_alike(place.folder, {'executor': None}, {'executor': f'parts, {parts[0]}'})
     for name in self.folder.names():
       saved = self.folder.latest(name, arrays=False)
-      if saved is not None and self._agrees(saved, self._experiment, saved.about['experiment']):
+      if saved is not None:
+        check_alike(self.folder.path, self._experiment, saved.about['experiment'])
         if saved.about[CPU] != provenance()[CPU]:
           say(f'{self.folder.path}: begun on another CPU, {saved.about[CPU]}; runs go on, alike to rounding')
         self.seconds_before = max(self.seconds_before, saved.about['seconds'])
-        for first, plan in saved.about['plans'].items():
-          self.plans[int(first)] = Plan(*plan)._replace(
-            **{name: bool(plan[Plan._fields.index(name)]) for name in FLAGS}
-          )
+        self.plans |= {int(first): _plan(plan) for first, plan in saved.about['plans'].items()}
 
   def noted(self, program: Program, lowered: Iterable[jax.stages.Lowered]) -> Iterator[jax.stages.Lowered]:
     """Hands on what a program computes, and notes the SHA-256 of all of it."""
     digest = hashlib.sha256()
     for each in lowered:
-      digest.update(each.as_text().encode())
+      text = each.as_text()
+      digest.update(text.encode())
+      if 'callback' in text and not self._told_of_callbacks:
+        say(f'{self.folder.path}: what callbacks compute on the host is not compared when runs go on')
+        self._told_of_callbacks = True
       yield each
     self._computed[_key(program), program.plan] = digest.hexdigest()
 
@@ -77,11 +83,11 @@ class Checkpoint:
     saved = self.folder.latest(name)
     if saved is None:
       return None
-    ours, theirs = self._facts(programs), dict(saved.about['programs'])
-    if saved.about['plans'] != _plain(_plans(programs)):
-      # Blocks were halved since, and other programs go on with the same runs; those begun after that are compared.
-      del ours['program'], theirs['program']
-    return saved if self._agrees(saved, ours, theirs) else None
+    # Blocks may have been halved since: what they computed is compared under the plan that they had.
+    plans = [_plan(saved.about['plans'][str(_key(program))]) for program in programs]
+    own = [program._replace(plan=plan) for program, plan in zip(programs, plans, strict=True)]
+    check_alike(self.folder.path, self._facts(own), saved.about['programs'])
+    return saved
 
   def save(
     self,
@@ -182,35 +188,36 @@ class Checkpoint:
       self._hashed[arrays] = _digest(problem)
     return self._hashed[arrays]
 
-  def _agrees(self, saved: Saved, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    differing = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-    if not differing:
-      return True
-    if self._strict:
-      raise InputError(
-        f'checkpoint must be a folder of the same experiment, and {self.folder.path} is of one that differs in '
-        f'{_told(differing, ours, theirs)}; give another folder, or remove this one'
-      )
-    say(f'{self.folder.path}: begun anew, for what was saved there differs in {", ".join(differing)}')
-    self.folder.clear(saved.name)
-    return False
-
 
 def experiment(axes: Grid, ids: np.ndarray, params: PyTree, asked: Mapping[str, Any]) -> dict[str, Any]:
   """What must be alike for runs to go on: what a sweep is asked for, versions and devices."""
   values = {name: storable(values) for name, values in (*axes.axes.items(), *axes.trials.items())}
-  known = {name: value for name, value in provenance().items() if name not in HARMLESS}
-  return {
-    'hyperparameters': values,
-    'seeds': ids.tolist(),
-    'params': _digest(params),
-    'num_devices': jax.local_device_count(),
-  } | {**asked, **known}
+  return {'hyperparameters': values, 'seeds': ids.tolist(), 'params': _digest(params)} | {**asked, **origin()}
+
+
+def origin() -> dict[str, str]:
+  """Versions, devices and settings that must be alike for runs to go on."""
+  return {name: value for name, value in provenance().items() if name not in HARMLESS}
+
+
+def computed(program: Program) -> str:
+  """The SHA-256 of what a program computes and of its data."""
+  digest = hashlib.sha256(_digest(program.problem[0]).encode())
+  with jax.debug_key_reuse(False):  # as in `sweep`
+    for each in program.lowered(program.records.chunk(program.plan.steps_per_call, range(1))):
+      digest.update(each.as_text().encode())
+  return digest.hexdigest()
 
 
 def block_name(program: Program, first: int) -> str:
   """Of the checkpoints of a block: no two blocks have a first lane in common."""
   return f'lane-{program.places[first]:07}'
+
+
+def _plan(values: Sequence[int]) -> Plan:
+  """A plan as `_plans` wrote it down."""
+  plan = Plan(*values)
+  return plan._replace(**{name: bool(getattr(plan, name)) for name in FLAGS})
 
 
 def _plans(programs: Sequence[Program]) -> dict[int, list[int]]:
@@ -258,9 +265,9 @@ def restored(program: Program, members: np.ndarray, arrays: Mapping[str, np.ndar
   return Block(lanes, inputs, counts, members, slots)
 
 
-def _bits(leaf: jax.Array) -> np.ndarray:
+def _bits(leaf: Any) -> np.ndarray:
   """An array as NumPy can write it."""
-  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+  if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     leaf = jax.random.key_data(leaf)
   array = np.asarray(leaf)
   return array.view(f'u{array.itemsize}') if array.dtype.kind == 'V' else array
@@ -292,7 +299,7 @@ def _generators() -> dict[Any, str]:
 def _digest(tree: PyTree) -> str:
   digest = hashlib.sha256()
   for leaf in jax.tree.leaves(tree):
-    array = np.ascontiguousarray(_bits(leaf) if isinstance(leaf, jax.Array) else np.asarray(leaf))
+    array = np.ascontiguousarray(_bits(leaf))
     digest.update(f'{array.dtype}{array.shape}'.encode())
     digest.update(array.data if array.size else b'')
   return digest.hexdigest()
@@ -303,10 +310,19 @@ def _plain(values: Any) -> Any:
   return json.loads(json.dumps(values, default=lambda value: value.item()))
 
 
-def _told(keys: Sequence[str], ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-  """The keys that differ, with their values where they are short."""
+def check_alike(folder: pathlib.Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+  """Raises InputError that names what differs, with its values where they are short."""
+  keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+  if not keys:
+    return
   words = []
   for key in keys:
     pair = [str(values.get(key)) for values in (theirs, ours)]
-    words.append(f'{key} ({pair[0]} there, {pair[1]} here)' if max(map(len, pair)) <= 24 else key)
-  return ', '.join(words)
+    short = f'{key} ({pair[0]} there, {pair[1]} here)' if max(map(len, pair)) <= 24 else key
+    words.append(
+      'program (what problem, algorithm, probes or metrics compute)' if key == 'program' else short
+    )
+  raise InputError(
+    f'checkpoint must be a folder of the same experiment, and {folder} is of one that differs in {", ".join(words)}; '
+    'give another folder, or remove this one to begin anew'
+  )

@@ -16,7 +16,7 @@ def compared(**options):
   problem = gdlab.problems.quadratic(CURVATURES, noise=0.1, num_examples=8)
   arms = {'plain': searched(descent), 'heavy': searched(heavy_ball)}
   own = {'budgets': {'updates': 30}, 'margin': 0.01, 'seeds': 4, 'tuning_seeds': 2, 'most_seeds': 8}
-  return gdlab.compare(problem, arms, baseline='plain', **(own | {'progress': False} | options))
+  return gdlab.compare(problem, baseline='plain', **(own | {'progress': False, 'arms': arms} | options))
 
 
 def ended_after(share):
@@ -51,6 +51,21 @@ def test_the_ends_of_seconds_stay_where_they_were(tmp_path):
   assert first.verdicts == second.verdicts
   for key, ends in first.ends.items():
     assert np.array_equal(ends, second.ends[key])
+
+
+def test_seconds_of_another_comparison_are_refused(tmp_path):
+  """Ended after the clock, before any sweep has saved: nothing but the clock is there."""
+  budgets = {'updates': 30, 'seconds': 'plain'}
+  with pytest.raises(Killed):
+    compared(budgets=budgets, checkpoint=tmp_path, progress=ended_after(0.0))
+  assert [path.name for path in tmp_path.iterdir() if path.suffix in ('.nc', '.npz')] == ['clock.nc']
+  others = {
+    'plain': searched(descent),
+    'heavy': searched(lambda learning_rate: heavy_ball(2 * learning_rate)),
+  }
+  with pytest.raises(InputError, match=r'checkpoint must be .* differs in program'):
+    compared(budgets=budgets, checkpoint=tmp_path, arms=others)
+  compared(budgets=budgets, checkpoint=tmp_path)
 
 
 def test_redrawn_data_have_folders_of_their_own(tmp_path):

@@ -171,6 +171,18 @@ def test_signals_to_a_study(tmp_path, cache):
   print(f'signals heard by a study: {stops}')
 
 
+def test_a_study_with_workers_ends_by_a_signal(tmp_path, cache):
+  workdir = tmp_path / 'shared'
+  own = ['--workers=1', '--config.num_seeds=300000', f'--workdir={workdir}']
+  process = started([sys.executable, '-c', LISTENING, str(STUDY.with_name('tiny_study.py')), *own], cache)
+  wait_for(lambda: [*(workdir / 'checkpoints').rglob('*.npz')], process)
+  process.send_signal(signal.SIGTERM)
+  assert ended(process, LIMIT)
+  assert process.returncode == STOPPED, said(process)
+  last = 'interrupted: what is finished is kept, and the same command goes on from there'
+  assert said(process).splitlines()[1:] == [last]  # after '[1/4] start: 0.0 s'
+
+
 def test_a_time_limit_ends_like_a_signal(tmp_path, cache):
   process = started(study(tmp_path / 'limited', '--time_limit=0.15', '--config.updates=1000000'), cache)
   assert ended(process, LIMIT)

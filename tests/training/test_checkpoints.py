@@ -5,8 +5,11 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import warnings
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -17,6 +20,7 @@ from tiny_runs import OPTIONS, PLAN, problem, run, same, sgd, standard_run, swee
 import gdlab
 from gdlab.core.errors import InputError
 from gdlab.host import checkpoints, checksums, files
+from gdlab.training import saved
 from gdlab.training.programs import Program
 
 ALWAYS = 1e-9  # seconds: a checkpoint after every call
@@ -256,8 +260,6 @@ def test_another_experiment_is_refused_by_what_differs(tmp_path, key):
 
 @pytest.mark.parametrize('key', ['version_jax', 'device'])
 def test_another_version_or_device_is_refused(tmp_path, monkeypatch, key):
-  from gdlab.training import saved
-
   begun(tmp_path)
   known = saved.provenance()
   monkeypatch.setattr(saved, 'provenance', lambda: known | {key: 'another'})
@@ -266,8 +268,6 @@ def test_another_version_or_device_is_refused(tmp_path, monkeypatch, key):
 
 
 def test_another_cpu_is_said(tmp_path, monkeypatch, capfd):
-  from gdlab.training import saved
-
   begun(tmp_path)
   known = saved.provenance()
   monkeypatch.setattr(saved, 'provenance', lambda: known | {'cpu_model': 'another'})
@@ -405,6 +405,58 @@ def test_no_room_for_a_checkpoint_is_a_warning(tmp_path, monkeypatch):
   with pytest.warns(RuntimeWarning, match='no checkpoint was saved.*No space left on device'):
     assert same(run(3, checkpoint=tmp_path, checkpoint_every=ALWAYS), standard_run())
   assert (tmp_path / checksums.SUMS).read_bytes() == sums
+
+
+def test_what_ran_before_in_a_process_is_nothing_to_it(tmp_path):
+  code = """
+import sys
+import gdlab, jax, optax
+problem = gdlab.problems.digits(gdlab.problems.MLP([4]))
+def make(rate):
+  return gdlab.algorithm(sampler=gdlab.sampling.reshuffle(8), optimizer=optax.sgd(rate))
+def sweep(**options):
+  return gdlab.sweep(problem, make, {'rate': [0.1]}, seeds=2, eval_every=2, progress=False, **options)
+if sys.argv[2] == 'second':
+  sweep(num_steps=6)
+  gdlab.analysis.sharpness(problem, *problem.init(jax.random.key(0)), jax.random.key(1))
+sweep(num_steps=8, checkpoint=sys.argv[1])
+"""
+  for order in ('first', 'second'):
+    command = [sys.executable, '-c', code, str(tmp_path / 'kept'), order]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert answer.returncode == 0, answer.stderr
+  assert 'passed over' not in answer.stderr
+
+
+def test_half_precision_starts_go_on(tmp_path):
+  start = {'w': jnp.ones(2, jnp.bfloat16), 'b': jnp.zeros((), jnp.bfloat16)}
+
+  def do(**options):
+    return run(1, params=start, **options)
+
+  assert same(in_pieces(do, tmp_path, 12), do())
+  with pytest.raises(InputError, match='differs in params'):
+    run(1, params=jax.tree.map(lambda leaf: leaf + 1, start), checkpoint=tmp_path)
+
+
+def test_paths_are_as_a_user_writes_them(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  run(1, checkpoint='~/kept')
+  assert [*(tmp_path / 'kept').glob('*.npz')]
+  with pytest.raises(InputError, match='checkpoint must be a folder that can be written'):
+    run(1, checkpoint='a\0b')
+  with pytest.raises(InputError, match='checkpoint_every must be'):
+    run(1, checkpoint='kept', checkpoint_every=10**400)
+
+
+def test_parts_and_whole_sweeps_do_not_share_a_folder(tmp_path):
+  run(1, checkpoint=tmp_path / 'whole')
+  with gdlab.worker_pool(1) as pool, pytest.raises(InputError, match='of one without an executor'):
+    run(1, checkpoint=tmp_path / 'whole', executor=pool)
+  (tmp_path / 'parts' / 'part-0-of-3').mkdir(parents=True)
+  with pytest.raises(InputError, match='differs in executor'):
+    run(1, checkpoint=tmp_path / 'parts')
 
 
 def test_what_is_beside_the_state_says_what_it_is_of(tmp_path):

@@ -208,3 +208,55 @@ def test_another_thread_runs_as_ever():
   thread.join()
   assert found[:-1] == [signal.default_int_handler] * 2
   assert found[-1].identical(standard_run().assign_attrs(found[-1].attrs))
+
+
+def test_a_signal_in_the_last_call_of_a_script_is_raised_at_its_end():
+  reached = []
+
+  def script():
+    with interrupt.for_a_script():
+      with interrupt.deferred():
+        signal.raise_signal(signal.SIGTERM)
+        reached.append('the end of the call')
+      reached.append('what comes after')
+
+  with pytest.raises(KeyboardInterrupt):
+    script()
+  assert reached == ['the end of the call']
+  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_sigterm_to_a_process_and_its_group_is_one_signal():
+  def script():
+    with interrupt.for_a_script(), interrupt.deferred(), interrupt.held():
+      signal.raise_signal(signal.SIGTERM)
+      signal.raise_signal(signal.SIGTERM)  # as `timeout` does; a second one would end this process
+      assert interrupt.asked()
+
+  with pytest.raises(KeyboardInterrupt):
+    script()
+
+
+def test_a_thread_that_saves_does_not_keep_the_main_one_from_ending():
+  entered, leave = threading.Event(), threading.Event()
+
+  def save():
+    with interrupt.held():
+      entered.set()
+      leave.wait(30)
+
+  def interrupted_at_once():
+    with interrupt.deferred():
+      signal.raise_signal(signal.SIGINT)
+      interrupt.look()
+      pytest.fail('nothing was raised')
+
+  thread = threading.Thread(target=save)
+  thread.start()
+  assert entered.wait(30)
+  try:
+    with pytest.raises(KeyboardInterrupt):
+      interrupted_at_once()
+  finally:
+    leave.set()
+    thread.join()

@@ -3,6 +3,7 @@
 import concurrent.futures
 import multiprocessing
 import os
+import time
 
 import distributed
 import jax
@@ -11,8 +12,8 @@ import sent_runs
 
 import gdlab
 from gdlab.core.errors import InputError
-from gdlab.host import machine
-from gdlab.host.workers import cores_of
+from gdlab.host import locks, machine
+from gdlab.host.workers import cores_of, end_workers
 
 
 def assert_same(ours, theirs):
@@ -98,3 +99,17 @@ def test_what_cannot_be_sent_is_refused():
       executor=made,
     )
   assert '\n' not in str(caught.value)
+
+
+def test_workers_that_are_told_to_end_save_first(tmp_path):
+  pool = gdlab.worker_pool(1)
+  task = pool.submit(sent_runs.long_run, tmp_path)
+  limit = time.monotonic() + 120
+  while not (tmp_path / locks.LOCK).exists():  # it traces
+    assert not task.done(), task.exception()
+    assert time.monotonic() < limit
+    time.sleep(0.1)
+  time.sleep(3)
+  assert not [*tmp_path.glob('*.npz')]  # the first would be due in an hour
+  end_workers(pool)
+  assert [*tmp_path.glob('*.npz')]

@@ -53,7 +53,8 @@ def mixing(problem: Problem) -> Mixing:
   Raises:
     InputError: if losses or metrics are not one number per example.
   """
-  at = jax.eval_shape(problem.init, jax.random.key(0))
+  with jax.ensure_compile_time_eval():  # also where a function that is traced asks
+    at = jax.eval_shape(problem.init, jax.random.key(0))
   return Mixing(
     mixes_in_training(problem, *at), mixes_in_evaluation(problem, *at), padding_reaches(problem, *at)
   )
