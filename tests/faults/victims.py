@@ -89,9 +89,10 @@ def killed_at_random(
   expected: dict[str, np.ndarray],
 ) -> int:
   """Kills victims so many times, each until it has come to its end as `expected`; the updates lost by one at most."""
-  chance, kills, most_lost = random.Random(kind), 0, 0
+  chance, kills, most_lost, number = random.Random(kind), 0, 0, 0
   while kills < most:
-    own = folder / f'{kind} {kills}'
+    own = folder / f'{kind} {number}'
+    number += 1
     own.mkdir()
     while True:
       process = started([sys.executable, str(VICTIM), kind, str(own)], cache)
@@ -114,7 +115,7 @@ def killed_within_saves(
   chance, kills = random.Random(f'saves of a {kind}'), 0
   own = folder / f'{kind} within saves'
   own.mkdir()
-  for number in [*chance.sample(range(1, 60), most), None]:
+  for number in [*chance.sample(range(1, 16), most), None]:
     process = started(
       [sys.executable, str(VICTIM), kind, str(own), *([str(number)] if number else [])], cache
     )
