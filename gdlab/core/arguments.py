@@ -76,9 +76,11 @@ def checked(*given: Any, **checks: Check) -> Any:
 
     @functools.cache
     def all_checks() -> dict[str, Check]:
-      found = _from_annotations(function)
-      own = {name: at_most_int32 for name in given if found.pop(name, None) is _check_whole}
-      return found | own | checks
+      found = {name: check for name, check in _from_annotations(function).items() if name not in given}
+      counts = {'int', 'int | None', 'Optional[int]'}
+      kinds = {name: inspect.formatannotation(signature.parameters[name].annotation) for name in given}
+      own = {name for name, kind in kinds.items() if kind in counts or name == 'seed'}
+      return found | dict.fromkeys(own, at_most_int32) | checks
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

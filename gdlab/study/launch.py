@@ -9,8 +9,9 @@ import shutil
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import ml_collections
 from absl import app, flags, logging
@@ -98,6 +99,7 @@ def launch(run: Callable[[list[str]], None]) -> None:
 
   def run_with(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # JAX tells at INFO which backends the machine lacks
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     run(argv[1:])
     if sys.stdout is not None:
       sys.stdout.flush()  # what cannot be written is not left for Python's end to find out
@@ -125,6 +127,12 @@ def one_line_errors() -> Iterator[None]:
     with contextlib.suppress(AttributeError, OSError, ValueError):
       sys.stdout.flush()
     os._exit(STOPPED)  # at once: Python's own end waits for compiled calls
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **further: Any) -> None:
+  """A warning as one line, without the place in the sources."""
+  del category, where, further
+  say(f'warning: {" ".join(str(message).split())}')
 
 
 def _end_after(minutes: float) -> None:

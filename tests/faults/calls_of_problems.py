@@ -134,7 +134,6 @@ CALLS = {
   'problems.noisy_quadratic_model': Call(
     lambda: dict(dimension=2, exponent=1.0, num_examples=8, **STARTED), evaluated
   ),
-  'problems.not_biases': Call(lambda: dict(path='layer/bias', array=np.ones((2, 2), np.float32))),
   'problems.octopus': Call(
     lambda: dict(dimension=2, smoothness=1.0, gamma=0.5, tau=2.0, **STARTED), evaluated
   ),

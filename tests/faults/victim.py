@@ -70,7 +70,7 @@ def compare(folder, show):
     for key, runs in answer.graded.items()
     for name in runs.result
   }
-  rows = [[row.effect.value, row.effect.low, row.effect.high] for row in answer.verdicts]
+  rows = [[row.effect.estimate, row.effect.low, row.effect.high] for row in answer.verdicts]
   return found | {'effects': np.asarray(rows)}
 
 
