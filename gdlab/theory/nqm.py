@@ -329,7 +329,7 @@ def _past(moment: Floats, moves: Floats, blown: Floats) -> Floats:
 
 def checked_phases(phases: Sequence[Phase]) -> list[Phase]:
   """The phases with their numbers checked; a phase may be any triple."""
-  if isinstance(phases, str) or not isinstance(phases, Sequence):
+  if not isinstance(phases, Sequence):
     raise InputError(
       f'phases must be a sequence of Phase, got {shown(phases)} of type {type(phases).__name__}'
     )

@@ -1,10 +1,10 @@
 """Mean and variance of every parameter's gradient over the training set, and the signal-to-noise ratio from them."""
 
-import numbers
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from gdlab.analysis.gradients import example_loss
@@ -113,7 +113,7 @@ def signal_to_noise(moments: ParameterMoments, *, batch_size: float = 1) -> PyTr
     InputError: `batch_size` out of range.
   """
   check_real('batch_size', batch_size, above=0)
-  if isinstance(batch_size, numbers.Integral):  # which may be more than int32 holds
+  if isinstance(batch_size, int | np.integer):  # which may be more than int32 holds
     batch_size = float(batch_size)
 
   def ratio(mean: Array, variance: Array) -> Array:
