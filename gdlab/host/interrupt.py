@@ -13,6 +13,7 @@ A run that keeps checkpoints lets the calls under way end, and saves, before it 
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,7 +74,8 @@ def deferred(*, terminate: bool = False) -> Iterator[None]:
 def for_a_script() -> Iterator[None]:
   """While the block runs, Ctrl-C and SIGTERM raise KeyboardInterrupt: at once, or where a run looks.
 
-  Where Python forgets the exception it is raised again, until `heard` is called. A second signal kills the process.
+  Where Python forgets the exception it is raised again, until `heard` is called, and nothing is printed of the first. A
+  second signal kills the process.
   """
   global _asked, _script
   numbers = [
@@ -82,9 +84,12 @@ def for_a_script() -> Iterator[None]:
   before = {number: signal.signal(number, _note) for number in numbers}
   _script = True
   _heard.clear()
+  hook = sys.unraisablehook
+  sys.unraisablehook = lambda ignored: None if ignored.exc_type is KeyboardInterrupt else hook(ignored)
   try:
     yield
   finally:
+    sys.unraisablehook = hook
     _heard.set()
     _script, _asked = False, None
     for number, own in before.items():

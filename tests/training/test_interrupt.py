@@ -226,6 +226,18 @@ def test_a_signal_in_the_last_call_of_a_script_is_raised_at_its_end():
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_signal_that_python_forgets_in_a_script_is_raised_again_without_a_word(within_the_collector, capfd):
+  def script():
+    with interrupt.for_a_script():
+      within_the_collector()
+      time.sleep(2 * interrupt.AGAIN_AFTER)
+      pytest.fail('it was forgotten')
+
+  with pytest.raises(KeyboardInterrupt):
+    script()
+  assert capfd.readouterr().err == ''
+
+
 def test_sigterm_to_a_process_and_its_group_is_one_signal():
   def script():
     with interrupt.for_a_script(), interrupt.deferred(), interrupt.held():
