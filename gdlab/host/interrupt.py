@@ -91,6 +91,9 @@ def for_a_script() -> Iterator[None]:
   finally:
     sys.unraisablehook = hook
     _heard.set()
+    if signal.getsignal(signal.SIGALRM) is _raise_again:
+      signal.setitimer(signal.ITIMER_REAL, 0)
+      signal.signal(signal.SIGALRM, signal.SIG_DFL)
     _script, _asked = False, None
     for number, own in before.items():
       signal.signal(number, own)
@@ -170,17 +173,17 @@ def _note(number: int, frame: Any) -> None:
     signal.raise_signal(number)
   _asked, _again = number, False
   if _script and not _deferred:
-    timer = threading.Timer(AGAIN_AFTER, _send_again, [number])
-    timer.daemon = True
-    timer.start()
+    # By the system's clock: to start a thread from a handler could wait for a lock that this thread holds.
+    signal.signal(signal.SIGALRM, _raise_again)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_AFTER)
     raise KeyboardInterrupt
 
 
-def _send_again(number: int) -> None:
+def _raise_again(number: int, frame: Any) -> None:
   global _again
-  if not _heard.is_set():
+  if not _heard.is_set() and _asked is not None:
     _again = True
-    os.kill(os.getpid(), number)
+    _note(_asked, frame)
 
 
 def _exception(number: int | None) -> BaseException:

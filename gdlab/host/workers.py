@@ -1,5 +1,6 @@
 """A pool of worker processes on this machine, each with its share of the cores."""
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -76,7 +77,10 @@ def end_workers(pool: futures.ProcessPoolExecutor) -> None:
   for process in processes:
     process.join(max(0.0, until - time.monotonic()))
     process.kill()
-  pool.shutdown(cancel_futures=True)
+  # In a thread: Python's pools have been seen to wait for ever for a worker that was ended.
+  closing = threading.Thread(target=functools.partial(pool.shutdown, cancel_futures=True), daemon=True)
+  closing.start()
+  closing.join(GRACE)
 
 
 def _start_worker(started: Any, num_workers: int, given: Settings) -> None:

@@ -50,7 +50,11 @@ def seen():
 
 
 def long_run(folder):
-  """Minutes of one run, in calls of less than a second; saved when it is told to end."""
+  """Minutes of one run, in calls of less than a second; writes `seen` once it computes, and saves when it is to end."""
+
+  def show(done, total):
+    (folder / 'seen').touch()
+
   plan = gdlab.Plan(lanes_at_once=1, num_devices=1, steps_per_call=20_000)
   options = {'num_steps': 10**8, 'eval_every': 10**4, 'checkpoint': folder, 'checkpoint_every': 3600.0}
-  return gdlab.run(quadratic(), descent(0.1), seeds=1, plan=plan, progress=False, **options)
+  return gdlab.run(quadratic(), descent(0.1), seeds=1, plan=plan, progress=show, **options)
