@@ -5,15 +5,13 @@ import numbers
 import typing
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
 
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 
-P = ParamSpec('P')
-R = TypeVar('R')
 # Raises InputError for an argument of this name and value; the last is every argument of the call by name.
 Check: typing.TypeAlias = Callable[[str, Any, Mapping[str, Any]], None]
 
@@ -133,7 +131,7 @@ def each(check: Check, *, length: int | None = None, empty: bool = False) -> Che
   """A sequence of what `check` allows."""
 
   def check_all(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
-    _check_sequence(name, value, arguments)
+    check_sequence(name, value, arguments)
     if (length is not None and len(value) != length) or not (len(value) or empty):
       wanted = 'at least 1' if length is None else f'{length}'
       raise InputError(f'{name} must have {wanted} entries, got {len(value)}: {shown(value)}')
@@ -147,7 +145,7 @@ def each_value(check: Check, *, empty: bool = False) -> Check:
   """A mapping from names to what `check` allows."""
 
   def check_all(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
-    _check_mapping(name, value, arguments)
+    check_mapping(name, value, arguments)
     if not value and not empty:
       raise InputError(f'{name} must have at least one entry, got {shown(value)}')
     for key, part in value.items():
@@ -201,7 +199,8 @@ def _check_traced_number(name: str, value: Any) -> None:
     raise InputError(f'{name} must be a real number, got an array of dtype {value.dtype}')
 
 
-def _check_key(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+def check_key(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """One random key, of the new or the old kind."""
   dtype = getattr(value, 'dtype', None)
   is_key = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and value.shape == ()
   is_old = dtype == np.uint32 and value.ndim == 1 and value.size in (2, 4)
@@ -216,14 +215,16 @@ def _flat(text: str) -> str:
   return ' '.join(text.split())
 
 
-def _check_seed(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+def check_seed(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """A whole number from 0, or a random key."""
   dtype = getattr(value, 'dtype', None)
   if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
-    return _check_key(name, value, arguments)
+    return check_key(name, value, arguments)
   count(0)(name, value, arguments)
 
 
-def _check_whole(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+def check_whole(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """A whole number of either sign."""
   try:
     check_count(name, value, minimum=-LARGEST_COUNT, maximum=LARGEST_COUNT, traced=True)
   except InputError:
@@ -232,43 +233,50 @@ def _check_whole(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
     raise InputError(f'{name} must be {allowed}, got {shown(value)} of type {type(value).__name__}') from None
 
 
-def _check_finite(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+def check_finite(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """A finite real number."""
   try:
     real()(name, value, arguments)
   except InputError:
     raise InputError(f'{name} must be a finite real number, got {shown(value)}') from None
 
 
-def _check_flag(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+def check_flag(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """True or False."""
   if not isinstance(value, (bool, np.bool_)) and not (
     getattr(value, 'dtype', None) == np.bool_ and getattr(value, 'shape', None) == ()
   ):
     raise InputError(f'{name} must be True or False, got {shown(value)}')
 
 
-def _check_callable(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+def check_callable(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """A function, or any object that can be called."""
   if not callable(value):
     raise InputError(f'{name} must be a function, got {shown(value)} of type {type(value).__name__}')
 
 
-def _check_mapping(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+def check_mapping(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """A mapping."""
   if not isinstance(value, Mapping):
     raise InputError(f'{name} must be a mapping, got {shown(value)} of type {type(value).__name__}')
 
 
-def _check_sequence(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+def check_sequence(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """A sequence that is no text."""
   is_array = isinstance(value, (np.ndarray, jax.Array)) and value.ndim > 0
   is_other = hasattr(value, '__len__') and hasattr(value, '__getitem__') and not hasattr(value, 'shape')
   if isinstance(value, (str, bytes, Mapping)) or not (is_array or is_other):
     raise InputError(f'{name} must be a sequence, got {shown(value)} of type {type(value).__name__}')
 
 
-def _check_iterable(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+def check_iterable(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """What can be iterated over and is no text."""
   if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
     raise InputError(f'{name} must be a sequence, got {shown(value)} of type {type(value).__name__}')
 
 
-def _is_a(kind: type) -> Check:
+def is_a(kind: type) -> Check:
+  """An instance of a class."""
   called = f'{"an" if kind.__name__[0] in "AEIOU" else "a"} {kind.__name__}'
   if kind.__name__ == 'Problem':
     called = 'a gdlab Problem such as gdlab.problems.digits()'
@@ -346,5 +354,5 @@ params_of_problem = _like_init(0)
 state_of_problem = _like_init(1)
 
 
-def _anything(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
-  pass
+def anything(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
+  """Whatever it is."""

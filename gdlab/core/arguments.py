@@ -22,32 +22,27 @@ from typing import Any, ParamSpec, TypeVar, overload
 import jax
 import numpy as np
 
-from gdlab.core.argument_checks import Check as Check
 from gdlab.core.argument_checks import (
-  _anything,
-  _check_callable,
-  _check_finite,
-  _check_flag,
-  _check_iterable,
-  _check_key,
-  _check_mapping,
-  _check_seed,
-  _check_sequence,
-  _check_whole,
-  _is_a,
+  Check,
+  anything,
+  array,
+  at_most_int32,
+  check_callable,
+  check_finite,
+  check_flag,
+  check_iterable,
+  check_key,
+  check_mapping,
+  check_seed,
+  check_sequence,
+  check_whole,
+  each,
+  is_a,
+  optional,
+  params_of_problem,
+  real,
+  state_of_problem,
 )
-from gdlab.core.argument_checks import array as array
-from gdlab.core.argument_checks import at_most_int32 as at_most_int32
-from gdlab.core.argument_checks import callable_or as callable_or
-from gdlab.core.argument_checks import count as count
-from gdlab.core.argument_checks import each as each
-from gdlab.core.argument_checks import each_value as each_value
-from gdlab.core.argument_checks import one_of as one_of
-from gdlab.core.argument_checks import optional as optional
-from gdlab.core.argument_checks import params_of_problem as params_of_problem
-from gdlab.core.argument_checks import real as real
-from gdlab.core.argument_checks import state_of_problem as state_of_problem
-from gdlab.core.argument_checks import tree as tree
 from gdlab.core.errors import InputError, shown
 
 P = ParamSpec('P')
@@ -99,23 +94,23 @@ def checked(*given: Any, **checks: Check) -> Any:
 
 # What these names mean wherever they are arguments of the annotated type.
 BY_NAME: dict[str, Check] = {
-  'key': _check_key,
-  'seed': _check_seed,
+  'key': check_key,
+  'seed': check_seed,
   'confidence': real(above=0, below=1),
   'params': params_of_problem,
   'model_state': state_of_problem,
 }
 BY_TYPE: dict[Any, Check] = {
-  int: _check_whole,
-  float: _check_finite,
-  bool: _check_flag,
-  str: _is_a(str),
+  int: check_whole,
+  float: check_finite,
+  bool: check_flag,
+  str: is_a(str),
   jax.Array: array(finite=False, empty=True, flags=True),
   np.ndarray: array(finite=False, empty=True, flags=True),
-  collections.abc.Callable: _check_callable,
-  collections.abc.Mapping: _check_mapping,
-  collections.abc.Sequence: _check_sequence,
-  collections.abc.Iterable: _check_iterable,
+  collections.abc.Callable: check_callable,
+  collections.abc.Mapping: check_mapping,
+  collections.abc.Sequence: check_sequence,
+  collections.abc.Iterable: check_iterable,
 }
 
 
@@ -148,24 +143,24 @@ def _of_type(hint: Any, name: str) -> Check | None:
   if name in BY_NAME and hint in (Any, int, float, jax.Array):
     return BY_NAME[name]
   if origin is tuple and parts and parts[-1] is not Ellipsis:
-    checks = [_of_type(part, name) or _anything for part in parts]
+    checks = [_of_type(part, name) or anything for part in parts]
     return _each_of(checks)
   if origin in (tuple, list):
-    return _check_sequence
+    return check_sequence
   if origin is collections.abc.Sequence and parts[0] not in (int, float, bool):
     part_check = _of_type(parts[0], name)
-    return each(part_check, empty=True) if part_check else _check_sequence
+    return each(part_check, empty=True) if part_check else check_sequence
   kind = origin or hint
   if kind in BY_TYPE:
     return BY_TYPE[kind]
   if isinstance(kind, type) and kind is not type and not getattr(kind, '_is_protocol', False):
-    return _is_a(kind)
+    return is_a(kind)
   return None
 
 
 def _each_of(checks: list[Check]) -> Check:
   def check(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
-    _check_sequence(name, value, arguments)
+    check_sequence(name, value, arguments)
     if len(value) != len(checks):
       raise InputError(f'{name} must have {len(checks)} entries, got {len(value)}: {shown(value)}')
     for place, (part, part_check) in enumerate(zip(value, checks, strict=True)):

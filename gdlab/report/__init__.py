@@ -7,7 +7,8 @@ from typing import NamedTuple
 import jinja2
 
 from gdlab.claims import Finding, Part
-from gdlab.core.arguments import array, checked
+from gdlab.core.argument_checks import array
+from gdlab.core.arguments import checked
 
 
 class Table(NamedTuple):

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from gdlab.core.arguments import checked, count, optional
+from gdlab.core.argument_checks import count, optional
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Array, Batch, Key, Sampler
 from gdlab.sampling.independent import check_batch_size

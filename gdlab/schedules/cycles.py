@@ -4,7 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from gdlab.core.arguments import at_most_int32, checked
+from gdlab.core.argument_checks import at_most_int32
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array
 from gdlab.schedules.numbers import Schedule, exact, floats

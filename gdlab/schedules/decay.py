@@ -10,7 +10,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from gdlab.core.arguments import at_most_int32, checked, optional
+from gdlab.core.argument_checks import at_most_int32, optional
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array
 from gdlab.schedules.numbers import Schedule, exact, floats

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from gdlab.core.arguments import checked, count, real
+from gdlab.core.argument_checks import count, real
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import scipy.stats
 
-from gdlab.core.arguments import array, checked
+from gdlab.core.argument_checks import array
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.statistics.intervals import Interval, along
 

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gdlab.core.arguments import checked, real
+from gdlab.core.argument_checks import real
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count
 from gdlab.theory.inputs import as_floats, nonnegative_number, per_direction, semidefinite, symmetric
 from gdlab.theory.linear import Floats, System, momentum_system

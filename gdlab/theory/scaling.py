@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.optimize
 
-from gdlab.core.arguments import array, checked
+from gdlab.core.argument_checks import array
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError
 from gdlab.theory.descent import largest_stable_rate
 from gdlab.theory.inputs import momentum_factor, nonnegative, positive_number, spectrum

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.core.arguments import at_most_int32, checked, optional, tree
+from gdlab.core.argument_checks import at_most_int32, optional, tree
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import wide
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, PyTree

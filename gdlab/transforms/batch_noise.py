@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from optax.experimental import aggregating
 
-from gdlab.core.arguments import at_most_int32, checked
+from gdlab.core.argument_checks import at_most_int32
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count
 from gdlab.core.types import Array, PyTree

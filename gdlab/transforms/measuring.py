@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from gdlab.core.arguments import at_most_int32, checked
+from gdlab.core.argument_checks import at_most_int32
+from gdlab.core.arguments import checked
 from gdlab.core.branching import cond_any
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count

@@ -111,6 +111,7 @@ def test_the_valid_call_is_one(name):
 @pytest.mark.parametrize('name', CALLS)
 def test_malformed_calls_are_refused(name):
   wrong = []
+  refused[name] += 0  # so that functions without arguments are counted as tried
   for argument in arguments_of(name):
     for kind, value in bad_values(CALLS[name].make()[argument]):
       found = outcome(name, argument, kind, value)

@@ -8,7 +8,8 @@ import optax
 
 from gdlab.analysis.gradients import ExampleLoss, example_loss, mean_gradient
 from gdlab.analysis.noise.intervals import ratio_interval, student_quantile
-from gdlab.core.arguments import array, checked
+from gdlab.core.argument_checks import array
+from gdlab.core.arguments import checked
 from gdlab.core.dtypes import widened
 from gdlab.core.errors import InputError, check_count
 from gdlab.core.objective import batch_loss

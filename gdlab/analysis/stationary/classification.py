@@ -16,7 +16,8 @@ from gdlab.analysis.stationary.local import (
   newton_step,
   rounding,
 )
-from gdlab.core.arguments import array, checked
+from gdlab.core.argument_checks import array
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Array, Key, Problem, PyTree
 

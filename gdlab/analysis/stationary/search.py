@@ -21,7 +21,8 @@ from gdlab.analysis.stationary.classification import (
 )
 from gdlab.analysis.stationary.descent import descend
 from gdlab.analysis.stationary.local import flat_gradient
-from gdlab.core.arguments import array, checked, tree
+from gdlab.core.argument_checks import array, tree
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.core.types import Array, Key, Problem, PyTree
 

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from gdlab.analysis.surfaces.stacks import DenseStack, leaf_at, shapes_of
-from gdlab.core.arguments import array, checked, each, tree
+from gdlab.core.argument_checks import array, each, tree
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count
 from gdlab.core.types import PyTree
 

@@ -6,7 +6,8 @@ import numpy as np
 import xarray as xr
 
 from gdlab.analysis.surfaces.evaluation import check_alike, host_metrics
-from gdlab.core.arguments import array, checked, optional, params_of_problem, state_of_problem
+from gdlab.core.argument_checks import array, optional, params_of_problem, state_of_problem
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import SPLITS, Problem, PyTree
 

@@ -7,7 +7,8 @@ import numpy as np
 import xarray as xr
 
 from gdlab.analysis.surfaces.evaluation import check_alike, check_interval, host_metrics
-from gdlab.core.arguments import checked, each, tree
+from gdlab.core.argument_checks import each, tree
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import Problem, PyTree
 

@@ -8,7 +8,8 @@ import xarray as xr
 from jax.flatten_util import ravel_pytree
 
 from gdlab.analysis.surfaces.planes import loss_plane
-from gdlab.core.arguments import array, checked
+from gdlab.core.argument_checks import array
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown
 from gdlab.core.types import Problem, PyTree
 
