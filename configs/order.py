@@ -67,7 +67,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.perceptron.train = 400
   config.perceptron.held_out = 400
   config.perceptron.batch_size = 16
-  config.perceptron.epochs = 10
+  config.perceptron.epochs = 6
   config.perceptron.looks = 8  # at the loss within the last epoch
   config.perceptron.single_rates = (0.003, 0.01, 0.02, 0.04, 0.08, 0.16)  # of B = 1
   config.perceptron.single_epochs = 4
@@ -79,10 +79,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.cnn.train = 320
   config.cnn.held_out = 400
   config.cnn.batch_size = 8
-  config.cnn.epochs = 5
+  config.cnn.epochs = 4
   config.cnn.looks = 8
-  config.cnn.rates = (0.01, 0.03, 0.06, 0.12, 0.25)
-  config.cnn.num_seeds = 16
+  config.cnn.rates = (0.015, 0.03, 0.06, 0.12, 0.25, 0.5)
+  config.cnn.num_seeds = 20
 
   config.importance = ml_collections.ConfigDict()  # variances along training (O4)
   config.importance.batch_size = 16

@@ -18,11 +18,11 @@ def get_config() -> ml_collections.ConfigDict:
   config.floors.num_examples = 10
   config.floors.multiples = (0.001, 0.002, 0.004, 0.008, 0.016)
   config.floors.num_orders = 4
-  config.published.equal.sizes = (8, 32, 128, 512)
-  config.published.equal.epochs = (4, 16, 64, 256)
-  config.published.biased.sizes = (4, 8, 16, 32)
+  config.published.equal.sizes = (8, 64, 512)
+  config.published.equal.epochs = (4, 32, 256)
+  config.published.biased.sizes = (4, 16, 64)
   config.published.biased.at_epochs = 1024
-  config.published.biased.epochs = (64, 128, 256, 512)
+  config.published.biased.epochs = (64, 256, 1024)
   config.reduced.num_examples = 128
   config.pairs.num_examples = 6
   config.pairs.num_orders = 4000

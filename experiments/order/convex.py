@@ -20,14 +20,7 @@ BIASED = (1.0, 2.0)  # features of the construction whose curvatures and gradien
 
 
 def sampler(name: str, batch_size: int, count: int, size: int = 1) -> Sampler:
-  """The order of this name, or the draws of an estimator of this name.
-
-  Args:
-    name: such as 'reshuffled' or 'buffer of 10 %'.
-    batch_size: B.
-    count: examples.
-    size: parameters.
-  """
+  """The order of a name such as 'buffer of 10 %', or the draws of an estimator; for so many examples and parameters."""
   kind, _, share = name.partition(' of ')
   some = max(1, round(count * float(share.rstrip(' %')) / 100)) if share else 1
   made: dict[str, Callable[[], Sampler]] = {
@@ -47,10 +40,8 @@ def sampler(name: str, batch_size: int, count: int, size: int = 1) -> Sampler:
 @functools.cache
 def descent(name: str, count: int, size: int) -> Callable[[Array], Algorithm]:
   """Descent by single examples in an order of this name, or with an estimator of this name, by its rate."""
-  made: dict[str, Callable[[], Estimator]] = {
-    'SVRG': lambda: estimators.svrg(2 * count),
-    'SAGA': estimators.saga,
-  }
+  svrg = lambda: estimators.svrg(2 * count)
+  made: dict[str, Callable[[], Estimator]] = {'SVRG': svrg, 'SAGA': estimators.saga}
   made |= dict.fromkeys(('importance', 'GraB'), estimators.per_example)
   own, estimator = sampler(name, 1, count, size), made.get(name, estimators.batch_mean)()
   return lambda rate: gdlab.algorithm(sampler=own, estimator=estimator, optimizer=optax.sgd(rate))
@@ -153,11 +144,8 @@ def logistic_floors(config, progress):
   options, ids = config.floors, config.seeds.ids
   with jax.enable_x64(True):
     rates = np.asarray(options.multiples) / smoothness(config.convex)
-    data = {
-      layout: [logistic(config.convex, seed, options.num_examples, layout) for seed in ids]
-      for layout in ('drawn', 'sorted')
-    }
-    each = lambda name: data['sorted' if name == 'sorted' or name.startswith('buffer') else 'drawn']
+    layout = lambda name: 'sorted' if name == 'sorted' or name.startswith('buffer') else 'drawn'
+    each = lambda name: [logistic(config.convex, seed, options.num_examples, layout(name)) for seed in ids]
     unit = 1 / (rates[0] * config.convex.l2 * options.num_examples)  # the penalty is the least curvature
     floors = _floors(config, FLOORS, each, ids, rates, unit, options.num_orders, progress)
   return xr.Dataset({'floor': floors}, attrs={'smoothness': smoothness(config.convex)})
@@ -195,26 +183,20 @@ def published(config, progress):
   with jax.enable_x64(True):
     for number, name in enumerate(CONSTRUCTED):
       grid = options.biased if name == 'biased' else options.equal
-      points += [(size, grid.at_epochs) for size in grid.sizes] + [
-        (grid.at_size, each) for each in grid.epochs
-      ]
+      points += [(size, grid.at_epochs) for size in grid.sizes]
+      points += [(grid.at_size, each) for each in grid.epochs]
       for count, epochs in points[len(law) :]:
         problem = constructed(name, count)
         rate = options.constant / (count * epochs * float(problem.known.smoothness))
-        given = (
-          'reshuffled' if name == 'biased' else name,
-          [problem] * len(ids),
-          np.zeros((len(ids), 1)),
-          ids,
-        )
-        squares.append(lanes(*given, [rate], epochs, num_orders=options.num_orders)[0].mean(axis=(1, 2, 3)))
+        sampled = 'reshuffled' if name == 'biased' else name
+        given = (sampled, [problem] * len(ids), np.zeros((len(ids), 1)), ids, [rate], epochs)
+        squares.append(lanes(*given, num_orders=options.num_orders)[0].mean(axis=(1, 2, 3)))
         law.append(np.nan if name == 'biased' else exact.after(name, rate, count, epochs))
       progress(number + 1, len(CONSTRUCTED))
   dims, shape = ('order', 'along', 'point'), (len(CONSTRUCTED), 2, len(options.equal.sizes))
   sizes, passes = zip(*points, strict=True)
-  found = {
-    name: (dims, np.reshape(each, shape)) for name, each in (('n', sizes), ('k', passes), ('exact', law))
-  }
+  named = {'n': sizes, 'k': passes, 'exact': law}
+  found = {name: (dims, np.reshape(each, shape)) for name, each in named.items()}
   found['square'] = (*dims, 'seed'), np.reshape(squares, (*shape, len(ids)))
   return xr.Dataset(found, {'order': [*CONSTRUCTED], 'along': ['n', 'k'], 'seed': ids})
 
@@ -237,9 +219,9 @@ def reduced(config, progress):
   return xr.Dataset(values, coords, {'smoothness': smoothness(config.convex)})
 
 
-def between_orders(ends: np.ndarray) -> np.ndarray:
-  """The variance of ends [seed, rate, order, d] between orders, without bias: float[seed, rate]."""
-  return ends.var(axis=2, ddof=1).sum(axis=-1)
+def between_orders(*given, num_orders: int) -> np.ndarray:
+  """The variance of the ends of `lanes` between orders, without bias: float[seed, rate]."""
+  return lanes(*given, num_orders=num_orders)[1].var(axis=2, ddof=1).sum(axis=-1)
 
 
 def small_regression(seed: int, count: int) -> Problem:
@@ -255,18 +237,16 @@ def pairs(config, progress):
   """The variance between orders after two epochs, reshuffled or the second the reverse of the first."""
   options, ids, names = config.pairs, config.seeds.ids, ('reshuffled', 'paired reversal')
   rates = np.asarray(options.rates)
-  shape = (len(names), len(ids), len(rates))
-  variance, law, larger = np.empty(shape), np.empty(shape), np.empty(shape)
+  variance, law, larger = np.empty((3, len(names), len(ids), len(rates)))
   with jax.enable_x64(True):
     small = [small_regression(seed, options.num_examples) for seed in ids]
     digits = [logistic(config.convex, seed, options.num_digits) for seed in ids]
     # Both start where every coordinate is 1 away from the minimum.
     near, far = _minima(small) + 1, _minima(digits) + 1
     for number, name in enumerate(names):
-      given = (ids, rates, 2)
-      variance[number] = between_orders(lanes(name, small, near, *given, num_orders=options.num_orders)[1])
-      scaled = (ids, rates / smoothness(config.convex), 2)
-      larger[number] = between_orders(lanes(name, digits, far, *scaled, num_orders=options.num_orders)[1])
+      variance[number] = between_orders(name, small, near, ids, rates, 2, num_orders=options.num_orders)
+      scaled = rates / smoothness(config.convex)
+      larger[number] = between_orders(name, digits, far, ids, scaled, 2, num_orders=options.num_orders)
       for row, (problem, start) in enumerate(zip(small, near, strict=True)):
         data = np.asarray(problem.train.inputs), np.asarray(problem.train.targets)
         paired = name == 'paired reversal'
@@ -288,8 +268,8 @@ def blocks(config, progress):
     for number, layout in enumerate(LAYOUTS):
       each = [logistic(config.convex, draw, options.num_examples, layout) for draw in draws]
       given = (each, _minima(each), keys, rates, 1)
-      ends = (lanes(name, *given, num_orders=options.num_orders)[1] for name in ('reshuffled', EIGHTHS))
-      found.append([between_orders(end).reshape(len(ids), -1).mean(axis=1) for end in ends])
+      both = (between_orders(name, *given, num_orders=options.num_orders) for name in ('reshuffled', EIGHTHS))
+      found.append([variance.reshape(len(ids), -1).mean(axis=1) for variance in both])
       progress(number + 1, len(LAYOUTS))
   coords = {'layout': [*LAYOUTS], 'order': ['reshuffled', 'blocks'], 'seed': ids}
   return xr.Dataset({'variance': (('layout', 'order', 'seed'), np.stack(found))}, coords)

@@ -11,11 +11,7 @@ from gdlab.statistics import Interval
 BUFFERS = (1, 10, 50)  # per cent of the data
 FEW = ('sorted', 'unsorted', 'reshuffled', *(f'buffer of {share} %' for share in BUFFERS))
 ARMS = (*FEW, 'blocks of 5 %', 'shuffled once', 'with replacement')
-BENCHES = {
-  'single': ARMS,
-  'mini': ARMS,
-  'cnn': FEW,
-}  # a network of convolutions takes its time, and has fewer arms
+BENCHES = {'single': ARMS, 'mini': ARMS, 'cnn': FEW}  # convolutions take their time
 
 
 class View(study.View):
@@ -49,36 +45,22 @@ class View(study.View):
     return study.at_an_end(chosen, self.cell(f'training_{bench}').learning_rate.values.tolist())
 
 
-def cost(view: View, bench: str, arm: str, base: str = 'reshuffled') -> Interval:
-  """The loss of an arm over that of another, mean over the last epoch, each at its tuned rate."""
+def cost(view: View, bench: str, arm: str, base: str = 'reshuffled', what: str = 'mean') -> Interval:
+  """The mean loss of an arm over the last epoch over that of another, each at its tuned rate.
 
-  def effect(*rates: float) -> Interval:
-    losses = (
-      view.late(bench, name, view.graded(bench)).mean('step').sel(learning_rate=rate, drop=True)
-      for name, rate in zip((arm, base), rates, strict=True)
-    )
-    return statistics.paired_log_ratio(*losses, confidence=view.confidence)
-
-  choose = [view.chooser(bench, name) for name in (arm, base)]
-  return study.after_choice(effect, choose, view.config.seeds.tuning, scale='log')
-
-
-def swing(view: View, bench: str, arm: str) -> Interval:
-  """The largest less the smallest loss within the last epoch, over that reshuffled, both at the best rate of it.
-
-  A run that failed has no swing, and its seed is excluded.
+  With `what='swing'` the same of the largest less the smallest loss within the last epoch; a run that failed has none,
+  and its seed is excluded.
   """
 
-  def effect(rate: float) -> Interval:
-    losses = [
-      view.late(bench, name, view.graded(bench)).sel(learning_rate=rate, drop=True)
-      for name in (arm, 'reshuffled')
-    ]
-    swings = (each.max('step') - each.min('step') for each in losses)
-    swings = (each.where(each > 0) for each in swings)
-    return statistics.paired_log_ratio(*swings, confidence=view.confidence)
+  def effect(*rates: float) -> Interval:
+    found = []
+    for name, rate in zip((arm, base), rates, strict=True):
+      late = view.late(bench, name, view.graded(bench)).sel(learning_rate=rate, drop=True)
+      swing = late.max('step') - late.min('step')
+      found.append(late.mean('step') if what == 'mean' else swing.where(swing > 0))
+    return statistics.paired_log_ratio(*found, confidence=view.confidence)
 
-  choose = [view.chooser(bench, 'reshuffled')]
+  choose = [view.chooser(bench, name) for name in (arm, base)]
   return study.after_choice(effect, choose, view.config.seeds.tuning, scale='log')
 
 
@@ -140,7 +122,7 @@ def ratio_of_means(view: View, top: np.ndarray, bottom: np.ndarray) -> Interval:
 
 
 def variance_ratio(view: View, name: str, place: int, base: str = 'uniform') -> Interval:
-  """The variance of one estimate over that of another at one of the evaluations, a ratio of means over seeds."""
+  """The variance of one estimate over that of another at one of the evaluations."""
   found = view.cell('importance').isel(step=place)
   pair = (found[f'variance.{each}'].rename('variance') for each in (name, base))
   return statistics.paired_log_ratio(*pair, confidence=view.confidence)
@@ -149,7 +131,7 @@ def variance_ratio(view: View, name: str, place: int, base: str = 'uniform') -> 
 def falls(view: View, name: str) -> tuple[np.ndarray, np.ndarray]:
   """Falls of the log error per pass in the first and second half of the fall, float[seed, multiple].
 
-  From where it is 1e-2 of the first down to 1e-20 of it, or to the last pass: below is rounding.
+  From where it is 1e-2 down to 1e-20, or to the last pass: below is rounding.
   """
   squares = view.cell('reduced').square.sel(estimator=name).transpose('seed', 'multiple', 'passes').values
   first, second = np.full((2, *squares.shape[:2]), np.nan)
@@ -174,10 +156,8 @@ def straightness(view: View, name: str) -> Interval:
 def end_ratio(view: View, name: str) -> Interval:
   """The error after all passes over that of SGD, the largest over rates of the mean ratio."""
   last = view.cell('reduced').square.isel(passes=-1)
-  pairs = [
-    [last.sel(estimator=each, multiple=multiple, drop=True) for each in (name, 'SGD')]
-    for multiple in last.multiple
-  ]
+  top, bottom = (last.sel(estimator=each, drop=True).transpose('multiple', 'seed') for each in (name, 'SGD'))
+  pairs = zip(top.values, bottom.values, strict=True)
   intervals = [statistics.paired_log_ratio(*pair, confidence=view.confidence) for pair in pairs]
   return max(intervals, key=lambda interval: interval.high)
 
@@ -199,10 +179,8 @@ def still_falls(view: View) -> Interval:
   """SGD's mean error in the last eighth of the passes over that in the eighth before, mean over rates."""
   squares = view.cell('reduced').square.sel(estimator='SGD').transpose('seed', 'multiple', 'passes').values
   eighth = squares.shape[-1] // 8
-  late, before = (
-    squares[..., part].mean(axis=-1) for part in (slice(-eighth, None), slice(-2 * eighth, -eighth))
-  )
-  pair = (np.exp(np.log(part).mean(axis=1)) for part in (late, before))
+  parts = squares[..., -eighth:], squares[..., -2 * eighth : -eighth]
+  pair = (np.exp(np.log(part.mean(axis=-1)).mean(axis=1)) for part in parts)
   return statistics.paired_log_ratio(*pair, confidence=view.confidence)
 
 

@@ -49,12 +49,7 @@ def spread_between_orders(
 ) -> float:
   r"""$E\|x - Ex\|^2$ over all orders after two epochs of least squares, one example at a time, by enumeration.
 
-  Args:
-    features: float[n, d].
-    targets: float[n].
-    rate: alpha.
-    start: float[d].
-    paired: whether the second epoch is the reverse of the first, and not an order of its own.
+  With `paired` the second epoch is the reverse of the first, and not an order of its own.
   """
   orders = np.asarray(list(itertools.permutations(range(len(targets)))))
 

@@ -68,9 +68,8 @@ def _floors(view: View) -> tuple[Figure, Table]:
       plots.spread(right, mine.learning_rate, values, name, number, line='')
       right.plot(mine.learning_rate, mine.exact, color=plots.COLOURS[number], linewidth=1)
     for axis in (left, right):
-      axis.set(xscale='log', yscale='log', xlabel='rate')
+      axis.set(xscale='log', yscale='log', xlabel='rate', ylabel='mean |x - x*|²')
       axis.legend(fontsize=8)
-    left.set_ylabel('mean |x - x*|²')
   rows = []
   for name in FLOORS:
     values = logistic.sel(order=name).transpose('seed', 'learning_rate').values

@@ -75,10 +75,9 @@ def _drawing(arm: str, batch_size: int, count: int, updates: int) -> Callable[[A
 
 
 def unrolled(problem: Problem, arm: str, batch_size: int, epochs: int, key: Array) -> Problem:
-  """The examples of all updates of an arm one after the other, as training examples that are read in this order.
+  """The examples of all updates of an arm, as training examples that are read in this order; B has to divide N.
 
-  So all arms are one compiled program, which takes most of the time. The loss over the examples themselves, each once,
-  is that for validation; what was held out is for the test. B has to divide N.
+  So all arms are one compiled program, which takes most of the time. The training loss is then that for validation.
   """
   updates = epochs * problem.num_examples // batch_size
   drawn = _drawing(arm, batch_size, problem.num_examples, updates)(key)
@@ -99,10 +98,9 @@ def training(config, name, progress):
   rates = options.single_rates if name == 'single' else options.rates
   keys = dict(zip(ids, study.keys(ids), strict=True))
   for number, arm in enumerate(BENCHES[name]):
+    own = lambda seed, arm=arm: bench(config, name, seed, arm != 'unsorted')
     runs = study.sweep_anew(
-      lambda seed, arm=arm: unrolled(
-        bench(config, name, seed, arm != 'unsorted'), arm, batch_size, epochs, keys[seed]
-      ),
+      lambda seed, arm=arm, own=own: unrolled(own(seed), arm, batch_size, epochs, keys[seed]),
       _in_order(batch_size),
       {'learning_rate': [*rates]},
       seeds=ids,
@@ -113,9 +111,8 @@ def training(config, name, progress):
     named = {'validation_loss': 'loss', 'test_accuracy': 'accuracy', 'status': 'status'}
     found.append(runs[[*named]].rename(named).sel(step=sorted(steps)))
     progress(number + 1, len(BENCHES[name]))
-  return xr.concat(found, xr.Variable('arm', [*BENCHES[name]]), combine_attrs='override').assign_attrs(
-    epoch=epoch
-  )
+  arms = xr.Variable('arm', [*BENCHES[name]])
+  return xr.concat(found, arms, combine_attrs='override').assign_attrs(epoch=epoch)
 
 
 def variances(problem: Problem, state: gdlab.State, batch_size: int, mixing: float) -> dict[str, Array]:
@@ -159,20 +156,15 @@ def variances(problem: Problem, state: gdlab.State, batch_size: int, mixing: flo
 def importance(config, progress):
   """Training with probabilities that follow the last norm seen; variances along the way."""
   options, count = config.importance, config.perceptron.train
-
-  @functools.cache
-  def make() -> Algorithm:
-    return gdlab.algorithm(
-      sampler=sampling.adaptive_importance(options.batch_size, sampling.gradient_norm, mixing=options.mixing),
-      estimator=estimators.per_example(),
-      optimizer=optax.sgd(options.learning_rate),
-    )
-
+  drawn = sampling.adaptive_importance(options.batch_size, sampling.gradient_norm, mixing=options.mixing)
+  descent = gdlab.algorithm(
+    sampler=drawn, estimator=estimators.per_example(), optimizer=optax.sgd(options.learning_rate)
+  )
   epoch = -(-count // options.batch_size)
   probe = functools.partial(variances, batch_size=options.batch_size, mixing=options.mixing)
   runs = study.sweep_anew(
     lambda seed: bench(config, 'mini', seed, False),
-    make(),
+    descent,
     seeds=config.seeds.ids[: options.num_seeds],
     progress=progress,
     num_steps=epoch * max(options.epochs),
@@ -180,6 +172,4 @@ def importance(config, progress):
     eval_steps=[epoch * number for number in options.epochs],
     probes={'variance': probe},
   )
-  kept = [name for name in runs if name.startswith('variance')]
-  steps = [0, *(epoch * number for number in options.epochs)]
-  return runs[[*kept, 'train_loss', 'status']].sel(step=steps)
+  return runs.sel(step=[0, *(epoch * number for number in options.epochs)])

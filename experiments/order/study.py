@@ -14,18 +14,11 @@ import pydantic
 from experiments.order import effects
 from experiments.order.effects import BENCHES, BUFFERS
 from gdlab import study
-from gdlab.claims import greater_than, less_than, premise, within
+from gdlab.claims import Rule, greater_than, less_than, premise, within
 from gdlab.study.schema import APART, Widths, check_rules
 
-RANDOM = (
-  'with replacement',
-  'importance',
-  'reshuffled',
-  'shuffled once',
-  'blocks of 25 %',
-  'paired reversal',
-)
-FLOORS = (*RANDOM, 'sequential', 'sorted', 'buffer of 50 %', 'GraB')
+SHUFFLED = ('reshuffled', 'shuffled once', 'blocks of 25 %', 'paired reversal')
+FLOORS = ('with replacement', 'importance', *SHUFFLED, 'sequential', 'sorted', 'buffer of 50 %', 'GraB')
 EIGHTHS = 'blocks of 12.5 %'
 QUADRATIC = ('with replacement', 'reshuffled', 'paired reversal')
 CONSTRUCTED = ('with replacement', 'reshuffled', 'biased', 'shuffled once', 'sorted')
@@ -34,7 +27,8 @@ LAYOUTS = ('drawn', 'alternating', 'sorted')  # how data lie
 DIGITS, MNIST = 1437, 60_000  # training images
 Several = Annotated[int, pydantic.Field(ge=2, le=APART)]
 Even = Annotated[int, pydantic.Field(ge=2, le=1024, multiple_of=2)]
-Evens = Annotated[tuple[Even, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(study.ascending)]
+Evens = Annotated[tuple[Even, ...], pydantic.Field(min_length=3, max_length=3)]
+Three = Annotated[study.Sizes, pydantic.Field(min_length=3, max_length=3)]
 Two = Annotated[study.Sizes, pydantic.Field(min_length=2)]
 
 
@@ -54,9 +48,9 @@ class _Floors(study.Config):
 
 
 class _Grid(study.Config):
-  sizes: Evens
+  sizes: Annotated[Evens, pydantic.AfterValidator(study.ascending)]
   at_epochs: study.Count
-  epochs: Two
+  epochs: Three
   at_size: Even
 
 
@@ -138,13 +132,8 @@ class Settings(study.Config):
   @pydantic.model_validator(mode='after')
   def _fits(self) -> 'Settings':
     most, cnn, own = self.seeds.count, self.cnn, self.perceptron
-    grids = [
-      each for grid in (self.published.equal, self.published.biased) for each in (grid.sizes, grid.epochs)
-    ]
     small = MNIST if cnn.dataset == 'mnist' else DIGITS
-    numbers = {
-      f'{name}.num_seeds': getattr(self, name).num_seeds for name in ('perceptron', 'cnn', 'importance')
-    }
+    parts = {'perceptron': own, 'cnn': cnn, 'importance': self.importance}
     check_rules(
       {
         f'perceptron.train and perceptron.held_out should be at most {DIGITS} together': own.images <= DIGITS,
@@ -152,11 +141,9 @@ class Settings(study.Config):
         'perceptron.batch_size should divide perceptron.train': own.train % own.batch_size == 0,
         'cnn.batch_size should divide cnn.train': cnn.train % cnn.batch_size == 0,
         'importance.batch_size should be at most perceptron.train': self.importance.batch_size <= own.train,
-        'published should have as many sizes as epochs, in equal and biased alike': len({*map(len, grids)})
-        == 1,
         'floors.rates should be below 1, where descent does not overshoot': max(self.floors.rates) < 1,
       }
-      | {f'{name} should be at most {most}, seeds.count': number <= most for name, number in numbers.items()}
+      | {f'{name}.num_seeds should be at most {most}': part.num_seeds <= most for name, part in parts.items()}
     )
     return self
 
@@ -170,7 +157,8 @@ def _rates(view: effects.View) -> str:
   return (
     'perceptron with hidden widths {config.perceptron.hidden} on {config.perceptron.train} digits, and a network of '
     'two convolutions on {config.cnn.train} images of {config.cnn.dataset}, drawn for each seed; loss: training loss, '
-    'mean over the last epoch; rates tuned on {config.seeds.tuning} other seeds: ' + '; '.join(told)
+    'mean over the last epoch; each order at its own rate, tuned on {config.seeds.tuning} other seeds: '
+    + '; '.join(told)
   )
 
 
@@ -181,6 +169,11 @@ def _convex(words: str) -> str:
   )
 
 
+def _slope(order: int) -> Rule:
+  return within(order - 0.25, order + 0.25)
+
+
+MORE, NEAR = greater_than(1.1, none=1), within(0.95, 1.05)
 order = study.Study(
   Settings,
   title='The order of examples: sorted, shuffled, drawn, balanced',
@@ -197,15 +190,15 @@ O1 = order.claim(
   'Data sorted by class make single-example and mini-batch descent oscillate or stall; shuffling each epoch cures it.',
   under=_rates,
 )
-SAID = 'swing of the loss within the last epoch, both at the best rate reshuffled'
+SWING = 'swing of the loss within the last epoch'
 for bench, words in NETWORKS.items():
-  more, costs = greater_than(2, none=1), greater_than(1.1, none=1)
-  O1(f'{words}: {SAID}, sorted over reshuffled', more, bench=bench, arm='sorted')(effects.swing)
-  O1(f'{words}: loss, sorted over reshuffled', costs, bench=bench, arm='sorted')(effects.cost)
+  told = f'{words}: {SWING}, sorted over reshuffled'
+  O1(told, greater_than(2, none=1), bench=bench, arm='sorted', what='swing')(effects.cost)
+  O1(f'{words}: loss, sorted over reshuffled', MORE, bench=bench, arm='sorted')(effects.cost)
   told = f'{words}: loss, sorted data reshuffled over data in one random order'
   O1(told, less_than(1.1), bench=bench, arm='reshuffled', base='unsorted')(effects.cost)
-  told = f'control: {words}: {SAID}, one random order over reshuffled'
-  O1(told, premise(less_than(2)), bench=bench, arm='unsorted')(effects.swing)
+  told = f'control: {words}: {SWING}, one random order over reshuffled'
+  O1(told, premise(less_than(2)), bench=bench, arm='unsorted', what='swing')(effects.cost)
 
 O1A = order.claim(
   'O1a',
@@ -215,10 +208,10 @@ O1A = order.claim(
 for bench, words in NETWORKS.items():
   for share in BUFFERS:
     told = f'{words}: loss, buffer of {share} % over reshuffled'
-    O1A(told, greater_than(1.1, none=1), bench=bench, arm=f'buffer of {share} %')(effects.cost)
+    O1A(told, MORE, bench=bench, arm=f'buffer of {share} %')(effects.cost)
 for bench in ('single', 'mini'):
   told = f'{NETWORKS[bench]}: loss, blocks over reshuffled'
-  O1A(told, greater_than(1.1, none=1), bench=bench, arm='blocks of 5 %')(effects.cost)
+  O1A(told, MORE, bench=bench, arm='blocks of 5 %')(effects.cost)
 
 FLOOR = _convex(
   '{config.floors.num_examples} digits, rates {config.floors.multiples} over L; quadratic: noise that does not depend '
@@ -232,20 +225,19 @@ O2 = order.claim(
 SLOPES = {'with replacement': 1, 'reshuffled': 2}
 for name, slope in SLOPES.items():
   told = f'logistic regression: log-log slope of the floor in the rate, {name}'
-  O2(told, within(slope - 0.25, slope + 0.25), cell='logistic_floors', name=name)(effects.floor_slope)
+  O2(told, _slope(slope), cell='logistic_floors', name=name)(effects.floor_slope)
 for place, which in {0: 'smallest', -1: 'largest'}.items():
   told = f'logistic regression: floor reshuffled over with replacement, {which} rate'
-  O2(told, less_than(0.8, none=1), name='reshuffled', base='with replacement', place=place)(
-    effects.floor_ratio
-  )
+  pair = {'name': 'reshuffled', 'base': 'with replacement'}
+  O2(told, less_than(0.8, none=1), place=place, **pair)(effects.floor_ratio)
 told = 'quadratic, where theory has a slope of 3: that of the floor, reshuffled'
-O2(told, within(2.75, 3.25), cell='quadratic_floors', name='reshuffled')(effects.floor_slope)
+O2(told, _slope(3), cell='quadratic_floors', name='reshuffled')(effects.floor_slope)
 for name in ('with replacement', 'reshuffled'):
   told = f'quadratic: floor over its exact value, {name}'
-  O2(told, within(0.95, 1.05), name=name)(effects.over_exact_floor)
+  O2(told, NEAR, name=name)(effects.over_exact_floor)
 for bench in ('single', 'mini'):
   told = f'{NETWORKS[bench]}: loss, with replacement over reshuffled'
-  O2(told, greater_than(1.1, none=1), bench=bench, arm='with replacement')(effects.cost)
+  O2(told, MORE, bench=bench, arm='with replacement')(effects.cost)
 
 O3 = order.claim(
   'O3',
@@ -261,22 +253,17 @@ for bench in ('single', 'mini'):
   O3(told, less_than(1.1), bench=bench, arm='shuffled once')(effects.cost)
 told = 'logistic regression: floor shuffled once over reshuffled, smallest rate'
 O3(told, less_than(1.25), name='shuffled once', base='reshuffled', place=0)(effects.floor_ratio)
-ORDERS = {
-  'with replacement': (-1, -1),
-  'reshuffled': (-1, -3),
-  'biased': (-2, -2),
-  'shuffled once': (-1, -2),
-  'sorted': (0, -2),
-}
+ORDERS = {'with replacement': (-1, -1), 'reshuffled': (-1, -3), 'biased': (-2, -2)}  # in n and in k
+ORDERS |= {'shuffled once': (-1, -2), 'sorted': (0, -2)}
 CASES = {'biased': 'reshuffled, curvatures that differ', 'sorted': 'sequential, sorted'}
 for name, slopes in ORDERS.items():
   for variable, slope in zip(('n', 'k'), slopes, strict=True):
     told = f'log-log slope of the error in {variable}, {CASES.get(name, name)}: {slope} by theory'
-    O3(told, within(slope - 0.25, slope + 0.25), name=name, variable=variable)(effects.published_slope)
+    O3(told, _slope(slope), name=name, variable=variable)(effects.published_slope)
 for name in ORDERS:
   if name != 'biased':
     told = f'error over its exact value, {CASES.get(name, name)}'
-    O3(told, within(0.95, 1.05), name=name)(effects.over_exact_error)
+    O3(told, NEAR, name=name)(effects.over_exact_error)
 for base in ('shuffled once', 'reshuffled', 'with replacement'):
   told = f'worst case: error, sequential over {base}, most examples'
   O3(told, greater_than(1.25, none=1), base=base)(effects.worst_case)
@@ -297,7 +284,7 @@ for place, when in {1: 'early', -1: 'at the end'}.items():
   O4(told, less_than(0.9, none=1), name='learned', place=place)(effects.variance_ratio)
 for place, when in {0: 'at the start', -1: 'at the end'}.items():
   told = f'variance of drawn batches over the formula, {when}'
-  O4(told, within(0.95, 1.05), name='drawn', place=place, base='optimal')(effects.variance_ratio)
+  O4(told, NEAR, name='drawn', place=place, base='optimal')(effects.variance_ratio)
 
 O5 = order.claim(
   'O5',
@@ -311,16 +298,12 @@ O5 = order.claim(
 for name in ('SVRG', 'SAGA'):
   told = f'{name}: fall of the log error per pass, second half over first'
   O5(told, within(0.75, 1.25), name=name)(effects.straightness)
-for name in ('SVRG', 'SAGA'):
-  O5(f'error at the end, {name} over SGD, largest ratio over rates', less_than(1e-6), name=name)(
-    effects.end_ratio
-  )
-O5('SAGA at 1/(3L): fall of the log error per pass over what theory guarantees', greater_than(1))(
-  effects.over_guarantee
-)
-O5('control: SGD: fall of the error in the last quarter, as a factor', premise(within(0.8, 1.25)))(
-  effects.still_falls
-)
+  told = f'error at the end, {name} over SGD, largest ratio over rates'
+  O5(told, less_than(1e-6), name=name)(effects.end_ratio)
+told = 'SAGA at 1/(3L): fall of the log error per pass over what theory guarantees'
+O5(told, greater_than(1))(effects.over_guarantee)
+told = 'control: SGD: error in the last eighth of the passes over that in the eighth before'
+O5(told, premise(within(0.8, 1.25)))(effects.still_falls)
 
 O6 = order.claim(
   'O6',
@@ -335,16 +318,13 @@ O6 = order.claim(
 for variable, words in {'variance': 'least squares', 'logistic': 'logistic regression'}.items():
   for name, slope in {'reshuffled': 2, 'paired reversal': 3}.items():
     told = f'{words}: log-log slope in the rate of the deviation between orders, {name}: {slope} by theory'
-    O6(told, within(slope - 0.25, slope + 0.25), variable=variable, name=name)(effects.deviation_slope)
+    O6(told, _slope(slope), variable=variable, name=name)(effects.deviation_slope)
 for name in ('reshuffled', 'paired reversal'):
-  O6(f'least squares: variance over that of all orders, {name}', within(0.95, 1.05), name=name)(
-    effects.over_enumeration
-  )
+  O6(f'least squares: variance over that of all orders, {name}', NEAR, name=name)(effects.over_enumeration)
 told = 'quadratic: log-log slope of the floor in the rate, paired reversal: 5 where it is 3 reshuffled'
-O6(told, within(4.75, 5.25), cell='quadratic_floors', name='paired reversal')(effects.floor_slope)
-O6('quadratic: floor over its exact value, paired reversal', within(0.95, 1.05), name='paired reversal')(
-  effects.over_exact_floor
-)
+O6(told, _slope(5), cell='quadratic_floors', name='paired reversal')(effects.floor_slope)
+told = 'quadratic: floor over its exact value, paired reversal'
+O6(told, NEAR, name='paired reversal')(effects.over_exact_floor)
 LIE = {'drawn': 'data in random order', 'alternating': 'classes in turn', 'sorted': 'data sorted by class'}
 for layout, words in LIE.items():
   told = f'{words}: variance between orders, blocks over reshuffled'
