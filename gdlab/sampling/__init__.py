@@ -8,6 +8,9 @@
 | `reshuffle(B)` | B, a fresh permutation every epoch | 1/B | ceil(N/B) updates |
 | `shuffle_once(B)` | B, one permutation for all epochs | 1/B | ceil(N/B) updates |
 | `sequential(B)` | B, in the data's order | 1/B | ceil(N/B) updates |
+| `paired_reversal(B)` | B, a fresh permutation, in the next epoch its reverse | 1/B | ceil(N/B) updates |
+| `block_shuffle(B, b)` | B, blocks of b in order, the blocks reshuffled every epoch | 1/B | ceil(N/B) updates |
+| `shuffle_buffer(B, M)` | B, through a buffer of M as in tf.data | 1/B | ceil(N/B) updates |
 | `batch_size_schedule(M, schedule)` | B_t, a fresh permutation every epoch | 1/B_t | at least ceil(N/M) updates |
 | `grab(B, like=params)` | B, in an order that balances gradients, learned | 1/B | ceil(N/B) updates |
 | `importance(B, p)` | B independent, i with probability p_i | 1/(N p_i B) | ceil(N/B) updates by convention |

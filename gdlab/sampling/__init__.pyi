@@ -17,6 +17,9 @@ from .learned import AdaptiveImportanceState as AdaptiveImportanceState
 from .learned import adaptive_importance as adaptive_importance
 from .learned import gradient_norm as gradient_norm
 from .learned import last_loss as last_loss
+from .orders import block_shuffle as block_shuffle
+from .orders import paired_reversal as paired_reversal
+from .orders import shuffle_buffer as shuffle_buffer
 from .sizes import BatchSizeScheduleState as BatchSizeScheduleState
 from .sizes import batch_size_schedule as batch_size_schedule
 from .sizes import piecewise_sizes as piecewise_sizes

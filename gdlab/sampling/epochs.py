@@ -47,7 +47,7 @@ def reshuffle(batch_size: int, drop_remainder: bool = False) -> Sampler:
 
   Source: Mishchenko, Khaled and Richtarik 2020, arXiv 2006.05988.
   """
-  return _epochs(batch_size, drop_remainder, lambda epoch: epoch >= 0)
+  return in_epochs(batch_size, drop_remainder, lambda epoch: epoch >= 0)
 
 
 @checked('batch_size')
@@ -57,7 +57,7 @@ def shuffle_once(batch_size: int, drop_remainder: bool = False) -> Sampler:
   Arguments, errors and source as for `reshuffle`; with `drop_remainder` the same examples are left out in
   every epoch.
   """
-  return _epochs(batch_size, drop_remainder, lambda epoch: epoch == 0)
+  return in_epochs(batch_size, drop_remainder, lambda epoch: epoch == 0)
 
 
 @checked('batch_size')
@@ -68,7 +68,7 @@ def sequential(batch_size: int, drop_remainder: bool = False) -> Sampler:
 
   Source: Bertsekas 2011, Incremental gradient, subgradient, and proximal methods, arXiv 1507.01030.
   """
-  return _epochs(batch_size, drop_remainder, None)
+  return in_epochs(batch_size, drop_remainder, None)
 
 
 @checked
@@ -80,8 +80,22 @@ def single() -> Sampler:
   return reshuffle(1)
 
 
-def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], Array] | None) -> Sampler:
-  """The epoch samplers' common form; `shuffles(epoch)` says whether that epoch begins with a permutation."""
+def in_epochs(
+  batch_size: int,
+  drop_remainder: bool,
+  shuffles: Callable[[Array], Array] | None,
+  reorder: Callable[[Array, Key, Array], Array] | None = None,
+) -> Sampler:
+  """The epoch samplers' common form.
+
+  Args:
+    batch_size: B.
+    drop_remainder: leave out what does not fill a batch.
+    shuffles: `(epoch) -> bool[]`, whether that epoch has an order of its own; None where none has.
+    reorder: `(order, key, epoch) -> int32[N]`, that order; `reordered` by default. What the order was before matters to
+      its shape and dtype alone.
+  """
+  reorder = reordered if reorder is None else reorder
   batch_size = check_count('batch_size', batch_size)
 
   def updates_per_epoch(num_examples: int) -> int:
@@ -96,7 +110,7 @@ def _epochs(batch_size: int, drop_remainder: bool, shuffles: Callable[[Array], A
     order = state.order
     if shuffles is not None:
       # A clone, for JAX's check of reuse takes what goes into the branch for used up; the fold itself is in there.
-      order = cond_any((update == 0) & shuffles(epoch), reordered, order, jax.random.clone(state.key), epoch)
+      order = cond_any((update == 0) & shuffles(epoch), reorder, order, jax.random.clone(state.key), epoch)
     return next_slice(order, update, batch_size), EpochState(state.key, state.step + 1, order)
 
   def sizes(num_examples: int) -> tuple[int, ...]:

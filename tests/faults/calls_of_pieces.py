@@ -67,6 +67,7 @@ CALLS = {
   'sampling.adaptive_importance': Call(
     lambda: dict(batch_size=2, score=sampling.last_loss, mixing=0.2, decay=0.0), drawn
   ),
+  'sampling.block_shuffle': Call(lambda: dict(batch_size=2, block_size=4, drop_remainder=True), drawn),
   'sampling.batch_size_schedule': Call(lambda: dict(max_batch_size=4, schedule=lambda step: 2), drawn),
   'sampling.full_batch': Call(lambda: {}, drawn),
   'sampling.grab': Call(lambda: dict(batch_size=2, like=PARAMS), drawn),
@@ -75,10 +76,12 @@ CALLS = {
   'sampling.importance': Call(
     lambda: dict(batch_size=2, probabilities=[0.1, 0.1, 0.2, 0.2, 0.2, 0.2]), drawn
   ),
+  'sampling.paired_reversal': Call(lambda: dict(batch_size=2, drop_remainder=True), drawn),
   'sampling.piecewise_sizes': Call(lambda: dict(sizes=[2.0, 4.0], boundaries=[3]), at_some_steps),
   'sampling.poisson': Call(lambda: dict(rate=0.1, max_batch=6), drawn),
   'sampling.reshuffle': Call(lambda: dict(batch_size=2, drop_remainder=True), drawn),
   'sampling.sequential': Call(lambda: dict(batch_size=2, drop_remainder=True), drawn),
+  'sampling.shuffle_buffer': Call(lambda: dict(batch_size=2, buffer_size=3, drop_remainder=True), drawn),
   'sampling.shuffle_once': Call(lambda: dict(batch_size=2, drop_remainder=True), drawn),
   'sampling.single': Call(lambda: {}, drawn),
   'sampling.stratified': Call(lambda: dict(batch_size=2, labels=LABELS), drawn),

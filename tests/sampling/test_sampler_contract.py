@@ -20,6 +20,9 @@ SIZED = {
   'reshuffle': sampling.reshuffle,
   'shuffle_once': sampling.shuffle_once,
   'sequential': sampling.sequential,
+  'paired_reversal': sampling.paired_reversal,
+  'block_shuffle': lambda size: sampling.block_shuffle(size, 2),
+  'shuffle_buffer': lambda size: sampling.shuffle_buffer(size, 4),
   'importance': lambda size: sampling.importance(size, np.arange(1, 8)),
   'adaptive_importance': lambda size: sampling.adaptive_importance(size, sampling.last_loss),
   'stratified': lambda size: sampling.stratified(size, [4, 9, 4, 4, 9, 4, 9]),
@@ -107,7 +110,15 @@ class ContractTest(parameterized.TestCase):
     np.testing.assert_array_equal(draw(sampler, raw, 7, 8)[0], indices[0])
 
   @parameterized.parameters(
-    'single', 'reshuffle', 'shuffle_once', 'sequential', 'batch_size_schedule', 'grab'
+    'single',
+    'reshuffle',
+    'shuffle_once',
+    'sequential',
+    'paired_reversal',
+    'block_shuffle',
+    'shuffle_buffer',
+    'batch_size_schedule',
+    'grab',
   )
   def test_lanes_out_of_step_under_vmap_do_not_disturb_one_another(self, name):
     # Lane 0 begins an epoch while lane 1 is in the middle of one: the vote on shuffling is not unanimous.

@@ -39,11 +39,22 @@ def lanes(sampler, *sizes):
 MAKERS = [
   sampling.reshuffle,
   sampling.shuffle_once,
+  sampling.paired_reversal,
+  lambda size: sampling.block_shuffle(size, 2),
+  lambda size: sampling.shuffle_buffer(size, 4),
   lambda size: sampling.batch_size_schedule(size, lambda step: 1 + step % size),
+]
+NAMES = [
+  'reshuffle',
+  'shuffle_once',
+  'paired_reversal',
+  'block_shuffle',
+  'shuffle_buffer',
+  'batch_size_schedule',
 ]
 
 
-@pytest.mark.parametrize('make', MAKERS, ids=['reshuffle', 'shuffle_once', 'batch_size_schedule'])
+@pytest.mark.parametrize('make', MAKERS, ids=NAMES)
 @pytest.mark.parametrize('depth', [1, 2])
 def test_every_permutation_of_a_vmapped_sampler_is_in_a_branch(make, depth):
   sampler = make(3)
