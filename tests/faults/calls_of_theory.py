@@ -67,6 +67,7 @@ CALLS = {
   'theory.largest_square_root_scaling': Call(lambda: dict(signal=[0.1, 0.2], b1=0.9, b2=0.99, tolerance=0.1)),
   'theory.largest_stable_rate': Call(lambda: dict(smoothness=2.0, **MOMENTUM)),
   'theory.largest_useful_rate': Call(lambda: dict(gradient=[1.0, 2.0], hessian=MATRIX)),
+  'theory.last_iterate_bound': Call(lambda: dict(rates=[1.0, 0.5], distance=2.0, gradient_norm=[1.0, 2.0])),
   'theory.line_search_rate': Call(lambda: dict(smoothness=2.0, strong_convexity=0.5)),
   'theory.line_search_worst_start': Call(lambda: dict(eigenvalues=EIGENVALUES)),
   'theory.linear_scaling_change': Call(
