@@ -10,7 +10,11 @@ from gdlab import theory
 from gdlab.core.errors import InputError
 
 RATE, PUSH, RISE = 0.05, 0.3, 2.0
-KEY = jax.random.key(0)
+
+
+def key():
+  """A key may be used once."""
+  return jax.random.key(0)
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +30,7 @@ def edge(w):
 
 def flow_of_model(**options):
   start = {'x': np.array(0.0), 'y': np.array(-1.0)}
-  return theory.central_flow(edge, start, RATE, KEY, num_updates=100, record_every=10, **options)
+  return theory.central_flow(edge, start, RATE, key(), num_updates=100, record_every=10, **options)
 
 
 def test_two_variables():
@@ -43,7 +47,7 @@ def test_two_variables():
 
 
 @jax.jit
-def _simulated(key, noise):
+def _simulated(draws, noise):
   """Means over 200,000 updates: x^2, y, the loss, and both sides of the identity of the stochastic edge."""
 
   def update(at, draw):
@@ -53,13 +57,13 @@ def _simulated(key, noise):
     slopes = (2 / RATE + gap) * x + noise * draw, RISE * x**2 / 2 - PUSH
     return (x - RATE * slopes[0], y - RATE * slopes[1]), seen
 
-  _, seen = jax.lax.scan(update, (0.1, 0.0), jax.random.normal(key, (200_000,)))
+  _, seen = jax.lax.scan(update, (0.1, 0.0), jax.random.normal(draws, (200_000,)))
   return seen.mean(axis=0)
 
 
 def simulated(noise):
   """Mean and standard error over 16 seeds."""
-  seen = np.asarray(jax.vmap(_simulated, (0, None))(jax.random.split(KEY, 16), noise))
+  seen = np.asarray(jax.vmap(_simulated, (0, None))(jax.random.split(key(), 16), noise))
   return seen.mean(axis=0), seen.std(axis=0, ddof=1) / 4
 
 
@@ -69,9 +73,8 @@ def test_descent_with_a_little_noise_has_the_variance_and_the_mean_loss_of_the_f
   assert error[0] < 1e-3 * mean[0]
   # y is bounded, so that x^2 is off by its range over 200,000 updates, at most.
   assert abs(mean[0] - float(flow.variance[-1])) < 5 * error[0] + 2 / (RATE * RISE * 200_000)
-  # The flow's own error of the loss: that of <b y x^2> / 2 and of y, both of second order in the oscillation.
-  own = abs(RISE * mean[0]) / 2 * 0.05 + PUSH * abs(mean[1])
-  assert abs(mean[2] - float(flow.mean_loss[-1])) < 5 * error[2] + own
+  # The flow's own error of the loss: descent is at y below 0 on average, so that its sharpness is not quite 2/rate.
+  assert abs(mean[2] - float(flow.mean_loss[-1])) < 5 * error[2] + PUSH * abs(mean[1])
 
 
 @pytest.mark.parametrize('noise', [1.0, 3.0])
@@ -87,7 +90,7 @@ def test_below_the_edge_it_is_gradient_flow_up_to_the_euler_step():
   errors = []
   for substeps in (4, 8):
     flow = theory.central_flow(
-      lambda w: jnp.sum(curvatures * w**2) / 2, start, 0.1, KEY, num_updates=50, substeps=substeps
+      lambda w: jnp.sum(curvatures * w**2) / 2, start, 0.1, key(), num_updates=50, substeps=substeps
     )
     exact = start * np.exp(-0.1 * curvatures * np.arange(51)[:, None])
     strength = 0.1 * curvatures
@@ -106,11 +109,11 @@ TARGETS = np.cos(3 * np.arccos(INPUTS))  # Chebyshev's polynomial of degree 3
 
 def network_loss(w):
   """Mean squared error of four tanh units, 13 parameters."""
-  hidden = jnp.tanh(INPUTS[:, None] * w[:4] + w[4:8])
+  hidden = jnp.tanh(jnp.outer(INPUTS, w[:4]) + w[None, 4:8])
   return jnp.mean((hidden @ w[8:12] + w[12] - TARGETS) ** 2)
 
 
-START = 1.5 * np.random.default_rng(3).standard_normal(13)
+START = np.random.default_rng(1).standard_normal(13)  # gradient flow goes from sharpness 4 to 12
 
 
 def dense_flow(rate, num_updates):
@@ -138,25 +141,19 @@ def dense_flow(rate, num_updates):
   reached.terminal, reached.direction = True, 1
   options = {'rtol': 1e-8, 'atol': 1e-10}
   rising = scipy.integrate.solve_ivp(velocity(False), (0, num_updates), START, events=reached, **options)
-  if rising.status == 0:
-    return rising.y[:, -1], None
   time, there = rising.t_events[0][0], rising.y_events[0][0]
   held = scipy.integrate.solve_ivp(velocity(True), (time, num_updates), there, **options)
   return held.y[:, -1], time
 
 
 def test_on_a_network_it_is_the_flow_by_dense_linear_algebra():
-  gradient_flow = theory.central_flow(network_loss, START, 0.01, KEY, num_updates=4000, record_every=100)
-  border = float(np.quantile(gradient_flow.sharpness, 0.8))
-  rate = 2 / border
-  total = round(40 / rate)
+  rate, total = 0.25, 256
   exact, time = dense_flow(rate, total)
-  assert time is not None
-  assert time < 0.8 * total
+  assert 0.2 * total < time < 0.6 * total  # when it comes to the edge, at 8
   errors = []
   for substeps in (4, 8):
     flow = theory.central_flow(
-      network_loss, START, rate, KEY, num_updates=total, record_every=total, substeps=substeps
+      network_loss, START, rate, key(), num_updates=total, record_every=total, substeps=substeps
     )
     errors.append(np.linalg.norm(flow.params[-1] - exact))
     assert flow.sharpness[-1] == pytest.approx(2 / rate, rel=1e-3)
@@ -166,14 +163,13 @@ def test_on_a_network_it_is_the_flow_by_dense_linear_algebra():
 
 
 def test_lanes_of_rates_and_seeds_are_the_runs_alone():
-  def of(start, rate, key):
-    return theory.central_flow(network_loss, start, rate, key, num_updates=30, record_every=10)
+  def of(start, rate, number):
+    return theory.central_flow(network_loss, start, rate, number, num_updates=30, record_every=10)
 
   starts, rates = np.stack([START, START + 0.1]), np.array([0.02, 0.05])
-  keys = jax.random.split(KEY, 2)
-  lanes = jax.jit(jax.vmap(of))(starts, rates, keys)
+  lanes = jax.jit(jax.vmap(of))(starts, rates, jax.random.split(key(), 2))
   for number in range(2):
-    alone = of(starts[number], rates[number], keys[number])
+    alone = of(starts[number], rates[number], jax.random.split(key(), 2)[number])
     for both, one in zip(lanes, alone, strict=True):
       np.testing.assert_allclose(both[number], one, rtol=1e-9, atol=1e-12)
 
@@ -184,12 +180,11 @@ def test_lanes_of_rates_and_seeds_are_the_runs_alone():
     ({'learning_rate': 0.0}, 'learning_rate'),
     ({'substeps': 1}, 'substeps must be a whole number >= 2'),
     ({'record_every': 7}, r'record_every must divide num_updates \(30\), got 7'),
-    ({'num_products': -1}, 'num_products'),
     ({'params': np.array([1, 2])}, 'params must be floats'),
     ({'params': {}}, 'params must be a pytree'),
   ],
 )
 def test_what_cannot_be_is_refused(change, line):
-  given = {'loss': jnp.sum, 'params': START, 'learning_rate': 0.1, 'key': KEY, 'num_updates': 30} | change
+  given = {'loss': jnp.sum, 'params': START, 'learning_rate': 0.1, 'key': key(), 'num_updates': 30} | change
   with pytest.raises(InputError, match=line):
     theory.central_flow(**given)
