@@ -16,9 +16,9 @@ class Settings(study.Config):
 steps = study.Study(
   Settings,
   title='Learning rate: how large, and how it should change',
-  question='A rate too large diverges and one too small stalls. Teachers say where the border is, that a rate should rise '
-  'at first and fall later, how it goes with the batch size, and that it can be chosen without knowing the horizon. Is '
-  'it so?',
-  conditions='rates and schedules are the best of those tried on {config.seeds.tuning} tuning seeds',
+  question='A rate too large diverges and one too small stalls. Teachers say where the border is, that a rate should '
+  'rise at first and fall later, how it goes with the batch size, and that it can be chosen without knowing the '
+  'horizon. Is it so?',
+  conditions='rates and schedules are the best of those tried, on seeds of their own',
   module='experiments.learning_rate',
 )

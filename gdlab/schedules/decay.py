@@ -168,8 +168,8 @@ def cosine(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
 def constant_then_linear(initial: Any, num_steps: Any, cooldown: Any = 0.2, final: Any = 0.0) -> Schedule:
   r"""A constant rate with a linear cooldown at the end: $a_0$ up to $t = (1 - c)T$, then a line to $a_T$ at T.
 
-  Known as warm-up, stable, decay (WSD); its warm-up is `warmup`. What comes before the cooldown does not depend on T, so
-  that one long run serves many horizons.
+  Known as warm-up, stable, decay (WSD); its warm-up is `warmup`. What comes before the cooldown does not depend on T,
+  so that one long run serves many horizons.
 
   Example:
     >>> rate = constant_then_linear(0.5, 100)
