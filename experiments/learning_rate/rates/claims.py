@@ -25,7 +25,8 @@ TRAINING = (
   '{config.rates.schedules.hidden} on {config.rates.schedules.num_train} {config.rates.schedules.dataset}, '
   '{config.rates.schedules.label_noise} of their labels wrong, drawn anew for each seed; SGD, '
   'B={config.rates.schedules.batch_size}, {config.rates.schedules.updates} updates; '
-  '{config.rates.num_seeds} seeds and {config.rates.num_tuning} for tuning; chosen by validation loss, graded by test loss, on the stream by excess'
+  '{config.rates.num_seeds} seeds and {config.rates.num_tuning} for tuning; chosen by validation loss, graded '
+  'by test loss, on the stream by excess'
 )
 NETWORK = 'perceptron on the digits, {config.rates.num_seeds} seeds and {config.rates.num_tuning} for tuning'
 
