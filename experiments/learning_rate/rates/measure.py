@@ -128,7 +128,7 @@ def noisy(config) -> Problem:
   """The images of L8 and L9, the same for all seeds, with wrong labels: noise, and not curvature, limits the rate."""
   options = config.rates.schedules
   sizes = options.num_train, options.num_validation, options.label_noise
-  return tasks.task('network', 'digits', *sizes, config.rates.batches.hidden, 0)
+  return tasks.task('network', options.dataset, *sizes, config.rates.batches.hidden, 0)
 
 
 @steps.cell(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import pydantic
 
 from gdlab import study
-from gdlab.study.schema import Width, Widths, ascending, check_rules
+from gdlab.study.schema import Width, Widths, ascending, check_rules, different
 
 Even = Annotated[int, pydantic.Field(ge=32, multiple_of=32, le=10**6)]
 Momentum = Annotated[float, pydantic.Field(ge=0, lt=1)]
@@ -23,7 +23,7 @@ class _Quadratics(study.Config):
 
 class _Decays(study.Config):
   num_seeds: study.Count
-  exponents: Annotated[tuple[float, ...], pydantic.Field(min_length=2)]
+  exponents: Annotated[tuple[study.NotNegative, ...], pydantic.AfterValidator(different)]
   updates: Even
   first_rate: study.Positive
   offset: study.Positive
@@ -50,7 +50,7 @@ class _WarmUp(study.Config):
   momentum: Momentum
   batch_size: study.Count
   updates: study.Count
-  shares: Annotated[tuple[study.NotNegative, ...], pydantic.Field(min_length=2)]
+  shares: Annotated[tuple[study.NotNegative, ...], pydantic.AfterValidator(different)]
   trained: study.Positive
   sgd_peaks: study.Rising
   adam_peaks: study.Rising
@@ -94,8 +94,14 @@ class Rates(study.Config):
   def _fits(self) -> 'Rates':
     exact, batches, options = self.quadratics, self.batches, self.schedules
     rates = [getattr(options, f'{name}_rates') for name in ('regression', 'logistic', 'network', 'prodigy')]
+    images = 1437 if options.dataset == 'digits' else 60_000
     check_rules(
       {
+        f'schedules.num_train and num_validation should be {images} together at most': options.num_train
+        + options.num_validation
+        <= images,
+        'schedules.batch_size should be at most schedules.num_train': options.batch_size <= options.num_train,
+        'schedules.evaluations should be at most schedules.updates': options.evaluations <= options.updates,
         'quadratics.conditions should hold 10 and 100, of L11': {10, 100} <= {*exact.conditions},
         'quadratics.momenta should hold 0.5 and 0.9, of L1': {0.5, 0.9} <= {*exact.momenta},
         'decays.exponents should hold 0, 0.6, 1 and 2, of L5': {0.0, 0.6, 1.0, 2.0}
