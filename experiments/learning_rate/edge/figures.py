@@ -23,8 +23,8 @@ NAMES = {
   'Sharpness climbs to the border and stays',
   'A tanh network in full-batch training, at several rates; Polyak and Nesterov with momentum '
   '{config.edge.climb.momentum} at the rates whose borders are the same (L2). Control: a rate whose border, '
-  '{config.edge.climb.control}, is out of reach. The table has the sharpness at the start, its mean over the second half '
-  'of the records over the border, and the share of these within a fifth of it.',
+  '{config.edge.climb.control}, is out of reach. The table has the sharpness at the start, its mean over the second '
+  'half of the records over the border, and the share of these within a fifth of it.',
   caption='Largest eigenvalue of the Hessian: median and the middle 80 % of seeds. Dotted: the border of stability of '
   'each rate. Dashed, left: the central flow from the same starts (L12), which knows of no oscillation but its mean.',
   printed=True,
