@@ -118,9 +118,25 @@ def test_every_cell_runs_and_every_part_and_picture_is_made(config):
         continue
       found[cell.name] = cell.measure(*(found[need] for need in cell.needs), progress=quiet)
   view = View(steps, checked, found, {})
+  parts = {}
   for claim in ('L2', 'L12', 'L13', 'L15'):
     for effect in steps.claims[claim].effects:
-      assert effect.measure(view).num == 2
+      parts[effect.name] = effect.measure(view)
+      assert parts[effect.name].num + parts[effect.name].excluded == 2
+  # One of each kind, from what is stored.
+  runs = found['climb_Nesterov']
+  ratio = (runs.sharpness / runs.border).transpose('record', ...).values
+  words = 'Nesterov: sharpness over its border, second half of training'
+  assert parts[words].estimate == pytest.approx(ratio[len(ratio) // 2 :].mean(), rel=1e-12)
+  runs, rate = found['batches_b4'], checked.edge.batches.rates[1]
+  seen = runs.batch_sharpness.transpose('step', ...).values * rate / 2
+  words = 'largest batches: g^T H g / |g|^2 over 2/lr, second half of training'
+  assert parts[words].estimate == pytest.approx(seen[len(seen) // 2 :].mean(), rel=1e-12)
+  runs, noise = found['model'].isel(noise=-1), checked.edge.model.noises[-1]
+  rate = checked.edge.model.learning_rate
+  left = -2 * rate * runs.gap_square.mean() - rate**2 * runs.gap2_square.mean()
+  words = 'model, most noise: -2 lr E[y x^2] - lr^2 E[y^2 x^2] over lr^2 sigma^2'
+  assert parts[words].estimate == pytest.approx(float(left) / (rate * noise) ** 2, rel=1e-12)
   for picture in (figures._climb, figures._flow, figures._batches, figures._warm):
     assert picture(view)
 

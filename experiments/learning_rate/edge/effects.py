@@ -53,7 +53,7 @@ def hover(view: View, method: str) -> Interval:
 
 def stays(view: View, method: str) -> Interval:
   """The share of the records of the second half within a fifth of the border, mean over borders."""
-  near = np.abs(settled(climbing(view, method)) - 1) <= NEAR
+  near = abs(settled(climbing(view, method)) - 1) <= NEAR
   return _mean(near.mean(['border', 'record']), view)
 
 
@@ -178,8 +178,8 @@ def first_gained(view: View) -> Interval:
 def below_border(view: View) -> Interval:
   """At peaks up to 2/lambda_0, the loss with the longest warm-up over that without, geometric mean over peaks."""
   without, with_it = good(view, 'sharp')
-  logs = np.log(with_it / without).where(without.peak <= border(view, 'sharp'))
-  return _ratio(np.exp(logs.mean('peak')).transpose('seed').values, view)
+  ratio = (with_it / without).where(without.peak <= border(view, 'sharp')).transpose('seed', 'peak')
+  return _ratio(np.exp(np.nanmean(np.log(ratio.values), axis=1)), view)
 
 
 def fell(view: View, kind: str) -> Interval:

@@ -42,7 +42,7 @@ def _climb(view: View) -> tuple[Figure, Table]:
           flow = view.cell('flow').sharpness.sel(border=border).median('seed')
           axes.plot(flow.record, flow, '--', color='black', linewidth=1)
         ratio = effects.settled(effects.over_border(view, method).sel(border=border))
-        near = float((np.abs(ratio - 1) <= effects.NEAR).mean())
+        near = float((abs(ratio - 1) <= effects.NEAR).mean())
         start = float(runs.sharpness.sel(border=border).isel(record=0).mean())
         rows.append((method, f'{border:g}', number(start), number(float(ratio.mean())), f'{near:.2f}'))
       if method == 'plain':
