@@ -168,7 +168,8 @@ def model(config, *, progress):
 
   noises, found, paths = [options.little, *options.noises], [], []
   for noise in noises:
-    seen, path = means(study.keys(config.seeds.ids), noise)
+    with jax.debug_key_reuse(False):  # it takes the keys of a scan under vmap for used
+      seen, path = means(study.keys(config.seeds.ids), noise)
     found.append(np.asarray(seen))
     paths.append(np.asarray(path[0]))
     progress(len(found), len(noises))
