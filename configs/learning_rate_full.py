@@ -16,11 +16,10 @@ def get_config() -> ml_collections.ConfigDict:
   config = learning_rate.get_config()
   config.seeds.count = 96
 
-  # The edge of stability: another polynomial, a wider network, which climbs for longer.
-  config.edge.climb.degree = 4
+  # The edge of stability: a wider network, which climbs to higher borders for longer (gradient flow: from 7 to 16).
   config.edge.climb.hidden = 40
-  config.edge.climb.borders = (16.0, 17.0, 18.0, 19.0)
-  config.edge.climb.control = 48.0
+  config.edge.climb.borders = (10.0, 11.0, 12.0, 13.0)
+  config.edge.climb.control = 32.0
   config.edge.climb.updates = 12_000
   config.edge.climb.every = 50
   config.edge.climb.substeps = 8
