@@ -10,6 +10,7 @@ without a new compilation, and go wherever Optax takes a schedule.
 | `exponential_per_epoch(initial, factor, updates_per_epoch)` | multiplied by a factor every epoch |
 | `linear(initial, num_steps)` | on a straight line |
 | `cosine(initial, num_steps)` | on half a cosine |
+| `constant_then_linear(initial, num_steps, cooldown)` | constant, then on a line to the end |
 | `warmup(schedule, num_warmup_steps)` | rises to any schedule's first value, which then begins |
 | `one_cycle(peak, num_steps)` | up and down on straight lines |
 | `cosine_one_cycle(peak, num_steps)` | up and down on cosines |
@@ -22,7 +23,14 @@ without a new compilation, and go wherever Optax takes a schedule.
 """
 
 from gdlab.schedules.cycles import cosine_one_cycle, one_cycle, warmup
-from gdlab.schedules.decay import cosine, exponential_per_epoch, linear, robbins_monro, step_decay
+from gdlab.schedules.decay import (
+  constant_then_linear,
+  cosine,
+  exponential_per_epoch,
+  linear,
+  robbins_monro,
+  step_decay,
+)
 from gdlab.schedules.observing import observe
 from gdlab.schedules.plateau import PlateauRule, PlateauState, reduce_on_plateau
 from gdlab.schedules.scaling import AdamScaling, adam_scaling, linear_scaling, square_root_scaling
@@ -32,6 +40,7 @@ __all__ = [
   'PlateauRule',
   'PlateauState',
   'adam_scaling',
+  'constant_then_linear',
   'cosine',
   'cosine_one_cycle',
   'exponential_per_epoch',

@@ -1,4 +1,4 @@
-"""Rates that fall: by Robbins and Monro, in steps, by the epoch, on a line, on a cosine.
+"""Rates that fall: by Robbins and Monro, in steps, by the epoch, on a line, on a cosine, at the end alone.
 
 Optax has most of these shapes for concrete numbers. Here each number may be a tracer, so that a sweep over it is one
 program. They are Optax schedules, `(count int32[]) -> float[]`, computed in JAX's default float or a wider one among
@@ -163,6 +163,42 @@ def cosine(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
   Source: Loshchilov and Hutter 2017, arXiv 1608.03983.
   """
   return _ramp(half_cosine, initial, num_steps, final)
+
+
+@checked('cooldown')
+def constant_then_linear(initial: Any, num_steps: Any, cooldown: Any = 0.2, final: Any = 0.0) -> Schedule:
+  r"""A constant rate with a linear cooldown at the end: $a_0$ up to $t = (1 - c)T$, then a line to $a_T$ at T.
+
+  Known as warm-up, stable, decay (WSD); its warm-up is `warmup`. What comes before the cooldown does not depend on T,
+  so that one long run serves many horizons.
+
+  Example:
+    >>> rate = constant_then_linear(0.5, 100)
+    >>> [round(float(rate(count)), 3) for count in (0, 80, 90, 100)]
+    [0.5, 0.5, 0.25, 0.0]
+
+  Args:
+    initial: a_0, the rate of the first update.
+    num_steps: T > 0, in updates.
+    cooldown: c in [0, 1], the share of the updates in which the rate falls; 1 is `linear`.
+    final: a_T.
+
+  Raises:
+    InputError: an argument out of range.
+
+  Source: Hägele et al. 2024, arXiv 2405.18392; Hu et al. 2024, arXiv 2404.06395.
+  """
+  check_real('initial', initial)
+  check_real('num_steps', num_steps, above=0)
+  check_real('cooldown', cooldown, minimum=0, maximum=1)
+  check_real('final', final)
+
+  def schedule(count: Any) -> Array:
+    elapsed, first, last, total, share = floats(count, initial, final, num_steps, cooldown)
+    length = share * total
+    return line(elapsed - (total - length), first, last, length)
+
+  return schedule
 
 
 def _ramp(shape: Any, initial: Any, num_steps: Any, final: Any) -> Schedule:

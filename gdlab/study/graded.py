@@ -178,9 +178,10 @@ def facts(results: Mapping[str, xr.Dataset]) -> Table:
   loads = [result.attrs['load_average'] for result in results.values() if 'load_average' in result.attrs]
   wall = sum(result.attrs['cell_wall_time_s'] for result in results.values())
   rows = [[name.replace('_', ' '), str(attributes[name])] for name in names if name in attributes]
-  diverged = sum(
-    int((result.status.isel(step=-1) == DIVERGED).sum()) for result in results.values() if 'status' in result
-  )
+  lasting = [
+    result.status for result in results.values() if 'status' in result and 'step' in result.status.dims
+  ]
+  diverged = sum(int((status.isel(step=-1) == DIVERGED).sum()) for status in lasting)
   return Table(
     ('fact', 'value'),
     [

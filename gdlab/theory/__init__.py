@@ -1,8 +1,9 @@
-"""Closed forms that simulation is held against: pure functions, no simulation, NumPy in float64.
+"""Closed forms that simulation is held against: pure functions, no simulation, NumPy in float64 but for one in JAX.
 
 One step and its stability: `descent`, `stability`. A batch: `minibatch`. Noise on a quadratic: `moments`,
 `stationary`, `reshuffling`. The noisy quadratic model: `nqm`, `nqm_steps`. Saddles and barriers: `saddles`,
-`kramers`. Batch size and rate: `noise_scale`, `scaling`.
+`kramers`. Batch size and rate: `noise_scale`, `scaling`. A schedule: `last_iterate`. The edge of stability, in JAX, as
+it differentiates a loss that is given: `central_flow`.
 """
 
 import lazy_loader

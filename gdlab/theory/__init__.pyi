@@ -1,3 +1,5 @@
+from .central_flow import CentralFlow as CentralFlow
+from .central_flow import central_flow as central_flow
 from .descent import contraction_rate as contraction_rate
 from .descent import largest_stable_rate as largest_stable_rate
 from .kramers import effective_temperature as effective_temperature
@@ -5,6 +7,8 @@ from .kramers import eyring_kramers_rate as eyring_kramers_rate
 from .kramers import kramers_rate as kramers_rate
 from .kramers import kramers_rate_underdamped as kramers_rate_underdamped
 from .kramers import mean_first_passage_time as mean_first_passage_time
+from .last_iterate import LastIterateBound as LastIterateBound
+from .last_iterate import last_iterate_bound as last_iterate_bound
 from .minibatch import mean_variance as mean_variance
 from .minibatch import updates_per_epoch as updates_per_epoch
 from .moments import Moments as Moments

@@ -15,6 +15,7 @@ from experiments.batch_size import study as batch_size
 from experiments.diagnosis_check import __main__ as diagnosis_check
 from experiments.instruments import measure
 from experiments.landscapes import __main__ as landscapes
+from experiments.learning_rate import study as learning_rate
 from experiments.minima import study as minima
 from experiments.noisy_quadratic import __main__ as noisy_quadratic
 from experiments.order import study as order
@@ -26,6 +27,7 @@ from gdlab.core.errors import InputError
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STUDIES = {
   'batch_size': batch_size,
+  'learning_rate': learning_rate,
   'minima': minima,
   'order': order,
   'saddles': saddles,

@@ -137,6 +137,8 @@ ALLOWED: dict[str, str] = {
   'sampling.stratified': 'labels: negative zeros',
   'sampling.stream': 'window: none; arrivals_per_step: none',
   'schedules.adam_scaling': 'num_steps: large half',
+  'schedules.constant_then_linear': 'initial: negative zero; num_steps: large half; cooldown: zero; '
+  'final: negative zero',
   'schedules.cosine': 'initial: negative zero; num_steps: large half; final: negative zero',
   'schedules.cosine_one_cycle': 'peak: negative zero; num_steps: large half; peak_at: zero',
   'schedules.exponential_per_epoch': 'initial: negative zero; updates_per_epoch: half',

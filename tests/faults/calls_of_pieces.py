@@ -90,6 +90,7 @@ CALLS = {
   'schedules.adam_scaling': Call(
     lambda: dict(learning_rate=1e-3, b1=0.9, b2=0.99, eps=1e-8, num_steps=100, factor=2.0)
   ),
+  'schedules.constant_then_linear': Call(lambda: dict(**RATE, cooldown=0.5), at_some_steps),
   'schedules.cosine': Call(lambda: dict(**RATE), at_some_steps),
   'schedules.cosine_one_cycle': Call(
     lambda: dict(peak=0.1, num_steps=20, peak_at=0.3, initial_divisor=25.0, final_divisor=1e4), at_some_steps

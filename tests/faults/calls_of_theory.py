@@ -1,6 +1,8 @@
 """One valid call of each function of gdlab.theory."""
 # ruff: noqa: C408 - dict(...) reads as the call whose arguments these are
 
+import jax
+import numpy as np
 from malformed import Call
 
 from gdlab import theory
@@ -19,6 +21,17 @@ CALLS = {
   'theory.best_nesterov': Call(lambda: dict(smoothness=2.0, strong_convexity=0.5)),
   'theory.best_plain': Call(lambda: dict(smoothness=2.0, strong_convexity=0.5)),
   'theory.best_rate': Call(lambda: dict(batch_size=[1.0, 2.0], largest=1.0, scale=10.0)),
+  'theory.central_flow': Call(
+    lambda: dict(
+      loss=lambda w: (w**2).sum(),
+      params=np.ones(2),
+      learning_rate=0.1,
+      key=jax.random.key(0),
+      num_updates=4,
+      record_every=2,
+      substeps=2,
+    )
+  ),
   'theory.continuous_escape_time': Call(lambda: dict(distance=1.0, start=0.1, curvature=2.0)),
   'theory.contraction_rate': Call(lambda: dict(learning_rate=0.1, smoothness=2.0, strong_convexity=0.5)),
   'theory.covariance_path': Call(
@@ -67,6 +80,7 @@ CALLS = {
   'theory.largest_square_root_scaling': Call(lambda: dict(signal=[0.1, 0.2], b1=0.9, b2=0.99, tolerance=0.1)),
   'theory.largest_stable_rate': Call(lambda: dict(smoothness=2.0, **MOMENTUM)),
   'theory.largest_useful_rate': Call(lambda: dict(gradient=[1.0, 2.0], hessian=MATRIX)),
+  'theory.last_iterate_bound': Call(lambda: dict(rates=[1.0, 0.5], distance=2.0, gradient_norm=[1.0, 2.0])),
   'theory.line_search_rate': Call(lambda: dict(smoothness=2.0, strong_convexity=0.5)),
   'theory.line_search_worst_start': Call(lambda: dict(eigenvalues=EIGENVALUES)),
   'theory.linear_scaling_change': Call(

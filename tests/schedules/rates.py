@@ -46,6 +46,10 @@ RATES = {
   ),
   'linear': (schedules.linear, {'initial': (0.3, 0.7), 'num_steps': (20.0, 11.0), 'final': (0.1, 0.9)}),
   'cosine': (schedules.cosine, {'initial': (0.3, 0.7), 'num_steps': (20.0, 11.0), 'final': (0.1, 0.9)}),
+  'constant_then_linear': (
+    schedules.constant_then_linear,
+    {'initial': (0.3, 0.7), 'num_steps': (20.0, 11.0), 'cooldown': (0.25, 0.6), 'final': (0.1, 0.9)},
+  ),
   'warmup': (
     warmed,
     {

@@ -50,6 +50,14 @@ class NumpyTest(parameterized.TestCase):
     self.check(schedules.linear(0.3, 20, 0.1), 0.3 + share * (0.1 - 0.3))
     self.check(schedules.cosine(0.3, 20, 0.1), 0.1 + 0.2 * (1 + np.cos(np.pi * share)) / 2)
 
+  def test_constant_then_linear(self):
+    expected = np.interp(T, [0, 15, 20], [0.3, 0.3, 0.1])
+    self.check(schedules.constant_then_linear(0.3, 20, 0.25, 0.1), expected)
+    # A corner between two updates; no cooldown at all; nothing else.
+    self.check(schedules.constant_then_linear(0.3, 20, 0.33), np.interp(T, [0, 13.4, 20], [0.3, 0.3, 0]))
+    self.check(schedules.constant_then_linear(0.3, 20, 0), np.where(T < 20, 0.3, 0))
+    self.check(schedules.constant_then_linear(0.3, 20, 1), 0.3 * (1 - np.minimum(T / 20, 1)))
+
   def test_warmup_before_a_falling_rate(self):
     expected = np.where(T < 7, 0.05 + (0.3 - 0.05) * T / 7, 0.3 / (1 + np.maximum(T - 7, 0) / 4))
     self.check(schedules.warmup(schedules.robbins_monro(0.3, 1, 4), 7, 0.05), expected)
@@ -78,6 +86,10 @@ class NumpyTest(parameterized.TestCase):
 PAIRS = {
   'linear': lambda: (schedules.linear(0.3, 20, 0.1), optax.linear_schedule(0.3, 0.1, 20)),
   'cosine': lambda: (schedules.cosine(0.3, 20, 0.06), optax.cosine_decay_schedule(0.3, 20, 0.2)),
+  'constant_then_linear': lambda: (
+    schedules.constant_then_linear(0.3, 20, 0.25, 0.1),
+    optax.join_schedules([optax.constant_schedule(0.3), optax.linear_schedule(0.3, 0.1, 5)], [15]),
+  ),
   'boundaries': lambda: (
     schedules.step_decay(0.3, 0.1, boundaries=(5, 12)),
     optax.piecewise_constant_schedule(0.3, {5: 0.1, 12: 0.1}),
@@ -241,6 +253,10 @@ class RefusalTest(parameterized.TestCase):
     (lambda: schedules.linear(0.1, 0), r'^num_steps must be a real number in \(0, inf\), got 0'),
     (lambda: schedules.cosine(0.1, -5), r'^num_steps must be a real number in \(0, inf\), got -5'),
     (lambda: schedules.cosine(0.1, 5, np.inf), '^final must be a real number .*, got inf'),
+    (
+      lambda: schedules.constant_then_linear(0.1, 5, 1.5),
+      r'^cooldown must be a real number in \[0, 1\], got 1.5',
+    ),
     (lambda: schedules.warmup(0.1, 5), '^schedule must be a function of the count of updates, got 0.1'),
     (lambda: schedules.warmup(jnp.sin, -1), r'^num_warmup_steps must be a real number >= 0, got -1'),
     (lambda: schedules.warmup(jnp.sin, 1, None), '^start must be a real number .*, got None'),

@@ -1,0 +1,1 @@
+"""Step size and schedules: borders of stability, the edge, warm-up, schedules, scaling rules (L1-L15)."""
