@@ -3,9 +3,11 @@
     python -m experiments.ledger --workdir=runs/ledger [--workers=N] [--only=STUDY,...]
 
 Writes index.html, claims.json (a row for every claim), studies.json (what each took) and SHA256SUMS into the folder,
-and every study into a folder of its name. Stopped or killed, the same command goes on; see `studies` for when a study is
-not started. `--again=10 --seed=S` also draws ten of the claims that have a verdict and asks them with seeds that are new:
-a study cannot measure the cells of one claim alone, so the studies of those claims are repeated as wholes, once more.
+and every study into a folder of its name. Stopped or killed, the same command goes on; `studies` says when a study is
+not started.
+
+`--again=10 --seed=S` also draws ten of the claims that have a verdict and asks them with new seeds: no study can
+measure the cells of one claim alone, so the studies of those claims are repeated as wholes, once more.
 `--publish=docs/ledger` copies page, claims and figures, without links to the studies' pages.
 """
 

@@ -13,8 +13,12 @@ from gdlab.plots import forest
 from gdlab.plots.style import to_svg
 from gdlab.report import interval, number
 
-# What an effect is measured in, by the words of its name; others have an axis of their own.
-UNITS = {r'^share\b': 'share', r'\bcorrelat': 'correlation', r'\bslope\b': 'slope'}
+# What an effect is measured in, by a word of its name; others have an axis of their own.
+UNITS = {
+  'log-log slope': 'log-log slope',
+  'correlation': 'correlation',
+  'share': 'share',
+}  # the last that fits
 THRESHOLD = re.compile(r'(?:is above|is below|at most) (-?[\d.]+(?:e-?\d+)?)')
 
 
@@ -44,7 +48,7 @@ def render(
   )
   environment.filters |= {
     'number': number,
-    'interval': interval,
+    'interval': lambda part: interval(part).replace(' %', '\N{NO-BREAK SPACE}%'),
     'style': lambda text: str(text).replace(' ', '-'),
   }
   listed = [row for row in table if not row.beside]
@@ -72,8 +76,6 @@ def forest_of(findings: Sequence[Finding]) -> str:
   decided = [finding._replace(parts=()) for finding in findings]
   rules = {part.effect_name: part.rule for finding in findings for part in finding.parts or (finding,)}
   names = [finding.effect_name for finding in decided]
-  units = {
-    name: unit for name in names for words, unit in UNITS.items() if re.search(words, name, re.IGNORECASE)
-  }
+  units = {name: unit for name in names for word, unit in UNITS.items() if re.search(rf'\b{word}\b', name)}
   thresholds = {name: float(found[1]) for name in names if (found := THRESHOLD.search(rules[name]))}
   return to_svg(forest(decided, units=units, thresholds=thresholds))

@@ -100,6 +100,7 @@ class Row(NamedTuple):
     words = str(finding.verdict).capitalize()
     if len(parts) > 1:
       words += f', all {held} parts hold' if held == len(parts) else f', {held} of {len(parts)} parts hold'
+    words += ' and this one does not' if finding.verdict is Verdict.MIXED else ''
     value = 'was not measured' if math.isnan(finding.effect) else f'is {number(finding.effect)}'
     words += f': {finding.effect_name} {value} {interval(finding)}; {finding.num_seeds} seeds'
     words += f', the same verdict in {self.same} repeats' if self.again else ', not repeated'
@@ -109,11 +110,10 @@ class Row(NamedTuple):
     """As JSON has it: the keys of a finding, null where there is none, and those of the ledger."""
     finding = _plain(self.finding) if self.finding else dict.fromkeys(Finding._fields)
     return finding | {
-      **{
-        name: getattr(self, name)
-        for name in ('id', 'statement', 'verdict', 'study', 'beside', 'texts', 'papers')
-      },
-      **{name: getattr(self, name) for name in ('fragile', 'same', 'found', 'current', 'sections')},
+      **{name: getattr(self, name) for name in ('id', 'statement', 'verdict', 'study', 'beside', 'texts')},
+      **{name: getattr(self, name) for name in ('fragile', 'same', 'found', 'current')},
+      'papers': [[*paper] for paper in self.papers],
+      'sections': [*self.sections],
       'asked_as': self.finding.statement if self.finding else None,
       'repeats': [_plain(other) for other in self.again],
     }
@@ -154,7 +154,7 @@ def rows(claims: Mapping[str, Mapping[str, Any]], results: Mapping[str, Result])
         finding=finding,
         again=[other for repeat in others for other in repeat if other.id == finding.id],
         current=result.current,
-        sections=result.sections(finding.id),
+        sections=result.sections(finding.id) or result.sections(above or finding.id),
       )
   places = {name: place for place, name in enumerate(claims)}
   return sorted(
