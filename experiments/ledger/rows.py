@@ -109,9 +109,9 @@ class Row(NamedTuple):
   def plain(self) -> dict[str, Any]:
     """As JSON has it: the keys of a finding, null where there is none, and those of the ledger."""
     finding = _plain(self.finding) if self.finding else dict.fromkeys(Finding._fields)
+    own = ('id', 'statement', 'verdict', 'study', 'beside', 'texts', 'fragile', 'same', 'found', 'current')
     return finding | {
-      **{name: getattr(self, name) for name in ('id', 'statement', 'verdict', 'study', 'beside', 'texts')},
-      **{name: getattr(self, name) for name in ('fragile', 'same', 'found', 'current')},
+      **{name: getattr(self, name) for name in own},
       'papers': [[*paper] for paper in self.papers],
       'sections': [*self.sections],
       'asked_as': self.finding.statement if self.finding else None,
