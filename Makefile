@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/variants
+LEDGER_ARGS ?= --workers=2
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 PYVERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
@@ -13,7 +14,7 @@ BIN = $(VENV)/bin
 CORE = $(VENV)/.core-$(PYVERSION)
 DEV = $(VENV)/.dev-$(PYVERSION)
 
-.PHONY: help demo studies test test-faults quick docs-test slow lint format lock clean
+.PHONY: help demo studies ledger test test-faults quick docs-test slow lint format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -27,6 +28,9 @@ studies: $(CORE)  ## run the studies of saddles, minima and batch size, into run
 	for study in saddles minima batch_size; do \
 	  $(BIN)/python -m experiments.$$study --config=configs/$$study.py --workdir=runs/$$study || exit 1; \
 	done
+
+ledger: $(CORE)  ## run what has changed of all studies and write one page with every claim, into runs/ledger
+	$(BIN)/python -m experiments.ledger --workdir=runs/ledger $(LEDGER_ARGS)
 
 test: $(DEV)  ## run the tests, with every docstring's and the README's examples
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

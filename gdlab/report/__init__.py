@@ -1,6 +1,7 @@
 """Reports: one self-contained HTML page that tells a study to someone who has not read its code."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -70,6 +71,7 @@ def page(
   )
   environment.filters |= {
     'number': number,
+    'slug': slug,
     'interval': interval,
     'same': lambda finding: same_verdicts(finding, again),
     'fragile': lambda finding: fragile(finding, again),
@@ -119,3 +121,9 @@ def same_verdicts(finding: Finding, again: Sequence[Sequence[Finding]]) -> str:
   """In how many repeats of the study the verdict was the same: '3 of 3'; '' without repeats."""
   verdicts = [other.verdict for repeat in again for other in repeat if other.id == finding.id]
   return f'{sum(verdict is finding.verdict for verdict in verdicts)} of {len(verdicts)}' if verdicts else ''
+
+
+@checked
+def slug(heading: str) -> str:
+  """A section's heading as its anchor on the page and the name of its figure's file."""
+  return re.sub(r'\W+', '_', heading.lower()).strip('_')

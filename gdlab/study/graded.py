@@ -1,7 +1,6 @@
 """What studies of claims share: the effects of a claim, its grading and how a study ends."""
 
 import pathlib
-import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ import xarray as xr
 from gdlab import claims
 from gdlab.claims import Claim, Finding, Rule, Verdict, write_claims
 from gdlab.core.errors import InputError
-from gdlab.report import Section, Table, fragile, number, page, same_verdicts
+from gdlab.report import Section, Table, fragile, number, page, same_verdicts, slug
 from gdlab.results.datasets import DIVERGED
 from gdlab.statistics import Interval
 from gdlab.statistics import simultaneous as joint_confidence
@@ -146,7 +145,7 @@ def conclude(
   figures = workdir / 'figures'
   for section in story.sections:
     if section.svg:
-      with replacing(figures / f'{_slug(section.heading)}.svg') as path:
+      with replacing(figures / f'{slug(section.heading)}.svg') as path:
         path.write_text(section.svg, encoding='utf-8')
   text = page(
     story.title,
@@ -191,10 +190,6 @@ def facts(results: Mapping[str, xr.Dataset]) -> Table:
       ['seconds of all cells', f'{wall:.0f}'],
     ],
   )
-
-
-def _slug(heading: str) -> str:
-  return re.sub(r'\W+', '_', heading.lower()).strip('_')
 
 
 def _show(tables: Sequence[Table], findings: Sequence[Finding], again: Sequence[Sequence[Finding]]) -> None:

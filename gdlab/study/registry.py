@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -189,6 +190,11 @@ class Study:
       return function
 
     return add
+
+  def sections_on(self, claim: str) -> list[str]:
+    """The headings of the sections whose words name a claim, such as '(V5, V6)'."""
+    named = re.compile(rf'\b{re.escape(claim)}\b')
+    return [told.heading for told in self._sections if named.search(' '.join((*told.text, told.caption)))]
 
   def cells(self, given: ml_collections.ConfigDict) -> list[Cell]:
     """The cells of a configuration, for the process that runs the study and for its workers."""

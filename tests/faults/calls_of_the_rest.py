@@ -65,4 +65,5 @@ CALLS = {
   'report.interval': Call(lambda: dict(part=FINDING)),
   'report.number': Call(lambda: dict(value=1.5)),
   'report.same_verdicts': Call(lambda: dict(finding=FINDING, again=[[FINDING]])),
+  'report.slug': Call(lambda: dict(heading='A picture')),
 }

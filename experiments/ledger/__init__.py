@@ -1,0 +1,1 @@
+"""The ledger: every claim of every study with its verdict, on one page."""

@@ -1,0 +1,176 @@
+"""Every study's quick configuration in turn, and one page with all claims.
+
+    python -m experiments.ledger --workdir=runs/ledger [--workers=N] [--only=STUDY,...]
+
+Writes index.html, claims.json (a row for every claim), studies.json (what each took) and SHA256SUMS into the folder,
+and every study into a folder of its name. Stopped or killed, the same command goes on; `studies` says when a study is
+not started.
+
+`--again=10 --seed=S` also draws ten of the claims that have a verdict and asks them with new seeds: no study can
+measure the cells of one claim alone, so the studies of those claims are repeated as wholes, once more.
+`--publish=docs/ledger` copies page, claims and figures, without links to the studies' pages.
+"""
+
+import json
+import pathlib
+import shutil
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from experiments.ledger import rows, studies
+from experiments.ledger.page import render
+from gdlab.core.errors import InputError, check_count, unknown_name
+from gdlab.host import checksums, locks
+from gdlab.host.progress import say
+from gdlab.study.graded import command
+from gdlab.study.launch import launch
+from gdlab.study.workdir import open_workdir, replacing
+
+WORKDIR = flags.DEFINE_string('workdir', 'runs/ledger', 'Folder for the studies and the page.')
+WORKERS = flags.DEFINE_integer(
+  'workers', None, 'How many processes of this machine measure the cells of a study.'
+)
+ONLY = flags.DEFINE_list('only', [], 'The studies that are run; the page has what is there of the others.')
+AGAIN = flags.DEFINE_integer('again', 0, 'How many claims to draw and to ask once more.')
+SEED = flags.DEFINE_integer('seed', 0, 'Which claims --again draws.')
+PUBLISH = flags.DEFINE_string('publish', None, 'A folder that page, claims and figures are copied to.')
+
+
+class Ledger:
+  """A folder with studies, what is known of them, and the draws of claims that were asked once more."""
+
+  def __init__(self, workdir: pathlib.Path, claims: dict[str, Any], sources: dict[str, studies.Source]):
+    places = [claim['study'] for claim in claims.values()]
+    order = sorted(sources, key=lambda name: (places.index(name) if name in places else len(places), name))
+    self.workdir, self.claims, self.sources = workdir, claims, {name: sources[name] for name in order}
+    self.known: dict[str, Any] = self._read('studies.json', {})
+    self.again: list[dict[str, Any]] = self._read('again.json', [])
+
+  def _read(self, name: str, default: Any) -> Any:
+    path = self.workdir / name
+    if not path.exists():
+      return default
+    checksums.verify(path)
+    return json.loads(path.read_text(encoding='utf-8'))
+
+  def write(self, name: str, content: Any, folder: pathlib.Path | None = None) -> None:
+    """Writes a JSON file, whole or not at all, and its sum."""
+    with replacing((folder or self.workdir) / name) as path:
+      path.write_text(
+        json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8'
+      )
+
+  def repeats(self, name: str) -> int:
+    """How often a study is repeated: as its configuration has it, or as claims were drawn."""
+    drawn = [
+      repeat
+      for draw in self.again
+      for one, repeat in draw['claims'].items()
+      if one in self.sources[name].study.claims
+    ]
+    return max([self.sources[name].config.seeds.repeats, *drawn])
+
+  def run(self, names: Sequence[str], workers: int | None) -> list[str]:
+    """Runs what has changed of these studies; the names of those that failed."""
+    begun, ran, failed = time.monotonic(), 0, []
+    waiting = [name for name in names if not self.unchanged(name)]
+    for name in names:
+      folder, repeats = self.workdir / name, self.repeats(name)
+      title = f'[{names.index(name) + 1}/{len(names)}] {name}'
+      if name not in waiting:
+        say(f'{title}: unchanged')
+        continue
+      minutes = (time.monotonic() - begun) / 60
+      left = f'; about {minutes / ran * (len(waiting) - ran):.0f} min left, as the others took' if ran else ''
+      say(f'{title}: begins after {minutes:.0f} min{left}')
+      folder.mkdir(exist_ok=True)
+      made_of = studies.made_of(self.sources[name], repeats)  # now: sources may be edited meanwhile
+      status = studies.run(self.sources[name], folder, repeats, workers)
+      ran += 1
+      if status:
+        say(f'{title}: has ended with status {status}')
+        failed.append(name)
+        continue
+      self.known[name] = studies.facts(self.sources[name], folder) | {'repeats': repeats, 'made_of': made_of}
+      self.write('studies.json', self.known)
+    return failed
+
+  def unchanged(self, name: str) -> bool:
+    """Whether a study has nothing to do."""
+    known = self.known.get(name, {})
+    return studies.unchanged(self.sources[name], self.workdir / name, self.repeats(name), known)
+
+  def results(self) -> dict[str, rows.Result]:
+    """What there is of every study."""
+    found = {}
+    for name, source in self.sources.items():
+      folder, known = self.workdir / name, self.known.get(name)
+      if known is None:
+        continue
+      try:
+        sets = studies.graded(folder, known['repeats'])
+      except (InputError, OSError) as error:
+        say(f'{name}: {error}')
+        continue
+      found[name] = rows.Result(source.study, folder, sets, known, self.unchanged(name))
+    return found
+
+  def draw(self, count: int, seed: int) -> None:
+    """Draws claims to be asked once more, unless that was done before with this seed."""
+    if seed not in [draw['seed'] for draw in self.again]:
+      table = rows.rows(self.claims, self.results())
+      self.again.append({'seed': seed, 'claims': rows.draw(table, count, seed)})
+      self.write('again.json', self.again)
+
+  def page(self, publish: pathlib.Path | None = None) -> None:
+    """Writes the table and the page, or copies both, with the figures, to a folder that has no pages of studies."""
+    results, folder = self.results(), publish or self.workdir
+    table = rows.rows(self.claims, results)
+    self.write('claims.json', [row.plain() for row in table], folder)
+    with replacing(folder / 'index.html') as path:
+      text = render(
+        table, results, again=self.again, command=command('experiments.ledger'), reports=publish is None
+      )
+      path.write_text(text, encoding='utf-8')
+    if publish is None:
+      return
+    self.write('studies.json', {name: result.facts for name, result in results.items()}, folder)
+    for name in results:
+      for figure in sorted((self.workdir / name / 'figures').glob('*.svg')):
+        target = publish / name / 'figures' / figure.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(figure, target)
+
+
+def main(arguments: list[str]) -> None:
+  """Runs the studies and writes the page."""
+  if arguments:
+    raise InputError(f'unexpected argument {arguments[0]!r}; values are given as --flag=value')
+  for name, value in (('--workers', WORKERS.value), ('--again', AGAIN.value or None)):
+    if value is not None:
+      check_count(name, value)
+  sources = studies.find()
+  if wrong := [name for name in ONLY.value if name not in sources]:
+    raise unknown_name('study', wrong[0], sources)
+  workdir = open_workdir(WORKDIR.value)
+  publish = open_workdir(PUBLISH.value) if PUBLISH.value else None
+  with locks.held(workdir):
+    ledger = Ledger(workdir, rows.said(), sources)
+    names = [name for name in ledger.sources if name in (ONLY.value or sources)]
+    failed = ledger.run(names, WORKERS.value)
+    if AGAIN.value and not failed:
+      ledger.draw(AGAIN.value, SEED.value)
+      failed = ledger.run(names, WORKERS.value)
+    ledger.page()
+    if publish:
+      ledger.page(publish)
+  print(f'Ledger: {workdir / "index.html"}')
+  if failed:
+    raise ChildProcessError(f'studies failed: {", ".join(failed)}; what was finished is kept')
+
+
+if __name__ == '__main__':
+  launch(main)
