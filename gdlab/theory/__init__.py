@@ -2,7 +2,7 @@
 
 One step and its stability: `descent`, `stability`. A batch: `minibatch`. Noise on a quadratic: `moments`,
 `stationary`, `reshuffling`. The noisy quadratic model: `nqm`, `nqm_steps`. Saddles and barriers: `saddles`,
-`kramers`. Batch size and rate: `noise_scale`, `scaling`.
+`kramers`. Batch size and rate: `noise_scale`, `scaling`. Classes of unequal shares: `heavy_tails`.
 """
 
 import lazy_loader
