@@ -109,10 +109,11 @@ def _apply_root(factor: Array, tensor: Array, axis: int, eps: Any, power: float)
   """The tensor times a power of (factor + eps I) along an axis."""
   moved = jnp.moveaxis(tensor, axis, -1)
   if factor.ndim == 1:
-    moved = moved * (factor.real + eps) ** power
+    moved = moved * jnp.broadcast_to((factor.real + eps) ** power, moved.shape)
   else:
     values, vectors = jnp.linalg.eigh(factor)
     # Rounding may leave eigenvalues of a singular matrix a little below 0.
     scales = (jnp.maximum(values, 0) + eps) ** power
-    moved = ((moved @ vectors.conj()) * scales) @ vectors.T
+    turned = moved @ vectors.conj()
+    moved = (turned * jnp.broadcast_to(scales, turned.shape)) @ vectors.T
   return jnp.moveaxis(moved, -1, axis).astype(tensor.dtype)

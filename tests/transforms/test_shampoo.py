@@ -102,7 +102,7 @@ class ShampooTest(parameterized.TestCase):
 
   def test_it_descends_in_a_chain_with_a_traced_rate(self):
     """An ill-conditioned matrix quadratic, on which plain descent at any stable rate has hardly begun."""
-    scales = jnp.array([1.0, 1e-2])[:, None] * jnp.array([1.0, 1e-1])
+    scales = jnp.outer(jnp.array([1.0, 1e-2]), jnp.array([1.0, 1e-1]))
     loss = lambda w: 0.5 * jnp.sum(scales * (w - 1) ** 2)
 
     @jax.jit
