@@ -101,12 +101,12 @@ class ShampooTest(parameterized.TestCase):
     np.testing.assert_allclose(found[1], turn @ found[0], atol=1e-9)
 
   def test_it_descends_in_a_chain_with_a_traced_rate(self):
-    """An ill-conditioned matrix quadratic, on which plain descent at any stable rate has hardly begun."""
+    """An ill-conditioned matrix quadratic: plain descent at its border 2 / L leaves (1 - 2/1000)^200 = 0.67."""
     scales = jnp.outer(jnp.array([1.0, 1e-2]), jnp.array([1.0, 1e-1]))
     loss = lambda w: 0.5 * jnp.sum(scales * (w - 1) ** 2)
 
     @jax.jit
-    def descend(rate):
+    def farthest(rate):
       tx = optax.chain(shampoo(decay=0.9), optax.scale_by_learning_rate(rate))
 
       def step(carry, _):
@@ -115,8 +115,8 @@ class ShampooTest(parameterized.TestCase):
         return (w + update, state), None
 
       start = jnp.zeros((2, 2))
-      return loss(jax.lax.scan(step, (start, tx.init(start)), length=200)[0][0])
+      return jnp.max(jnp.abs(jax.lax.scan(step, (start, tx.init(start)), length=200)[0][0] - 1))
 
-    found = jax.vmap(descend)(jnp.array([0.0, 0.02]))
-    self.assertAlmostEqual(float(found[0]), 0.5 * 1.111, places=5)
-    self.assertLess(float(found[1]), 1e-2 * float(found[0]))
+    found = jax.vmap(farthest)(jnp.array([0.0, 0.02]))
+    self.assertEqual(float(found[0]), 1)
+    self.assertLess(float(found[1]), 0.5)
