@@ -1,0 +1,186 @@
+"""What is compared: benches with examples drawn anew for every seed, and the arms with what they try."""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import gdlab
+from gdlab import problems, sampling, schedules, transforms
+from gdlab.core.errors import check_count
+from gdlab.core.objective import take
+from gdlab.core.types import Algorithm, Problem
+
+BETA, B2 = 0.9, 0.999
+
+
+class Arm(NamedTuple):
+  """A method as a function of its traced numbers, and the name of the rates that it tries.
+
+  All numbers are traced, as a beta_2 near 1 is less exact as a constant of the program; see `gdlab.sweep`.
+  """
+
+  make: Callable[..., optax.GradientTransformation]
+  rates: str
+  numbers: Mapping[str, float]
+  scheduled: bool = False
+
+
+def _adam(rate, b2):
+  return optax.adam(rate, b2=b2)
+
+
+def _heavy_ball(rate, beta):
+  return optax.sgd(rate, momentum=beta)
+
+
+def _shampoo(rate, decay):
+  return optax.chain(
+    transforms.shampoo(decay=decay, max_size=64), optax.trace(BETA), optax.scale_by_learning_rate(rate)
+  )
+
+
+ARMS = {
+  'plain': Arm(optax.sgd, 'plain', {}),
+  'heavy_ball': Arm(_heavy_ball, 'momentum', {'beta': BETA}),
+  'nesterov': Arm(
+    lambda rate, beta: optax.sgd(rate, momentum=beta, nesterov=True), 'momentum', {'beta': BETA}
+  ),
+  'adagrad': Arm(optax.adagrad, 'adagrad', {}),
+  'rmsprop': Arm(lambda rate, decay: optax.rmsprop(rate, decay=decay), 'adam', {'decay': 0.9}),
+  'adam': Arm(_adam, 'adam', {'b2': B2}),
+  'adamw': Arm(lambda rate, b2: optax.adamw(rate, b2=b2, weight_decay=0.01), 'adam', {'b2': B2}),
+  'lion': Arm(lambda rate, b2: optax.lion(rate, b2=b2, weight_decay=0.0), 'sign', {'b2': 0.99}),
+  'sign': Arm(optax.sign_sgd, 'sign', {}),
+  'muon': Arm(lambda rate, beta: optax.contrib.muon(rate, beta=beta), 'matrix', {'beta': 0.95}),
+  'shampoo': Arm(_shampoo, 'matrix', {'decay': 0.99}),
+  'heavy_ball_cosine': Arm(_heavy_ball, 'momentum', {'beta': BETA}, scheduled=True),
+  'adam_cosine': Arm(_adam, 'adam', {'b2': B2}, scheduled=True),
+}
+BENCHES = {
+  'mlp': 'images, perceptron',
+  'cnn': 'images, CNN',
+  'transformer': 'text, transformer',
+  'gru': 'text, GRU',
+}
+IMAGES, TEXTS = ('mlp', 'cnn'), ('transformer', 'gru')
+ON_TEXT = ('plain', 'heavy_ball', 'rmsprop', 'adam')
+
+
+class Entry(NamedTuple):
+  """One arm on one bench."""
+
+  bench: str
+  arm: str
+
+  def __str__(self) -> str:
+    return f'{self.bench}_{self.arm}'
+
+
+def entries(config: Any) -> list[Entry]:
+  """All that are compared: all arms on images, on text those that a claim needs."""
+  del config
+  return [Entry(bench, arm) for bench in BENCHES for arm in (ARMS if bench in IMAGES else ON_TEXT)]
+
+
+def budget(config: Any, bench: str) -> tuple[int, int]:
+  """Batch size and updates."""
+  race = config.race
+  return (race.batch_size, race.updates) if bench in IMAGES else (race.text_batch_size, race.text_updates)
+
+
+@functools.cache
+def descent(arm: str, batch_size: int, updates: int) -> Callable[..., Algorithm]:
+  """An arm as `gdlab.sweep` takes it, a function of the rate and of the arm's own numbers."""
+  return _algorithm(ARMS[arm], sampling.reshuffle(batch_size), updates)
+
+
+def full_batch(arm: str) -> Callable[..., Algorithm]:
+  """The same on all examples at every update."""
+  return _algorithm(ARMS[arm], sampling.full_batch(), 1)
+
+
+def _algorithm(arm: Arm, sampler: Any, updates: int) -> Callable[..., Algorithm]:
+  def make(learning_rate, **numbers) -> Algorithm:
+    rate = schedules.cosine(learning_rate, updates) if arm.scheduled else learning_rate
+    return gdlab.algorithm(sampler=sampler, optimizer=arm.make(rate, **numbers))
+
+  return make
+
+
+def grid(config: Any, arm: str) -> dict[str, list[float]]:
+  """What an arm tries: its rates, and its own numbers at one value each."""
+  return {'learning_rate': [*getattr(config.race, ARMS[arm].rates)]} | numbers(arm)
+
+
+def numbers(arm: str) -> dict[str, list[float]]:
+  """The arm's own numbers."""
+  return {name: [value] for name, value in ARMS[arm].numbers.items()}
+
+
+@functools.cache
+def _images(name: str, model: Any) -> Problem:
+  """Digits as they are; MNIST averaged over 2 x 2 pixels."""
+  if name == 'digits':
+    return problems.digits(model)
+  whole = problems.mnist()
+
+  def half(examples):
+    images = np.asarray(examples.inputs).reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4))
+    return images, np.asarray(examples.targets)
+
+  loss = optax.softmax_cross_entropy_with_integer_labels
+  return problems.from_linen(
+    model, half(whole.train), loss, test=half(whole.test), metrics={'accuracy': _hits}, name='mnist'
+  )
+
+
+def _hits(logits, labels):
+  return (jnp.argmax(logits, axis=-1) == labels).astype(logits.dtype)
+
+
+@functools.cache
+def _text(name: str, model: str, width: int, context: int) -> Problem:
+  kinds = {
+    'transformer': functools.partial(problems.Transformer, width=width, num_heads=2, max_context=context),
+    'gru': functools.partial(problems.GRU, width=width, num_layers=2),
+  }
+  source = {'excerpt': problems.character_lm, 'shakespeare': problems.shakespeare}[name]
+  return source(kinds[model], context=context)
+
+
+def shakespeare_path() -> pathlib.Path:
+  """Where `gdlab.problems.shakespeare` looks."""
+  return pathlib.Path(os.environ.get('GDLAB_DATA', ''), 'tinyshakespeare', 'input.txt')
+
+
+def drawn(problem: Problem, train: int, validation: int, test: int, seed: int) -> Problem:
+  """So many examples of the training set, others for validation, and some of the test set, as the seed draws them."""
+  rng = np.random.default_rng(seed)
+  count = jax.tree.leaves(problem.test)[0].shape[0]
+  check_count('examples to train on and validate with', train + validation, maximum=problem.num_examples)
+  check_count('examples to test with', test, maximum=count)
+  order, held_out = rng.permutation(problem.num_examples), rng.permutation(count)[:test]
+  parts = {
+    'train': take(problem.train, jnp.asarray(order[:train])),
+    'validation': take(problem.train, jnp.asarray(order[train : train + validation])),
+    'test': take(problem.test, jnp.asarray(held_out)),
+  }
+  return dataclasses.replace(problem, **parts)
+
+
+def data(config: Any, bench: str, seed: int, train: int | None = None) -> Problem:
+  """The examples of a seed on a bench; with `train` so many to train on."""
+  race = config.race
+  if bench in IMAGES:
+    model = problems.MLP(race.hidden) if bench == 'mlp' else problems.CNN(race.features)
+    return drawn(_images(config.images, model), train or race.train, race.validation, race.test, seed)
+  whole = _text(config.text, bench, race.width, race.context)
+  return drawn(whole, race.text_train, race.text_held_out, race.text_held_out, seed)

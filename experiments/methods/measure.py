@@ -1,0 +1,329 @@
+"""The cells that train race. Every seed has examples of its own."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+from flax import linen as nn
+from jax.flatten_util import ravel_pytree
+
+import gdlab
+from experiments.methods import arms
+from experiments.methods.arms import Entry, data, descent, full_batch, numbers
+from experiments.methods.study import BETAS, methods
+from gdlab import problems, sampling, study, transforms
+from gdlab.core.types import Key, Problem, PyTree
+
+
+def at_all_rates(config, draw, make, grid, updates: int, evaluations: int, progress) -> xr.Dataset:
+  """Losses and accuracies at every rate, on the tuning seeds and on those that are graded."""
+  runs = study.sweep_anew(
+    draw,
+    make,
+    grid,
+    seeds=[*config.seeds.for_tuning, *config.seeds.ids],
+    progress=progress,
+    num_steps=updates,
+    eval_every=max(1, updates // evaluations),
+  )
+  kinds = ('train', 'validation', 'test', 'status')
+  kept = runs[[name for name in runs if name.startswith(kinds)]]
+  return kept.squeeze([name for name in grid if name != 'learning_rate'], drop=True)
+
+
+@methods.cell(over=arms.entries)
+def race(config, entry: Entry, progress):
+  """One arm on one bench."""
+  draw, (size, updates) = functools.partial(data, config, entry.bench), arms.budget(config, entry.bench)
+  make, grid = descent(entry.arm, size, updates), arms.grid(config, entry.arm)
+  return at_all_rates(config, draw, make, grid, updates, config.race.evaluations, progress)
+
+
+@methods.cell(over=lambda config: ('heavy_ball', 'rmsprop', 'adam'))
+def overfit(config, arm: str, progress):
+  """The perceptron on few images for long."""
+  options = config.overfit
+  draw = functools.partial(data, config, 'mlp', train=options.examples)
+  make = descent(arm, min(config.race.batch_size, options.examples), options.updates)
+  return at_all_rates(config, draw, make, arms.grid(config, arm), options.updates, 80, progress)
+
+
+@methods.cell()
+def sizes(config, progress):
+  """Root mean squares of gradients and updates of every parameter in the second half of a run on the perceptron."""
+  size, updates = arms.budget(config, 'mlp')
+  found = []
+  measured = [('adam', 1e-3), ('plain', 0.1)]
+  for place, (name, rate) in enumerate(measured):
+    own = {key: jnp.asarray(value[0]) for key, value in numbers(name).items()}
+    kept = optax.chain(
+      optax.snapshot('gradient', lambda gradient: gradient), arms.ARMS[name].make(rate, **own)
+    )
+    method = gdlab.algorithm(sampler=sampling.reshuffle(size), optimizer=kept)
+    run = jax.jit(functools.partial(_sizes, method, updates))
+    keys = study.keys(config.seeds.ids)
+    found.append(
+      [run(data(config, 'mlp', seed), key) for seed, key in zip(config.seeds.ids, keys, strict=True)]
+    )
+    progress(place + 1, len(measured))
+  return xr.Dataset(
+    {'rms': (('method', 'seed', 'kind', 'parameter'), np.asarray(found, float))},
+    {'method': [name for name, _ in measured], 'seed': config.seeds.ids, 'kind': ['gradient', 'update']},
+  )
+
+
+def _sizes(method, updates: int, problem: Problem, key: Key):
+  def step(carry, number):
+    state, sums = carry
+    new, _ = method.step(state, problem)
+    gradient = ravel_pytree(optax.tree.get(new.optimizer, 'gradient'))[0]
+    moved = ravel_pytree(new.params)[0] - ravel_pytree(state.params)[0]
+    late = number >= updates // 2
+    return (new, sums + late * jnp.stack([gradient, moved]) ** 2), None
+
+  start = method.init(key, problem)
+  sums = jnp.zeros((2, ravel_pytree(start.params)[0].size))
+  (_, sums), _ = jax.lax.scan(step, (start, sums), jnp.arange(updates))
+  return jnp.sqrt(sums / (updates - updates // 2))
+
+
+@methods.cell()
+def layers(config, progress):
+  """Full batch on the perceptron at every rate: all layers together, and one after another with gradients anew.
+
+  `apart` is the distance of the two ends at `order.rate` over the distance that updating together has gone.
+  """
+  options, found = config.order, []
+  problem = data(config, 'mlp', config.seeds.first)
+  names = sorted(jax.eval_shape(problem.init, jax.random.key(0))[0])
+  blocks = {name: place for place, name in enumerate(names)}
+  rates = sorted({options.rate, *options.rates})
+
+  def together(learning_rate):
+    return gdlab.algorithm(sampler=sampling.full_batch(), optimizer=optax.sgd(learning_rate))
+
+  def after(learning_rate):
+    optimizer = optax.chain(optax.sgd(learning_rate), transforms.coordinate_updates(blocks))
+    return gdlab.algorithm(sampler=sampling.full_batch(), optimizer=optimizer)
+
+  for place, (make, times) in enumerate(((together, 1), (after, len(names)))):
+    updates = options.sweeps * times
+    found.append(
+      study.sweep_anew(
+        functools.partial(data, config, 'mlp'),
+        make,
+        {'learning_rate': rates},
+        seeds=config.seeds.ids,
+        num_steps=updates,
+        eval_every=updates,
+        probes={'flat': study.flat_params},
+      )
+    )
+    progress(place + 1, 2)
+  both = xr.concat(
+    [run[['train_loss', 'flat', 'status']].assign_coords(step=[0, options.sweeps]) for run in found],
+    xr.Variable('order', ['together', 'after']),
+  )
+  at = both.flat.sel(learning_rate=options.rate).transpose('order', 'step', 'seed', ...).values
+  apart = np.linalg.norm(at[1, 1] - at[0, 1], axis=-1) / np.linalg.norm(at[0, 1] - at[0, 0], axis=-1)
+  return both.drop_vars('flat').assign(apart=('seed', apart))
+
+
+class Ungated(nn.Module):
+  """Embedding, a tanh network whose recurrent weights are `gain` times orthogonal, Dense."""
+
+  vocabulary_size: int
+  width: int
+  gain: float
+
+  @nn.compact
+  def __call__(self, ids):
+    x = nn.Embed(self.vocabulary_size, self.width)(ids)
+    cell = nn.SimpleCell(self.width, recurrent_kernel_init=nn.initializers.orthogonal(self.gain))
+    return nn.Dense(self.vocabulary_size)(nn.RNN(cell)(x))
+
+
+def clips(options: Any) -> dict[str, optax.GradientTransformation]:
+  """What stands before plain descent."""
+  return {
+    'none': optax.identity(),
+    'norm': optax.clip_by_global_norm(options.norm),
+    'value': optax.clip(options.value),
+    'adaptive': optax.adaptive_grad_clip(options.adaptive),
+  }
+
+
+@methods.cell(over=lambda config: [*clips(config.explosion)])
+def explosion(config, clip: str, progress):
+  """Plain descent on an ungated recurrent network at every rate, with one way of clipping or with none."""
+  options, race = config.explosion, config.race
+  whole = _ungated(config.text, options.width, options.gain, config.race.context)
+  draw = lambda seed: arms.drawn(whole, race.text_train, race.text_held_out, race.text_held_out, seed)
+
+  def make(learning_rate):
+    optimizer = optax.chain(clips(options)[clip], optax.sgd(learning_rate))
+    return gdlab.algorithm(sampler=sampling.reshuffle(race.text_batch_size), optimizer=optimizer)
+
+  return at_all_rates(config, draw, make, {'learning_rate': [*options.rates]}, options.updates, 1, progress)
+
+
+@functools.cache
+def _ungated(text: str, width: int, gain: float, context: int) -> Problem:
+  source = {'excerpt': problems.character_lm, 'shakespeare': problems.shakespeare}[text]
+  return source(lambda size: Ungated(size, width, gain), context=context)
+
+
+@functools.cache
+def word_pairs(text: str, count: int) -> np.ndarray:
+  """Ids of successive words, int[n, 2], where both are among the commonest; 0 is the commonest."""
+  source = problems.text.read_text(None if text == 'excerpt' else arms.shakespeare_path())
+  words = ''.join(letter if letter.isalpha() else ' ' for letter in source.lower()).split()
+  names, counts = np.unique(words, return_counts=True)
+  place = {name: number for number, name in enumerate(names[np.argsort(-counts, kind='stable')][:count])}
+  ids = np.asarray([place.get(word, -1) for word in words])
+  pairs = np.stack([ids[:-1], ids[1:]], axis=1)
+  return pairs[(pairs >= 0).all(axis=1)]
+
+
+class Table(nn.Module):
+  """A linear model of bigrams: one row of logits for each word, 0 at the start."""
+
+  size: int
+
+  @nn.compact
+  def __call__(self, ids):
+    return nn.Embed(self.size, self.size, embedding_init=nn.initializers.zeros)(ids)
+
+
+@functools.cache
+def _bigram_model(kind: str, words: int, width: int) -> nn.Module:
+  if kind == 'linear':
+    return Table(words)
+  return problems.Transformer(words, width=width, num_layers=1, num_heads=2, max_context=1)
+
+
+@functools.lru_cache(maxsize=16)
+def bigrams(text: str, options: Any, model: str, balanced: bool, seed: int) -> Problem:
+  """Pairs of words drawn as they occur, or so that every next word is as likely."""
+  every = word_pairs(text, options.words)
+  weights = 1 / np.bincount(every[:, 1])[every[:, 1]] if balanced else np.ones(len(every))
+  rows = np.random.default_rng(seed).choice(len(every), size=options.pairs, p=weights / weights.sum())
+  chosen, module = every[rows].astype(np.int32), _bigram_model(model, options.words, options.width)
+  return problems.from_linen(module, (chosen[:, :1], chosen[:, 1:]), _next_loss, name='bigrams')
+
+
+def _next_loss(logits, ids):
+  return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, ids), axis=-1)
+
+
+def bigram_arms(config: Any) -> list[str]:
+  """Models, how pairs are drawn, and methods."""
+  del config
+  every = itertools.product(('linear', 'transformer'), ('natural', 'balanced'), ('plain', 'adam'))
+  return ['_'.join(parts) for parts in every]
+
+
+@methods.cell(over=bigram_arms)
+def pairs(config, name: str, progress):
+  """Full batch or Adam on bigrams as they occur or balanced, at every rate."""
+  options, (model, kind, arm) = config.classes, name.split('_')
+  draw = functools.partial(bigrams, config.text, options, model, kind == 'balanced')
+  grid = {'learning_rate': [*getattr(options, arm)], **numbers(arm)}
+  return at_all_rates(config, draw, full_batch(arm), grid, options.updates, 50, progress)
+
+
+@methods.cell()
+def border(config, progress):
+  """Full-batch Adam on a tanh network and 20 points: the preconditioned sharpness over its border, by beta_1."""
+  options = config.border
+  inputs = np.linspace(-1, 1, 20)[:, None]
+  targets = np.polynomial.chebyshev.chebval(inputs, [0, 0, 0, 0, 0, 1])
+  module = problems.MLP((options.hidden,), num_outputs=1, activation=jnp.tanh)
+  problem = problems.from_linen(module, (inputs, targets), _square, name='Chebyshev')
+
+  def make(learning_rate, b1, b2):
+    return gdlab.algorithm(sampler=sampling.full_batch(), optimizer=optax.adam(learning_rate, b1=b1, b2=b2))
+
+  run = gdlab.sweep(
+    problem,
+    make,
+    {'b1': [*BETAS], 'learning_rate': [options.rate], 'b2': [options.b2]},
+    num_steps=options.updates,
+    seeds=config.seeds.ids,
+    eval_every=max(1, options.updates // 100),
+    probes={'sharpness': functools.partial(preconditioned_sharpness, options.b2)},
+    progress=progress,
+  )
+  return run.squeeze(['learning_rate', 'b2'], drop=True)[['sharpness', 'train_loss', 'status']]
+
+
+def _square(outputs, targets):
+  return jnp.sum((outputs - targets) ** 2, axis=-1) / 2
+
+
+def preconditioned_sharpness(b2: float, problem: Problem, state: gdlab.State):
+  """The largest eigenvalue of P^-1/2 H P^-1/2, where Adam divides by P = sqrt(v / (1 - b2^t)) + eps; dense."""
+  flat, unravel = ravel_pytree(state.params)
+  hessian = jax.hessian(lambda point: jnp.mean(problem.metrics(unravel(point), (), problem.train)['loss']))(
+    flat
+  )
+  second = ravel_pytree(optax.tree.get(state.optimizer, 'nu'))[0]
+  scale = (jnp.sqrt(second / (1 - b2 ** jnp.maximum(state.step, 1))) + 1e-8) ** -0.5
+  return jnp.linalg.eigvalsh(jnp.outer(scale, scale) * hessian)[-1]
+
+
+@dataclasses.dataclass(frozen=True)
+class InHalf:
+  """A problem's start in bfloat16: parameters, gradients and what the optimizer keeps then are."""
+
+  init: Callable[[Key], tuple[PyTree, PyTree]]
+
+  def __call__(self, key: Key) -> tuple[PyTree, PyTree]:
+    """Draws `(params, model_state)`."""
+    params, model_state = self.init(key)
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params), model_state
+
+
+def small_arms(config: Any) -> Sequence[str]:
+  """Numbers' types and what is trained: batches by size, and single examples with the largest batch's beta_2."""
+  del config
+  return [
+    f'{dtype}_{kind}' for dtype in ('float32', 'bfloat16') for kind in ('small', 'middle', 'large', 'fixed')
+  ]
+
+
+def second_decay(config: Any, kind: str) -> tuple[int, float]:
+  """Batch size and beta_2, whose half-life in examples is that of the largest batch; `fixed` keeps beta_2 itself."""
+  options = config.small
+  sizes = dict(zip(('small', 'middle', 'large'), options.batch_sizes, strict=True)) | {
+    'fixed': options.batch_sizes[0]
+  }
+  exponent = 1.0 if kind == 'fixed' else sizes[kind] / options.batch_sizes[-1]
+  return sizes[kind], options.b2**exponent
+
+
+@methods.cell(over=small_arms)
+def small(config, name: str, progress):
+  """Adam on the digits at equal examples, at every rate."""
+  options, (dtype, kind) = config.small, name.split('_')
+  size, b2 = second_decay(config, kind)
+  updates = options.epochs * options.examples // size
+
+  def draw(seed):
+    problem = arms.drawn(_digits(options.hidden), options.examples, 1437 - options.examples, 360, seed)
+    return dataclasses.replace(problem, init=InHalf(problem.init)) if dtype == 'bfloat16' else problem
+
+  grid = {'learning_rate': [*options.learning_rates], 'b2': [b2]}
+  return at_all_rates(config, draw, descent('adam', size, updates), grid, updates, 1, progress)
+
+
+@functools.cache
+def _digits(hidden: int) -> Problem:
+  return problems.digits(problems.MLP((hidden,)))
