@@ -63,19 +63,14 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.order = ml_collections.ConfigDict()  # M9
   config.order.draws = 2000
-  config.order.rate = 0.1
-  config.order.rates = (0.3, 1.0, 3.0, 10.0)
+  config.order.rates = (0.1, 0.3, 1.0, 3.0, 10.0)
   config.order.sweeps = 100
 
   config.explosion = ml_collections.ConfigDict()  # M11: a tanh network without gates
   config.explosion.gain = 3.0  # of its recurrent weights
   config.explosion.width = 32
-  config.explosion.rate = 1.0  # at which it explodes
-  config.explosion.rates = (0.001, 0.01, 0.1, 1.0)
+  config.explosion.rates = (0.001, 0.01, 0.1, 1.0)  # at the largest it explodes
   config.explosion.updates = 200
-  config.explosion.norm = 1.0
-  config.explosion.value = 0.1
-  config.explosion.adaptive = 0.1
 
   config.classes = ml_collections.ConfigDict()  # M12
   config.classes.count = 16  # one-hot classes with shares 1/k
@@ -84,7 +79,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.classes.sign_rate = 0.01
   config.classes.words = 64  # the commonest of the text
   config.classes.pairs = 512
-  config.classes.width = 16
   config.classes.plain = (0.3, 1.0, 3.0, 10.0, 30.0)
   config.classes.adam = (0.001, 0.003, 0.01, 0.03, 0.1)
   config.classes.updates = 150
@@ -102,5 +96,4 @@ def get_config() -> ml_collections.ConfigDict:
   config.small.batch_sizes = (1, 8, 64)
   config.small.b2 = 0.99  # of the largest batch
   config.small.learning_rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-  config.small.hidden = 16
   return config

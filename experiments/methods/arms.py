@@ -33,14 +33,6 @@ class Arm(NamedTuple):
   scheduled: bool = False
 
 
-def _adam(rate, b2):
-  return optax.adam(rate, b2=b2)
-
-
-def _heavy_ball(rate, beta):
-  return optax.sgd(rate, momentum=beta)
-
-
 def _shampoo(rate, decay):
   return optax.chain(
     transforms.shampoo(decay=decay, max_size=64), optax.trace(BETA), optax.scale_by_learning_rate(rate)
@@ -49,20 +41,18 @@ def _shampoo(rate, decay):
 
 ARMS = {
   'plain': Arm(optax.sgd, 'plain', {}),
-  'heavy_ball': Arm(_heavy_ball, 'momentum', {'beta': BETA}),
-  'nesterov': Arm(
-    lambda rate, beta: optax.sgd(rate, momentum=beta, nesterov=True), 'momentum', {'beta': BETA}
-  ),
+  'heavy_ball': Arm(optax.sgd, 'momentum', {'momentum': BETA}),
+  'nesterov': Arm(functools.partial(optax.sgd, nesterov=True), 'momentum', {'momentum': BETA}),
   'adagrad': Arm(optax.adagrad, 'adagrad', {}),
-  'rmsprop': Arm(lambda rate, decay: optax.rmsprop(rate, decay=decay), 'adam', {'decay': 0.9}),
-  'adam': Arm(_adam, 'adam', {'b2': B2}),
-  'adamw': Arm(lambda rate, b2: optax.adamw(rate, b2=b2, weight_decay=0.01), 'adam', {'b2': B2}),
-  'lion': Arm(lambda rate, b2: optax.lion(rate, b2=b2, weight_decay=0.0), 'sign', {'b2': 0.99}),
+  'rmsprop': Arm(optax.rmsprop, 'adam', {'decay': 0.9}),
+  'adam': Arm(optax.adam, 'adam', {'b2': B2}),
+  'adamw': Arm(functools.partial(optax.adamw, weight_decay=0.01), 'adam', {'b2': B2}),
+  'lion': Arm(functools.partial(optax.lion, weight_decay=0.0), 'sign', {'b2': 0.99}),
   'sign': Arm(optax.sign_sgd, 'sign', {}),
-  'muon': Arm(lambda rate, beta: optax.contrib.muon(rate, beta=beta), 'matrix', {'beta': 0.95}),
+  'muon': Arm(optax.contrib.muon, 'matrix', {'beta': 0.95}),
   'shampoo': Arm(_shampoo, 'matrix', {'decay': 0.99}),
-  'heavy_ball_cosine': Arm(_heavy_ball, 'momentum', {'beta': BETA}, scheduled=True),
-  'adam_cosine': Arm(_adam, 'adam', {'b2': B2}, scheduled=True),
+  'heavy_ball_cosine': Arm(optax.sgd, 'momentum', {'momentum': BETA}, scheduled=True),
+  'adam_cosine': Arm(optax.adam, 'adam', {'b2': B2}, scheduled=True),
 }
 BENCHES = {
   'mlp': 'images, perceptron',
@@ -97,17 +87,10 @@ def budget(config: Any, bench: str) -> tuple[int, int]:
 
 
 @functools.cache
-def descent(arm: str, batch_size: int, updates: int) -> Callable[..., Algorithm]:
-  """An arm as `gdlab.sweep` takes it, a function of the rate and of the arm's own numbers."""
-  return _algorithm(ARMS[arm], sampling.reshuffle(batch_size), updates)
+def descent(name: str, batch_size: int = 0, updates: int = 1) -> Callable[..., Algorithm]:
+  """An arm as `gdlab.sweep` takes it, a function of the rate and of its own numbers; full batch without a size."""
+  arm, sampler = ARMS[name], sampling.reshuffle(batch_size) if batch_size else sampling.full_batch()
 
-
-def full_batch(arm: str) -> Callable[..., Algorithm]:
-  """The same on all examples at every update."""
-  return _algorithm(ARMS[arm], sampling.full_batch(), 1)
-
-
-def _algorithm(arm: Arm, sampler: Any, updates: int) -> Callable[..., Algorithm]:
   def make(learning_rate, **numbers) -> Algorithm:
     rate = schedules.cosine(learning_rate, updates) if arm.scheduled else learning_rate
     return gdlab.algorithm(sampler=sampler, optimizer=arm.make(rate, **numbers))
@@ -147,13 +130,22 @@ def _hits(logits, labels):
 
 
 @functools.cache
-def _text(name: str, model: str, width: int, context: int) -> Problem:
-  kinds = {
-    'transformer': functools.partial(problems.Transformer, width=width, num_heads=2, max_context=context),
-    'gru': functools.partial(problems.GRU, width=width, num_layers=2),
+def text(name: str, model: Any, context: int) -> Problem:
+  """Windows of a text, of a model made of the number of characters; `functools.partial` of equal things is another."""
+  return {'excerpt': problems.character_lm, 'shakespeare': problems.shakespeare}[name](model, context=context)
+
+
+@functools.cache
+def _models(race: Any) -> dict[str, Any]:
+  """The networks of the benches."""
+  return {
+    'mlp': problems.MLP(race.hidden),
+    'cnn': problems.CNN(race.features),
+    'transformer': functools.partial(
+      problems.Transformer, width=race.width, num_heads=2, max_context=race.context
+    ),
+    'gru': functools.partial(problems.GRU, width=race.width, num_layers=2),
   }
-  source = {'excerpt': problems.character_lm, 'shakespeare': problems.shakespeare}[name]
-  return source(kinds[model], context=context)
 
 
 def shakespeare_path() -> pathlib.Path:
@@ -178,9 +170,8 @@ def drawn(problem: Problem, train: int, validation: int, test: int, seed: int) -
 
 def data(config: Any, bench: str, seed: int, train: int | None = None) -> Problem:
   """The examples of a seed on a bench; with `train` so many to train on."""
-  race = config.race
+  race, model = config.race, _models(config.race)[bench]
   if bench in IMAGES:
-    model = problems.MLP(race.hidden) if bench == 'mlp' else problems.CNN(race.features)
     return drawn(_images(config.images, model), train or race.train, race.validation, race.test, seed)
-  whole = _text(config.text, bench, race.width, race.context)
-  return drawn(whole, race.text_train, race.text_held_out, race.text_held_out, seed)
+  held_out = race.text_held_out
+  return drawn(text(config.text, model, race.context), race.text_train, held_out, held_out, seed)

@@ -178,21 +178,22 @@ def broken(view, kind: str) -> Interval:
 
 
 def apart(view) -> Interval:
-  """How far apart the networks end, over how far they went."""
-  return statistics.bootstrap(view.cell('layers').apart.values, confidence=view.confidence)
+  """The mean size of the relative difference of training losses, layers in turn against together, at the least rate."""
+  rate = view.config.order.rates[0]
+  ends = [ended(view.graded(f'layers_{order}', rate), 'train_loss') for order in ('after', 'together')]
+  return statistics.bootstrap(np.abs(np.log(ends[0] / ends[1])).values, confidence=view.confidence)
 
 
 def broken_networks(view) -> Interval:
   """The share of seeds with a rate at which updating together ends below its start and layer after layer does not."""
-  runs = view.cell('layers')
-  good = ended(runs, 'train_loss') < runs.train_loss.isel(step=0, drop=True)
-  found = (good.sel(order='together') & ~good.sel(order='after')).any('learning_rate')
-  return statistics.share(found.values, confidence=view.confidence)
+  runs = [view.graded(f'layers_{order}') for order in ('together', 'after')]
+  together, after = (ended(run, 'train_loss') < run.train_loss.isel(step=0, drop=True) for run in runs)
+  return statistics.share((together & ~after).any('learning_rate').values, confidence=view.confidence)
 
 
 def learns(view, clip: str, fails: bool = False) -> Interval:
   """The share of runs at the rate that explodes that end below the loss of their start, or that do not."""
-  runs = view.graded(f'explosion_{clip}', view.config.explosion.rate)
+  runs = view.graded(f'explosion_{clip}', view.config.explosion.rates[-1])
   good = (ended(runs, 'train_loss') < runs.train_loss.isel(step=0)).values
   return statistics.share(good != fails, confidence=view.confidence)
 

@@ -9,7 +9,7 @@ import optax
 import xarray as xr
 
 import gdlab
-from experiments.methods.arms import BETA, full_batch, numbers
+from experiments.methods.arms import ARMS, BETA, descent
 from experiments.methods.study import methods
 from gdlab import problems, sampling, study, theory
 from gdlab.theory import linear
@@ -54,10 +54,10 @@ def quadratic(config, progress):
 @functools.partial(jax.vmap, in_axes=(None, 0, None, None, None, None))
 def _descend(problem, key, rate, momentum, tolerance, nesterov):
   """Runs gdlab's own update until the distance is the tolerance times that at the start."""
-  descent = gdlab.algorithm(
-    sampler=sampling.full_batch(), optimizer=optax.sgd(rate, momentum=momentum, nesterov=nesterov)
+  method = gdlab.algorithm(
+    sampler=sampling.descent(), optimizer=optax.sgd(rate, momentum=momentum, nesterov=nesterov)
   )
-  start = descent.init(key, problem)
+  start = method.init(key, problem)
   length = jnp.linalg.norm(start.params)
 
   def more(carry):
@@ -65,7 +65,7 @@ def _descend(problem, key, rate, momentum, tolerance, nesterov):
 
   def step(carry):
     state, last, turned, path = carry
-    new, _ = descent.step(state, problem)
+    new, _ = method.step(state, problem)
     moved = new.params - state.params
     return new, moved, turned + (moved @ last < 0), path + jnp.abs(moved[-1])
 
@@ -98,17 +98,16 @@ def valleys(config, progress):
   """
   options = config.valleys
   problem = problems.landscapes.double_well(1, tilt=options.tilt, start=[1.5], initial_scale=0.2)
-  trials = {'learning_rate': [options.rate, options.rate, options.rate / 10], 'beta': [BETA, 0.99, 0.99]}
+  trials = {'learning_rate': [options.rate, options.rate, options.rate / 10], 'momentum': [BETA, 0.99, 0.99]}
   ids = range(config.seeds.first, config.seeds.first + options.num_starts)
-  probes = {'place': lambda problem, state: state.params[0]}
   run = gdlab.sweep(
     problem,
-    full_batch('heavy_ball'),
+    descent('heavy_ball'),
     points=trials,
     num_steps=options.updates,
     seeds=ids,
     eval_every=options.updates,
-    probes=probes,
+    probes={'place': lambda problem, state: state.params[0]},
     progress=progress,
   )
   run = run.assign_coords(trial=['usual', 'equal', 'effective'])
@@ -129,16 +128,12 @@ def _shares(count: int):
   return weights / weights.sum()
 
 
-def _class_curves(make, rate: float, own, steps: int, problem):
+@functools.partial(jax.jit, static_argnames=('name', 'steps'))
+def _class_curves(name: str, rate, own, steps: int, problem):
   """The losses of the classes before every update, float[steps, class]."""
-
-  @jax.jit
-  def run(rate, own):
-    method = make(rate, **own)
-    step = lambda state, _: (method.step(state, problem)[0], _class_losses(state.params))
-    return jax.lax.scan(step, method.init(jax.random.key(0), problem), length=steps)[1]
-
-  return run(rate, {name: value for name, (value,) in own.items()})
+  method = descent(name)(rate, **own)
+  step = lambda state, _: (method.step(state, problem)[0], _class_losses(state.params))
+  return jax.lax.scan(step, method.init(jax.random.key(0), problem), length=steps)[1]
 
 
 @methods.cell(once=True)
@@ -151,29 +146,29 @@ def one_hot(config, progress):
     problem = problems.from_function(_one_hot, np.zeros((size, size)))
     for place, (name, rate) in enumerate(rates.items()):
       steps = int(1.1 * longest / rate) if name == 'plain' else int(10 / rate)
-      below = np.asarray(_class_curves(full_batch(name), rate, numbers(name), steps, problem)) <= options.loss
+      below = np.asarray(_class_curves(name, rate, ARMS[name].numbers, steps, problem)) <= options.loss
       found.append(np.where(below.any(axis=0), below.argmax(axis=0), np.nan))
       progress(place + 1, len(rates))
-  return xr.Dataset(
-    {'updates': (('method', 'share'), np.asarray(found))},
-    {'method': [*rates], 'share': _shares(size)},
-    {'rates': [*rates.values()]},
-  )
+  columns = {'updates': (('method', 'share'), np.asarray(found))}
+  return xr.Dataset(columns, {'method': [*rates], 'share': _shares(size)})
 
 
 @methods.cell()
 def orders(config, progress):
   """Whether two parameters converge when updated together, and one after another: spectral radii of random systems.
 
-  Of one loss, curvatures between 0.05 and 1 in a random direction; and of a game, where each of two parameters goes
-  down its own loss. Rates are uniform between 0 and twice the border of stability of updating together, or, in a game
-  without one, below 4 over the larger of the own curvatures.
+  Of one loss, a positive definite matrix; of a game, where each of two parameters goes down its own loss, one whose
+  couplings are any. Own curvatures are from 0.05 to 1, rates uniform below 4 over the matrix's norm: of one loss, twice
+  the border of stability of updating together.
   """
   del progress
-  rng, count = np.random.default_rng(config.seeds.first), config.order.draws
-  found = {}
+  rng, count, found = np.random.default_rng(config.seeds.first), config.order.draws, {}
   for kind in ('loss', 'game'):
-    field = one_loss(rng, count) if kind == 'loss' else game(rng, count)
+    own = np.exp(rng.uniform(np.log(0.05), 0, (count, 2)))
+    coupled = rng.normal(size=(count, 2))
+    if kind == 'loss':  # below the geometric mean of the own curvatures, either way
+      coupled = (rng.uniform(-1, 1, count) * np.sqrt(own.prod(axis=1)))[:, None].repeat(2, axis=1)
+    field = np.stack([own[:, 0], coupled[:, 0], coupled[:, 1], own[:, 1]], axis=1).reshape(-1, 2, 2)
     rates = rng.uniform(0, 4, count) / np.linalg.norm(field, ord=2, axis=(1, 2))
     found[kind] = [radius(field, rates, sequential) < 1 for sequential in (False, True)]
   return xr.Dataset(
@@ -182,29 +177,10 @@ def orders(config, progress):
   )
 
 
-def one_loss(rng: np.random.Generator, count: int) -> np.ndarray:
-  """Symmetric positive definite matrices, float[n, 2, 2]."""
-  angles, values = rng.uniform(0, np.pi, count), np.exp(rng.uniform(np.log(0.05), 0, (count, 2)))
-  turn = np.stack(
-    [np.stack([np.cos(angles), -np.sin(angles)], 1), np.stack([np.sin(angles), np.cos(angles)], 1)], 1
-  )
-  return np.einsum('nij,nj,nkj->nik', turn, values, turn)
-
-
-def game(rng: np.random.Generator, count: int) -> np.ndarray:
-  """Matrices of the field of a game: own curvatures between 0.05 and 1, couplings normal."""
-  field = rng.normal(size=(count, 2, 2))
-  field[:, [0, 1], [0, 1]] = np.exp(rng.uniform(np.log(0.05), 0, (count, 2)))
-  return field
-
-
 def radius(field: np.ndarray, rates: np.ndarray, sequential: bool) -> np.ndarray:
   """The spectral radius of a sweep z -> z - rate * field z, the second parameter after the first or together."""
   step = rates[:, None, None] * field
-  both = np.eye(2) - step
-  if sequential:
-    first, second = (np.tile(np.eye(2), (len(rates), 1, 1)) for _ in range(2))
-    first[:, 0] -= step[:, 0]
-    second[:, 1] -= step[:, 1]
-    both = second @ first
-  return np.abs(np.linalg.eigvals(both)).max(axis=1)
+  moved = np.eye(2) - step
+  if sequential:  # the second row acts on the first parameter as it then is
+    moved[:, 1] = np.array([0.0, 1.0]) - step[:, 1, 1:] * [0.0, 1.0] - step[:, 1, :1] * moved[:, 0]
+  return np.abs(np.linalg.eigvals(moved)).max(axis=1)

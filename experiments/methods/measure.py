@@ -1,10 +1,9 @@
-"""The cells that train race. Every seed has examples of its own."""
+"""The cells that train networks. Every seed has examples of its own."""
 
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 import gdlab
 from experiments.methods import arms
-from experiments.methods.arms import Entry, data, descent, full_batch, numbers
+from experiments.methods.arms import Entry, data, descent, numbers
 from experiments.methods.study import BETAS, methods
 from gdlab import problems, sampling, study, transforms
 from gdlab.core.types import Key, Problem, PyTree
@@ -59,23 +58,19 @@ def overfit(config, arm: str, progress):
 def sizes(config, progress):
   """Root mean squares of gradients and updates of every parameter in the second half of a run on the perceptron."""
   size, updates = arms.budget(config, 'mlp')
-  found = []
-  measured = [('adam', 1e-3), ('plain', 0.1)]
-  for place, (name, rate) in enumerate(measured):
-    own = {key: jnp.asarray(value[0]) for key, value in numbers(name).items()}
-    kept = optax.chain(
-      optax.snapshot('gradient', lambda gradient: gradient), arms.ARMS[name].make(rate, **own)
-    )
+  found, measured = [], {'adam': 1e-3, 'plain': 0.1}
+  for place, (name, rate) in enumerate(measured.items()):
+    rule = arms.ARMS[name].make(rate, **{key: jnp.asarray(value) for key, (value,) in numbers(name).items()})
+    kept = optax.chain(optax.snapshot('gradient', lambda gradient: gradient), rule)
     method = gdlab.algorithm(sampler=sampling.reshuffle(size), optimizer=kept)
-    run = jax.jit(functools.partial(_sizes, method, updates))
-    keys = study.keys(config.seeds.ids)
+    run, keys = jax.jit(functools.partial(_sizes, method, updates)), study.keys(config.seeds.ids)
     found.append(
       [run(data(config, 'mlp', seed), key) for seed, key in zip(config.seeds.ids, keys, strict=True)]
     )
     progress(place + 1, len(measured))
   return xr.Dataset(
     {'rms': (('method', 'seed', 'kind', 'parameter'), np.asarray(found, float))},
-    {'method': [name for name, _ in measured], 'seed': config.seeds.ids, 'kind': ['gradient', 'update']},
+    {'method': [*measured], 'seed': config.seeds.ids, 'kind': ['gradient', 'update']},
   )
 
 
@@ -94,46 +89,19 @@ def _sizes(method, updates: int, problem: Problem, key: Key):
   return jnp.sqrt(sums / (updates - updates // 2))
 
 
-@methods.cell()
-def layers(config, progress):
-  """Full batch on the perceptron at every rate: all layers together, and one after another with gradients anew.
+@methods.cell(over=lambda config: ('together', 'after'))
+def layers(config, order: str, progress):
+  """Full batch on the perceptron at every rate: all layers together, or one after another with gradients anew."""
+  draw, options = functools.partial(data, config, 'mlp'), config.order
+  names = sorted(jax.eval_shape(draw(config.seeds.first).init, jax.random.key(0))[0])
+  blocks = {name: place if order == 'after' else 0 for place, name in enumerate(names)}
 
-  `apart` is the distance of the two ends at `order.rate` over the distance that updating together has gone.
-  """
-  options, found = config.order, []
-  problem = data(config, 'mlp', config.seeds.first)
-  names = sorted(jax.eval_shape(problem.init, jax.random.key(0))[0])
-  blocks = {name: place for place, name in enumerate(names)}
-  rates = sorted({options.rate, *options.rates})
-
-  def together(learning_rate):
-    return gdlab.algorithm(sampler=sampling.full_batch(), optimizer=optax.sgd(learning_rate))
-
-  def after(learning_rate):
+  def make(learning_rate):
     optimizer = optax.chain(optax.sgd(learning_rate), transforms.coordinate_updates(blocks))
     return gdlab.algorithm(sampler=sampling.full_batch(), optimizer=optimizer)
 
-  for place, (make, times) in enumerate(((together, 1), (after, len(names)))):
-    updates = options.sweeps * times
-    found.append(
-      study.sweep_anew(
-        functools.partial(data, config, 'mlp'),
-        make,
-        {'learning_rate': rates},
-        seeds=config.seeds.ids,
-        num_steps=updates,
-        eval_every=updates,
-        probes={'flat': study.flat_params},
-      )
-    )
-    progress(place + 1, 2)
-  both = xr.concat(
-    [run[['train_loss', 'flat', 'status']].assign_coords(step=[0, options.sweeps]) for run in found],
-    xr.Variable('order', ['together', 'after']),
-  )
-  at = both.flat.sel(learning_rate=options.rate).transpose('order', 'step', 'seed', ...).values
-  apart = np.linalg.norm(at[1, 1] - at[0, 1], axis=-1) / np.linalg.norm(at[0, 1] - at[0, 0], axis=-1)
-  return both.drop_vars('flat').assign(apart=('seed', apart))
+  updates = options.sweeps * (1 + max(blocks.values()))
+  return at_all_rates(config, draw, make, {'learning_rate': [*options.rates]}, updates, 1, progress)
 
 
 class Ungated(nn.Module):
@@ -150,34 +118,28 @@ class Ungated(nn.Module):
     return nn.Dense(self.vocabulary_size)(nn.RNN(cell)(x))
 
 
-def clips(options: Any) -> dict[str, optax.GradientTransformation]:
-  """What stands before plain descent."""
-  return {
-    'none': optax.identity(),
-    'norm': optax.clip_by_global_norm(options.norm),
-    'value': optax.clip(options.value),
-    'adaptive': optax.adaptive_grad_clip(options.adaptive),
-  }
+CLIPS = {
+  'none': optax.identity(),
+  'norm': optax.clip_by_global_norm(1.0),
+  'value': optax.clip(0.1),
+  'adaptive': optax.adaptive_grad_clip(0.1),
+}
 
 
-@methods.cell(over=lambda config: [*clips(config.explosion)])
+@methods.cell(over=lambda config: [*CLIPS])
 def explosion(config, clip: str, progress):
   """Plain descent on an ungated recurrent network at every rate, with one way of clipping or with none."""
   options, race = config.explosion, config.race
-  whole = _ungated(config.text, options.width, options.gain, config.race.context)
+  whole = arms.text(
+    config.text, functools.partial(Ungated, width=options.width, gain=options.gain), race.context
+  )
   draw = lambda seed: arms.drawn(whole, race.text_train, race.text_held_out, race.text_held_out, seed)
 
   def make(learning_rate):
-    optimizer = optax.chain(clips(options)[clip], optax.sgd(learning_rate))
+    optimizer = optax.chain(CLIPS[clip], optax.sgd(learning_rate))
     return gdlab.algorithm(sampler=sampling.reshuffle(race.text_batch_size), optimizer=optimizer)
 
   return at_all_rates(config, draw, make, {'learning_rate': [*options.rates]}, options.updates, 1, progress)
-
-
-@functools.cache
-def _ungated(text: str, width: int, gain: float, context: int) -> Problem:
-  source = {'excerpt': problems.character_lm, 'shakespeare': problems.shakespeare}[text]
-  return source(lambda size: Ungated(size, width, gain), context=context)
 
 
 @functools.cache
@@ -202,20 +164,14 @@ class Table(nn.Module):
     return nn.Embed(self.size, self.size, embedding_init=nn.initializers.zeros)(ids)
 
 
-@functools.cache
-def _bigram_model(kind: str, words: int, width: int) -> nn.Module:
-  if kind == 'linear':
-    return Table(words)
-  return problems.Transformer(words, width=width, num_layers=1, num_heads=2, max_context=1)
-
-
 @functools.lru_cache(maxsize=16)
-def bigrams(text: str, options: Any, model: str, balanced: bool, seed: int) -> Problem:
+def bigrams(text: str, words: int, width: int, count: int, model: str, balanced: bool, seed: int) -> Problem:
   """Pairs of words drawn as they occur, or so that every next word is as likely."""
-  every = word_pairs(text, options.words)
+  every = word_pairs(text, words)
   weights = 1 / np.bincount(every[:, 1])[every[:, 1]] if balanced else np.ones(len(every))
-  rows = np.random.default_rng(seed).choice(len(every), size=options.pairs, p=weights / weights.sum())
-  chosen, module = every[rows].astype(np.int32), _bigram_model(model, options.words, options.width)
+  rows = np.random.default_rng(seed).choice(len(every), size=count, p=weights / weights.sum())
+  transformer = problems.Transformer(words, width=width, num_layers=1, num_heads=2, max_context=1)
+  chosen, module = every[rows].astype(np.int32), Table(words) if model == 'linear' else transformer
   return problems.from_linen(module, (chosen[:, :1], chosen[:, 1:]), _next_loss, name='bigrams')
 
 
@@ -223,20 +179,17 @@ def _next_loss(logits, ids):
   return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, ids), axis=-1)
 
 
-def bigram_arms(config: Any) -> list[str]:
-  """Models, how pairs are drawn, and methods."""
-  del config
-  every = itertools.product(('linear', 'transformer'), ('natural', 'balanced'), ('plain', 'adam'))
-  return ['_'.join(parts) for parts in every]
+KINDS = [*itertools.product(('linear', 'transformer'), ('natural', 'balanced'), ('plain', 'adam'))]
 
 
-@methods.cell(over=bigram_arms)
+@methods.cell(over=lambda config: ['_'.join(kind) for kind in KINDS])
 def pairs(config, name: str, progress):
   """Full batch or Adam on bigrams as they occur or balanced, at every rate."""
   options, (model, kind, arm) = config.classes, name.split('_')
-  draw = functools.partial(bigrams, config.text, options, model, kind == 'balanced')
+  sizes = options.words, config.race.width, options.pairs
+  draw = functools.partial(bigrams, config.text, *sizes, model, kind == 'balanced')
   grid = {'learning_rate': [*getattr(options, arm)], **numbers(arm)}
-  return at_all_rates(config, draw, full_batch(arm), grid, options.updates, 50, progress)
+  return at_all_rates(config, draw, descent(arm), grid, options.updates, 50, progress)
 
 
 @methods.cell()
@@ -271,12 +224,10 @@ def _square(outputs, targets):
 def preconditioned_sharpness(b2: float, problem: Problem, state: gdlab.State):
   """The largest eigenvalue of P^-1/2 H P^-1/2, where Adam divides by P = sqrt(v / (1 - b2^t)) + eps; dense."""
   flat, unravel = ravel_pytree(state.params)
-  hessian = jax.hessian(lambda point: jnp.mean(problem.metrics(unravel(point), (), problem.train)['loss']))(
-    flat
-  )
+  mean_loss = lambda point: jnp.mean(problem.metrics(unravel(point), (), problem.train)['loss'])
   second = ravel_pytree(optax.tree.get(state.optimizer, 'nu'))[0]
   scale = (jnp.sqrt(second / (1 - b2 ** jnp.maximum(state.step, 1))) + 1e-8) ** -0.5
-  return jnp.linalg.eigvalsh(jnp.outer(scale, scale) * hessian)[-1]
+  return jnp.linalg.eigvalsh(jnp.outer(scale, scale) * jax.hessian(mean_loss)(flat))[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,39 +242,27 @@ class InHalf:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params), model_state
 
 
-def small_arms(config: Any) -> Sequence[str]:
-  """Numbers' types and what is trained: batches by size, and single examples with the largest batch's beta_2."""
-  del config
-  return [
-    f'{dtype}_{kind}' for dtype in ('float32', 'bfloat16') for kind in ('small', 'middle', 'large', 'fixed')
-  ]
+SMALL = [*itertools.product(('float32', 'bfloat16'), ('small', 'middle', 'large', 'fixed'))]
 
 
-def second_decay(config: Any, kind: str) -> tuple[int, float]:
-  """Batch size and beta_2, whose half-life in examples is that of the largest batch; `fixed` keeps beta_2 itself."""
-  options = config.small
-  sizes = dict(zip(('small', 'middle', 'large'), options.batch_sizes, strict=True)) | {
-    'fixed': options.batch_sizes[0]
-  }
-  exponent = 1.0 if kind == 'fixed' else sizes[kind] / options.batch_sizes[-1]
-  return sizes[kind], options.b2**exponent
-
-
-@methods.cell(over=small_arms)
+@methods.cell(over=lambda config: ['_'.join(kind) for kind in SMALL])
 def small(config, name: str, progress):
-  """Adam on the digits at equal examples, at every rate."""
+  """Adam on the digits at equal examples: beta_2 has the half-life in examples of the largest batch, or is `fixed`."""
   options, (dtype, kind) = config.small, name.split('_')
-  size, b2 = second_decay(config, kind)
-  updates = options.epochs * options.examples // size
+  size = options.batch_sizes[{'middle': 1, 'large': 2}.get(kind, 0)]
+  b2 = options.b2 if kind == 'fixed' else options.b2 ** (size / options.batch_sizes[-1])
+  whole, updates = digits(config.race.hidden), options.epochs * options.examples // size
 
   def draw(seed):
-    problem = arms.drawn(_digits(options.hidden), options.examples, 1437 - options.examples, 360, seed)
+    problem = arms.drawn(whole, options.examples, 1437 - options.examples, 360, seed)
     return dataclasses.replace(problem, init=InHalf(problem.init)) if dtype == 'bfloat16' else problem
 
   grid = {'learning_rate': [*options.learning_rates], 'b2': [b2]}
-  return at_all_rates(config, draw, descent('adam', size, updates), grid, updates, 1, progress)
+  runs = at_all_rates(config, draw, descent('adam', size, updates), grid, updates, 1, progress)
+  return runs.assign_attrs(batch_size=size, b2=b2)
 
 
 @functools.cache
-def _digits(hidden: int) -> Problem:
-  return problems.digits(problems.MLP((hidden,)))
+def digits(hidden: tuple[int, ...]) -> Problem:
+  """The digits, which `small` has whatever the images of the rest are."""
+  return problems.digits(problems.MLP(hidden))

@@ -58,7 +58,6 @@ class _Overfit(study.Config):
 
 class _Order(study.Config):
   draws: Several
-  rate: Positive
   rates: Rates
   sweeps: Count
 
@@ -66,12 +65,8 @@ class _Order(study.Config):
 class _Explosion(study.Config):
   gain: Positive
   width: Width
-  rate: Positive
   rates: Rates
   updates: Count
-  norm: Positive
-  value: Positive
-  adaptive: Positive
 
 
 class _Classes(study.Config):
@@ -81,7 +76,6 @@ class _Classes(study.Config):
   sign_rate: Positive
   words: Annotated[Count, pydantic.Field(ge=3)]
   pairs: Count
-  width: Even
   plain: Rates
   adam: Rates
   updates: Count
@@ -100,7 +94,6 @@ class _Small(study.Config):
   batch_sizes: Annotated[study.Sizes, pydantic.Field(min_length=3, max_length=3)]
   b2: study.Share
   learning_rates: Rates
-  hidden: Width
 
 
 class Settings(study.Config):
@@ -123,14 +116,12 @@ class Settings(study.Config):
   def checked(cls, values):
     """The configuration of these values, which no field alone can refuse either."""
     config = super().checked(values)
-    race, small, explosion = config.race, config.small, config.explosion
+    race, small = config.race, config.small
     grids = [race.plain, race.momentum, race.adagrad, race.adam, race.sign, race.matrix]
     if len({len(rates) for rates in grids}) > 1:
       raise InputError(f'race must have as many rates for every arm, got {[len(rates) for rates in grids]}')
     if 1e-3 not in race.adam:
       raise InputError(f"race.adam must hold Adam's default rate 0.001, got {race.adam}")
-    if explosion.rate not in explosion.rates:
-      raise InputError(f'explosion.rate must be one of {explosion.rates}, got {explosion.rate}')
     images, tests = {'digits': (1437, 360), 'mnist': (60_000, 10_000)}[config.images]
     check_count('race.train plus race.validation', race.train + race.validation, maximum=images)
     check_count(

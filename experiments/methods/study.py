@@ -3,7 +3,7 @@
 Rules were written before the runs; docs/studies/methods.md says why they are what they are. The smallest effects that
 matter: 10 % on a loss, a speed-up or a sharpness (5 % on the loss of a text, whose entropy no method takes away); half
 a point of accuracy; a tenth of a share; a quarter of a decade of rates, half a step of the grid; 0.05 on the slopes of
-laws (momentum's 1/2 has a correction of .5 / ln(1 / tolerance) = .027 at 1e-8); 1 % of the distance moved.
+laws (momentum's 1/2 has a correction of .5 / ln(1 / tolerance) = .027 at 1e-8); 1 % for a result that changes.
 """
 
 from collections.abc import Callable, Collection
@@ -40,10 +40,13 @@ class Seen(study.View):
     loss = study.unless_failed(runs, by, np.inf).min('step') if least else effects.ended(runs, by)
     return study.chooser(loss.sel(learning_rate=loss.learning_rate != without), 'learning_rate')
 
+  def chosen(self, cell: str) -> float:
+    """The rate that tuning chose."""
+    return self.chooser(cell)(np.arange(self.config.seeds.tuning))
+
   def used(self, cell: str) -> str:
-    """The rate that tuning chose, with a remark where it is an end of those tried."""
-    rate = self.chooser(cell)(np.arange(self.config.seeds.tuning))
-    return study.at_an_end(rate, self.cell(cell).learning_rate.values)
+    """The same in words, with a remark where it is an end of those tried."""
+    return study.at_an_end(self.chosen(cell), self.cell(cell).learning_rate.values)
 
   def after_choice(self, effect: Callable, choose: Collection[Choose], ratio: bool = True) -> Interval:
     """An effect that allows for the chance of its choices."""
@@ -182,9 +185,9 @@ M9 = methods.claim(
   'M9',
   'Updating parameters one after another instead of together changes the result and can break convergence.',
   under='gradients anew for every block; {config.order.draws} random systems of two parameters; perceptron by layers, '
-  'full batch, {config.order.sweeps} sweeps at rates {config.order.rates} ({config.order.rate} for the distance)',
+  'full batch, {config.order.sweeps} sweeps at rates {config.order.rates}',
 )
-M9('distance of the ends over the distance moved, perceptron', greater_than(0.01))(effects.apart)
+M9('relative difference of training losses, perceptron', greater_than(0.01))(effects.apart)
 words = 'share that converges together and not one after another'
 M9(f'{words}: one quadratic loss', greater_than(0.01), kind='loss')(effects.broken)
 M9(f'{words}: perceptrons', greater_than(0.5))(effects.broken_networks)
@@ -250,7 +253,7 @@ M14 = methods.claim(
   'M14',
   'Small batches train as well as large ones with Adam, down to B = 1, if beta_2 is set so that its half-life in '
   'examples stays the same.',
-  under='digits, perceptron of {config.small.hidden} units, {config.small.examples} training images, '
+  under='digits, perceptron of {config.race.hidden} units, {config.small.examples} training images, '
   '{config.small.epochs} epochs, B = {config.small.batch_sizes}, beta_2 {config.small.b2} at the largest',
 )
 for words, first, second, rule in (
