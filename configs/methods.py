@@ -53,7 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.valleys = ml_collections.ConfigDict()  # M3
   config.valleys.tilt = 0.5
   config.valleys.rate = 0.01  # of beta .9
-  config.valleys.num_starts = 64
+  config.valleys.num_starts = 256
   config.valleys.updates = 6000
 
   config.overfit = ml_collections.ConfigDict()  # M8

@@ -94,7 +94,7 @@ def size_slopes(view, method: str) -> np.ndarray:
   """Of each seed the log-log slope, over parameters, of update over gradient in the gradient, root mean squares."""
   slopes = []
   for gradient, update in (
-    view.cell('sizes').rms.sel(method=method).transpose('seed', 'kind', 'parameter').values
+    view.cell('sizes').rms.sel(rule=method).transpose('seed', 'kind', 'parameter').values
   ):
     used = (
       gradient > 1e-5
@@ -143,7 +143,7 @@ def at_equal_fit(view, first: str, second: str) -> Interval:
 
 def slope(view, method: str) -> Interval:
   """The log-log slope of updates to the tolerance in the condition number."""
-  found = view.cell('quadratic').updates.sel(method=method).transpose('seed', 'condition')
+  found = view.cell('quadratic').updates.sel(rule=method).transpose('seed', 'condition')
   return statistics.loglog_slope(found.condition.values, found.values, confidence=view.confidence)[1]
 
 
@@ -153,11 +153,11 @@ def missed(view) -> Interval:
   return statistics.exactly(float(found.sum()), num=found.sizes['seed'])
 
 
-def steepest(view, variable: str, method: str) -> Interval:
-  """At the largest condition number, against plain descent: the ratio of `path`, or the difference of `reversed`."""
-  found = view.cell('quadratic')[variable].isel(condition=-1, drop=True)
-  pair = statistics.paired_log_ratio if variable == 'path' else statistics.paired_interval
-  return pair(*(found.sel(method=name, drop=True) for name in (method, 'plain')), confidence=view.confidence)
+def path(view, method: str) -> Interval:
+  """The way along the steepest direction at the largest condition number, over plain descent's."""
+  found = view.cell('quadratic').path.isel(condition=-1, drop=True)
+  pair = (found.sel(rule=name, drop=True) for name in (method, 'plain'))
+  return statistics.paired_log_ratio(*pair, confidence=view.confidence)
 
 
 def left(view, trial: str) -> np.ndarray:
@@ -206,7 +206,7 @@ def law_error(view, method: str) -> Interval:
   rounded up.
   """
   run, options = view.cell('one_hot'), view.config.classes
-  others, updates = options.count - 1, run.updates.sel(method=method).values
+  others, updates = options.count - 1, run.updates.sel(rule=method).values
   margin = np.log(others / np.expm1(options.loss))
   if method == 'sign':
     errors = np.abs(updates - margin / (2 * options.sign_rate))
@@ -219,7 +219,7 @@ def law_error(view, method: str) -> Interval:
 
 def class_slope(view, method: str) -> Interval:
   """The log-log slope of the time to the loss in a class's share."""
-  run = view.cell('one_hot').sel(method=method)
+  run = view.cell('one_hot').sel(rule=method)
   found = np.polyfit(np.log(run.share.values), np.log(run.updates.values), 1)[0]
   return statistics.exactly(float(found), num=run.sizes['share'])
 

@@ -26,9 +26,8 @@ METHODS = {
 def quadratic(config, progress):
   """Updates to the tolerance at the best rate and momentum, float64; `plain_rate` is plain descent's with beta .9.
 
-  `missed` counts runs that the closed form does not have at the tolerance first after the same number of updates;
-  `reversed` is the share of steps that turn by more than a right angle, `path` the way along the steepest direction in
-  units of the start's distance along it.
+  `missed` counts runs that the closed form does not have at the tolerance first after the same number of updates, `path`
+  is the way along the steepest direction in units of the start's distance along it.
   """
   options, found = config.quadratic, []
   with jax.enable_x64(True):
@@ -42,11 +41,11 @@ def quadratic(config, progress):
         *run, starts = map(np.asarray, run)
         found.append((*run, _missed(curvatures, tuning, nesterov, options.tolerance, run[0], starts)))
       progress(place + 1, len(options.conditions))
-  names = ('updates', 'reversed', 'path', 'missed')
+  names = ('updates', 'path', 'missed')
   values = np.asarray(found, float).reshape(len(options.conditions), len(METHODS), len(names), -1)
   return xr.Dataset(
-    {name: (('condition', 'method', 'seed'), values[:, :, place]) for place, name in enumerate(names)},
-    {'condition': [*options.conditions], 'method': [*METHODS], 'seed': config.seeds.ids},
+    {name: (('condition', 'rule', 'seed'), values[:, :, place]) for place, name in enumerate(names)},
+    {'condition': [*options.conditions], 'rule': [*METHODS], 'seed': config.seeds.ids},
   )
 
 
@@ -55,7 +54,7 @@ def quadratic(config, progress):
 def _descend(problem, key, rate, momentum, tolerance, nesterov):
   """Runs gdlab's own update until the distance is the tolerance times that at the start."""
   method = gdlab.algorithm(
-    sampler=sampling.descent(), optimizer=optax.sgd(rate, momentum=momentum, nesterov=nesterov)
+    sampler=sampling.full_batch(), optimizer=optax.sgd(rate, momentum=momentum, nesterov=nesterov)
   )
   start = method.init(key, problem)
   length = jnp.linalg.norm(start.params)
@@ -64,14 +63,12 @@ def _descend(problem, key, rate, momentum, tolerance, nesterov):
     return (jnp.linalg.norm(carry[0].params) > tolerance * length) & (carry[0].step < 1_000_000)
 
   def step(carry):
-    state, last, turned, path = carry
+    state, path = carry
     new, _ = method.step(state, problem)
-    moved = new.params - state.params
-    return new, moved, turned + (moved @ last < 0), path + jnp.abs(moved[-1])
+    return new, path + jnp.abs(new.params[-1] - state.params[-1])
 
-  carry = (start, jnp.zeros_like(start.params), jnp.zeros(()), jnp.zeros(()))
-  state, _, turned, path = jax.lax.while_loop(more, step, carry)
-  return state.step, turned / jnp.maximum(state.step - 1, 1), path / jnp.abs(start.params[-1]), start.params
+  state, path = jax.lax.while_loop(more, step, (start, jnp.zeros(())))
+  return state.step, path / jnp.abs(start.params[-1]), start.params
 
 
 def _missed(curvatures, tuning, nesterov: bool, tolerance: float, counts, starts) -> list[bool]:
@@ -149,8 +146,8 @@ def one_hot(config, progress):
       below = np.asarray(_class_curves(name, rate, ARMS[name].numbers, steps, problem)) <= options.loss
       found.append(np.where(below.any(axis=0), below.argmax(axis=0), np.nan))
       progress(place + 1, len(rates))
-  columns = {'updates': (('method', 'share'), np.asarray(found))}
-  return xr.Dataset(columns, {'method': [*rates], 'share': _shares(size)})
+  columns = {'updates': (('rule', 'share'), np.asarray(found))}
+  return xr.Dataset(columns, {'rule': [*rates], 'share': _shares(size)})
 
 
 @methods.cell()

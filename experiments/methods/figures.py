@@ -46,9 +46,10 @@ def race(view: Seen) -> tuple[Figure, Table]:
 
 @methods.section(
   'Where answers are exact',
-  'Left: updates until the distance is {config.quadratic.tolerance} of that at the start, at the best rate and momentum '
-  'for the condition number. Middle: the time to loss {config.classes.loss} of one-hot classes; lines are closed forms. '
-  'Right: the largest eigenvalue of the Hessian, preconditioned as Adam does, over (2 + 2 beta_1) / ((1 - beta_1) rate).',
+  'Left: updates until the distance is {config.quadratic.tolerance} of that at the start, at the best rate and '
+  'momentum for the condition number. Middle: the time to loss {config.classes.loss} of one-hot classes; lines are '
+  'closed forms. Right: the largest eigenvalue of the Hessian, preconditioned as Adam does, over its border '
+  '(2 + 2 beta_1) / ((1 - beta_1) rate).',
   caption='Medians over {config.seeds.count} starts, on the right with the middle 80 % (M1, M12, M13).',
 )
 def exact(view: Seen) -> Figure:
@@ -61,11 +62,11 @@ def exact(view: Seen) -> Figure:
         'marker': plots.MARKERS[place],
         'label': method.replace('_', ' '),
       }
-      updates = quadratic.updates.sel(method=method).median('seed')
+      updates = quadratic.updates.sel(rule=method).median('seed')
       left.plot(quadratic.condition, updates, **style)
-    for place, method in enumerate(classes.method.values):
+    for place, method in enumerate(classes.rule.values):
       style = {'color': plots.COLOURS[place], 'label': {'plain': 'gradient descent'}.get(method, method)}
-      middle.plot(classes.share, classes.updates.sel(method=method), plots.MARKERS[place], **style)
+      middle.plot(classes.share, classes.updates.sel(rule=method), plots.MARKERS[place], **style)
     times = theory.class_time(classes.share.values, options.loss, num_classes=options.count)
     margin = np.log((options.count - 1) / np.expm1(options.loss))
     for law, colour in ((times / options.flow_rate, 0), (margin / (2 * options.sign_rate) + 0 * times, 1)):

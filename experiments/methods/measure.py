@@ -69,8 +69,8 @@ def sizes(config, progress):
     )
     progress(place + 1, len(measured))
   return xr.Dataset(
-    {'rms': (('method', 'seed', 'kind', 'parameter'), np.asarray(found, float))},
-    {'method': [*measured], 'seed': config.seeds.ids, 'kind': ['gradient', 'update']},
+    {'rms': (('rule', 'seed', 'kind', 'parameter'), np.asarray(found, float))},
+    {'rule': [*measured], 'seed': config.seeds.ids, 'kind': ['gradient', 'update']},
   )
 
 
