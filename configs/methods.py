@@ -85,7 +85,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.border = ml_collections.ConfigDict()  # M13
   config.border.hidden = 20
-  config.border.rate = 0.003
+  config.border.rate = 0.001
 
   config.border.b2 = 0.99
   config.border.updates = 4000

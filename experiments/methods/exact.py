@@ -26,8 +26,8 @@ METHODS = {
 def quadratic(config, progress):
   """Updates to the tolerance at the best rate and momentum, float64; `plain_rate` is plain descent's with beta .9.
 
-  `missed` counts runs that the closed form does not have at the tolerance first after the same number of updates, `path`
-  is the way along the steepest direction in units of the start's distance along it.
+  `missed` counts runs that the closed form does not have at the tolerance first after the same number of updates, and
+  `path` is the way along the steepest direction in units of the start's distance along it.
   """
   options, found = config.quadratic, []
   with jax.enable_x64(True):
