@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.seeds = ml_collections.ConfigDict()
   config.seeds.first = 30_000  # pilots had ids below 1000
   config.seeds.count = 8
-  config.seeds.tuning = 4
+  config.seeds.tuning = 3
   config.seeds.repeats = 1
 
   # The tuned comparison: every arm tries six rates, half a decade apart. Examples are drawn for every seed.
@@ -25,19 +25,19 @@ def get_config() -> ml_collections.ConfigDict:
   config.race.plain = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
   config.race.momentum = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # heavy ball and Nesterov, beta .9
   config.race.adagrad = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-  config.race.adam = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # RMSProp, AdamW too
+  config.race.adam = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # RMSProp, AdamW too
   config.race.sign = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # Lion too
   config.race.matrix = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # Muon and Shampoo
   config.race.train = 1000
   config.race.validation = 300
   config.race.test = 360
   config.race.batch_size = 32
-  config.race.updates = 300
-  config.race.text_train = 480  # windows of `context` characters
+  config.race.updates = 200
+  config.race.text_train = 240  # windows of `context` characters
   config.race.text_held_out = 60  # for validation, and for the test
-  config.race.text_batch_size = 16
-  config.race.text_updates = 200
-  config.race.evaluations = 12
+  config.race.text_batch_size = 8
+  config.race.text_updates = 160
+  config.race.evaluations = 8
 
   # Networks.
   config.race.hidden = (32,)  # of the perceptron
@@ -58,7 +58,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.overfit = ml_collections.ConfigDict()  # M8
   config.overfit.examples = 200
-  config.overfit.updates = 2000
+  config.overfit.updates = 1200
   config.overfit.target = 0.01  # training loss at which methods are compared
 
   config.order = ml_collections.ConfigDict()  # M9
@@ -70,7 +70,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.explosion.gain = 3.0  # of its recurrent weights
   config.explosion.width = 32
   config.explosion.rates = (0.001, 0.01, 0.1, 1.0)  # at the largest it explodes
-  config.explosion.updates = 200
+  config.explosion.updates = 150
 
   config.classes = ml_collections.ConfigDict()  # M12
   config.classes.count = 16  # one-hot classes with shares 1/k
@@ -81,7 +81,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.classes.pairs = 512
   config.classes.plain = (0.3, 1.0, 3.0, 10.0, 30.0)
   config.classes.adam = (0.001, 0.003, 0.01, 0.03, 0.1)
-  config.classes.updates = 150
+  config.classes.updates = 120
 
   config.border = ml_collections.ConfigDict()  # M13
   config.border.hidden = 20
@@ -92,7 +92,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.small = ml_collections.ConfigDict()  # M14
   config.small.examples = 1000
-  config.small.epochs = 6
+  config.small.epochs = 4
   config.small.batch_sizes = (1, 8, 64)
   config.small.b2 = 0.99  # of the largest batch
   config.small.learning_rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)

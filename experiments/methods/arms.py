@@ -61,7 +61,13 @@ BENCHES = {
   'gru': 'text, GRU',
 }
 IMAGES, TEXTS = ('mlp', 'cnn'), ('transformer', 'gru')
-ON_TEXT = ('plain', 'heavy_ball', 'rmsprop', 'adam')
+ASKED = ('plain', 'heavy_ball', 'adam')  # by claims, on every bench; all are compared on the perceptron
+ON = {
+  'mlp': tuple(ARMS),
+  'cnn': (*ASKED, 'heavy_ball_cosine', 'adam_cosine'),
+  'transformer': ASKED,
+  'gru': (*ASKED, 'rmsprop'),
+}
 
 
 class Entry(NamedTuple):
@@ -75,9 +81,9 @@ class Entry(NamedTuple):
 
 
 def entries(config: Any) -> list[Entry]:
-  """All that are compared: all arms on images, on text those that a claim needs."""
+  """All that are compared."""
   del config
-  return [Entry(bench, arm) for bench in BENCHES for arm in (ARMS if bench in IMAGES else ON_TEXT)]
+  return [Entry(bench, arm) for bench, names in ON.items() for arm in names]
 
 
 def budget(config: Any, bench: str) -> tuple[int, int]:
