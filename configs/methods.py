@@ -66,10 +66,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.order.rates = (0.1, 0.3, 1.0, 3.0, 10.0)
   config.order.sweeps = 100
 
-  config.explosion = ml_collections.ConfigDict()  # M11: a tanh network without gates
-  config.explosion.gain = 3.0  # of its recurrent weights
+  config.explosion = ml_collections.ConfigDict()  # M11: a recurrent ReLU network without gates
+  config.explosion.gain = 1.3  # of its recurrent weights
   config.explosion.width = 32
-  config.explosion.rates = (0.001, 0.01, 0.1, 1.0)  # at the largest it explodes
+  config.explosion.rates = (0.03, 0.1, 0.3, 1.0)  # at the largest it explodes
   config.explosion.updates = 150
 
   config.classes = ml_collections.ConfigDict()  # M12
@@ -77,10 +77,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.classes.loss = 0.5
   config.classes.flow_rate = 0.1
   config.classes.sign_rate = 0.01
-  config.classes.words = 64  # the commonest of the text
-  config.classes.pairs = 512
-  config.classes.plain = (0.3, 1.0, 3.0, 10.0, 30.0)
-  config.classes.adam = (0.001, 0.003, 0.01, 0.03, 0.1)
+  config.classes.words = 200  # the commonest of the text
+  config.classes.pairs = 1024
+  config.classes.plain = (1.0, 3.0, 10.0, 30.0, 100.0)
+  config.classes.adam = (0.003, 0.01, 0.03, 0.1, 0.3)
   config.classes.updates = 120
 
   config.border = ml_collections.ConfigDict()  # M13

@@ -192,9 +192,9 @@ def broken_networks(view) -> Interval:
 
 
 def learns(view, clip: str, fails: bool = False) -> Interval:
-  """The share of runs at the rate that explodes that end below the loss of their start, or that do not."""
+  """The share of runs at the largest rate that end below half the loss of their start, or that do not."""
   runs = view.graded(f'explosion_{clip}', view.config.explosion.rates[-1])
-  good = (ended(runs, 'train_loss') < runs.train_loss.isel(step=0)).values
+  good = (ended(runs, 'train_loss') < 0.5 * runs.train_loss.isel(step=0, drop=True)).values
   return statistics.share(good != fails, confidence=view.confidence)
 
 

@@ -105,7 +105,7 @@ def layers(config, order: str, progress):
 
 
 class Ungated(nn.Module):
-  """Embedding, a tanh network whose recurrent weights are `gain` times orthogonal, Dense."""
+  """Embedding, a ReLU network whose recurrent weights are `gain` times orthogonal, Dense."""
 
   vocabulary_size: int
   width: int
@@ -114,7 +114,8 @@ class Ungated(nn.Module):
   @nn.compact
   def __call__(self, ids):
     x = nn.Embed(self.vocabulary_size, self.width)(ids)
-    cell = nn.SimpleCell(self.width, recurrent_kernel_init=nn.initializers.orthogonal(self.gain))
+    start = nn.initializers.orthogonal(self.gain)
+    cell = nn.SimpleCell(self.width, activation_fn=nn.relu, recurrent_kernel_init=start)
     return nn.Dense(self.vocabulary_size)(nn.RNN(cell)(x))
 
 
@@ -145,7 +146,7 @@ def explosion(config, clip: str, progress):
 @functools.cache
 def word_pairs(text: str, count: int) -> np.ndarray:
   """Ids of successive words, int[n, 2], where both are among the commonest; 0 is the commonest."""
-  source = problems.text.read_text(None if text == 'excerpt' else arms.shakespeare_path())
+  source = problems.read_text(None if text == 'excerpt' else arms.shakespeare_path())
   words = ''.join(letter if letter.isalpha() else ' ' for letter in source.lower()).split()
   names, counts = np.unique(words, return_counts=True)
   place = {name: number for number, name in enumerate(names[np.argsort(-counts, kind='stable')][:count])}
