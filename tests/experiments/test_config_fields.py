@@ -15,6 +15,7 @@ from experiments.batch_size import study as batch_size
 from experiments.diagnosis_check import __main__ as diagnosis_check
 from experiments.instruments import measure
 from experiments.landscapes import __main__ as landscapes
+from experiments.methods import study as methods
 from experiments.minima import study as minima
 from experiments.noisy_quadratic import __main__ as noisy_quadratic
 from experiments.saddles import study as saddles
@@ -23,7 +24,13 @@ from experiments.variants import study as variants
 from gdlab.core.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STUDIES = {'batch_size': batch_size, 'minima': minima, 'saddles': saddles, 'variants': variants}
+STUDIES = {
+  'batch_size': batch_size,
+  'methods': methods,
+  'minima': minima,
+  'saddles': saddles,
+  'variants': variants,
+}
 SCHEMAS = {f'{name}{end}': study.Settings for name, study in STUDIES.items() for end in ('', '_full')}
 SCHEMAS['variants_mnist'] = SCHEMAS.pop('variants_full')
 SCHEMAS['batch_size_mnist'] = SCHEMAS.pop('batch_size_full')
