@@ -70,20 +70,10 @@ ON = {
 }
 
 
-class Entry(NamedTuple):
-  """One arm on one bench."""
-
-  bench: str
-  arm: str
-
-  def __str__(self) -> str:
-    return f'{self.bench}_{self.arm}'
-
-
-def entries(config: Any) -> list[Entry]:
-  """All that are compared."""
+def entries(config: Any) -> list[str]:
+  """All that are compared, `bench_arm`."""
   del config
-  return [Entry(bench, arm) for bench, names in ON.items() for arm in names]
+  return [f'{bench}_{arm}' for bench, names in ON.items() for arm in names]
 
 
 def budget(config: Any, bench: str) -> tuple[int, int]:

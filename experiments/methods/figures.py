@@ -13,9 +13,9 @@ from gdlab.report import Table, number
 
 @methods.section(
   'All arms at their tuned rates',
-  'Every arm tries {config.seeds.tuning} tuning seeds times as many rates as any other, and the rate of the least '
-  'validation loss is graded. The window is the number of decades of rates, of those tried, at which the test loss is '
-  'within 10 % of the least.',
+  'Every arm tries as many rates as any other, on {config.seeds.tuning} tuning seeds; that of the least validation loss '
+  'is graded. The window is the number of decades of rates, of those tried, at which the test loss is within 10 % of '
+  'the least.',
   caption='Test loss over plain descent, geometric means over seeds; below 1 is better (M2, M5, M10).',
   printed=True,
 )
@@ -24,18 +24,17 @@ def race(view: Seen) -> tuple[Figure, Table]:
   rows = []
   with plots.panels(1, width=9.2, height=3.6) as (figure, (axes,)):
     for place, (bench, said) in enumerate(BENCHES.items()):
-      own = [entry for entry in arms.entries(view.config) if entry.bench == bench]
-      ratios = [effects.compared(view, f'race_{entry}', f'race_{bench}_plain').estimate for entry in own]
-      at = [[*ARMS].index(entry.arm) + 0.12 * (place - 1.5) for entry in own]
+      own = arms.ON[bench]
+      ratios = [effects.compared(view, f'race_{bench}_{arm}', f'race_{bench}_plain').estimate for arm in own]
+      at = [[*ARMS].index(arm) + 0.12 * (place - 1.5) for arm in own]
       axes.plot(at, ratios, plots.MARKERS[place], color=plots.COLOURS[place], label=said)
-      for cell in (f'race_{entry}' for entry in own):
+      for arm in own:
+        cell = f'race_{bench}_{arm}'
         runs = view.graded(cell, view.chosen(cell))
         losses = [number(float(effects.ended(runs, f'{kind}_loss').mean())) for kind in ('train', 'test')]
         right = 100 * float(effects.ended(runs, 'test_accuracy').mean())
         width = number(effects.window(view, cell))
-        rows.append(
-          (said, cell.split('_', 2)[2].replace('_', ' '), view.used(cell), *losses, f'{right:.1f} %', width)
-        )
+        rows.append((said, arm.replace('_', ' '), view.used(cell), *losses, f'{right:.1f} %', width))
     axes.axhline(1, color='grey', linewidth=0.8)
     axes.set(yscale='log', ylabel='test loss over plain descent')
     axes.set_xticks(range(len(ARMS)), [name.replace('_', '\n') for name in ARMS], fontsize=8)

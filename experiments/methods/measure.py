@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 
 import gdlab
 from experiments.methods import arms
-from experiments.methods.arms import Entry, data, descent, numbers
+from experiments.methods.arms import data, descent, numbers
 from experiments.methods.study import BETAS, methods
 from gdlab import problems, sampling, study, transforms
 from gdlab.core.types import Key, Problem, PyTree
@@ -38,10 +38,11 @@ def at_all_rates(config, draw, make, grid, updates: int, evaluations: int, progr
 
 
 @methods.cell(over=arms.entries)
-def race(config, entry: Entry, progress):
+def race(config, name: str, progress):
   """One arm on one bench."""
-  draw, (size, updates) = functools.partial(data, config, entry.bench), arms.budget(config, entry.bench)
-  make, grid = descent(entry.arm, size, updates), arms.grid(config, entry.arm)
+  bench, arm = name.split('_', 1)
+  draw, (size, updates) = functools.partial(data, config, bench), arms.budget(config, bench)
+  make, grid = descent(arm, size, updates), arms.grid(config, arm)
   return at_all_rates(config, draw, make, grid, updates, config.race.evaluations, progress)
 
 
@@ -155,16 +156,6 @@ def word_pairs(text: str, count: int) -> np.ndarray:
   return pairs[(pairs >= 0).all(axis=1)]
 
 
-class Table(nn.Module):
-  """A linear model of bigrams: one row of logits for each word, 0 at the start."""
-
-  size: int
-
-  @nn.compact
-  def __call__(self, ids):
-    return nn.Embed(self.size, self.size, embedding_init=nn.initializers.zeros)(ids)
-
-
 @functools.lru_cache(maxsize=16)
 def bigrams(text: str, words: int, width: int, count: int, model: str, balanced: bool, seed: int) -> Problem:
   """Pairs of words drawn as they occur, or so that every next word is as likely."""
@@ -172,7 +163,8 @@ def bigrams(text: str, words: int, width: int, count: int, model: str, balanced:
   weights = 1 / np.bincount(every[:, 1])[every[:, 1]] if balanced else np.ones(len(every))
   rows = np.random.default_rng(seed).choice(len(every), size=count, p=weights / weights.sum())
   transformer = problems.Transformer(words, width=width, num_layers=1, num_heads=2, max_context=1)
-  chosen, module = every[rows].astype(np.int32), Table(words) if model == 'linear' else transformer
+  table = nn.Embed(words, words, embedding_init=nn.initializers.zeros)  # a row of logits for each word
+  chosen, module = every[rows].astype(np.int32), table if model == 'linear' else transformer
   return problems.from_linen(module, (chosen[:, :1], chosen[:, 1:]), _next_loss, name='bigrams')
 
 
@@ -231,16 +223,11 @@ def preconditioned_sharpness(b2: float, problem: Problem, state: gdlab.State):
   return jnp.linalg.eigvalsh(jnp.outer(scale, scale) * jax.hessian(mean_loss)(flat))[-1]
 
 
-@dataclasses.dataclass(frozen=True)
-class InHalf:
+@functools.cache
+def in_half(init: Callable[[Key], tuple[PyTree, PyTree]]) -> Callable[[Key], tuple[PyTree, PyTree]]:
   """A problem's start in bfloat16: parameters, gradients and what the optimizer keeps then are."""
-
-  init: Callable[[Key], tuple[PyTree, PyTree]]
-
-  def __call__(self, key: Key) -> tuple[PyTree, PyTree]:
-    """Draws `(params, model_state)`."""
-    params, model_state = self.init(key)
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params), model_state
+  half = lambda leaf: leaf.astype(jnp.bfloat16)
+  return lambda key: (jax.tree.map(half, init(key)[0]), init(key)[1])
 
 
 SMALL = [*itertools.product(('float32', 'bfloat16'), ('small', 'middle', 'large', 'fixed'))]
@@ -256,7 +243,7 @@ def small(config, name: str, progress):
 
   def draw(seed):
     problem = arms.drawn(whole, options.examples, 1437 - options.examples, 360, seed)
-    return dataclasses.replace(problem, init=InHalf(problem.init)) if dtype == 'bfloat16' else problem
+    return dataclasses.replace(problem, init=in_half(problem.init)) if dtype == 'bfloat16' else problem
 
   grid = {'learning_rate': [*options.learning_rates], 'b2': [b2]}
   runs = at_all_rates(config, draw, descent('adam', size, updates), grid, updates, 1, progress)

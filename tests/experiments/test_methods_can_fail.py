@@ -46,9 +46,10 @@ def races(speeds=None, accuracies=None):
   """All arms on all benches: their speeds and accuracies by `bench_arm` or by arm."""
   speeds, accuracies, cells = speeds or {}, accuracies or {}, {}
   for number, entry in enumerate(arms.entries(config())):
-    rates = arms.grid(config(), entry.arm)['learning_rate']
-    speed = speeds.get(str(entry), speeds.get(entry.arm, 1.0))
-    cells[f'race_{entry}'] = runs(rates, speed, number, accuracy=accuracies.get(entry.arm, 0.9))
+    arm = entry.split('_', 1)[1]
+    speed = speeds.get(entry, speeds.get(arm, 1.0))
+    rates = arms.grid(config(), arm)['learning_rate']
+    cells[f'race_{entry}'] = runs(rates, speed, number, accuracy=accuracies.get(arm, 0.9))
   return cells
 
 

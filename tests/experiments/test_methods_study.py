@@ -160,7 +160,7 @@ def test_the_full_configuration_asks_for_the_same_cells():
 
 def test_half_precision_starts_are_the_same_numbers_rounded():
   problem = measure.digits((4,))
-  whole, half = (init(jax.random.key(0))[0] for init in (problem.init, measure.InHalf(problem.init)))
+  whole, half = (init(jax.random.key(0))[0] for init in (problem.init, measure.in_half(problem.init)))
   assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype('bfloat16')}
   rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), whole)
   assert all(map(np.array_equal, jax.tree.leaves(half), jax.tree.leaves(rounded)))
