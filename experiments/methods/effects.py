@@ -8,7 +8,6 @@ import xarray as xr
 from gdlab import statistics, study, theory
 from gdlab.statistics import Interval
 
-DEFAULT = 1e-3  # Adam's learning rate
 WINDOW = 1.1  # rates are good whose loss is at most so many times the best
 
 
@@ -18,10 +17,19 @@ def ended(runs: xr.Dataset, variable: str) -> xr.DataArray:
   return last.fillna(0.0 if variable.endswith('accuracy') else runs[variable].isel(step=0, drop=True))
 
 
-def compared(view, first: str, second: str, variable: str = 'test_loss') -> Interval:
-  """A loss at the end, one arm's over another's (of accuracy the difference), each at its tuned rate."""
+def compared(
+  view, first: str, second: str, variable: str = 'test_loss', default: float | None = None
+) -> Interval:
+  """A loss at the end, one arm's over another's (of accuracy the difference), each at its tuned rate.
+
+  With `default` the first has that rate, and the second the best of the others.
+  """
   is_loss = variable.endswith('loss')
   pair = statistics.paired_log_ratio if is_loss else statistics.paired_interval
+  choose = [
+    view.chooser(first) if default is None else lambda runs: default,
+    view.chooser(second, without=default),
+  ]
 
   def effect(*rates: float) -> Interval:
     ends = [
@@ -29,17 +37,7 @@ def compared(view, first: str, second: str, variable: str = 'test_loss') -> Inte
     ]
     return pair(*ends, confidence=view.confidence)
 
-  return view.after_choice(effect, [view.chooser(cell) for cell in (first, second)], is_loss)
-
-
-def default_ratio(view, cell: str) -> Interval:
-  """Adam's test loss at its default rate over that at the best of the other rates."""
-
-  def effect(rate: float) -> Interval:
-    pair = [ended(view.graded(cell, each), 'test_loss') for each in (DEFAULT, rate)]
-    return statistics.paired_log_ratio(*pair, confidence=view.confidence)
-
-  return view.after_choice(effect, [view.chooser(cell, without=DEFAULT)])
+  return view.after_choice(effect, choose, is_loss)
 
 
 def window(view, cell: str, runs: Any = slice(None)) -> float:
@@ -105,14 +103,12 @@ def size_slopes(view, method: str) -> np.ndarray:
   return np.asarray(slopes)
 
 
-def size_slope(view) -> Interval:
-  """The mean slope of Adam's."""
-  return statistics.bootstrap(size_slopes(view, 'adam'), confidence=view.confidence)
-
-
-def size_control(view) -> Interval:
-  """The largest slope of plain descent, whose steps are the rate times the gradient."""
-  return statistics.exactly(float(np.abs(size_slopes(view, 'plain')).max()), num=view.config.seeds.count)
+def size_slope(view, method: str) -> Interval:
+  """Their mean; of plain descent, whose steps are the rate times the gradient, the largest."""
+  slopes = size_slopes(view, method)
+  if method == 'plain':
+    return statistics.exactly(float(np.abs(slopes).max()), num=len(slopes))
+  return statistics.bootstrap(slopes, confidence=view.confidence)
 
 
 def overfitting(view, cell: str, variable: str) -> Interval:

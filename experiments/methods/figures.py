@@ -5,7 +5,6 @@ from matplotlib.figure import Figure
 
 from experiments.methods import arms, effects
 from experiments.methods.arms import ARMS, BENCHES
-from experiments.methods.measure import CLIPS, SMALL
 from experiments.methods.study import BETAS, Seen, methods
 from gdlab import plots, theory
 from gdlab.report import Table, number
@@ -13,9 +12,9 @@ from gdlab.report import Table, number
 
 @methods.section(
   'All arms at their tuned rates',
-  'Every arm tries as many rates as any other, on {config.seeds.tuning} tuning seeds; that of the least validation loss '
-  'is graded. The window is the number of decades of rates, of those tried, at which the test loss is within 10 % of '
-  'the least.',
+  'Every arm tries as many rates as any other, on {config.seeds.tuning} tuning seeds; that of the least validation '
+  'loss is graded. The window is the number of decades of rates, of those tried, at which the test loss is within 10 % '
+  'of the least.',
   caption='Test loss over plain descent, geometric means over seeds; below 1 is better (M2, M5, M10).',
   printed=True,
 )
@@ -80,30 +79,3 @@ def exact(view: Seen) -> Figure:
     for axes in (left, middle, right):
       axes.legend(fontsize=8)
   return figure
-
-
-@methods.section(
-  'Further numbers',
-  'Means over the graded seeds, of small batches at tuned rates. Of systems of two parameters: how many converge when '
-  'updated together alone, in turn alone, and how many there are.',
-)
-def rest(view: Seen) -> Table:
-  """Numbers behind M3, M9, M11 and M14 that are no effects of their own."""
-  rows = [
-    ('share that ends in the deeper well', n, f'{effects.left(view, n).mean():.2f}')
-    for n in view.cell('valleys').trial.values
-  ]
-  for kind in ('loss', 'game'):
-    good = view.cell('orders').converges.sel(kind=kind).values.astype(bool)
-    counts = int((good[0] & ~good[1]).sum()), int((~good[0] & good[1]).sum()), good.shape[1]
-    rows.append((f'systems of one {kind}', 'together alone, in turn alone, all', ', '.join(map(str, counts))))
-  for clip in CLIPS:
-    losses = effects.ended(view.graded(f'explosion_{clip}'), 'train_loss').mean('seed')
-    told = ', '.join(f'{number(float(loss))} at rate {float(loss.learning_rate):g}' for loss in losses)
-    rows.append(('training loss of the ungated network', f'clipped: {clip}', told))
-  for dtype, kind in SMALL:
-    cell = f'small_{dtype}_{kind}'
-    runs, used = view.graded(cell, view.chosen(cell)), view.cell(cell).attrs
-    told = f'B = {used["batch_size"]}, beta_2 = {used["b2"]:.6g}, {dtype}, rate {view.used(cell)}'
-    rows.append(('test loss, digits', told, number(float(effects.ended(runs, 'test_loss').mean()))))
-  return Table(('what', 'arm', 'numbers'), rows)
