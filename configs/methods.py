@@ -26,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.race.momentum = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # heavy ball and Nesterov, beta .9
   config.race.adagrad = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
   config.race.adam = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # RMSProp, AdamW too
-  config.race.sign = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # Lion too
+  config.race.sign = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # Lion too
   config.race.matrix = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # Muon and Shampoo
   config.race.train = 1000
   config.race.validation = 300
