@@ -79,8 +79,9 @@ def get_config() -> ml_collections.ConfigDict:
   config.classes.sign_rate = 0.01
   config.classes.words = 200  # the commonest of the text
   config.classes.pairs = 1024
-  config.classes.plain = (1.0, 3.0, 10.0, 30.0, 100.0)
-  config.classes.adam = (0.003, 0.01, 0.03, 0.1, 0.3)
+  config.classes.plain = (10.0, 30.0, 100.0, 300.0, 1000.0)  # of the linear model
+  config.classes.network = (0.03, 0.1, 0.3, 1.0, 3.0)  # of the transformer, plain descent too
+  config.classes.adam = (0.003, 0.01, 0.03, 0.1, 0.3)  # of both
   config.classes.updates = 120
 
   config.border = ml_collections.ConfigDict()  # M13
@@ -95,5 +96,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.small.epochs = 4
   config.small.batch_sizes = (1, 8, 64)
   config.small.b2 = 0.99  # of the largest batch
-  config.small.learning_rates = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+  config.small.learning_rates = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
   return config

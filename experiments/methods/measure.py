@@ -181,7 +181,8 @@ def pairs(config, name: str, progress):
   options, (model, kind, arm) = config.classes, name.split('_')
   sizes = options.words, config.race.width, options.pairs
   draw = functools.partial(bigrams, config.text, *sizes, model, kind == 'balanced')
-  grid = {'learning_rate': [*getattr(options, arm)], **numbers(arm)}
+  rates = options.network if (model, arm) == ('transformer', 'plain') else getattr(options, arm)
+  grid = {'learning_rate': [*rates], **numbers(arm)}
   return at_all_rates(config, draw, descent(arm), grid, options.updates, 50, progress)
 
 

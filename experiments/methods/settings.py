@@ -77,6 +77,7 @@ class _Classes(study.Config):
   words: Annotated[Count, pydantic.Field(ge=3)]
   pairs: Count
   plain: Rates
+  network: Rates
   adam: Rates
   updates: Count
 
@@ -120,6 +121,9 @@ class Settings(study.Config):
     grids = [race.plain, race.momentum, race.adagrad, race.adam, race.sign, race.matrix]
     if len({len(rates) for rates in grids}) > 1:
       raise InputError(f'race must have as many rates for every arm, got {[len(rates) for rates in grids]}')
+    classes = config.classes
+    if not len(classes.plain) == len(classes.network) == len(classes.adam):
+      raise InputError(f'classes must have as many rates for every arm, got {classes}')
     if 1e-3 not in race.adam:
       raise InputError(f"race.adam must hold Adam's default rate 0.001, got {race.adam}")
     images, tests = {'digits': (1437, 360), 'mnist': (60_000, 10_000)}[config.images]
