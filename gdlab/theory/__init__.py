@@ -2,8 +2,8 @@
 
 One step and its stability: `descent`, `stability`. A batch: `minibatch`. Noise on a quadratic: `moments`,
 `stationary`, `reshuffling`. The noisy quadratic model: `nqm`, `nqm_steps`. Saddles and barriers: `saddles`,
-`kramers`. Batch size and rate: `noise_scale`, `scaling`. A schedule: `last_iterate`. The edge of stability, in JAX, as
-it differentiates a loss that is given: `central_flow`.
+`kramers`. Batch size and rate: `noise_scale`, `scaling`. A schedule: `last_iterate`. Classes of unequal shares:
+`heavy_tails`. The edge of stability, in JAX, as it differentiates a loss that is given: `central_flow`.
 """
 
 import lazy_loader

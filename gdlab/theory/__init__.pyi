@@ -2,6 +2,10 @@ from .central_flow import CentralFlow as CentralFlow
 from .central_flow import central_flow as central_flow
 from .descent import contraction_rate as contraction_rate
 from .descent import largest_stable_rate as largest_stable_rate
+from .heavy_tails import bigram_loss as bigram_loss
+from .heavy_tails import class_loss as class_loss
+from .heavy_tails import class_margin as class_margin
+from .heavy_tails import class_time as class_time
 from .kramers import effective_temperature as effective_temperature
 from .kramers import eyring_kramers_rate as eyring_kramers_rate
 from .kramers import kramers_rate as kramers_rate

@@ -17,6 +17,7 @@ not in reverse. And `optax.MultiSteps` around a transform that draws is right, b
 | `perturbed_gradient_descent` | gradient descent with it, complete; constants: `pgd_constants` | alone | |
 | `langevin_noise` | noise of a temperature: Langevin dynamics, SGLD | last | |
 | `annealed_gradient_noise` | Gaussian noise of variance eta / (1 + t)^gamma | first | |
+| `shampoo` | a matrix for each axis of the gradient, exact roots | first; momentum and rate follow | |
 | `average_iterates` | averages; weights: `uniform_weights`, `exponential_weights` | last | `averaged_params` |
 | `coordinate_updates` | one block of parameters after another | last | |
 | `gradient_statistics` | min, max, mean, std, norm, every k updates | anywhere | `statistics` |
@@ -36,7 +37,7 @@ to compare instead.
 | Lion, sign descent, Rprop | `optax.lion`, `optax.sign_sgd`, `optax.signum`, `optax.rprop` |
 | LARS, LAMB, Fromage, NovoGrad | `optax.lars`, `optax.lamb`, `optax.fromage`, `optax.novograd` |
 | factored or quantised state | `optax.adafactor`, `optax.sm3`, `optax.contrib.galore` |
-| Shampoo's kin: orthogonalised momentum | `optax.contrib.muon` |
+| orthogonalised momentum, Shampoo's kin | `optax.contrib.muon` |
 | L-BFGS, line searches | `optax.lbfgs`, `optax.scale_by_backtracking_linesearch`, `optax.scale_by_zoom_linesearch` |
 | Polyak's step | `optax.polyak_sgd`, `optax.contrib.momo` |
 | rates without tuning | `optax.contrib.dog`, `prodigy`, `dadapt_adamw`, `mechanize`, `cocob` |
@@ -83,6 +84,7 @@ from gdlab.transforms.saddles import (
   perturbed_gradient_descent,
   pgd_constants,
 )
+from gdlab.transforms.shampoo import ShampooState, shampoo
 
 __all__ = [
   'AverageState',
@@ -96,6 +98,7 @@ __all__ = [
   'NoiseState',
   'PGDConstants',
   'PerturbState',
+  'ShampooState',
   'Statistics',
   'annealed_gradient_noise',
   'average_iterates',
@@ -111,6 +114,7 @@ __all__ = [
   'perturb_at_saddle',
   'perturbed_gradient_descent',
   'pgd_constants',
+  'shampoo',
   'statistics',
   'uniform_weights',
 ]

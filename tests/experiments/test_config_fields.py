@@ -16,6 +16,7 @@ from experiments.diagnosis_check import __main__ as diagnosis_check
 from experiments.instruments import measure
 from experiments.landscapes import __main__ as landscapes
 from experiments.learning_rate import study as learning_rate
+from experiments.methods import study as methods
 from experiments.minima import study as minima
 from experiments.noisy_quadratic import __main__ as noisy_quadratic
 from experiments.order import study as order
@@ -28,6 +29,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 STUDIES = {
   'batch_size': batch_size,
   'learning_rate': learning_rate,
+  'methods': methods,
   'minima': minima,
   'order': order,
   'saddles': saddles,

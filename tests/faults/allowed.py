@@ -216,6 +216,10 @@ ALLOWED: dict[str, str] = {
   'theory.second_moments': 'eigenvalues: shape negative zeros; noise: zero; '
   'learning_rate: negative zero; num_steps: zero; '
   'initial: zero; num_examples: none; momentum: zero',
+  'theory.bigram_loss': 'shares: shape; steps: empty rank shape zeros',
+  'theory.class_loss': 'margins: empty rank shape negative zeros',
+  'theory.class_margin': 'shares: empty rank shape zeros; times: zero',
+  'theory.class_time': 'shares: empty rank shape',
   'theory.simple_noise_scale': 'gradient: negative; covariance: zeros',
   'theory.small_rate_covariance': 'noise_covariance: zeros; momentum: zero',
   'theory.spectral_radius': 'curvature: empty rank shape negative zeros; '
@@ -240,6 +244,7 @@ ALLOWED: dict[str, str] = {
   'transforms.perturbed_gradient_descent': 'learning_rate: zero; radius: zero; grad_threshold: zero; '
   'min_interval: zero half; seed: zero',
   'transforms.pgd_constants': 'dimension: large',
+  'transforms.shampoo': 'decay: zero',
   'transforms.statistics': 'opt_state: shapes',
   'transforms.uniform_weights': 'start: zero',
   'uniform': 'low: negative zero',

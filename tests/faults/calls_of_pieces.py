@@ -161,6 +161,7 @@ CALLS = {
       opt_state=after_a_step(transforms.noise_scale(), {'w': jnp.arange(6.0).reshape(2, 3)}),
     )
   ),
+  'transforms.shampoo': Call(lambda: dict(decay=0.9, eps=0.1, max_size=2), one_step),
   'transforms.perturb_at_saddle': Call(lambda: dict(**BALL, learning_rate=0.1, seed=1), one_step),
   'transforms.perturbed_gradient_descent': Call(lambda: dict(learning_rate=0.1, **BALL, seed=1), one_step),
   'transforms.pgd_constants': Call(

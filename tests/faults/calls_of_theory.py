@@ -16,6 +16,10 @@ MOMENTUM = dict(momentum=0.5, nesterov=False)
 METHOD = dict(momentum=0.5, nesterov=False, averaging=0.0)
 
 CALLS = {
+  'theory.bigram_loss': Call(lambda: dict(shares=[0.6, 0.4], steps=[1, 5])),
+  'theory.class_loss': Call(lambda: dict(margins=[0.0, 2.0], num_classes=4)),
+  'theory.class_margin': Call(lambda: dict(shares=[0.6, 0.4], times=2.0, num_classes=4)),
+  'theory.class_time': Call(lambda: dict(shares=[0.6, 0.4], losses=0.1, num_classes=4)),
   'theory.batch_sizes_of_epoch': Call(lambda: dict(num_examples=10, batch_size=4, drop_remainder=False)),
   'theory.best_heavy_ball': Call(lambda: dict(smoothness=2.0, strong_convexity=0.5)),
   'theory.best_nesterov': Call(lambda: dict(smoothness=2.0, strong_convexity=0.5)),

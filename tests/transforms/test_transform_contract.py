@@ -278,6 +278,9 @@ class ContractTest(parameterized.TestCase):
       'every must be a whole number >= 1, got ',
     ),
     (lambda: transforms.gradient_statistics(0), 'every must be a whole number >= 1, got 0'),
+    (lambda: transforms.shampoo(decay=1.5), r'decay must be a real number in \[0, 1\], got 1.5'),
+    (lambda: transforms.shampoo(eps=0.0), r'eps must be a real number in \(0, inf\), got 0.0'),
+    (lambda: transforms.shampoo(max_size=0), 'max_size must be a whole number >= 1, got 0'),
     (lambda: transforms.noise_scale(-0.1), r'decay must be a real number in \[0, 1\), got -0.1'),
     (
       lambda: transforms.noise_scale(examples_per_row=0),

@@ -38,6 +38,10 @@ def frozen_langevin(temperature):
   return transforms.freeze_non_finite(transforms.langevin_noise(temperature, 0.1))
 
 
+def shampoo(decay, eps):
+  return transforms.shampoo(decay=decay, eps=eps, max_size=2)  # of the matrix one axis is a diagonal
+
+
 BALL = {'radius': (0.5, 2.0), 'grad_threshold': (1e3, 1e-9), 'min_interval': (1, 3)}
 CASES = {
   'perturb_at_saddle': Case(transforms.perturb_at_saddle, BALL | {'learning_rate': (1.0, 0.0)}, random=True),
@@ -54,6 +58,7 @@ CASES = {
   ),
   'average_iterates': Case(tail_average, {'start': (0, 2)}),
   'average_iterates, exponential': Case(exponential_average, {'decay': (0.5, 0.9)}),
+  'shampoo': Case(shampoo, {'decay': (1.0, 0.5), 'eps': (0.1, 1.0)}),
   'coordinate_updates': Case(transforms.coordinate_updates),
   'gradient_statistics': Case(transforms.gradient_statistics, {'every': (1, 3)}),
   'noise_scale': Case(

@@ -1,0 +1,1 @@
+"""Momentum and adaptive moments: claims M1-M14."""

@@ -1,0 +1,119 @@
+r"""Shampoo: each axis of a gradient preconditioned by a matrix of its own, the roots computed exactly."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gdlab.core.arguments import checked
+from gdlab.core.dtypes import widened
+from gdlab.core.errors import check_count, check_real
+from gdlab.core.types import Array, PyTree
+
+
+class ShampooState(NamedTuple):
+  """State of `shampoo`."""
+
+  factors: (
+    PyTree  # for each leaf a tuple, of one [d, d] or (of long axes) [d] for each axis; in at least float32
+  )
+
+
+@checked('decay', 'eps', 'max_size')
+def shampoo(
+  *, decay: Any = 1.0, eps: Any = 1e-6, max_size: int = 1024
+) -> optax.GradientTransformationExtraArgs:
+  r"""Preconditions each axis of every gradient by its own matrix: Shampoo in its simplest exact form.
+
+  For a gradient $G_t$ of k axes, with $G_t^{(i)}$ its matricisation along axis i,
+
+  $$L^{(i)}_t = \beta L^{(i)}_{t-1} + G_t^{(i)} G_t^{(i)\dagger}, \qquad L^{(i)}_0 = 0, \qquad
+    u_t = G_t \times_1 (L^{(1)}_t + \epsilon I)^{-1/2k} \cdots \times_k (L^{(k)}_t + \epsilon I)^{-1/2k}.$$
+
+  Of a matrix it is $(L + \epsilon I)^{-1/4} G (R + \epsilon I)^{-1/4}$ with $L = \sum G G^\dagger$ and
+  $R = \sum G^\dagger G$; of a vector full-matrix AdaGrad; of one number AdaGrad. Roots are computed at every update, by
+  `eigh`. Its place is first in a chain: momentum and the learning rate follow.
+
+  Where it departs from the paper: sums may forget, and of an axis longer than `max_size` only the diagonal of its
+  matrix is kept. What large implementations add (grafting of another method's step length, blocks, roots now and then)
+  is left out.
+
+  Example:
+    >>> import jax.numpy as jnp, optax
+    >>> descent = optax.chain(shampoo(eps=0.0001), optax.trace(0.9), optax.scale_by_learning_rate(0.1))
+    >>> params = {'w': jnp.eye(2)}
+    >>> updates, state = descent.update({'w': jnp.diag(jnp.array([3.0, -0.5]))}, descent.init(params))
+    >>> updates['w'].round(3).tolist()  # of a diagonal gradient the signs
+    [[-0.1, 0.0], [0.0, 0.1]]
+
+  Args:
+    decay: beta in [0, 1]: 1 sums all gradients, as in the paper and AdaGrad. Below 1 a sum holds about
+      $1/(1-\beta)$ of them, and updates are $\sqrt{1-\beta}$ times as long as by their mean.
+    eps: > 0.
+    max_size: axes longer than this keep a diagonal; a matrix takes d^2 numbers and a root d^3 operations.
+
+  Returns:
+    A GradientTransformationExtraArgs. Updates have the gradients' dtypes. A NaN makes the leaf that it is in NaN.
+
+  Raises:
+    InputError: an argument out of range.
+
+  Source: Gupta, Koren and Singer 2018, Shampoo: preconditioned stochastic tensor optimization, arXiv 1802.09568.
+  """
+  check_real('decay', decay, minimum=0, maximum=1)
+  check_real('eps', eps, above=0)
+  check_count('max_size', max_size)
+
+  def init(params: PyTree) -> ShampooState:
+    def factors(leaf: Array) -> tuple[Array, ...]:
+      sizes = _shape(leaf)
+      return tuple(jnp.zeros((d, d) if d <= max_size else (d,), leaf.dtype) for d in sizes)
+
+    return ShampooState(jax.tree.map(factors, widened(params)))
+
+  def update(
+    updates: PyTree, state: ShampooState, params: PyTree = None, **extra_args: Any
+  ) -> tuple[PyTree, ShampooState]:
+    del params, extra_args
+    leaves, structure = jax.tree.flatten(updates)
+    moved, factors = [], []
+    for leaf, old in zip(leaves, structure.flatten_up_to(state.factors), strict=True):
+      wide = widened(leaf)
+      tensor = wide.reshape(_shape(wide))
+      new = tuple(
+        (decay * factor + _product(tensor, axis, factor.ndim == 1)).astype(factor.dtype)
+        for axis, factor in enumerate(old)
+      )
+      for axis, factor in enumerate(new):
+        tensor = _apply_root(factor, tensor, axis, eps, -1 / (2 * len(new)))
+      moved.append(tensor.reshape(leaf.shape).astype(leaf.dtype))
+      factors.append(new)
+    return jax.tree.unflatten(structure, moved), ShampooState(jax.tree.unflatten(structure, factors))
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _shape(leaf: Array) -> tuple[int, ...]:
+  """A single number is a vector of one; a leaf without entries has no axis to precondition."""
+  return (leaf.shape or (1,)) if leaf.size else ()
+
+
+def _product(tensor: Array, axis: int, diagonal: bool) -> Array:
+  """The matricisation along an axis times its adjoint, or the diagonal of that."""
+  rows = jnp.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
+  return jnp.sum(jnp.abs(rows) ** 2, axis=1) if diagonal else rows @ rows.conj().T
+
+
+def _apply_root(factor: Array, tensor: Array, axis: int, eps: Any, power: float) -> Array:
+  """The tensor times a power of (factor + eps I) along an axis."""
+  moved = jnp.moveaxis(tensor, axis, -1)
+  if factor.ndim == 1:
+    moved = moved * jnp.broadcast_to((factor.real + eps) ** power, moved.shape)
+  else:
+    values, vectors = jnp.linalg.eigh(factor)
+    # Rounding may leave eigenvalues of a singular matrix a little below 0.
+    scales = (jnp.maximum(values, 0) + eps) ** power
+    turned = moved @ vectors.conj()
+    moved = (turned * jnp.broadcast_to(scales, turned.shape)) @ vectors.T
+  return jnp.moveaxis(moved, -1, axis).astype(tensor.dtype)
