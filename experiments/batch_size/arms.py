@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import optax
 import xarray as xr
 from flax import linen as nn
 
@@ -13,6 +14,13 @@ from gdlab import problems, study, theory
 from gdlab.core.types import Examples, Problem
 
 WRONG = 1_000_000_000  # added to seeds that draw wrong labels, apart from those that draw images
+OPTIMIZERS = {
+  'sgd': optax.sgd,
+  'adam': optax.adam,
+  'normalised': lambda rate: optax.chain(
+    optax.normalize_by_update_norm(), optax.scale_by_learning_rate(rate)
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,3 +180,15 @@ def at_target(runs: xr.Dataset, target: float) -> xr.Dataset:
   below = loss <= target
   first = runs.drop_vars('status').isel(step=below.argmax('step')).drop_vars('step')
   return first.where(below.any('step'))
+
+
+def changes(config, way: str, method: str) -> tuple[list[int], float]:
+  """Batch sizes of the three stages of a way, and by what the rate is multiplied where one ends.
+
+  A batch grows at an unchanged rate for plain descent (G7), and for others at the rate over sqrt 2 (G9): a normalised
+  update is rate * g / |g|, and where noise rules |g| falls as 1/sqrt B, so that the rate has that factor too much.
+  """
+  factor = config.growth.factor if method == 'sgd' else 2
+  grown = factor if way in ('growth', 'unscaled') else 1
+  decay = {'decay': 1 / factor, 'growth': 1.0 if method == 'sgd' else factor**-0.5}
+  return [config.growth.batch_size * grown**stage for stage in range(3)], decay.get(way, 1.0)

@@ -1,0 +1,94 @@
+"""Practice: what an update costs, whether its gradient is right, and advice about training (claims P1-P9).
+
+    GDLAB_DATA=DIR python -m experiments.practice --config=configs/practice.py --workers=2 --workdir=runs/practice
+
+Without GDLAB_DATA, the folder that holds a folder `mnist`, P6 is not asked.
+"""
+
+import os
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+  """The study's configuration."""
+  config = ml_collections.ConfigDict()
+  config.seeds = ml_collections.ConfigDict()
+  config.seeds.first = 30_000  # pilots had ids below 1000
+  config.seeds.count = 48
+  config.seeds.tuning = 8
+  config.seeds.repeats = 1
+  config.some = 24  # seeds for P4, P5 and P7,
+  config.few = 8  # for P3, P6, P8 and P9, where there is little chance or much to compute,
+  config.few_tuning = 2  # and tuning seeds for P6 and P9
+  config.num_train = 1024  # of the digits, drawn anew for every seed
+  config.num_validation = 413
+
+  # P1: operations of perceptrons with so many hidden layers of so many units, and of convolutions.
+  config.counts = ml_collections.ConfigDict()
+  config.counts.widths = (64, 256, 512)
+  config.counts.depths = (1, 2, 4)
+  config.counts.batch_sizes = (64, 512)
+  config.counts.channels = (8, 16)
+
+  config.counts.layers = (256, 256, 256, 256)  # of P2, whose activations are measured
+
+  # P2: accuracy.
+  config.precision = ml_collections.ConfigDict()
+  config.precision.hidden = (64,)
+  config.precision.batch_size = 32
+  config.precision.learning_rates = (0.05, 0.1, 0.2, 0.5, 1.0)
+  config.precision.num_updates = 640
+
+  # P3: devices that share batches.
+  config.shards = ml_collections.ConfigDict()
+  config.shards.hidden = (32,)
+  config.shards.batch_size = 128
+
+  # P4 and P5: finite differences, and what fits a few examples.
+  config.checks = ml_collections.ConfigDict()
+  config.checks.hidden = (16,)
+  config.checks.directions = 16  # of differences
+  config.checks.num_examples = 100  # to be fitted
+  config.checks.num_steps = 1000
+
+  # P6: MNIST.
+  config.mnist = ml_collections.ConfigDict()
+  config.mnist.asked = bool(os.environ.get('GDLAB_DATA'))
+  config.mnist.hidden = (64, 64)  # of three layers; the first of two
+  config.mnist.batch_size = 128
+  config.mnist.learning_rates = (0.02, 0.05, 0.1)  # where the cosine begins
+  config.mnist.momentum = 0.9
+  config.mnist.num_updates = 600
+  config.mnist.records = 12
+  config.mnist.num_validation = 5000
+
+  # P7: the landscape with and without batch normalisation.
+  config.norm = ml_collections.ConfigDict()
+  config.norm.hidden = (32, 32)
+  config.norm.batch_size = 64
+  config.norm.learning_rates = (0.05, 0.1, 0.2, 0.5, 1.0)
+  config.norm.equal = 0.1
+  config.norm.num_updates = 320
+  config.norm.records = 8
+  config.norm.steps = (0.05, 0.1, 0.2, 0.4)  # along the gradient, in units of a rate
+
+  # P8: penalties.
+  config.penalties = ml_collections.ConfigDict()
+  config.penalties.l1 = 0.3
+  config.penalties.l2 = 0.5
+  config.penalties.learning_rate = 0.01
+  config.penalties.num_updates = 10_000
+
+  # P9: least squares.
+  config.squares = ml_collections.ConfigDict()
+  config.squares.sizes = (16, 64, 256, 1024)  # weights
+  config.squares.ratio = 16  # rows for each
+  config.squares.condition = 100.0
+  config.squares.batch_size = 64
+  config.squares.multiples = (0.1, 0.3, 1.0)  # rates times (largest h + tr H / B)
+  config.squares.targets = (0.03, 1e-4)  # excess loss, of that at 0
+  config.squares.epochs = 64  # of mini-batches at most,
+  config.squares.iterations = 64  # and of conjugate gradients
+  config.squares.rounds = 3  # of the clock
+  return config

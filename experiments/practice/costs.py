@@ -1,0 +1,177 @@
+"""P1-P3: what an update costs in operations and in memory, half precision, and the work shared by devices."""
+
+import dataclasses
+import functools
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+from flax import linen as nn
+
+from experiments.practice.seen import ACTIVATIONS, DTYPES, MEASURED
+from experiments.practice.study import practice
+from gdlab import problems
+from gdlab.core.errors import InputError
+from gdlab.core.types import Problem
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+CLASSES = 10
+
+
+class Perceptron(nn.Module):
+  """A perceptron as it is usually written: weights in float32, products in `dtype`, the loss in float32 again.
+
+  Its `fault`, if any, is one that leaves all shapes right.
+  """
+
+  features: Sequence[int]
+  dtype: Any = jnp.float32
+  activation: Callable = nn.relu
+  fault: str = ''
+
+  @nn.compact
+  def __call__(self, inputs):
+    """Maps images [B, ...] to logits [B, 10]."""
+    x = inputs.reshape(len(inputs), -1)
+    bias = nn.initializers.constant(-30.0 if self.fault == 'dead' else 0.0)
+    for number, width in enumerate(self.features):
+      x = self.activation(nn.Dense(width, dtype=self.dtype, bias_init=bias)(x))
+      x = jax.lax.stop_gradient(x) if self.fault == 'frozen' and not number else x
+    x = nn.Dense(CLASSES, dtype=self.dtype)(0 * x if self.fault == 'blind' else x)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return nn.softmax(x) if self.fault == 'softmax' else x
+
+
+class Convolutions(nn.Module):
+  """Convolutions of 3x3 and a linear layer: its weights are shared by all pixels."""
+
+  features: Sequence[int]
+
+  @nn.compact
+  def __call__(self, inputs):
+    """Maps images [B, H, W] to logits [B, 10]."""
+    x = inputs[..., None]
+    for width in self.features:
+      x = nn.relu(nn.Conv(width, (3, 3))(x))
+    return nn.Dense(CLASSES)(x.reshape(len(x), -1))
+
+
+@functools.cache
+def _divided(model: nn.Module, num_train: int, num_validation: int) -> Problem:
+  return problems.split(problems.digits(model), validation=num_validation, train=num_train)
+
+
+def digits(model: nn.Module, config: Any, seed: int) -> Problem:
+  """The digits divided anew for a seed."""
+  return problems.redraw(_divided(model, config.num_train, config.num_validation), seed)
+
+
+def widened(problem: Problem) -> Problem:
+  """Its data in float64."""
+  wide = lambda leaf: leaf.astype(float) if leaf.dtype.kind == 'f' else leaf
+  return jax.tree.map(wide, dataclasses.replace(problem, validation=None, test=None))
+
+
+def _batch(model: nn.Module, batch_size: int) -> tuple:
+  """Parameters, images and labels of zeros: what is counted does not depend on values."""
+  images, labels = jnp.zeros((batch_size, 8, 8)), jnp.zeros(batch_size, jnp.int32)
+  return model.init(jax.random.key(0), images)['params'], images, labels
+
+
+def _loss(model: nn.Module) -> Callable:
+  cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+  return lambda params, images, labels: cross_entropy(model.apply({'params': params}, images), labels).mean()
+
+
+def compiled(model: nn.Module, batch_size: int, whole: bool) -> Any:
+  """The forward pass, or the whole update of plain descent, as XLA has compiled it."""
+  loss = _loss(model)
+
+  def update(params, images, labels):
+    return jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params, images, labels))
+
+  return jax.jit(update if whole else loss).lower(*_batch(model, batch_size)).compile()
+
+
+def kept_bytes(model: nn.Module, batch_size: int) -> int:
+  """Bytes that the forward pass keeps for the backward pass and that grow with the batch: its activations."""
+  params, images, labels = _batch(model, batch_size)
+  _, backward = jax.vjp(lambda params: _loss(model)(params, images, labels), params)
+  kept = {id(leaf): leaf.nbytes for leaf in jax.tree.leaves(backward) if leaf.shape[:1] == (batch_size,)}
+  return sum(kept.values())
+
+
+def law(layers: Sequence[int], batch_size: int) -> tuple[int, int]:
+  """By hand, of layers of so many units: M, and the operations of products and of the subtraction of the gradient.
+
+  A product takes 2 B operations for each weight, forward, for the weight's gradient, and to hand the gradient on,
+  which the first layer need not do.
+  """
+  weights = [a * b for a, b in itertools.pairwise(layers)]
+  parameters = sum(weights) + sum(layers[1:])
+  return parameters, 2 * batch_size * (3 * sum(weights) - weights[0]) + 2 * parameters
+
+
+@practice.cell(once=True)
+def counts(config, *, progress):
+  """Operations by XLA's count, of perceptrons by depth, width and batch size, and of a network of convolutions."""
+  options = config.counts
+  dims = {'depth': options.depths, 'width': options.widths, 'batch_size': options.batch_sizes}
+  shape = tuple(map(len, dims.values()))
+  found = {name: np.empty(shape) for name in ('parameters', 'law', 'forward', 'update')}
+  for done, place in enumerate(np.ndindex(shape), 1):
+    depth, width, size = (each[at] for each, at in zip(dims.values(), place, strict=True))
+    model = Perceptron((width,) * depth)
+    found['parameters'][place], found['law'][place] = law((64, *model.features, CLASSES), size)
+    for name in ('forward', 'update'):
+      found[name][place] = operations(compiled(model, size, name == 'update'))
+    progress(done, np.prod(shape))
+  model, size = Convolutions(options.channels), options.batch_sizes[-1]
+  weights = sum(leaf.size for leaf in jax.tree.leaves(_batch(model, 1)[0]))
+  shared = operations(compiled(model, size, True)) / (6 * weights * size)
+  columns = {name: ([*dims], values) for name, values in found.items()}
+  return xr.Dataset(columns | {'shared': shared}, {name: [*each] for name, each in dims.items()})
+
+
+def operations(program: Any) -> float:
+  """Floating point operations by XLA's own count."""
+  return float(program.cost_analysis()['flops'])
+
+
+@practice.cell(once=True)
+def memory(config, *, progress):
+  """Bytes of activations, and of all that the compiled update keeps beside its arguments, by precision."""
+  size, dims = MEASURED, ('activation', 'dtype')
+  shape = len(ACTIVATIONS), len(DTYPES)
+  kept, temporary = np.empty(shape, int), np.empty(shape, int)
+  for done, place in enumerate(np.ndindex(shape), 1):
+    activation, dtype = ([*each][at] for each, at in zip((ACTIVATIONS, DTYPES.values()), place, strict=True))
+    model = Perceptron(config.counts.layers, dtype, getattr(nn, activation))
+    kept[place] = kept_bytes(model, size)
+    temporary[place] = compiled(model, size, True).memory_analysis().temp_size_in_bytes
+    progress(done, len(ACTIVATIONS) * len(DTYPES))
+  columns = {'kept': (dims, kept), 'temporary': (dims, temporary)}
+  return xr.Dataset(columns, {'activation': [*ACTIVATIONS], 'dtype': [*DTYPES]})
+
+
+@practice.cell()
+def shards(config, *, progress):
+  """Errors of gradients that devices share, measured in a process that has four of them."""
+  given = {'config': config.model_dump(), 'ids': config.few_ids}
+  command = [sys.executable, '-m', 'experiments.practice.shards', json.dumps(given)]
+  environment = os.environ | {'JAX_NUM_CPU_DEVICES': '4', 'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+  if done.returncode:
+    raise InputError(f'the process that shares batches failed: {done.stderr.strip()[-200:]}')
+  progress(1, 1)
+  return xr.Dataset.from_dict(json.loads(done.stdout.splitlines()[-1]))

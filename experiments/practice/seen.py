@@ -1,0 +1,72 @@
+"""What is compared, and what effects and pictures ask of one set of seeds."""
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from experiments.practice.settings import Settings
+from gdlab import study
+
+DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
+ACTIVATIONS = ('tanh', 'relu')
+MEASURED = 1021  # examples whose activations are measured: no layer is as wide, which tells them from weights
+DEVICES = (2, 4)  # that are compared with one
+LAYERS = {'one': 0, 'two': 1, 'three': 2}  # and how many are hidden
+NORMS = {'plain': 'without', 'normed': 'with'}
+METHODS = ('normal equations', 'conjugate gradients', 'mini-batches')
+WRONG = 1e-3  # the share by which a planted gradient is too large
+SOUND = {
+  'wide': 'one hidden layer',
+  'deep': 'three hidden layers of tanh',
+  'cnn': 'convolutions',
+  'two': 'two hidden units',
+}
+BROKEN = {
+  'dead': 'units that are never above 0',
+  'blind': 'inputs that do not reach the last layer',
+  'softmax': 'a softmax before the loss that has one',
+  'frozen': 'a first layer that gets no gradient',
+  'unscaled': 'inputs of 0 to 255',
+  'shuffled': 'labels of other images',
+}
+
+
+def chooser(tuned: xr.Dataset) -> Callable[[np.ndarray], float]:
+  """The rate of the highest mean validation accuracy, then the least loss, as a function of tuning runs' numbers."""
+  end = tuned.isel(step=-1)
+  accuracy = study.unless_failed(end, 'validation_accuracy', 0.0)
+  return study.chooser(-accuracy, 'learning_rate', study.unless_failed(end, 'validation_loss', np.inf))
+
+
+class Seen(study.View):
+  """What one set of seeds has measured."""
+
+  config: Settings
+
+  def chosen(self, arm: str) -> float:
+    """The rate that all tuning runs of an arm choose."""
+    return chooser(self.cell(f'tuning_{arm}'))(np.arange(self.cell(f'tuning_{arm}').sizes['seed']))
+
+  def words(self, arms: Sequence[str]) -> str:
+    """The rates that were chosen for arms."""
+    tried = {arm: self.cell(f'tuning_{arm}').learning_rate.values.tolist() for arm in arms}
+    rates = (f'{study.at_an_end(self.chosen(arm), tried[arm])} ({arm})' for arm in arms)
+    return f'best rates on other seeds: {", ".join(rates)}'
+
+  def ends(self, arm: str, rate: float) -> xr.DataArray:
+    """Test accuracy at the end, by seed; 0 of a failed run."""
+    runs = self.cell(f'runs_{arm}').sel(learning_rate=rate, drop=True).isel(step=-1)
+    return study.unless_failed(runs, 'test_accuracy', 0.0)
+
+  def multiple(self, size: int, target: int) -> Callable[[np.ndarray], float]:
+    """The multiple with which mini-batches take the fewest steps to a target, by numbers of tuning runs."""
+    runs = self.cell(f'squares_{size}').sel(method='mini-batches', seed=self.config.few_tuned)
+    runs = runs.isel(target=target)
+    return study.chooser(np.log(runs.steps).where(runs.reached, np.inf), 'multiple', runs.steps)
+
+  def seconds(self, size: int, target: int, method: str, multiple: float) -> xr.DataArray:
+    """Seconds to a target, by seed; of a run that never comes there, those that it had."""
+    runs = self.cell(f'squares_{size}').isel(target=target).sel(method=method, multiple=multiple, drop=True)
+    return runs.seconds.sel(seed=self.config.few_ids)
