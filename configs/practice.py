@@ -15,23 +15,13 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.seeds = ml_collections.ConfigDict()
   config.seeds.first = 30_000  # pilots had ids below 1000
-  config.seeds.count = 48
+  config.seeds.count = 32
   config.seeds.tuning = 8
   config.seeds.repeats = 1
-  config.some = 24  # seeds for P4, P5 and P7,
-  config.few = 8  # for P3, P6, P8 and P9, where there is little chance or much to compute,
+  config.few = 8  # seeds for P3, P4, P6, P8 and P9, where there is little chance or much to compute,
   config.few_tuning = 2  # and tuning seeds for P6 and P9
   config.num_train = 1024  # of the digits, drawn anew for every seed
   config.num_validation = 413
-
-  # P1: operations of perceptrons with so many hidden layers of so many units, and of convolutions.
-  config.counts = ml_collections.ConfigDict()
-  config.counts.widths = (64, 256, 512)
-  config.counts.depths = (1, 2, 4)
-  config.counts.batch_sizes = (64, 512)
-  config.counts.channels = (8, 16)
-
-  config.counts.layers = (256, 256, 256, 256)  # of P2, whose activations are measured
 
   # P2: accuracy.
   config.precision = ml_collections.ConfigDict()
@@ -39,18 +29,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.precision.batch_size = 32
   config.precision.learning_rates = (0.05, 0.1, 0.2, 0.5, 1.0)
   config.precision.num_updates = 640
-
-  # P3: devices that share batches.
-  config.shards = ml_collections.ConfigDict()
-  config.shards.hidden = (32,)
-  config.shards.batch_size = 128
-
-  # P4 and P5: finite differences, and what fits a few examples.
-  config.checks = ml_collections.ConfigDict()
-  config.checks.hidden = (16,)
-  config.checks.directions = 16  # of differences
-  config.checks.num_examples = 100  # to be fitted
-  config.checks.num_steps = 1000
 
   # P6: MNIST.
   config.mnist = ml_collections.ConfigDict()
@@ -72,13 +50,6 @@ def get_config() -> ml_collections.ConfigDict:
   config.norm.num_updates = 320
   config.norm.records = 8
   config.norm.steps = (0.05, 0.1, 0.2, 0.4)  # along the gradient, in units of a rate
-
-  # P8: penalties.
-  config.penalties = ml_collections.ConfigDict()
-  config.penalties.l1 = 0.3
-  config.penalties.l2 = 0.5
-  config.penalties.learning_rate = 0.01
-  config.penalties.num_updates = 10_000
 
   # P9: least squares.
   config.squares = ml_collections.ConfigDict()

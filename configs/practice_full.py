@@ -15,13 +15,9 @@ def get_config() -> ml_collections.ConfigDict:
   config = practice.get_config()
   config.seeds.count = 128
   config.seeds.tuning = 16
-  config.some = 64
   config.few = 16
   config.few_tuning = 4
-  config.counts.widths = (64, 256, 1024)
-  config.counts.depths = (1, 2, 4, 8)
   config.precision.hidden = (256, 256)
-  config.shards.hidden = (256, 256)
   config.mnist.hidden = (300, 100)
   config.mnist.num_updates = 2400
   config.mnist.records = 48

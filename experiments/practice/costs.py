@@ -18,7 +18,7 @@ import optax
 import xarray as xr
 from flax import linen as nn
 
-from experiments.practice.seen import ACTIVATIONS, DTYPES, MEASURED
+from experiments.practice import seen
 from experiments.practice.study import practice
 from gdlab import problems
 from gdlab.core.errors import InputError
@@ -76,9 +76,9 @@ def digits(model: nn.Module, config: Any, seed: int) -> Problem:
   return problems.redraw(_divided(model, config.num_train, config.num_validation), seed)
 
 
-def widened(problem: Problem) -> Problem:
-  """Its data in float64."""
-  wide = lambda leaf: leaf.astype(float) if leaf.dtype.kind == 'f' else leaf
+def widened(problem: Problem, count: int | None = None) -> Problem:
+  """Its training data in float64, or so many of them."""
+  wide = lambda leaf: leaf[:count].astype(float) if leaf.dtype.kind == 'f' else leaf[:count]
   return jax.tree.map(wide, dataclasses.replace(problem, validation=None, test=None))
 
 
@@ -103,6 +103,11 @@ def compiled(model: nn.Module, batch_size: int, whole: bool) -> Any:
   return jax.jit(update if whole else loss).lower(*_batch(model, batch_size)).compile()
 
 
+def operations(model: nn.Module, batch_size: int, whole: bool) -> float:
+  """Floating point operations by XLA's own count."""
+  return float(compiled(model, batch_size, whole).cost_analysis()['flops'])
+
+
 def kept_bytes(model: nn.Module, batch_size: int) -> int:
   """Bytes that the forward pass keeps for the backward pass and that grow with the batch: its activations."""
   params, images, labels = _batch(model, batch_size)
@@ -125,8 +130,7 @@ def law(layers: Sequence[int], batch_size: int) -> tuple[int, int]:
 @practice.cell(once=True)
 def counts(config, *, progress):
   """Operations by XLA's count, of perceptrons by depth, width and batch size, and of a network of convolutions."""
-  options = config.counts
-  dims = {'depth': options.depths, 'width': options.widths, 'batch_size': options.batch_sizes}
+  dims = {'depth': seen.DEPTHS, 'width': seen.WIDTHS, 'batch_size': seen.SIZES}
   shape = tuple(map(len, dims.values()))
   found = {name: np.empty(shape) for name in ('parameters', 'law', 'forward', 'update')}
   for done, place in enumerate(np.ndindex(shape), 1):
@@ -134,34 +138,28 @@ def counts(config, *, progress):
     model = Perceptron((width,) * depth)
     found['parameters'][place], found['law'][place] = law((64, *model.features, CLASSES), size)
     for name in ('forward', 'update'):
-      found[name][place] = operations(compiled(model, size, name == 'update'))
+      found[name][place] = operations(model, size, name == 'update')
     progress(done, np.prod(shape))
-  model, size = Convolutions(options.channels), options.batch_sizes[-1]
+  model, size = Convolutions(seen.CHANNELS), seen.SIZES[-1]
   weights = sum(leaf.size for leaf in jax.tree.leaves(_batch(model, 1)[0]))
-  shared = operations(compiled(model, size, True)) / (6 * weights * size)
+  shared = operations(model, size, True) / (6 * weights * size)
   columns = {name: ([*dims], values) for name, values in found.items()}
   return xr.Dataset(columns | {'shared': shared}, {name: [*each] for name, each in dims.items()})
-
-
-def operations(program: Any) -> float:
-  """Floating point operations by XLA's own count."""
-  return float(program.cost_analysis()['flops'])
 
 
 @practice.cell(once=True)
 def memory(config, *, progress):
   """Bytes of activations, and of all that the compiled update keeps beside its arguments, by precision."""
-  size, dims = MEASURED, ('activation', 'dtype')
-  shape = len(ACTIVATIONS), len(DTYPES)
-  kept, temporary = np.empty(shape, int), np.empty(shape, int)
-  for done, place in enumerate(np.ndindex(shape), 1):
-    activation, dtype = ([*each][at] for each, at in zip((ACTIVATIONS, DTYPES.values()), place, strict=True))
-    model = Perceptron(config.counts.layers, dtype, getattr(nn, activation))
-    kept[place] = kept_bytes(model, size)
-    temporary[place] = compiled(model, size, True).memory_analysis().temp_size_in_bytes
-    progress(done, len(ACTIVATIONS) * len(DTYPES))
-  columns = {'kept': (dims, kept), 'temporary': (dims, temporary)}
-  return xr.Dataset(columns, {'activation': [*ACTIVATIONS], 'dtype': [*DTYPES]})
+  found = []
+  for done, activation in enumerate(seen.ACTIVATIONS, 1):
+    models = [Perceptron(seen.LAYERED, each, getattr(nn, activation)) for each in seen.DTYPES.values()]
+    programs = (compiled(model, seen.MEASURED, True) for model in models)
+    temporary = [program.memory_analysis().temp_size_in_bytes for program in programs]
+    found.append(([kept_bytes(model, seen.MEASURED) for model in models], temporary))
+    progress(done, len(seen.ACTIVATIONS))
+  columns = zip(('kept', 'temporary'), np.swapaxes(found, 0, 1), strict=True)
+  coords = {'activation': [*seen.ACTIVATIONS], 'dtype': [*seen.DTYPES]}
+  return xr.Dataset({name: ([*coords], values) for name, values in columns}, coords)
 
 
 @practice.cell()

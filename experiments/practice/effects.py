@@ -67,7 +67,7 @@ def best_error(view: Seen, gradient: str) -> Interval:
 
 def checked_order(view: Seen) -> Interval:
   """The order that `check_gradients` finds, the median over leaves."""
-  return statistics.bootstrap(view.cell('gradient_checks').order.values, confidence=view.confidence)
+  return statistics.bootstrap(view.cell('differences').order.values, confidence=view.confidence)
 
 
 def fits(view: Seen, name: str, does: bool) -> Interval:

@@ -11,7 +11,11 @@ from gdlab import study
 
 DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
 ACTIVATIONS = ('tanh', 'relu')
-MEASURED = 1021  # examples whose activations are measured: no layer is as wide, which tells them from weights
+# Operations are counted of such perceptrons; activations are measured of one, of so many examples as no layer is wide.
+DEPTHS, WIDTHS, SIZES, CHANNELS = (1, 2, 4), (64, 256, 512), (64, 512), (8, 16)
+LAYERED, MEASURED = (256, 256, 256, 256), 1021
+HIDDEN, DIRECTIONS = (16,), 16  # of networks that are checked, and of differences
+L1, L2, RATE, UPDATES = 0.3, 0.5, 0.01, 10_000  # of penalties and full-batch descent
 DEVICES = (2, 4)  # that are compared with one
 LAYERS = {'one': 0, 'two': 1, 'three': 2}  # and how many are hidden
 NORMS = {'plain': 'without', 'normed': 'with'}

@@ -16,8 +16,8 @@ from jax.sharding import PartitionSpec as P
 
 import gdlab
 from experiments.practice.costs import digits, widened
-from experiments.practice.seen import DEVICES
-from experiments.practice.settings import Settings
+from experiments.practice.seen import DEVICES, HIDDEN
+from experiments.practice.settings import SHARED, Settings
 from experiments.practice.training import descent
 from gdlab import estimators, problems, study
 from gdlab.core.types import Array, Batch, Problem
@@ -39,28 +39,28 @@ def gradient(problem: Problem, params: Any, model_state: Any, indices: Array, de
   return ravel_pytree(shared(problem, params, model_state, indices))[0]
 
 
-def trained(problem: Problem, batch_size: int, seed: int, devices: int) -> np.ndarray:
+def trained(problem: Problem, seed: int, devices: int) -> np.ndarray:
   """The parameters after some updates whose batches so many devices share."""
   given = {'num_steps': UPDATES, 'eval_every': UPDATES, 'probes': {'params': study.flat_params}}
   plan = gdlab.Plan(num_devices=devices, data_parallel=devices)
-  runs = gdlab.run(problem, descent(batch_size)(RATE), seeds=[seed], plan=plan, progress=False, **given)
+  runs = gdlab.run(problem, descent(SHARED)(RATE), seeds=[seed], plan=plan, progress=False, **given)
   return runs.params.values[0, -1]
 
 
 @jax.enable_x64(True)
 def measure(config: Settings, ids: list[int]) -> xr.Dataset:
   """Distances, relative to what is compared, by seed and number of devices."""
-  size, rows = config.shards.batch_size, []
+  rows = []
   norm = lambda values: float(np.linalg.norm(np.asarray(values)))
   distance = lambda other, right: norm(np.asarray(other) - np.asarray(right)) / norm(right)
-  kinds = [problems.MLP(config.shards.hidden, activation=nn.tanh, batch_norm=norm) for norm in (False, True)]
+  kinds = [problems.MLP(HIDDEN, activation=nn.tanh, batch_norm=norm) for norm in (False, True)]
   for seed in ids:
     key = jax.random.fold_in(jax.random.key(0), seed)
     plain, normed = (widened(digits(model, config, seed)) for model in kinds)
-    indices = jax.random.permutation(key, plain.num_examples)[:size]
+    indices = jax.random.permutation(key, plain.num_examples)[:SHARED]
     at, with_norm = (functools.partial(gradient, each, *each.init(key)) for each in (plain, normed))
-    whole, (few, rest) = at(indices), (at(part) for part in jnp.split(indices, [size // 4]))
-    one, *more = (trained(plain, size, seed, count) for count in (1, *DEVICES))
+    whole, (few, rest) = at(indices), (at(part) for part in jnp.split(indices, [SHARED // 4]))
+    one, *more = (trained(plain, seed, count) for count in (1, *DEVICES))
     row = {'error': [distance(at(indices, devices=count), whole) for count in DEVICES]}
     row['normed'] = [distance(with_norm(indices, devices=count), with_norm(indices)) for count in DEVICES]
     row['trained'] = [distance(end, one) for end in more]

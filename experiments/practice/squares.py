@@ -12,7 +12,7 @@ import optax
 import xarray as xr
 
 import gdlab
-from experiments.practice.seen import METHODS
+from experiments.practice.seen import L1, L2, METHODS, RATE, UPDATES
 from experiments.practice.study import practice
 from gdlab import analysis, problems, sampling, study
 from gdlab.core.types import Algorithm, Array, Problem
@@ -22,9 +22,9 @@ ROWS, COLUMNS = 64, 8  # of the least squares with penalties
 PENALTIES = ('none', 'l1', 'l2', 'both')
 
 
-def weights(config: Any, name: str) -> dict[str, float]:
+def weights(name: str) -> dict[str, float]:
   """l1 and l2 of a penalty."""
-  return {each: getattr(config.penalties, each) * (name in (each, 'both')) for each in ('l1', 'l2')}
+  return {each: value * (name in (each, 'both')) for each, value in (('l1', L1), ('l2', L2))}
 
 
 def design(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -43,16 +43,16 @@ def minimum(inputs: np.ndarray, targets: np.ndarray, l1: float, l2: float) -> np
   return np.sign(right) * np.maximum(np.abs(right) - l1, 0) / (1 + l2)
 
 
-def penalised(config: Any, name: str, seed: int) -> Problem:
+def penalised(name: str, seed: int) -> Problem:
   """Least squares with a penalty."""
-  return problems.with_penalty(problems.linear_regression(*design(name, seed)), **weights(config, name))
+  return problems.with_penalty(problems.linear_regression(*design(name, seed)), **weights(name))
 
 
-def gradient_error(config: Any, seed: int) -> float:
+def gradient_error(seed: int) -> float:
   """The relative error of the gradient with both penalties against the sum, by dense algebra."""
-  (inputs, targets), (l1, l2) = design('both', seed), weights(config, 'both').values()
+  (inputs, targets), (l1, l2) = design('both', seed), weights('both').values()
   point, key = np.random.default_rng(seed + 1).standard_normal(COLUMNS), jax.random.key(0)
-  problem = penalised(config, 'both', seed)
+  problem = penalised('both', seed)
   found = analysis.full_gradient(problem, (), key, losses=analysis.training_losses)(jnp.asarray(point))
   right = inputs.T @ (inputs @ point - targets) / ROWS + l1 * np.sign(point) + l2 * point
   return float(np.linalg.norm(found - right) / np.linalg.norm(right))
@@ -71,24 +71,23 @@ def penalties(config, *, progress):
   `thrown` is that distance over 2 rate l1: a weight whose least-squares value b is above l1 in size goes to its
   minimum, another steps over 0 by at most rate (l1 + |b|) <= 2 rate l1, and L2 only shortens that.
   """
-  options, ids, found = config.penalties, config.few_ids, []
-  given = {'num_steps': options.num_updates, 'eval_every': options.num_updates, 'seeds': ids}
+  ids, found = config.few_ids, []
+  given = {'num_steps': UPDATES, 'eval_every': UPDATES, 'seeds': ids}
   given |= {'probes': {'params': study.flat_params}}
   for done, name in enumerate(PENALTIES, 1):
-    data, rates = functools.partial(penalised, config, name), {'learning_rate': [options.learning_rate]}
+    data, rates = functools.partial(penalised, name), {'learning_rate': [RATE]}
     runs = study.sweep_anew(data, whole_batch, rates, **given).isel(learning_rate=0, step=-1)
     goals, plain = (
-      np.array([minimum(*design(name, seed), **weights(config, each)) for seed in ids])
-      for each in (name, 'none')
+      np.array([minimum(*design(name, seed), **weights(each)) for seed in ids]) for each in (name, 'none')
     )
     pairs = runs.params.transpose('seed', ...).values - goals, goals - plain
     found.append([np.abs(pair).max(axis=1) for pair in pairs])
     progress(done, len(PENALTIES))
   distance, moved = np.swapaxes(found, 0, 1)
   columns: dict[str, Any] = {'distance': distance, 'moved': moved}
-  columns['thrown'] = distance / (2 * options.learning_rate * options.l1)
+  columns['thrown'] = distance / (2 * RATE * L1)
   columns = {name: (('penalty', 'seed'), values) for name, values in columns.items()}
-  columns['gradient'] = 'seed', [gradient_error(config, seed) for seed in ids]
+  columns['gradient'] = 'seed', [gradient_error(seed) for seed in ids]
   return xr.Dataset(columns, {'penalty': [*PENALTIES], 'seed': ids})
 
 

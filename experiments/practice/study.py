@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from experiments.practice import effects, seen
 from experiments.practice.seen import Seen
-from experiments.practice.settings import Settings
+from experiments.practice.settings import FITTED, SHARED, Settings
 from gdlab import study
 from gdlab.claims import exact, greater_than, less_than, outside, premise, within
 
@@ -41,8 +41,8 @@ def tuned(words: str, *arms: str) -> Callable[[Seen], str]:
 
 DRAWN = '{config.num_train} training images of digits drawn anew for each seed'
 COUNTED = (
-  'perceptrons on 64 inputs, hidden layers {config.counts.depths} of {config.counts.widths} units, B '
-  "{config.counts.batch_sizes}; XLA's count of the compiled program"
+  f'perceptrons on 64 inputs, {seen.DEPTHS} hidden layers of {seen.WIDTHS} units, B {seen.SIZES}; '
+  "XLA's count of the compiled program"
 )
 P1 = practice.claim('P1', 'An update costs about 2MB operations.', under=COUNTED)
 P1('operations of an update over 2MB, all perceptrons', ABOUT, count='update', per=2)(effects.operations)
@@ -50,7 +50,7 @@ P1('operations of an update over 2MB, all perceptrons', ABOUT, count='update', p
 P1a = practice.claim(
   'P1a',
   'The forward pass costs about 2MB operations, and forward and backward together about 6MB.',
-  under=COUNTED + '; convolutions of {config.counts.channels} channels on 8x8 images',
+  under=f'{COUNTED}; convolutions of {seen.CHANNELS} channels on 8x8 images',
 )
 P1a('operations of the forward pass over 2MB', ABOUT, count='forward', per=2)(effects.operations)
 for depth, said in {-1: 'most', 0: 'fewest'}.items():
@@ -68,7 +68,7 @@ P1b = practice.claim(
 words = 'operations of an update over those counted by hand, all perceptrons'
 P1b(words, within(1, 1.03), count='update', per=0)(effects.operations)
 
-LAYERS = f'hidden layers {{config.counts.layers}}, B={seen.MEASURED}; '
+LAYERS = f'hidden layers {seen.LAYERED}, B={seen.MEASURED}; '
 P2 = practice.claim(
   'P2',
   'bf16 forward and backward with float32 weights halves activation memory at negligible accuracy loss.',
@@ -91,20 +91,20 @@ for activation in seen.ACTIVATIONS:
 words = 'test accuracy, bfloat16 minus float32'
 P2(words, within(-POINTS, POINTS), arms=seen.DTYPES)(effects.accuracy)
 
-SHARED = (
-  f'perceptron with hidden layers {{config.shards.hidden}} of tanh, {DRAWN}, B={{config.shards.batch_size}}, CPU '
+TOGETHER = (
+  f'perceptron with hidden layers {seen.HIDDEN} of tanh, {DRAWN}, B={SHARED}, CPU '
   'devices of one process, float64'
 )
 P3 = practice.claim(
   'P3',
   'Averaging the gradients of equal data shards gives the full-batch gradient; synchronous data parallelism changes '
   'nothing but the cost.',
-  under=SHARED + '; 20 updates at rate 0.1',
+  under=TOGETHER + '; 20 updates at rate 0.1',
 )
 P3a = practice.claim(
   'P3a',
   'Averaging the gradients of equal data shards gives the full-batch gradient with batch normalisation, too.',
-  under=SHARED + '; every device normalises its shard',
+  under=TOGETHER + '; every device normalises its shard',
 )
 ROUNDED = exact(1e-11)
 for count in seen.DEVICES:
@@ -122,9 +122,8 @@ P3(words, premise(greater_than(1e-3)), cell='shards', variable='unweighted', lea
 P4 = practice.claim(
   'P4',
   'Gradients by automatic differentiation agree with finite differences to the expected order.',
-  under='perceptron with hidden layers {config.checks.hidden} of tanh, 64 images drawn anew for each seed, float64, '
-  'geometric means over {config.checks.directions} directions; steps relative to the norm of the parameters; '
-  'check_gradients on {config.few} seeds',
+  under=f'perceptron with hidden layers {seen.HIDDEN} of tanh, 64 images drawn anew for each seed, float64, '
+  f'geometric means over {seen.DIRECTIONS} directions; steps relative to the norm of the parameters',
 )
 for kind, power, coarse, fine in (
   ('central', 2, 1e-1, 1e-3),
@@ -136,13 +135,13 @@ for kind, power, coarse, fine in (
 P4('error of central differences at the best step', less_than(1e-7), gradient='right')(effects.best_error)
 P4('order that gdlab.check_gradients finds', within(1.9, 2.1))(effects.checked_order)
 words = 'right and wrong gradients that it takes for the other, most of a seed'
-P4(words, exact(0), cell='gradient_checks', variable='misjudged')(effects.extreme)
+P4(words, exact(0), cell='differences', variable='misjudged')(effects.extreme)
 words = 'control: error at the best step of a gradient that is wrong by 0.1 %'
 P4(words, premise(greater_than(2.5e-4)), gradient='wrong')(effects.best_error)
 
 FEW = (
-  '{config.checks.num_examples} digits, at most {config.checks.num_steps} updates of gdlab.overfit_small, hidden '
-  'layers {config.checks.hidden} where nothing else is said, images drawn anew for each seed'
+  f'{FITTED} digits, at most 1000 updates of gdlab.overfit_small, hidden layers {seen.HIDDEN} where nothing else is '
+  'said, images drawn anew for each seed'
 )
 P5 = practice.claim('P5', 'A network that cannot fit 100 examples perfectly is broken.', under=FEW)
 for name, said in seen.SOUND.items():
@@ -195,9 +194,8 @@ P7a(words, premise(within(0.99, 1.01)), arm='plain')(effects.trap)
 P8 = practice.claim(
   'P8',
   'L1 and L2 penalties add their own gradient and move the minimum; the penalised gradient is the sum.',
-  under='least squares, 64 rows, 8 weights, columns orthonormal with L1; l1={config.penalties.l1:g}, '
-  'l2={config.penalties.l2:g}; full batch, rate {config.penalties.learning_rate:g}, {config.penalties.num_updates} '
-  'updates, float64',
+  under=f'least squares, 64 rows, 8 weights, columns orthonormal with L1; l1={seen.L1}, l2={seen.L2}; full batch, rate '
+  f'{seen.RATE}, {seen.UPDATES} updates, float64',
 )
 given = {'cell': 'penalties'}
 P8('relative error of the gradient', exact(1e-12), variable='gradient', **given)(effects.extreme)

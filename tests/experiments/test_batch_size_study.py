@@ -165,10 +165,10 @@ def test_normalised_descent_on_a_quadratic_is_the_phased_recursion():
   model = gdlab.theory.noisy_quadratic(h)
   expected = gdlab.theory.phased_loss(model, phases)[-1]
   short = config.model_copy(
-    update={'num_train': 8, 'growth': config.growth.model_copy(update={'epochs': (200, 201, 202)})}
+    update={'num_train': 32, 'growth': config.growth.model_copy(update={'epochs': (50, 51, 52)})}
   )
   found = measure.ramp_exact(short, progress=lambda *_: None).loss
-  # One update an epoch in every stage; 200 sums of squares, rounded at 2e-16 each.
+  # Four updates of an epoch; 200 sums of squares, rounded at 2e-16 each.
   assert float(found.sel(way='decay')[0]) == pytest.approx(expected, rel=1e-12)
   # In the noise's own limit the floor is rate / sqrt B: halved at each end of a stage, or with neither kept.
   ratio = losses.isel(stage=2) / losses.isel(stage=0)
