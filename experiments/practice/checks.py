@@ -39,7 +39,7 @@ def scaled(loss: Callable) -> Callable:
 def errors_of(problem: Problem, params: Any, keys: Array) -> Array:
   """Errors of central and forward differences along unit directions, of what a direction sees of the gradient."""
   flat, unravel = ravel_pytree(params)
-  value = analysis.full_loss(problem, (), keys[0], losses=analysis.training_losses)
+  value = analysis.full_loss(problem, (), jax.random.key(0), losses=analysis.training_losses)
   loss = lambda x: value(unravel(x))
   slope, steps = jax.grad(loss)(flat), jnp.linalg.norm(flat) * STEPS
 

@@ -66,11 +66,11 @@ class Seen(study.View):
 
   def multiple(self, size: int, target: int) -> Callable[[np.ndarray], float]:
     """The multiple with which mini-batches take the fewest steps to a target, by numbers of tuning runs."""
-    runs = self.cell(f'squares_{size}').sel(method='mini-batches', seed=self.config.few_tuned)
+    runs = self.cell(f'squares_{size}').sel(way='mini-batches', seed=self.config.few_tuned)
     runs = runs.isel(target=target)
     return study.chooser(np.log(runs.steps).where(runs.reached, np.inf), 'multiple', runs.steps)
 
   def seconds(self, size: int, target: int, method: str, multiple: float) -> xr.DataArray:
     """Seconds to a target, by seed; of a run that never comes there, those that it had."""
-    runs = self.cell(f'squares_{size}').isel(target=target).sel(method=method, multiple=multiple, drop=True)
+    runs = self.cell(f'squares_{size}').isel(target=target).sel(way=method, multiple=multiple, drop=True)
     return runs.seconds.sel(seed=self.config.few_ids)

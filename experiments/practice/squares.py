@@ -192,7 +192,7 @@ def squares(config, size, *, progress):
   The calls of a seed are timed in turn, round by round, and the median of the rounds counts.
   """
   options, parts, ids = config.squares, [], config.few_tuned + config.few_ids
-  given = {'target': [*options.targets], 'multiple': [*options.multiples], 'method': [*METHODS]}
+  given = {'target': [*options.targets], 'multiple': [*options.multiples], 'way': [*METHODS]}
   for done, seed in enumerate(ids, 1):
     steps, reached, calls = zip(*solved(options, rows(options, size, seed)), strict=True)
     timed: dict[Callable, list[float]] = {call: [] for call in calls}  # what targets and rates share, once

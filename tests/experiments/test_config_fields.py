@@ -17,13 +17,20 @@ from experiments.instruments import measure
 from experiments.landscapes import __main__ as landscapes
 from experiments.minima import study as minima
 from experiments.noisy_quadratic import __main__ as noisy_quadratic
+from experiments.practice import study as practice
 from experiments.saddles import study as saddles
 from experiments.throughput import settings
 from experiments.variants import study as variants
 from gdlab.core.errors import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STUDIES = {'batch_size': batch_size, 'minima': minima, 'saddles': saddles, 'variants': variants}
+STUDIES = {
+  'batch_size': batch_size,
+  'minima': minima,
+  'practice': practice,
+  'saddles': saddles,
+  'variants': variants,
+}
 SCHEMAS = {f'{name}{end}': study.Settings for name, study in STUDIES.items() for end in ('', '_full')}
 SCHEMAS['variants_mnist'] = SCHEMAS.pop('variants_full')
 SCHEMAS['batch_size_mnist'] = SCHEMAS.pop('batch_size_full')
