@@ -13,11 +13,11 @@ from flax import linen as nn
 from jax.flatten_util import ravel_pytree
 
 import gdlab
-from experiments.practice.costs import Convolutions, Perceptron, digits, widened
+from experiments.practice.costs import Perceptron, digits, widened
 from experiments.practice.seen import BROKEN, DIRECTIONS, HIDDEN, SOUND, WRONG
 from experiments.practice.settings import FITTED
 from experiments.practice.study import practice
-from gdlab import analysis
+from gdlab import analysis, problems
 from gdlab.core.types import Array, Problem
 
 DIFFERENCED = 64  # images, by which the gradient is checked
@@ -92,9 +92,12 @@ def differences(config, *, progress):
 def planted(config: Any, name: str, seed: int) -> Problem:
   """A sound problem or a broken one, by its name in `SOUND` or `BROKEN`."""
   models = {fault: Perceptron(HIDDEN, fault=fault) for fault in BROKEN}
-  models |= {'deep': Perceptron(3 * HIDDEN, activation=nn.tanh), 'two': Perceptron((2,))}
-  model = Convolutions((8,)) if name == 'cnn' else models.get(name, Perceptron(HIDDEN))
-  problem = digits(model, config, seed)
+  models |= {
+    'deep': Perceptron(3 * HIDDEN, activation=nn.tanh),
+    'two': Perceptron((2,)),
+    'cnn': problems.CNN((8,)),
+  }
+  problem = digits(models.get(name, Perceptron(HIDDEN)), config, seed)
   inputs, targets = problem.train
   targets = jax.random.permutation(jax.random.key(seed), targets) if name == 'shuffled' else targets
   train = problem.train._replace(inputs=inputs * (255 if name == 'unscaled' else 1), targets=targets)

@@ -52,20 +52,6 @@ class Perceptron(nn.Module):
     return nn.softmax(x) if self.fault == 'softmax' else x
 
 
-class Convolutions(nn.Module):
-  """Convolutions of 3x3 and a linear layer: its weights are shared by all pixels."""
-
-  features: Sequence[int]
-
-  @nn.compact
-  def __call__(self, inputs):
-    """Maps images [B, H, W] to logits [B, 10]."""
-    x = inputs[..., None]
-    for width in self.features:
-      x = nn.relu(nn.Conv(width, (3, 3))(x))
-    return nn.Dense(CLASSES)(x.reshape(len(x), -1))
-
-
 @functools.cache
 def _divided(model: nn.Module, num_train: int, num_validation: int) -> Problem:
   return problems.split(problems.digits(model), validation=num_validation, train=num_train)
@@ -82,25 +68,23 @@ def widened(problem: Problem, count: int | None = None) -> Problem:
   return jax.tree.map(wide, dataclasses.replace(problem, validation=None, test=None))
 
 
-def _batch(model: nn.Module, batch_size: int) -> tuple:
-  """Parameters, images and labels of zeros: what is counted does not depend on values."""
+def start(model: nn.Module, batch_size: int) -> tuple:
+  """Parameters, images and labels, of zeros as what is counted does not depend on values; and a loss of these."""
   images, labels = jnp.zeros((batch_size, 8, 8)), jnp.zeros(batch_size, jnp.int32)
-  return model.init(jax.random.key(0), images)['params'], images, labels
-
-
-def _loss(model: nn.Module) -> Callable:
-  cross_entropy = optax.softmax_cross_entropy_with_integer_labels
-  return lambda params, images, labels: cross_entropy(model.apply({'params': params}, images), labels).mean()
+  params, cross_entropy = (
+    model.init(jax.random.key(0), images),
+    optax.softmax_cross_entropy_with_integer_labels,
+  )
+  return (params, images, labels), lambda params, *data: cross_entropy(
+    model.apply(params, data[0]), data[1]
+  ).mean()
 
 
 def compiled(model: nn.Module, batch_size: int, whole: bool) -> Any:
   """The forward pass, or the whole update of plain descent, as XLA has compiled it."""
-  loss = _loss(model)
-
-  def update(params, images, labels):
-    return jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params, images, labels))
-
-  return jax.jit(update if whole else loss).lower(*_batch(model, batch_size)).compile()
+  given, loss = start(model, batch_size)
+  update = lambda params, *data: jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(loss)(params, *data))
+  return jax.jit(update if whole else loss).lower(*given).compile()
 
 
 def operations(model: nn.Module, batch_size: int, whole: bool) -> float:
@@ -110,8 +94,8 @@ def operations(model: nn.Module, batch_size: int, whole: bool) -> float:
 
 def kept_bytes(model: nn.Module, batch_size: int) -> int:
   """Bytes that the forward pass keeps for the backward pass and that grow with the batch: its activations."""
-  params, images, labels = _batch(model, batch_size)
-  _, backward = jax.vjp(lambda params: _loss(model)(params, images, labels), params)
+  (params, *data), loss = start(model, batch_size)
+  _, backward = jax.vjp(lambda params: loss(params, *data), params)
   kept = {id(leaf): leaf.nbytes for leaf in jax.tree.leaves(backward) if leaf.shape[:1] == (batch_size,)}
   return sum(kept.values())
 
@@ -140,8 +124,8 @@ def counts(config, *, progress):
     for name in ('forward', 'update'):
       found[name][place] = operations(model, size, name == 'update')
     progress(done, np.prod(shape))
-  model, size = Convolutions(seen.CHANNELS), seen.SIZES[-1]
-  weights = sum(leaf.size for leaf in jax.tree.leaves(_batch(model, 1)[0]))
+  model, size = problems.CNN(seen.CHANNELS), seen.SIZES[-1]
+  weights = sum(leaf.size for leaf in jax.tree.leaves(start(model, 1)[0][0]))
   shared = operations(model, size, True) / (6 * weights * size)
   columns = {name: ([*dims], values) for name, values in found.items()}
   return xr.Dataset(columns | {'shared': shared}, {name: [*each] for name, each in dims.items()})

@@ -13,25 +13,6 @@ ONE = {'width': 4.9, 'height': 3.6}  # a column of the page, and a phone
 
 
 @practice.section(
-  'Operations of an update',
-  "XLA's count, and that by hand: 2B for each weight forward, 2B for its gradient, and 2B to hand the gradient on, "
-  'which the first layer need not do (P1).',
-)
-def _counts(view: Seen) -> Table:
-  cell, rows = view.cell('counts').isel(batch_size=-1), []
-  for depth in cell.depth.values:
-    for width in cell.width.values:
-      at = cell.sel(depth=depth, width=width)
-      work = at.parameters * at.batch_size
-      ratios = (at.forward / work / 2, at.update / work / 2, at.update / work / 6, at.update / at.law)
-      rows.append(
-        (str(depth), str(width), f'{int(at.parameters):,}', *(f'{float(each):.3f}' for each in ratios))
-      )
-  heads = ('hidden layers', 'width', 'M', 'forward / 2MB', 'update / 2MB', 'update / 6MB', 'update / by hand')
-  return Table(heads, rows)
-
-
-@practice.section(
   'Finite differences',
   'Truncation falls with the step, by its square for central differences, and rounding grows (P4). A gradient that is '
   'wrong by 0.1 % ends on a plateau, however small the step.',

@@ -70,17 +70,16 @@ class Settings(study.Config):
 
   @pydantic.model_validator(mode='after')
   def _fits(self) -> 'Settings':
-    norm, squares, images = self.norm, self.squares, self.num_train
-    sizes = self.precision.batch_size, norm.batch_size, SHARED, FITTED
+    few = {self.few: self.seeds.count, self.few_tuning: self.seeds.tuning}
+    sizes = self.precision.batch_size, self.norm.batch_size, SHARED, FITTED
     check_rules(
       {
-        'few should be at most seeds.count': self.few <= self.seeds.count,
-        'few_tuning should be at most seeds.tuning': self.few_tuning <= self.seeds.tuning,
-        'num_train should leave num_validation images': images + self.num_validation <= IMAGES,
-        'num_train should hold every batch_size and 128 images': max(sizes) <= images,
-        'norm.equal should be one of norm.learning_rates': norm.equal in norm.learning_rates,
-        'squares.batch_size should be at most the fewest rows': squares.batch_size
-        <= squares.sizes[0] * squares.ratio,
+        'few and few_tuning should be at most seeds.count and tuning': all(
+          n <= most for n, most in few.items()
+        ),
+        'num_train should leave num_validation images': self.num_train + self.num_validation <= IMAGES,
+        'num_train should hold every batch_size and 128 images': max(sizes) <= self.num_train,
+        'norm.equal should be one of its learning_rates': self.norm.equal in self.norm.learning_rates,
       }
     )
     return self

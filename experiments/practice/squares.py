@@ -160,9 +160,10 @@ def solved(options: Any, problem: Rows) -> list[tuple[int, bool, Callable]]:
 
   The rate of mini-batches is a multiple of 1 / (largest h + tr H / B); about twice that noise throws them out.
   """
-  found, size = [], len(problem.best)
-  most = options.epochs * size * options.ratio // options.batch_size
-  unit = 1 / (np.linalg.eigvalsh(problem.curvature)[-1] + np.trace(problem.curvature) / options.batch_size)
+  found: list[tuple[int, bool, Callable]] = []
+  batch_size = min(options.batch_size, len(problem.targets))
+  most = options.epochs * len(problem.targets) // batch_size
+  unit = 1 / (np.linalg.eigvalsh(problem.curvature)[-1] + np.trace(problem.curvature) / batch_size)
   direct = functools.partial(normal_equations, problem)
   for target in options.targets:
     there = lambda point, target=target: bool(problem.excess(point) <= target)
@@ -170,7 +171,7 @@ def solved(options: Any, problem: Rows) -> list[tuple[int, bool, Callable]]:
     count = next((each for each in counts if there(conjugate_gradients(problem, each))), 0)
     conjugate = functools.partial(conjugate_gradients, problem, count or options.iterations)
     for multiple in options.multiples:
-      descend = functools.partial(mini_batches, problem, multiple * unit, batch_size=options.batch_size)
+      descend = functools.partial(mini_batches, problem, multiple * unit, batch_size=batch_size)
       point, taken = descend(target, most, OFTEN)
       again = functools.partial(descend, 0.0, taken, taken)
       found += [(1, there(direct()), direct), (count or options.iterations, count > 0, conjugate)]

@@ -125,11 +125,8 @@ P4 = practice.claim(
   under=f'perceptron with hidden layers {seen.HIDDEN} of tanh, 64 images drawn anew for each seed, float64, '
   f'geometric means over {seen.DIRECTIONS} directions; steps relative to the norm of the parameters',
 )
-for kind, power, coarse, fine in (
-  ('central', 2, 1e-1, 1e-3),
-  ('forward', 1, 1e-2, 1e-5),
-  ('central', -1, 1e-6, 1e-9),
-):
+SLOPES = (('central', 2, 1e-1, 1e-3), ('forward', 1, 1e-2, 1e-5), ('central', -1, 1e-6, 1e-9))
+for kind, power, coarse, fine in SLOPES:
   words = f'log-log slope of the error of {kind} differences in the step, {coarse:g} to {fine:g}'
   P4(words, within(power - 0.1, power + 0.1), kind=kind, coarse=coarse, fine=fine)(effects.order)
 P4('error of central differences at the best step', less_than(1e-7), gradient='right')(effects.best_error)
@@ -215,21 +212,18 @@ SOLVED = (
   "of the targets' variance is noise; float32, all cores; B={config.squares.batch_size}, rate tuned on "
   '{config.few_tuning} other problems, of which no time is counted; excess loss, of that at 0, '
 )
-LARGE = 'in time once the least-squares problem is large'
-LOOSE = SOLVED + '{config.squares.targets[0]:g}'
-P9 = practice.claim('P9', f'Mini-batch descent passes the normal equations {LARGE}.', under=LOOSE)
-P9a = practice.claim('P9a', f'Mini-batch descent passes conjugate gradients {LARGE}.', under=LOOSE)
-P9b = practice.claim(
-  'P9b',
-  f'Mini-batch descent passes the normal equations {LARGE}, to a small excess loss as well.',
-  under=SOLVED
-  + '{config.squares.targets[1]:g}; who never comes there has the time of {config.squares.epochs} passes',
-)
-AHEAD, DIRECT = greater_than(FACTOR, none=1), 'normal equations'
-words = 'seconds of the normal equations over those of mini-batches, '
-BEHIND = less_than(1 / FACTOR, none=1)
-P9(words + 'fewest weights', BEHIND, method=DIRECT, place=0, target=0)(effects.time_ratio)
-P9(words + 'most weights', AHEAD, method=DIRECT, place=-1, target=0)(effects.time_ratio)
-P9b(words + 'most weights', AHEAD, method=DIRECT, place=-1, target=1)(effects.time_ratio)
-words = 'seconds of conjugate gradients over those of mini-batches, most weights'
-P9a(words, AHEAD, method='conjugate gradients', place=-1, target=0)(effects.time_ratio)
+FORMS = 'of the normal equations', 'of conjugate gradients'
+for name, place, target, said in (
+  ('P9', 0, 0, 'passes the normal equations in time once the least-squares problem is large'),
+  ('P9a', 1, 0, 'passes conjugate gradients in time once the least-squares problem is large'),
+  ('P9b', 0, 1, 'passes the normal equations on large problems to a small excess loss, too'),
+):
+  under = f'{SOLVED}{{config.squares.targets[{target}]:g}}; at most {{config.squares.epochs}} passes, which then count'
+  part = practice.claim(name, f'Mini-batch descent {said}.', under=under)
+  words, given = (
+    f'seconds {FORMS[place]} over those of mini-batches',
+    {'method': seen.METHODS[place], 'target': target},
+  )
+  if name == 'P9':
+    part(f'{words}, fewest weights', less_than(1 / FACTOR, none=1), place=0, **given)(effects.time_ratio)
+  part(f'{words}, most weights', greater_than(FACTOR, none=1), place=-1, **given)(effects.time_ratio)

@@ -47,13 +47,9 @@ def descent(batch_size: int, momentum: float | None = None, horizon: int | None 
 
 
 @functools.cache
-def _mnist(hidden: tuple[int, ...]) -> Problem:
+def images(hidden: tuple[int, ...]) -> Problem:
+  """MNIST with a perceptron."""
   return problems.mnist(problems.MLP(hidden))
-
-
-def images(hidden: tuple[int, ...], validation: int, seed: int) -> Problem:
-  """MNIST with a validation set drawn for the seed."""
-  return problems.split(_mnist(hidden), validation=validation, seed=seed)
 
 
 def arms(config: Any) -> dict[str, Arm]:
@@ -70,7 +66,9 @@ def arms(config: Any) -> dict[str, Arm]:
     found[name] = Arm(data, plain, norm, seeds.ids, seeds.for_tuning, *own)
   scheduled = descent(mnist.batch_size, mnist.momentum, mnist.num_updates)
   for name, count in LAYERS.items() if mnist.asked else ():
-    data = functools.partial(images, mnist.hidden[:count], mnist.num_validation)
+    data = lambda seed, hidden=mnist.hidden[:count]: problems.split(
+      images(hidden), validation=mnist.num_validation, seed=seed
+    )
     found[name] = Arm(data, scheduled, mnist, config.few_ids, config.few_tuned, mnist.records)
   return found
 

@@ -77,8 +77,9 @@ def test_differences_of_a_quadratic():
     rng = np.random.default_rng(0)
     inputs, targets = rng.standard_normal((9, 4)), rng.standard_normal(9)
     problem, point = problems.linear_regression(inputs, targets), jnp.asarray(rng.standard_normal(4))
-    found = checks.errors_of(problem, point, jax.random.split(jax.random.key(0), 3))
-    way = jax.vmap(lambda key: jax.random.normal(key, (4,)))(jax.random.split(jax.random.key(0), 3))
+    keys = lambda: jax.random.split(jax.random.key(0), 3)
+    found = np.asarray(checks.errors_of(problem, point, keys()))
+    way = jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys())
   point, way = np.asarray(point), np.asarray(way) / np.linalg.norm(way, axis=1, keepdims=True)
   curvature, slope = inputs.T @ inputs / 9, inputs.T @ (inputs @ point - targets) / 9
   steps = checks.STEPS * np.linalg.norm(point)
