@@ -56,10 +56,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.squares.sizes = (16, 64, 256, 1024)  # weights
   config.squares.ratio = 16  # rows for each
   config.squares.condition = 100.0
-  config.squares.batch_size = 64
-  config.squares.multiples = (0.1, 0.3, 1.0)  # rates times (largest h + tr H / B)
+  config.squares.batch_size = 128
+  config.squares.multiples = (0.03, 0.1, 0.3, 1.0)  # rates times (largest h + tr H / B)
   config.squares.targets = (0.03, 1e-4)  # excess loss, of that at 0
-  config.squares.epochs = 64  # of mini-batches at most,
+  config.squares.epochs = 24  # of mini-batches at most,
   config.squares.iterations = 64  # and of conjugate gradients
   config.squares.rounds = 3  # of the clock
   return config

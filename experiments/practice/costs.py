@@ -114,21 +114,17 @@ def law(layers: Sequence[int], batch_size: int) -> tuple[int, int]:
 @practice.cell(once=True)
 def counts(config, *, progress):
   """Operations by XLA's count, of perceptrons by depth, width and batch size, and of a network of convolutions."""
-  dims = {'depth': seen.DEPTHS, 'width': seen.WIDTHS, 'batch_size': seen.SIZES}
-  shape = tuple(map(len, dims.values()))
-  found = {name: np.empty(shape) for name in ('parameters', 'law', 'forward', 'update')}
-  for done, place in enumerate(np.ndindex(shape), 1):
-    depth, width, size = (each[at] for each, at in zip(dims.values(), place, strict=True))
-    model = Perceptron((width,) * depth)
-    found['parameters'][place], found['law'][place] = law((64, *model.features, CLASSES), size)
-    for name in ('forward', 'update'):
-      found[name][place] = operations(model, size, name == 'update')
-    progress(done, np.prod(shape))
+  rows: list[tuple] = []
+  every = [*itertools.product(seen.DEPTHS, seen.WIDTHS, seen.SIZES)]
+  for depth, width, size in every:
+    counted = [operations(Perceptron((width,) * depth), size, whole) for whole in (False, True)]
+    rows.append((depth, size, *law((64, *(width,) * depth, CLASSES), size), *counted))
+    progress(len(rows), len(every))
   model, size = problems.CNN(seen.CHANNELS), seen.SIZES[-1]
   weights = sum(leaf.size for leaf in jax.tree.leaves(start(model, 1)[0][0]))
-  shared = operations(model, size, True) / (6 * weights * size)
-  columns = {name: ([*dims], values) for name, values in found.items()}
-  return xr.Dataset(columns | {'shared': shared}, {name: [*each] for name, each in dims.items()})
+  names = 'depth', 'batch_size', 'parameters', 'law', 'forward', 'update'
+  columns = {name: ('network', values) for name, values in zip(names, np.transpose(rows), strict=True)}
+  return xr.Dataset(columns | {'shared': operations(model, size, True) / (6 * weights * size)})
 
 
 @practice.cell(once=True)

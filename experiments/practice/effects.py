@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from experiments.practice.seen import NORMS, Seen, chooser
+from experiments.practice.seen import DEPTHS, NORMS, Seen, chooser
 from gdlab import statistics, study
 from gdlab.statistics import Interval
 
@@ -21,7 +21,7 @@ def hull(values: xr.DataArray) -> Interval:
 def operations(view: Seen, count: str, per: float, depth: int | None = None) -> Interval:
   """Counted operations over `per` M B, or over the law for 0, of all perceptrons or of the n-th depth."""
   cell = view.cell('counts')
-  cell = cell if depth is None else cell.isel(depth=[depth])
+  cell = cell if depth is None else cell.sel(network=cell.depth == DEPTHS[depth])
   return hull(cell[count] / (per * cell.parameters * cell.batch_size if per else cell.law))
 
 
@@ -104,12 +104,7 @@ def trap(view: Seen, arm: str) -> Interval:
   return statistics.paired_log_ratio(population, own, confidence=view.confidence)
 
 
-def time_ratio(view: Seen, method: str, place: int, target: int) -> Interval:
-  """Seconds of a method over those of mini-batches, on the problems of one of the sizes, paired by seed."""
-  size = view.config.squares.sizes[place]
-
-  def ratio(multiple: float) -> Interval:
-    pair = (view.seconds(size, target, name, multiple) for name in (method, 'mini-batches'))
-    return statistics.paired_log_ratio(*pair, confidence=view.confidence)
-
-  return study.after_choice(ratio, [view.multiple(size, target)], view.config.few_tuning, scale='log')
+def time_ratio(view: Seen, way: str, place: int, target: int) -> Interval:
+  """Seconds of a method over those of mini-batches, on problems of one of the sizes, to one of the targets."""
+  options = view.config.squares
+  return view.over_mini_batches(options.sizes[place], way, options.targets[target])

@@ -7,7 +7,8 @@ import numpy as np
 import xarray as xr
 
 from experiments.practice.settings import Settings
-from gdlab import study
+from gdlab import statistics, study
+from gdlab.statistics import Interval
 
 DTYPES = {'bfloat16': jnp.bfloat16, 'float32': jnp.float32}
 ACTIVATIONS = ('tanh', 'relu')
@@ -18,7 +19,7 @@ HIDDEN, DIRECTIONS = (16,), 16  # of networks that are checked, and of differenc
 L1, L2, RATE, UPDATES = 0.3, 0.5, 0.01, 10_000  # of penalties and full-batch descent
 DEVICES = (2, 4)  # that are compared with one
 LAYERS = {'one': 0, 'two': 1, 'three': 2}  # and how many are hidden
-NORMS = {'plain': 'without', 'normed': 'with'}
+NORMS = ('plain', 'normed')
 METHODS = ('normal equations', 'conjugate gradients', 'mini-batches')
 WRONG = 1e-3  # the share by which a planted gradient is too large
 SOUND = {
@@ -44,6 +45,12 @@ def chooser(tuned: xr.Dataset) -> Callable[[np.ndarray], float]:
   return study.chooser(-accuracy, 'learning_rate', study.unless_failed(end, 'validation_loss', np.inf))
 
 
+def fastest(tuned: xr.Dataset, target: float) -> Callable[[np.ndarray], float]:
+  """The multiple with which mini-batches take the fewest steps to a target, by numbers of tuning runs."""
+  runs = tuned.sel(way=METHODS[-1], target=target)
+  return study.chooser(np.log(runs.steps).where(runs.reached, np.inf), 'multiple', runs.steps)
+
+
 class Seen(study.View):
   """What one set of seeds has measured."""
 
@@ -64,13 +71,14 @@ class Seen(study.View):
     runs = self.cell(f'runs_{arm}').sel(learning_rate=rate, drop=True).isel(step=-1)
     return study.unless_failed(runs, 'test_accuracy', 0.0)
 
-  def multiple(self, size: int, target: int) -> Callable[[np.ndarray], float]:
-    """The multiple with which mini-batches take the fewest steps to a target, by numbers of tuning runs."""
-    runs = self.cell(f'squares_{size}').sel(way='mini-batches', seed=self.config.few_tuned)
-    runs = runs.isel(target=target)
-    return study.chooser(np.log(runs.steps).where(runs.reached, np.inf), 'multiple', runs.steps)
+  def over_mini_batches(self, size: int, way: str, target: float) -> Interval:
+    """Seconds of a method over those of mini-batches, by seed; who never comes to a target has all that it had."""
+    cell = self.cell(f'squares_{size}')
+    seconds = cell.seconds.sel(target=target, seed=self.config.few_ids)
 
-  def seconds(self, size: int, target: int, method: str, multiple: float) -> xr.DataArray:
-    """Seconds to a target, by seed; of a run that never comes there, those that it had."""
-    runs = self.cell(f'squares_{size}').isel(target=target).sel(way=method, multiple=multiple, drop=True)
-    return runs.seconds.sel(seed=self.config.few_ids)
+    def ratio(multiple: float) -> Interval:
+      pair = (seconds.sel(way=each, multiple=multiple, drop=True) for each in (way, METHODS[-1]))
+      return statistics.paired_log_ratio(*pair, confidence=self.confidence)
+
+    tuned = self.config.few_tuned
+    return study.after_choice(ratio, [fastest(cell.sel(seed=tuned), target)], len(tuned), scale='log')

@@ -2,36 +2,29 @@
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import xarray as xr
 
-import gdlab
-from experiments.practice.seen import L1, L2, METHODS, RATE, UPDATES
+from experiments.practice.seen import L1, L2, METHODS, RATE, UPDATES, fastest
 from experiments.practice.study import practice
-from gdlab import analysis, problems, sampling, study
-from gdlab.core.types import Algorithm, Array, Problem
+from gdlab import analysis, problems, sampling, statistics
+from gdlab.core.types import Array, Problem
 
 OFTEN = 4  # updates between two looks at the excess loss
 ROWS, COLUMNS = 64, 8  # of the least squares with penalties
-PENALTIES = ('none', 'l1', 'l2', 'both')
+PENALTIES = {'none': (0.0, 0.0), 'l1': (L1, 0.0), 'l2': (0.0, L2), 'both': (L1, L2)}
 
 
-def weights(name: str) -> dict[str, float]:
-  """l1 and l2 of a penalty."""
-  return {each: value * (name in (each, 'both')) for each, value in (('l1', L1), ('l2', L2))}
-
-
-def design(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def design(seed: int, l1: float) -> tuple[np.ndarray, np.ndarray]:
   """Normal columns, made orthonormal where there is an L1 penalty, X^T X = N I, and noisy targets."""
   rng = np.random.default_rng(seed)
   inputs = rng.standard_normal((ROWS, COLUMNS))
-  inputs = np.linalg.qr(inputs)[0] * np.sqrt(ROWS) if name in ('l1', 'both') else inputs
+  inputs = np.linalg.qr(inputs)[0] * np.sqrt(ROWS) if l1 else inputs
   return inputs, inputs @ rng.standard_normal(COLUMNS) + rng.standard_normal(ROWS)
 
 
@@ -43,24 +36,11 @@ def minimum(inputs: np.ndarray, targets: np.ndarray, l1: float, l2: float) -> np
   return np.sign(right) * np.maximum(np.abs(right) - l1, 0) / (1 + l2)
 
 
-def penalised(name: str, seed: int) -> Problem:
-  """Least squares with a penalty."""
-  return problems.with_penalty(problems.linear_regression(*design(name, seed)), **weights(name))
-
-
-def gradient_error(seed: int) -> float:
-  """The relative error of the gradient with both penalties against the sum, by dense algebra."""
-  (inputs, targets), (l1, l2) = design('both', seed), weights('both').values()
-  point, key = np.random.default_rng(seed + 1).standard_normal(COLUMNS), jax.random.key(0)
-  problem = penalised('both', seed)
-  found = analysis.full_gradient(problem, (), key, losses=analysis.training_losses)(jnp.asarray(point))
-  right = inputs.T @ (inputs @ point - targets) / ROWS + l1 * np.sign(point) + l2 * point
-  return float(np.linalg.norm(found - right) / np.linalg.norm(right))
-
-
-def whole_batch(learning_rate: Any) -> Algorithm:
-  """Full-batch descent."""
-  return gdlab.algorithm(sampler=sampling.full_batch(), optimizer=optax.sgd(learning_rate))
+@jax.jit
+def descended(problem: Problem, point: Array) -> tuple[Array, Array]:
+  """The gradient of the training loss at a point, and where full-batch descent from there ends."""
+  gradient = analysis.full_gradient(problem, (), jax.random.key(0), losses=analysis.training_losses)
+  return gradient(point), jax.lax.fori_loop(0, UPDATES, lambda _, x: x - RATE * gradient(x), point)
 
 
 @practice.cell()
@@ -71,23 +51,21 @@ def penalties(config, *, progress):
   `thrown` is that distance over 2 rate l1: a weight whose least-squares value b is above l1 in size goes to its
   minimum, another steps over 0 by at most rate (l1 + |b|) <= 2 rate l1, and L2 only shortens that.
   """
-  ids, found = config.few_ids, []
-  given = {'num_steps': UPDATES, 'eval_every': UPDATES, 'seeds': ids}
-  given |= {'probes': {'params': study.flat_params}}
-  for done, name in enumerate(PENALTIES, 1):
-    data, rates = functools.partial(penalised, name), {'learning_rate': [RATE]}
-    runs = study.sweep_anew(data, whole_batch, rates, **given).isel(learning_rate=0, step=-1)
-    goals, plain = (
-      np.array([minimum(*design(name, seed), **weights(each)) for seed in ids]) for each in (name, 'none')
-    )
-    pairs = runs.params.transpose('seed', ...).values - goals, goals - plain
-    found.append([np.abs(pair).max(axis=1) for pair in pairs])
-    progress(done, len(PENALTIES))
-  distance, moved = np.swapaxes(found, 0, 1)
-  columns: dict[str, Any] = {'distance': distance, 'moved': moved}
-  columns['thrown'] = distance / (2 * RATE * L1)
-  columns = {name: (('penalty', 'seed'), values) for name, values in columns.items()}
-  columns['gradient'] = 'seed', [gradient_error(seed) for seed in ids]
+  dims, ids = ('penalty', 'seed'), config.few_ids
+  found = {name: np.empty((len(PENALTIES), len(ids))) for name in ('gradient', 'distance', 'moved', 'thrown')}
+  for at in np.ndindex(found['moved'].shape):
+    (l1, l2), seed = [*PENALTIES.values()][at[0]], ids[at[1]]
+    inputs, targets = design(seed, l1)
+    point = np.random.default_rng(seed + 1).standard_normal(COLUMNS)
+    problem = problems.with_penalty(problems.linear_regression(inputs, targets), l1=l1, l2=l2)
+    gradient, end = map(np.asarray, descended(problem, jnp.asarray(point)))
+    right = inputs.T @ (inputs @ point - targets) / ROWS + l1 * np.sign(point) + l2 * point
+    goal, plain = (minimum(inputs, targets, *each) for each in ((l1, l2), (0.0, 0.0)))
+    found['gradient'][at] = np.linalg.norm(gradient - right) / np.linalg.norm(right)
+    found['distance'][at], found['moved'][at] = np.abs(end - goal).max(), np.abs(goal - plain).max()
+    found['thrown'][at] = found['distance'][at] / (2 * RATE * L1)
+    progress(1 + at[0] * len(ids) + at[1], found['moved'].size)
+  columns = {name: (dims, values) for name, values in found.items()}
   return xr.Dataset(columns, {'penalty': [*PENALTIES], 'seed': ids})
 
 
@@ -155,27 +133,28 @@ def mini_batches(problem: Rows, rate, target, most, often, *, batch_size: int) -
   return point, count
 
 
-def solved(options: Any, problem: Rows) -> list[tuple[int, bool, Callable]]:
+def solved(options: Any, problem: Rows, tried: Mapping[float, Sequence[float]]) -> dict[tuple, tuple]:
   """By target, multiple and method: steps, whether they come there, and a call that does as many at once.
 
-  The rate of mini-batches is a multiple of 1 / (largest h + tr H / B); about twice that noise throws them out.
+  The rate of mini-batches is a multiple of 1 / (largest h + tr H / B), tried by target; about twice that noise throws
+  them out.
   """
-  found: list[tuple[int, bool, Callable]] = []
+  found: dict[tuple, tuple] = {}
   batch_size = min(options.batch_size, len(problem.targets))
   most = options.epochs * len(problem.targets) // batch_size
   unit = 1 / (np.linalg.eigvalsh(problem.curvature)[-1] + np.trace(problem.curvature) / batch_size)
   direct = functools.partial(normal_equations, problem)
-  for target in options.targets:
+  for target, multiples in tried.items():
     there = lambda point, target=target: bool(problem.excess(point) <= target)
     counts = range(1, options.iterations + 1)
     count = next((each for each in counts if there(conjugate_gradients(problem, each))), 0)
     conjugate = functools.partial(conjugate_gradients, problem, count or options.iterations)
-    for multiple in options.multiples:
+    for multiple in multiples:
       descend = functools.partial(mini_batches, problem, multiple * unit, batch_size=batch_size)
       point, taken = descend(target, most, OFTEN)
       again = functools.partial(descend, 0.0, taken, taken)
-      found += [(1, there(direct()), direct), (count or options.iterations, count > 0, conjugate)]
-      found.append((int(taken), there(point), again))
+      three = (1, there(direct()), direct), (count, count > 0, conjugate), (int(taken), there(point), again)
+      found |= {(target, multiple, name): each for name, each in zip(METHODS, three, strict=True)}
   return found
 
 
@@ -186,23 +165,37 @@ def seconds(call: Callable) -> float:
   return time.perf_counter() - started
 
 
+def measured(
+  options: Any, size: int, seed: int, tried: Mapping[float, Sequence[float]], rounds: int
+) -> xr.Dataset:
+  """Steps and seconds of one seed, whose calls are timed in turn, round by round: the median of the rounds counts."""
+  given = {'target': [*options.targets], 'multiple': [*options.multiples], 'way': [*METHODS]}
+  shape, found = [*map(len, given.values())], solved(options, rows(options, size, seed), tried)
+  timed: dict[Callable, list[float]] = {call: [] for *_, call in found.values()}  # what several share, once
+  for _ in range(rounds):
+    for call, taken in timed.items():
+      taken.append(seconds(call))
+  columns = {
+    'steps': np.zeros(shape, int),
+    'reached': np.zeros(shape, bool),
+    'seconds': np.full(shape, np.nan),
+  }
+  for place, (steps, there, call) in found.items():
+    at = tuple(given[dim].index(value) for dim, value in zip(given, place, strict=True))
+    columns['steps'][at], columns['reached'][at] = steps, there
+    columns['seconds'][at] = np.median(timed[call] or np.nan)
+  return xr.Dataset({name: ([*given], values) for name, values in columns.items()}, given)
+
+
 @practice.cell(over=lambda config: config.squares.sizes, alone=True)
 def squares(config, size, *, progress):
-  """Steps and seconds to an excess loss by target, multiple and method; tuning seeds are counted, not timed.
-
-  The calls of a seed are timed in turn, round by round, and the median of the rounds counts.
-  """
-  options, parts, ids = config.squares, [], config.few_tuned + config.few_ids
-  given = {'target': [*options.targets], 'multiple': [*options.multiples], 'way': [*METHODS]}
+  """Steps and seconds to an excess loss, on tuning seeds at every multiple, counted alone, then at the likely ones."""
+  options, tuned, ids = config.squares, config.few_tuned, config.few_tuned + config.few_ids
+  tried, parts = dict.fromkeys(options.targets, options.multiples), []
   for done, seed in enumerate(ids, 1):
-    steps, reached, calls = zip(*solved(options, rows(options, size, seed)), strict=True)
-    timed: dict[Callable, list[float]] = {call: [] for call in calls}  # what targets and rates share, once
-    for _ in range(options.rounds if seed in config.few_ids else 0):
-      for call, taken in timed.items():
-        taken.append(seconds(call))
-    taken = [np.median(timed[call] or np.nan) for call in calls]
-    shape, columns = [*map(len, given.values())], {'steps': steps, 'reached': reached, 'seconds': taken}
-    columns = {name: ([*given], np.reshape(values, shape)) for name, values in columns.items()}
-    parts.append(xr.Dataset(columns, given))
+    parts.append(measured(options, size, seed, tried, options.rounds if seed not in tuned else 0))
+    if done == len(tuned):
+      runs = xr.concat(parts, xr.Variable('seed', tuned))
+      tried = {target: sorted(statistics.likely(fastest(runs, target), done)) for target in options.targets}
     progress(done, len(ids))
   return xr.concat(parts, xr.Variable('seed', ids))

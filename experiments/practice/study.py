@@ -195,7 +195,8 @@ P8 = practice.claim(
   f'{seen.RATE}, {seen.UPDATES} updates, float64',
 )
 given = {'cell': 'penalties'}
-P8('relative error of the gradient', exact(1e-12), variable='gradient', **given)(effects.extreme)
+words = 'relative error of the gradient, both'
+P8(words, exact(1e-12), variable='gradient', penalty='both', **given)(effects.extreme)
 for penalty, said in {'none': 'the minimum, no penalty', 'l2': 'ridge regression, L2'}.items():
   words = f'distance of the end from {said}'
   P8(words, ROUNDED, variable='distance', penalty=penalty, **given)(effects.extreme)
@@ -222,7 +223,7 @@ for name, place, target, said in (
   part = practice.claim(name, f'Mini-batch descent {said}.', under=under)
   words, given = (
     f'seconds {FORMS[place]} over those of mini-batches',
-    {'method': seen.METHODS[place], 'target': target},
+    {'way': seen.METHODS[place], 'target': target},
   )
   if name == 'P9':
     part(f'{words}, fewest weights', less_than(1 / FACTOR, none=1), place=0, **given)(effects.time_ratio)

@@ -42,15 +42,11 @@ def verdict(effect, cells):
 
 def counted(forward, update, law=1.0, shared=6.0):
   """Operations of so many M B, over the law so many times, all depths alike."""
-  dims = {'depth': seen.DEPTHS, 'width': seen.WIDTHS, 'batch_size': seen.SIZES}
-  one = np.ones([len(values) for values in dims.values()])
-  work = 1000 * one * np.array(seen.SIZES)
-  columns = {'parameters': 1000 * one, 'forward': forward * work, 'update': update * work}
-  columns['law'] = update * work / law
-  found = {name: ([*dims], values) for name, values in columns.items()}
-  return {
-    'counts': xr.Dataset(found | {'shared': shared}, {name: [*values] for name, values in dims.items()})
-  }
+  work = 1000.0 * np.array([64, 512] * len(seen.DEPTHS))
+  columns = {'depth': np.repeat(seen.DEPTHS, 2), 'batch_size': work / 1000, 'parameters': 1000 + 0 * work}
+  columns |= {'forward': forward * work, 'update': update * work, 'law': update * work / law}
+  found = {name: ('network', values) for name, values in columns.items()}
+  return {'counts': xr.Dataset(found | {'shared': shared})}
 
 
 def kept(ratio):
@@ -118,13 +114,9 @@ def landscapes(plain, normed, population=(1.0, 1.0)):
 
 def penalised(distance, thrown, moved):
   shape = len(PENALTIES), COUNT
-  columns = {'distance': distance, 'thrown': thrown, 'moved': moved}
+  columns = {'distance': distance, 'thrown': thrown, 'moved': moved, 'gradient': distance}
   found = {name: (('penalty', 'seed'), np.full(shape, value)) for name, value in columns.items()}
-  return {
-    'penalties': xr.Dataset(
-      found | {'gradient': ('seed', np.full(COUNT, distance))}, {'penalty': [*PENALTIES]}
-    )
-  }
+  return {'penalties': xr.Dataset(found, {'penalty': [*PENALTIES]})}
 
 
 def timed(small, large):
