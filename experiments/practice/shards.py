@@ -26,17 +26,17 @@ UPDATES, RATE = 20, 0.1
 
 
 @functools.partial(jax.jit, static_argnames='devices')
-def gradient(problem: Problem, params: Any, model_state: Any, indices: Array, devices: int = 1) -> Array:
+def gradient(problem: Problem, params: Any, indices: Array, devices: int = 1) -> Array:
   """The mean over devices of the gradients of their equal shares of a batch, as a vector."""
   mean, key = estimators.data_parallel('data'), jax.random.key(0)
   mesh = jax.make_mesh((devices,), ('data',), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,))
 
-  @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P(), P(), P('data')), out_specs=P())
-  def shared(problem, params, model_state, indices):
+  @functools.partial(jax.shard_map, mesh=mesh, in_specs=(P(), P(), P('data')), out_specs=P())
+  def shared(problem, params, indices):
     batch = Batch(indices, jnp.full(indices.shape, 1 / indices.size))
-    return mean.estimate(mean.init(problem, params), problem, params, model_state, batch, key)[0]
+    return mean.estimate(mean.init(problem, params), problem, params, (), batch, key)[0]
 
-  return ravel_pytree(shared(problem, params, model_state, indices))[0]
+  return ravel_pytree(shared(problem, params, indices))[0]
 
 
 def trained(problem: Problem, seed: int, devices: int) -> np.ndarray:
@@ -53,20 +53,18 @@ def measure(config: Settings, ids: list[int]) -> xr.Dataset:
   rows = []
   norm = lambda values: float(np.linalg.norm(np.asarray(values)))
   distance = lambda other, right: norm(np.asarray(other) - np.asarray(right)) / norm(right)
-  kinds = [problems.MLP(HIDDEN, activation=nn.tanh, batch_norm=norm) for norm in (False, True)]
+  model = problems.MLP(HIDDEN, activation=nn.tanh)
   for seed in ids:
-    key = jax.random.fold_in(jax.random.key(0), seed)
-    plain, normed = (widened(digits(model, config, seed)) for model in kinds)
-    indices = jax.random.permutation(key, plain.num_examples)[:SHARED]
-    at, with_norm = (functools.partial(gradient, each, *each.init(key)) for each in (plain, normed))
+    problem, key = widened(digits(model, config, seed)), jax.random.fold_in(jax.random.key(0), seed)
+    indices = jax.random.permutation(key, problem.num_examples)[:SHARED]
+    at = functools.partial(gradient, problem, problem.init(key)[0])
     whole, (few, rest) = at(indices), (at(part) for part in jnp.split(indices, [SHARED // 4]))
-    one, *more = (trained(plain, seed, count) for count in (1, *DEVICES))
-    row = {'error': [distance(at(indices, devices=count), whole) for count in DEVICES]}
-    row['normed'] = [distance(with_norm(indices, devices=count), with_norm(indices)) for count in DEVICES]
-    row['trained'] = [distance(end, one) for end in more]
+    one, *more = (trained(problem, seed, count) for count in (1, *DEVICES))
+    row: dict[str, Any] = {'error': [distance(at(indices, devices=count), whole) for count in DEVICES]}
+    row |= {'trained': [distance(end, one) for end in more]}
     row |= {
       'weighted': distance(few / 4 + 3 * rest / 4, whole),
-      'unweighted': distance(few / 2 + rest / 2, whole),
+      'unweighted': distance((few + rest) / 2, whole),
     }
     rows.append(row)
   columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}

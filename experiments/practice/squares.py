@@ -1,7 +1,7 @@
 """P8 and P9: penalties held against dense algebra, and ways to solve least squares against the clock."""
 
 import functools
-import time
+import timeit
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -158,13 +158,6 @@ def solved(options: Any, problem: Rows, tried: Mapping[float, Sequence[float]]) 
   return found
 
 
-def seconds(call: Callable) -> float:
-  """That a call takes."""
-  started = time.perf_counter()
-  jax.block_until_ready(call())
-  return time.perf_counter() - started
-
-
 def measured(
   options: Any, size: int, seed: int, tried: Mapping[float, Sequence[float]], rounds: int
 ) -> xr.Dataset:
@@ -174,7 +167,7 @@ def measured(
   timed: dict[Callable, list[float]] = {call: [] for *_, call in found.values()}  # what several share, once
   for _ in range(rounds):
     for call, taken in timed.items():
-      taken.append(seconds(call))
+      taken.append(timeit.timeit(lambda call=call: jax.block_until_ready(call()), number=1))
   columns = {
     'steps': np.zeros(shape, int),
     'reached': np.zeros(shape, bool),

@@ -91,27 +91,18 @@ for activation in seen.ACTIVATIONS:
 words = 'test accuracy, bfloat16 minus float32'
 P2(words, within(-POINTS, POINTS), arms=seen.DTYPES)(effects.accuracy)
 
-TOGETHER = (
-  f'perceptron with hidden layers {seen.HIDDEN} of tanh, {DRAWN}, B={SHARED}, CPU '
-  'devices of one process, float64'
-)
 P3 = practice.claim(
   'P3',
   'Averaging the gradients of equal data shards gives the full-batch gradient; synchronous data parallelism changes '
   'nothing but the cost.',
-  under=TOGETHER + '; 20 updates at rate 0.1',
-)
-P3a = practice.claim(
-  'P3a',
-  'Averaging the gradients of equal data shards gives the full-batch gradient with batch normalisation, too.',
-  under=TOGETHER + '; every device normalises its shard',
+  under=f'perceptron with hidden layers {seen.HIDDEN} of tanh, {DRAWN}, B={SHARED}, CPU devices of one process, '
+  'float64; 20 updates at rate 0.1',
 )
 ROUNDED = exact(1e-11)
 for count in seen.DEVICES:
   given = {'cell': 'shards', 'devices': count}
   words = f'relative error of the mean over {count} devices'
   P3(words, ROUNDED, variable='error', **given)(effects.extreme)
-  P3a(words, ROUNDED, variable='normed', **given)(effects.extreme)
   words = f'relative distance of parameters trained on {count} devices from those on one'
   P3(words, exact(1e-10), variable='trained', **given)(effects.extreme)
 words = 'relative error of the mean over unequal shards, weighted by their sizes'

@@ -149,7 +149,6 @@ SYNTHETIC = {
   'P2': (halves(0.5, 0.0), halves(0.9, -0.05)),
   'P2a': (kept(0.5), kept(0.9)),
   'P3': (shared(1e-15), shared(1e-3, 1e-15)),
-  'P3a': (shared(1e-15), shared(1e-3)),
   'P4': (differed(2, 1, -1), differed(1, 0.5, -0.5, found=1.0, misjudged=1, wrong=0.0, least=1e-6)),
   'P5': (fitting(1.0, 0.0), fitting(0.4, 0.0)),
   'P5a': (fitting(1.0, 0.0), fitting(1.0, 0.6)),

@@ -112,7 +112,7 @@ def test_devices_share_a_batch():
 
     expected = ravel_pytree(jax.grad(loss)(params))[0]
     for devices in (1, 2, 4):
-      found = shards.gradient(problem, params, (), indices, devices=devices)
+      found = shards.gradient(problem, params, indices, devices=devices)
       np.testing.assert_allclose(found, expected, atol=1e-14)  # sums of less than 100 terms below 1
 
 
