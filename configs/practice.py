@@ -18,7 +18,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.seeds.count = 32
   config.seeds.tuning = 8
   config.seeds.repeats = 1
-  config.few = 8  # seeds for P3, P4, P6, P8 and P9, where there is little chance or much to compute,
+  config.some = 10  # seeds for P5 and P7,
+  config.few = 6  # for P3, P4, P6, P8 and P9, where there is little chance or much to compute,
   config.few_tuning = 2  # and tuning seeds for P6 and P9
   config.num_train = 1024  # of the digits, drawn anew for every seed
   config.num_validation = 413
@@ -35,10 +36,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.mnist.asked = bool(os.environ.get('GDLAB_DATA'))
   config.mnist.hidden = (64, 64)  # of three layers; the first of two
   config.mnist.batch_size = 128
-  config.mnist.learning_rates = (0.02, 0.05, 0.1)  # where the cosine begins
+  config.mnist.learning_rates = (0.1, 0.2, 0.4)  # where the cosine begins
   config.mnist.momentum = 0.9
   config.mnist.num_updates = 600
-  config.mnist.records = 12
+  config.mnist.records = 8
   config.mnist.num_validation = 5000
 
   # P7: the landscape with and without batch normalisation.
@@ -58,8 +59,8 @@ def get_config() -> ml_collections.ConfigDict:
   config.squares.condition = 100.0
   config.squares.batch_size = 128
   config.squares.multiples = (0.03, 0.1, 0.3, 1.0)  # rates times (largest h + tr H / B)
-  config.squares.targets = (0.03, 1e-4)  # excess loss, of that at 0
-  config.squares.epochs = 24  # of mini-batches at most,
+  config.squares.targets = (0.03, 0.001)  # excess loss, of that at 0
+  config.squares.updates = 3000  # of mini-batches at most,
   config.squares.iterations = 64  # and of conjugate gradients
-  config.squares.rounds = 3  # of the clock
+  config.squares.rounds = 2  # of the clock
   return config

@@ -15,6 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = practice.get_config()
   config.seeds.count = 128
   config.seeds.tuning = 16
+  config.some = 64
   config.few = 16
   config.few_tuning = 4
   config.precision.hidden = (256, 256)

@@ -107,7 +107,7 @@ def planted(config: Any, name: str, seed: int) -> Problem:
 @practice.cell(over=lambda config: [*SOUND, *BROKEN])
 def overfit(config, name, *, progress):
   """Whether networks fit a few examples, by `gdlab.overfit_small`."""
-  ids, found = config.seeds.ids, []
+  ids, found = config.some_ids, []
   for done, seed in enumerate(ids, 1):
     verdict = gdlab.overfit_small(planted(config, name, seed), seed=seed, num_examples=FITTED)
     found.append((verdict.fits, verdict.accuracy, verdict.steps))

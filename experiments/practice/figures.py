@@ -65,7 +65,7 @@ def _norm(view: Seen) -> Figure:
 
 @practice.section(
   'Least squares against the clock',
-  'Above the band mini-batches are faster (P9). Who never comes to the excess loss has the time of all passes.',
+  'Above the band mini-batches are faster (P9). Who never comes to the excess loss has the time of all updates.',
   caption='Seconds over those of mini-batches to an excess loss, of that at 0: means over seeds, intervals of 95 %.',
 )
 def _squares(view: Seen) -> Figure:

@@ -40,7 +40,7 @@ class _Squares(study.Config):
   batch_size: study.Count
   multiples: study.Tried
   targets: Annotated[tuple[study.Share, ...], pydantic.Field(min_length=2, max_length=2)]
-  epochs: study.Count
+  updates: study.Count
   iterations: study.Count
   rounds: study.Count
 
@@ -49,6 +49,7 @@ class Settings(study.Config):
   """The configuration; configs/practice.py says what each value means."""
 
   seeds: study.Seeds
+  some: Several
   few: Several
   few_tuning: study.Count
   num_train: Images
@@ -57,6 +58,11 @@ class Settings(study.Config):
   mnist: _Mnist
   norm: _Norm
   squares: _Squares
+
+  @property
+  def some_ids(self) -> list[int]:
+    """The seeds of P5 and P7, whose runs take long."""
+    return self.seeds.ids[: self.some]
 
   @property
   def few_ids(self) -> list[int]:
@@ -70,11 +76,11 @@ class Settings(study.Config):
 
   @pydantic.model_validator(mode='after')
   def _fits(self) -> 'Settings':
-    few = {self.few: self.seeds.count, self.few_tuning: self.seeds.tuning}
+    few = {max(self.some, self.few): self.seeds.count, self.few_tuning: self.seeds.tuning}
     sizes = self.precision.batch_size, self.norm.batch_size, SHARED, FITTED
     check_rules(
       {
-        'few and few_tuning should be at most seeds.count and tuning': all(
+        'some, few and few_tuning should be at most seeds.count and tuning': all(
           n <= most for n, most in few.items()
         ),
         'num_train should leave num_validation images': self.num_train + self.num_validation <= IMAGES,

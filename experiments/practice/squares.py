@@ -104,11 +104,23 @@ def normal_equations(problem: Rows) -> Array:
 
 
 @jax.jit
-def conjugate_gradients(problem: Rows, count: Array) -> Array:
-  """From 0, on the normal equations without forming them: two products with X for a step."""
-  inputs, targets = problem[:2]
-  product = lambda way: inputs.T @ (inputs @ way)
-  return jax.scipy.sparse.linalg.cg(product, inputs.T @ targets, tol=0.0, maxiter=count)[0]
+def conjugate_gradients(problem: Rows, target, most) -> tuple[Array, Array]:
+  """From 0, on the normal equations without forming them, until the excess loss is at the target; point and steps.
+
+  Source: Hestenes and Stiefel 1952, Methods of conjugate gradients for solving linear systems.
+  """
+  residual = problem.inputs.T @ problem.targets
+
+  def step(carry: tuple) -> tuple:
+    count, point, residual, way = carry
+    product, square = problem.inputs.T @ (problem.inputs @ way), residual @ residual
+    length = square / (way @ product)
+    left = residual - length * product
+    return count + 1, point + length * way, left, left + (left @ left) / square * way
+
+  going = lambda carry: (carry[0] < most) & ~(problem.excess(carry[1]) <= target)
+  count, point, *_ = jax.lax.while_loop(going, step, (0, jnp.zeros_like(residual), residual, residual))
+  return point, count
 
 
 @functools.partial(jax.jit, static_argnames='batch_size')
@@ -141,19 +153,17 @@ def solved(options: Any, problem: Rows, tried: Mapping[float, Sequence[float]]) 
   """
   found: dict[tuple, tuple] = {}
   batch_size = min(options.batch_size, len(problem.targets))
-  most = options.epochs * len(problem.targets) // batch_size
   unit = 1 / (np.linalg.eigvalsh(problem.curvature)[-1] + np.trace(problem.curvature) / batch_size)
   direct = functools.partial(normal_equations, problem)
   for target, multiples in tried.items():
     there = lambda point, target=target: bool(problem.excess(point) <= target)
-    counts = range(1, options.iterations + 1)
-    count = next((each for each in counts if there(conjugate_gradients(problem, each))), 0)
-    conjugate = functools.partial(conjugate_gradients, problem, count or options.iterations)
+    point, count = conjugate_gradients(problem, target, options.iterations)
+    conjugate = int(count), there(point), functools.partial(conjugate_gradients, problem, 0.0, count)
     for multiple in multiples:
       descend = functools.partial(mini_batches, problem, multiple * unit, batch_size=batch_size)
-      point, taken = descend(target, most, OFTEN)
-      again = functools.partial(descend, 0.0, taken, taken)
-      three = (1, there(direct()), direct), (count, count > 0, conjugate), (int(taken), there(point), again)
+      point, count = descend(target, options.updates, OFTEN)
+      descent = int(count), there(point), functools.partial(descend, 0.0, count, count)
+      three = (1, there(direct()), direct), conjugate, descent
       found |= {(target, multiple, name): each for name, each in zip(METHODS, three, strict=True)}
   return found
 

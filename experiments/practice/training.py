@@ -63,7 +63,7 @@ def arms(config: Any) -> dict[str, Arm]:
   for name in NORMS:
     data = drawn(problems.MLP(norm.hidden, batch_norm=name == 'normed'))
     own = (norm.records, (norm.equal,), probes)
-    found[name] = Arm(data, plain, norm, seeds.ids, seeds.for_tuning, *own)
+    found[name] = Arm(data, plain, norm, config.some_ids, seeds.for_tuning, *own)
   scheduled = descent(mnist.batch_size, mnist.momentum, mnist.num_updates)
   for name, count in LAYERS.items() if mnist.asked else ():
     data = lambda seed, hidden=mnist.hidden[:count]: problems.split(

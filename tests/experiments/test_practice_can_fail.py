@@ -13,7 +13,9 @@ from experiments.practice.study import practice
 from gdlab import RUNNING, statistics
 from gdlab.claims import Claim, grade
 
-FEW = 'seeds.count=10; seeds.tuning=4; few=10; few_tuning=4; squares.sizes=(16, 32); mnist.asked=True'
+FEW = (
+  'seeds.count=10; seeds.tuning=4; some=10; few=10; few_tuning=4; squares.sizes=(16, 32); mnist.asked=True'
+)
 
 
 def settings(changes=''):

@@ -138,7 +138,7 @@ def test_ways_to_solve_least_squares():
   assert float(problem.excess(jnp.asarray(point, jnp.float32))) == pytest.approx(
     excess, rel=1e-4
   )  # float32, kappa 100
-  for found in (squares.normal_equations(problem), squares.conjugate_gradients(problem, 48)):
+  for found in (squares.normal_equations(problem), squares.conjugate_gradients(problem, 0.0, 48)[0]):
     assert float(problem.excess(found)) < 1e-8  # the square of kappa times float32's 1e-7, with room
   every, rate = len(targets), 0.1
   found, count = squares.mini_batches(problem, rate, 0.0, 3, 3, batch_size=every)
@@ -218,10 +218,10 @@ def test_the_full_configuration_is_one_that_runs_with_more_seeds():
   assert min(full.seeds.first, quick.seeds.first) >= 30_000  # pilots had those below
 
 
-TINY = """seeds.first=0 seeds.count=2 seeds.tuning=1 few=2 few_tuning=1 num_train=128 num_validation=64
+TINY = """seeds.first=0 seeds.count=2 seeds.tuning=1 some=2 few=2 few_tuning=1 num_train=128 num_validation=64
 precision.hidden=(8,) precision.batch_size=8 precision.learning_rates=(0.1,0.5) precision.num_updates=20
 norm.hidden=(4,) norm.batch_size=8 norm.learning_rates=(0.1,0.5) norm.num_updates=20 norm.records=2
-squares.sizes=(4,8) squares.batch_size=8 squares.epochs=8 squares.rounds=2 mnist.asked=False"""
+squares.sizes=(4,8) squares.batch_size=8 squares.updates=100 squares.rounds=2 mnist.asked=False"""
 
 
 @pytest.mark.slow
