@@ -83,7 +83,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.growth.epochs = (15, 22, 30)
   config.growth.learning_rates = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
 
-  # The same with normalised updates, whose rate is divided by sqrt 2 where the batch doubles: at those epochs, too.
+  # The same with normalised updates, whose rate is divided by the square root of the factor where the batch grows.
   config.ramp = ml_collections.ConfigDict()
   config.ramp.adam = (0.0003, 0.001, 0.003, 0.01, 0.03)
   config.ramp.normalised = (0.01, 0.02, 0.05, 0.1, 0.2)

@@ -14,7 +14,7 @@ WAYS = ('growth', 'decay', 'kept')  # the batch grows, the rate decays, neither
 RAMPS = (
   *WAYS,
   'unscaled',
-)  # of normalised updates, whose rate is divided by sqrt 2 where the batch grows; or is not
+)  # of normalised updates: a growing batch's rate is divided by a square root, or kept
 RISE = 1.1  # the smallest factor on a loss that matters
 FITTED = 199  # draws of tuning runs for what takes a fit: the share of a choice has a standard error of 3.5 % at most
 

@@ -325,7 +325,8 @@ def ramped(view: Seen) -> str:
     rate = study.at_an_end(view.ramp_rate(method)(every), getattr(view.config.ramp, method))
     rates.append(f'{NORMALISED[method]} {rate}')
   return (
-    f'{NETWORK}, right labels, from B={{config.growth.batch_size}}; changes after epochs {{config.growth.epochs}}; '
+    f'{NETWORK}, right labels, from B={{config.growth.batch_size}}; after epochs {{config.growth.epochs}} B times '
+    '{config.growth.factor} and the rate over its square root, or the rate over {config.growth.factor}; '
     f'rates: {", ".join(rates)}, the largest stable ones on other seeds, as in G7; noisy quadratic of '
     f'{measure.EXACT[1]} directions, rate {measure.EXACT[0]:g}, as many examples'
   )
@@ -338,25 +339,23 @@ G9 = batch_size.claim(
   under=ramped,
   when=asked('G9'),
 )
-for way, said in {'kept': 'neither', 'unscaled': 'doubling at the same rate'}.items():
-  G9(
-    f'control: noisy quadratic, loss at the end, {said} over halving',
-    premise(outside(1 / FACTOR, FACTOR)),
-    way=way,
-  )(effects.exact_ratio)
+OTHERS = {'kept': 'neither', 'unscaled': 'growing at the same rate'}
+for way, said in OTHERS.items():
+  told = f'control: noisy quadratic, loss at the end, {said} over decaying'
+  G9(told, premise(outside(1 / FACTOR, FACTOR)), way=way)(effects.exact_ratio)
 for stage in (1, 2):
-  told = f'noisy quadratic, loss at the end of stage {stage + 1}, doubling over halving'
+  told = f'noisy quadratic, loss at the end of stage {stage + 1}, growing over decaying'
   G9(told, SAME, way='growth', stage=stage)(effects.exact_ratio)
 for method, name in NORMALISED.items():
-  for way, said in {'kept': 'neither', 'unscaled': 'doubling at the same rate'}.items():
-    told = f'control: {name}, training loss at the end, {said} over halving'
-    G9(told, premise(outside(1 / FACTOR, FACTOR)), method=method, way=way)(effects.ramp_ratio)
+  for way, said in OTHERS.items():
+    told = f'{name}, training loss at the end, {said} over decaying, which should differ'
+    G9(told, outside(1 / FACTOR, FACTOR), method=method, way=way)(effects.ramp_ratio)
   for stage in (1, 2):
-    told = f'{name}, training loss at the end of stage {stage + 1}, doubling over halving'
+    told = f'{name}, training loss at the end of stage {stage + 1}, growing over decaying'
     G9(told, SAME, method=method, way='growth', stage=stage)(effects.ramp_ratio)
-  told = f'{name}, test loss at the end, doubling over halving'
+  told = f'{name}, test loss at the end, growing over decaying'
   G9(told, SAME, method=method, way='growth', variable='test_loss')(effects.ramp_ratio)
-  G9(f'{name}, updates, doubling over halving', premise(less_than(1)), method=method)(effects.ramp_updates)
+  G9(f'{name}, updates, growing over decaying', premise(less_than(1)), method=method)(effects.ramp_updates)
 
 
 def stopping(view: Seen) -> str:
