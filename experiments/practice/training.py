@@ -16,6 +16,7 @@ from experiments.practice.seen import DTYPES, LAYERS, NORMS, chooser
 from experiments.practice.study import practice
 from gdlab import analysis, problems, sampling, schedules, statistics, study
 from gdlab.core.types import Algorithm, Array, Problem
+from gdlab.problems.images import classification
 
 KEPT = nn.BatchNorm.momentum  # what running statistics keep of themselves at an update
 TOLERANCE = 0.02  # relative, of the largest eigenvalue: far below the effects that matter
@@ -47,9 +48,12 @@ def descent(batch_size: int, momentum: float | None = None, horizon: int | None 
 
 
 @functools.cache
-def images(hidden: tuple[int, ...]) -> Problem:
-  """MNIST with a perceptron."""
-  return problems.mnist(problems.MLP(hidden))
+def images(hidden: tuple[int, ...] | None = None) -> Problem:
+  """MNIST with a perceptron; all share the images of the first."""
+  if hidden is None:
+    return problems.mnist()
+  whole = images()
+  return classification(problems.MLP(hidden), whole.train, whole.test, 'mnist')
 
 
 def arms(config: Any) -> dict[str, Arm]:
