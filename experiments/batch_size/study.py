@@ -161,8 +161,8 @@ batch_size.cell('search_{}', over=sizes, when=asked('G5'))(measure.steps)
 batch_size.cell('search_{}', over=lambda config: sizes(config)[-1:], when=asked('G5'))(measure.scales)
 batch_size.cell(when=asked('G7'))(measure.first_stage)
 batch_size.cell('first_stage', over=lambda config: WAYS, when=asked('G7'))(measure.way)
-batch_size.cell(over=lambda config: NORMALISED, when=asked('G9'))(measure.ramp_stage)
-batch_size.cell('ramp_stage_{}', over=lambda config: NORMALISED, when=asked('G9'))(measure.ramp)
+batch_size.cell(over=lambda config: [*NORMALISED], when=asked('G9'))(measure.ramp_stage)
+batch_size.cell('ramp_stage_{}', over=lambda config: [*NORMALISED], when=asked('G9'))(measure.ramp)
 batch_size.cell(once=True, when=asked('G9'))(measure.ramp_exact)
 
 NETWORK = 'perceptron with hidden layers {config.hidden}'

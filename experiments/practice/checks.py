@@ -25,7 +25,7 @@ STEPS = 10.0 ** -np.arange(0.5, 9.1, 0.25)  # of differences, relative to the no
 
 
 @functools.cache
-def scaled(loss: Callable) -> Callable:
+def scaled(loss: Any) -> Callable:
   """The loss with a gradient that is too large by a share of itself."""
 
   def wrong(*arguments: Any) -> tuple[Array, Any]:
@@ -91,7 +91,7 @@ def differences(config, *, progress):
 
 def planted(config: Any, name: str, seed: int) -> Problem:
   """A sound problem or a broken one, by its name in `SOUND` or `BROKEN`."""
-  models = {fault: Perceptron(HIDDEN, fault=fault) for fault in BROKEN}
+  models: dict[str, nn.Module] = {fault: Perceptron(HIDDEN, fault=fault) for fault in BROKEN}
   models |= {
     'deep': Perceptron(3 * HIDDEN, activation=nn.tanh),
     'two': Perceptron((2,)),

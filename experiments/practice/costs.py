@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -98,6 +99,13 @@ def kept_bytes(model: nn.Module, batch_size: int) -> int:
   _, backward = jax.vjp(lambda params: loss(params, *data), params)
   kept = {id(leaf): leaf.nbytes for leaf in jax.tree.leaves(backward) if leaf.shape[:1] == (batch_size,)}
   return sum(kept.values())
+
+
+def seconds(call: Callable) -> float:
+  """That a call takes until its results are there."""
+  started = time.perf_counter()
+  jax.block_until_ready(call())
+  return time.perf_counter() - started
 
 
 def law(layers: Sequence[int], batch_size: int) -> tuple[int, int]:

@@ -44,7 +44,7 @@ def accuracy(view: Seen, arms: Iterable[str]) -> Interval:
   def effect(*rates: float) -> Interval:
     ends = [view.ends(arm, rate) for arm, rate in zip(arms, rates, strict=True)]
     if len(ends) == 2:
-      return statistics.paired_interval(*ends, confidence=view.confidence)
+      return statistics.paired_interval(ends[0], ends[1], confidence=view.confidence)
     return statistics.bootstrap(ends[0].values, confidence=view.confidence)
 
   tuned = [view.cell(f'tuning_{arm}') for arm in arms]
@@ -80,7 +80,8 @@ def along(view: Seen, arm: str, variable: str, rate: float) -> xr.DataArray:
   """The geometric mean over records after the start of a quantity that is above 0, by seed."""
   found = view.cell(f'runs_{arm}').sel(learning_rate=rate, drop=True)
   values = study.unless_failed(found, f'landscape.{variable}', np.nan).isel(step=slice(1, None))
-  return np.exp(np.log(values.where(values > 0)).mean('step', skipna=False))
+  logs: Any = np.log(values.where(values > 0))
+  return np.exp(logs.mean('step', skipna=False))
 
 
 def smoother(view: Seen, variable: str, equal: bool) -> Interval:

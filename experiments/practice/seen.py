@@ -15,7 +15,7 @@ ACTIVATIONS = ('tanh', 'relu')
 # Operations are counted of such perceptrons; activations are measured of one, of so many examples as no layer is wide.
 DEPTHS, WIDTHS, SIZES, CHANNELS = (1, 2, 4), (64, 256, 512), (64, 512), (8, 16)
 LAYERED, MEASURED = (256, 256, 256, 256), 1021
-HIDDEN, DIRECTIONS = (64,), 16  # of networks that are checked, and of differences
+HIDDEN, DIRECTIONS = (64,), 64  # of networks that are checked, and of differences
 L1, L2, RATE, UPDATES = 0.3, 0.5, 0.01, 10_000  # of penalties and full-batch descent
 DEVICES = (2, 4)  # that are compared with one
 LAYERS = {'one': 0, 'two': 1, 'three': 2}  # and how many are hidden

@@ -41,7 +41,11 @@ def gradient(problem: Problem, params: Any, indices: Array, devices: int = 1) ->
 
 def trained(problem: Problem, seed: int, devices: int) -> np.ndarray:
   """The parameters after some updates whose batches so many devices share."""
-  given = {'num_steps': UPDATES, 'eval_every': UPDATES, 'probes': {'params': study.flat_params}}
+  given: dict[str, Any] = {
+    'num_steps': UPDATES,
+    'eval_every': UPDATES,
+    'probes': {'params': study.flat_params},
+  }
   plan = gdlab.Plan(num_devices=devices, data_parallel=devices)
   runs = gdlab.run(problem, descent(SHARED)(RATE), seeds=[seed], plan=plan, progress=False, **given)
   return runs.params.values[0, -1]

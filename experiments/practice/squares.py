@@ -1,7 +1,6 @@
 """P8 and P9: penalties held against dense algebra, and ways to solve least squares against the clock."""
 
 import functools
-import timeit
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
+from experiments.practice.costs import seconds
 from experiments.practice.seen import L1, L2, METHODS, RATE, UPDATES, fastest
 from experiments.practice.study import practice
 from gdlab import analysis, problems, sampling, statistics
@@ -104,7 +104,7 @@ def normal_equations(problem: Rows) -> Array:
 
 
 @jax.jit
-def conjugate_gradients(problem: Rows, target, most) -> tuple[Array, Array]:
+def conjugate_gradients(problem: Rows, target, most) -> tuple[Array, Any]:
   """From 0, on the normal equations without forming them, until the excess loss is at the target; point and steps.
 
   Source: Hestenes and Stiefel 1952, Methods of conjugate gradients for solving linear systems.
@@ -124,7 +124,7 @@ def conjugate_gradients(problem: Rows, target, most) -> tuple[Array, Array]:
 
 
 @functools.partial(jax.jit, static_argnames='batch_size')
-def mini_batches(problem: Rows, rate, target, most, often, *, batch_size: int) -> tuple[Array, Array]:
+def mini_batches(problem: Rows, rate, target, most, often, *, batch_size: int) -> tuple[Array, Any]:
   """Plain descent from 0 on reshuffled mini-batches until the excess loss, seen so often, is at the target.
 
   Returns the point and the updates, at most so many.
@@ -177,7 +177,7 @@ def measured(
   timed: dict[Callable, list[float]] = {call: [] for *_, call in found.values()}  # what several share, once
   for _ in range(rounds):
     for call, taken in timed.items():
-      taken.append(timeit.timeit(lambda call=call: jax.block_until_ready(call()), number=1))
+      taken.append(seconds(call))
   columns = {
     'steps': np.zeros(shape, int),
     'reached': np.zeros(shape, bool),

@@ -1,7 +1,6 @@
 """P2, P6 and P7: what is trained, with half precision, on MNIST, and with batch normalisation."""
 
 import functools
-import timeit
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ import xarray as xr
 from flax import linen as nn
 
 import gdlab
-from experiments.practice.costs import Perceptron, digits
+from experiments.practice import costs
 from experiments.practice.seen import DTYPES, LAYERS, NORMS, chooser
 from experiments.practice.study import practice
 from gdlab import analysis, problems, sampling, schedules, statistics, study
@@ -57,10 +56,10 @@ def images(hidden: tuple[int, ...]) -> Problem:
 def arms(config: Any) -> dict[str, Arm]:
   """By name."""
   half, norm, mnist, seeds = config.precision, config.norm, config.mnist, config.seeds
-  drawn = lambda model: functools.partial(digits, model, config)
+  drawn = lambda model: functools.partial(costs.digits, model, config)
   plain, found = descent(half.batch_size), {}
   for name, dtype in DTYPES.items():
-    found[name] = Arm(drawn(Perceptron(half.hidden, dtype)), plain, half, seeds.ids, seeds.for_tuning)
+    found[name] = Arm(drawn(costs.Perceptron(half.hidden, dtype)), plain, half, seeds.ids, seeds.for_tuning)
   plain, probes = descent(norm.batch_size), {'landscape': landscape(norm.steps, config.num_train)}
   for name in NORMS:
     data = drawn(problems.MLP(norm.hidden, batch_norm=name == 'normed'))
@@ -68,27 +67,28 @@ def arms(config: Any) -> dict[str, Arm]:
     found[name] = Arm(data, plain, norm, config.some_ids, seeds.for_tuning, *own)
   scheduled = descent(mnist.batch_size, mnist.momentum, mnist.num_updates)
   for name, count in LAYERS.items() if mnist.asked else ():
-    data = lambda seed, hidden=mnist.hidden[:count]: problems.split(
+    split = lambda seed, hidden=mnist.hidden[:count]: problems.split(
       images(hidden), validation=mnist.num_validation, seed=seed
     )
-    found[name] = Arm(data, scheduled, mnist, config.few_ids, config.few_tuned, mnist.records)
+    found[name] = Arm(split, scheduled, mnist, config.few_ids, config.few_tuned, mnist.records)
   return found
 
 
 def _sweep(arm: Arm, rates, seeds, records: int, probes: Mapping, progress) -> xr.Dataset:
   count = arm.options.num_updates
   given = {'num_steps': count, 'eval_every': max(1, count // records), 'probes': probes, 'progress': progress}
-  return study.sweep_anew(arm.data, arm.make, {'learning_rate': [*rates]}, seeds=seeds, **given)
+  plan = gdlab.Plan(lanes_per_block=1)  # one program, however many rates there are
+  return study.sweep_anew(arm.data, arm.make, {'learning_rate': [*rates]}, seeds=seeds, plan=plan, **given)
 
 
-@practice.cell(over=arms)
+@practice.cell(over=lambda config: [*arms(config)])
 def tuning(config, name, *, progress):
   """An arm at every rate, on the tuning seeds."""
   arm = arms(config)[name]
   return _sweep(arm, arm.options.learning_rates, arm.tuning, 1, {}, progress)
 
 
-@practice.cell('tuning_{}', over=arms)
+@practice.cell('tuning_{}', over=lambda config: [*arms(config)])
 def runs(config, name, tuned, *, progress):
   """An arm at the rates that are likely to be chosen."""
   arm = arms(config)[name]
@@ -109,9 +109,7 @@ def clock(config, *, progress):
     algorithm, problem = every[name].make(0.01), every[name].data(config.seeds.first)
     state = algorithm.init(jax.random.key(0), problem)
     many = functools.partial(_advance, algorithm.step, state, problem)
-    found.append(
-      min(timeit.repeat(lambda many=many: jax.block_until_ready(many()), number=1, repeat=5)) / TIMED
-    )
+    found.append(min(costs.seconds(many) for _ in range(5)) / TIMED)
     progress(done, len(LAYERS))
   return xr.Dataset({'seconds': ('arm', found)}, {'arm': [*LAYERS]})
 
