@@ -71,7 +71,8 @@ def differences(config, *, progress):
       widened(digits(model, config, seed), DIFFERENCED),
       jax.random.fold_in(jax.random.key(0), seed),
     )
-    both = right, dataclasses.replace(right, loss=scaled(right.loss))
+    loss: Any = right.loss
+    both = right, dataclasses.replace(right, loss=scaled(loss))
     params = jax.tree.map(lambda leaf: leaf.astype(float), right.init(key)[0])
     keys = jax.random.split(key, DIRECTIONS)
     rows = [np.maximum(errors_of(problem, params, keys), 1e-300) for problem in both]
