@@ -1,4 +1,4 @@
-"""Batch size, sharpness and generalisation on scikit-learn's digits (claims G1-G8).
+"""Batch size, sharpness and generalisation on scikit-learn's digits (claims G1-G9).
 
     python -m experiments.batch_size --config=configs/batch_size.py --workers=2 --workdir=runs/batch_size
 
@@ -13,7 +13,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """The study's configuration."""
   config = ml_collections.ConfigDict()
-  config.claims = ('G1', 'G2', 'G3', 'G4', 'G5', 'G6', 'G7', 'G8')  # that are asked
+  config.claims = ('G1', 'G2', 'G3', 'G4', 'G5', 'G6', 'G7', 'G8', 'G9')  # that are asked
   config.dataset = 'digits'
   config.hidden = (64,)  # widths of the multilayer perceptron's hidden layers
   config.num_train = 1024
@@ -82,4 +82,10 @@ def get_config() -> ml_collections.ConfigDict:
   config.growth.factor = 4
   config.growth.epochs = (15, 22, 30)
   config.growth.learning_rates = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
+
+  # The same with normalised updates, whose rate is divided by the square root of the factor where the batch grows.
+  config.ramp = ml_collections.ConfigDict()
+  config.ramp.adam = (0.0003, 0.001, 0.003, 0.01, 0.03)
+  config.ramp.normalised = (0.01, 0.02, 0.05, 0.1, 0.2)
+  config.ramp.num_seeds = 32
   return config

@@ -5,7 +5,7 @@
 
 8,000 training images are drawn anew for every seed, all 10,000 test images grade. Left out, for what they take on two
 cores: G3 and G4 (Hessians of 200,000 parameters over 8,000 images), G5 (batches from 1 on, and the gradient of every
-image), G6 (three further arms as dear as those here), G7.
+image), G6 (three further arms as dear as those here), G7, G9.
 
 Run with shrunk settings only so far; pilots say 6 to 8 min on 2 CPU cores.
 """
@@ -43,4 +43,5 @@ def get_config() -> ml_collections.ConfigDict:
   config.sharpness.batch_sizes = (128, 1024)
   config.sharpness.settings = ((0.05, 0.9), (0.1, 0.9))
   config.sharpness.num_seeds = 8
+  config.ramp.num_seeds = 8
   return config

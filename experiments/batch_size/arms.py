@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import optax
 import xarray as xr
 from flax import linen as nn
 
@@ -13,6 +14,14 @@ from gdlab import problems, study, theory
 from gdlab.core.types import Examples, Problem
 
 WRONG = 1_000_000_000  # added to seeds that draw wrong labels, apart from those that draw images
+LARGEST = 2**31 - 1  # of seeds
+OPTIMIZERS = {
+  'sgd': optax.sgd,
+  'adam': optax.adam,
+  'normalised': lambda rate: optax.chain(
+    optax.normalize_by_update_norm(), optax.scale_by_learning_rate(rate)
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +108,8 @@ def _labelled(
 
   def wrong(examples: Examples, number: int) -> Examples:
     swapped = dataclasses.replace(problem, train=examples)
-    return problems.with_label_noise(swapped, noise, num_classes=10, seed=WRONG + 2 * seed + number).train
+    own = (WRONG + 2 * seed + number) % LARGEST  # that of tuning seeds would be above it
+    return problems.with_label_noise(swapped, noise, num_classes=10, seed=own).train
 
   return dataclasses.replace(problem, train=wrong(problem.train, 0), validation=wrong(problem.validation, 1))
 
@@ -172,3 +182,15 @@ def at_target(runs: xr.Dataset, target: float) -> xr.Dataset:
   below = loss <= target
   first = runs.drop_vars('status').isel(step=below.argmax('step')).drop_vars('step')
   return first.where(below.any('step'))
+
+
+def changes(config, way: str, method: str) -> tuple[list[int], float]:
+  """Batch sizes of the three stages of a way, and by what the rate is multiplied where one ends.
+
+  A batch grows at an unchanged rate for plain descent (G7), and for others at the rate over the square root of its
+  growth (G9): a normalised update is rate * g / |g|, and where noise rules |g| falls as 1/sqrt B.
+  """
+  factor = config.growth.factor
+  grown = factor if way in ('growth', 'unscaled') else 1
+  decay = {'decay': 1 / factor, 'growth': 1.0 if method == 'sgd' else factor**-0.5}
+  return [config.growth.batch_size * grown**stage for stage in range(3)], decay.get(way, 1.0)

@@ -11,6 +11,10 @@ from gdlab import statistics, study
 from gdlab.statistics import Interval
 
 WAYS = ('growth', 'decay', 'kept')  # the batch grows, the rate decays, neither
+RAMPS = (
+  *WAYS,
+  'unscaled',
+)  # of normalised updates: a growing batch's rate is divided by a square root, or kept
 RISE = 1.1  # the smallest factor on a loss that matters
 FITTED = 199  # draws of tuning runs for what takes a fit: the share of a choice has a standard error of 3.5 % at most
 
@@ -234,6 +238,32 @@ def way_updates(view) -> Interval:
   """Updates made with a growing batch over those with a decaying rate, both counted."""
   grown, decayed = (float(view.cell(f'way_{way}').step[-1]) for way in ('growth', 'decay'))
   return statistics.exactly(grown / decayed, num=view.config.seeds.count)
+
+
+def ramp_ratio(view, method: str, way: str, stage: int = 2, variable: str = 'train_loss') -> Interval:
+  """A loss of one of `RAMPS` over that with a decaying rate, at the end of a stage."""
+
+  def ratio(rate: float) -> Interval:
+    end = view.cell(f'ramp_{method}').sel(learning_rate=rate).isel(step=view.config.growth.epochs[stage])
+    pair = (study.unless_failed(end.sel(way=each), variable, np.inf).values for each in (way, 'decay'))
+    return statistics.paired_log_ratio(*pair, confidence=view.confidence)
+
+  return study.after_choice(ratio, [view.ramp_rate(method)], view.config.seeds.tuning, scale='log')
+
+
+def exact_ratio(view, way: str, stage: int = 2) -> Interval:
+  """The same of expected losses in the exactly solvable case."""
+  losses = view.cell('ramp_exact').loss.isel(stage=stage)
+  ratio = float(losses.sel(way=way) / losses.sel(way='decay'))
+  return Interval(ratio, ratio, ratio, 1.0, 1, 0)
+
+
+def ramp_updates(view, method: str) -> Interval:
+  """Updates made with a growing batch over those with a decaying rate, both counted."""
+  made = view.cell(f'ramp_{method}').made.isel(step=-1)
+  return statistics.exactly(
+    float(made.sel(way='growth') / made.sel(way='decay')), num=view.config.ramp.num_seeds
+  )
 
 
 def stopped(view, bench: str, setting: int, by: str) -> xr.Dataset:

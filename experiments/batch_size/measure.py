@@ -22,6 +22,7 @@ from gdlab.core.types import Algorithm, Problem, Sampler
 
 KEPT = nn.BatchNorm.momentum  # what running statistics keep of themselves at an update: 0.99
 RANK = 4  # directions in which the trace is exact: as many as stand out
+EXACT = 0.25, 100  # rate and directions of the noisy quadratic
 TOLERANCE = 0.02  # relative, of the largest eigenvalue: far below the effects that matter
 
 
@@ -311,18 +312,20 @@ def way(config, way: str, first: xr.Dataset, *, progress) -> xr.Dataset:
   return _slowed(config, way, sorted(rates), config.seeds.ids, 3, progress)
 
 
-def _slowed(config, way: str, rates, ids: Sequence[int], num_stages: int, progress) -> xr.Dataset:
+def _slowed(
+  config, way: str, rates, ids: Sequence[int], num_stages: int, progress, method='sgd'
+) -> xr.Dataset:
   """Metrics at the end of every epoch of the first stages; `step` is the updates made by then."""
   options, bench = config.growth, arms.benches(config)['clean']
-  batches = [options.batch_size * options.factor ** (stage if way == 'growth' else 0) for stage in range(3)]
+  batches, decay = arms.changes(config, way, method)
   per_epoch = [theory.updates_per_epoch(bench.num_train, size) for size in batches]
   ends = [int(count) for count in np.cumsum(np.repeat(per_epoch, np.diff([0, *options.epochs])))]
   boundaries = tuple(ends[epoch - 1] for epoch in options.epochs[:-1])
   ends = ends[: options.epochs[num_stages - 1]]
   found = study.sweep_anew(
     bench.data,
-    _slowing(tuple(batches), boundaries),
-    {'learning_rate': list(rates), 'decay': [1 / options.factor if way == 'decay' else 1.0]},
+    _slowing(tuple(batches), boundaries, method),
+    {'learning_rate': list(rates), 'decay': [decay]},
     num_steps=ends[-1],
     seeds=ids,
     eval_every=ends[-1],
@@ -334,13 +337,49 @@ def _slowed(config, way: str, rates, ids: Sequence[int], num_stages: int, progre
 
 
 @functools.cache
-def _slowing(sizes: tuple[int, ...], boundaries: tuple[int, ...]) -> Callable[..., Algorithm]:
+def _slowing(sizes: tuple[int, ...], boundaries: tuple[int, ...], method: str) -> Callable[..., Algorithm]:
   """Descent with a rate that is multiplied by `decay` at the boundaries, where the batch takes the next size."""
   growing = sampling.batch_size_schedule(sizes[-1], sampling.piecewise_sizes(sizes, boundaries))
   chosen = growing if sizes[-1] > sizes[0] else sampling.reshuffle(sizes[0])
 
   def make(learning_rate, decay) -> Algorithm:
     rate = schedules.step_decay(learning_rate, decay, boundaries=boundaries)
-    return gdlab.algorithm(sampler=chosen, optimizer=optax.sgd(rate))
+    return gdlab.algorithm(sampler=chosen, optimizer=arms.OPTIMIZERS[method](rate))
 
   return make
+
+
+def ramp_stage(config, method: str, *, progress) -> xr.Dataset:
+  """Every rate of an optimizer in the first stage, which is the same of all `RAMPS`."""
+  return _slowed(config, 'kept', getattr(config.ramp, method), config.seeds.for_tuning, 1, progress, method)
+
+
+def ramp(config, method: str, first: xr.Dataset, *, progress) -> xr.Dataset:
+  """All `RAMPS` at the rates that are likely to be the largest stable one; `step` is the epoch."""
+  rates = statistics.likely(effects.stable_rate(first), config.seeds.tuning)
+  ids, parts = _ids(config, config.ramp.num_seeds), []
+  for way in effects.RAMPS:
+    found = _slowed(config, way, sorted(rates), ids, 3, progress, method)
+    parts.append(
+      found.assign(made=('step', found.step.values)).assign_coords(step=range(found.sizes['step']))
+    )
+  return xr.concat(parts, xr.Variable('way', [*effects.RAMPS]), combine_attrs='override')
+
+
+def ramp_exact(config, *, progress) -> xr.Dataset:
+  r"""Expected losses at the ends of stages of $x - \alpha g / \sqrt{E|g|^2}$ on a noisy quadratic, exactly.
+
+  $m_i = E[x_i^2]$ follows $(1 - \eta h_i)^2 m_i + \eta^2 c_i / B$ with $\eta = \alpha / \sqrt{E|g|^2}$ and
+  $E|g|^2 = \sum_i h_i^2 m_i + c_i / B$, from h = c = 1/i and m = 1.
+  """
+  model = theory.noisy_quadratic(1 / np.arange(1, EXACT[1] + 1))
+  h, c, losses = model.curvatures, model.noise, []
+  for done, way in enumerate(effects.RAMPS, 1):
+    (sizes, decay), moment = arms.changes(config, way, 'normalised'), model.initial
+    for stage, (size, epochs) in enumerate(zip(sizes, np.diff([0, *config.growth.epochs]), strict=True)):
+      for _ in range(epochs * theory.updates_per_epoch(config.num_train, size)):
+        rate = EXACT[0] * decay**stage / np.sqrt(np.sum(h**2 * moment + c / size))
+        moment = (1 - rate * h) ** 2 * moment + rate**2 * c / size
+      losses.append(h @ moment / 2)
+    progress(done, len(effects.RAMPS))
+  return xr.Dataset({'loss': (('way', 'stage'), np.reshape(losses, (-1, 3)))}, {'way': [*effects.RAMPS]})

@@ -9,7 +9,7 @@ from gdlab.core.errors import InputError, check_count
 from gdlab.study.schema import APART, Widths, different
 
 IMAGES = {'digits': 1437, 'mnist': 60_000}  # for training and validation
-CLAIMS = Literal['G1', 'G2', 'G3', 'G4', 'G5', 'G6', 'G7', 'G8']
+CLAIMS = Literal['G1', 'G2', 'G3', 'G4', 'G5', 'G6', 'G7', 'G8', 'G9']
 Momenta = Annotated[
   tuple[Annotated[float, pydantic.Field(ge=0, lt=1)], ...],
   pydantic.Field(min_length=1),
@@ -69,6 +69,12 @@ class _Growth(study.Config):
   learning_rates: study.Tried
 
 
+class _Ramp(study.Config):
+  adam: study.Tried
+  normalised: study.Tried
+  num_seeds: study.Count
+
+
 class Settings(study.Config):
   """The configuration; configs/batch_size.py says what each value means."""
 
@@ -93,6 +99,7 @@ class Settings(study.Config):
   sharpness: _Sharpness
   steps: _Steps
   growth: _Growth
+  ramp: _Ramp
 
   @classmethod
   def checked(cls, values):
@@ -106,7 +113,7 @@ class Settings(study.Config):
         raise InputError(f'{name}.batch_sizes must be at most num_train ({full}), got {sizes}')
     if missing := {config.small_batch, config.large_batch} - {*sharp.batch_sizes}:
       raise InputError(f'sharpness.batch_sizes must hold {min(missing)}, got {sharp.batch_sizes}')
-    for name in ('cnn', 'norm', 'sharpness', 'steps'):
+    for name in ('cnn', 'norm', 'sharpness', 'steps', 'ramp'):
       # Seeds of a repeat begin so much later.
       check_count(f'{name}.num_seeds', getattr(config, name).num_seeds, minimum=2, maximum=APART)
     check_count('large_batch', config.large_batch, minimum=config.small_batch + 1, maximum=full)

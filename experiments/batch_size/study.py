@@ -1,4 +1,4 @@
-"""The study: the view of its results, its cells, and the claims G1-G8 with their rules.
+"""The study: the view of its results, its cells, and the claims G1-G9 with their rules.
 
 Rules were written before the runs; docs/studies/batch_size.md has what was found before, why the claims are asked as
 they are, and how many seeds each needs. The smallest effects that matter: half a point of accuracy; 10 % on a loss or a
@@ -19,6 +19,7 @@ from gdlab import statistics, study
 from gdlab.claims import greater_than, less_than, outside, premise, within
 
 POINTS, CORRELATED, SHARE = 0.005, 0.3, 0.25
+NORMALISED = {'adam': 'Adam', 'normalised': 'normalised descent'}
 FACTOR = effects.RISE
 OVERFIT = 1.2  # as a factor on the least validation loss; pilots had 1.02, 1.12 and 1.34
 LABELS = {'clean': 'right labels', 'noisy': 'wrong labels among them'}
@@ -89,6 +90,10 @@ class Seen(study.View):
     """The one that tuning chose."""
     return self.stable(np.arange(self.config.seeds.tuning))
 
+  def ramp_rate(self, method: str) -> Callable[[np.ndarray], float]:
+    """The first rate of all `RAMPS` of an optimizer, in the same way."""
+    return effects.stable_rate(self.cell(f'ramp_stage_{method}'))
+
   def along(self, way: str, variable: str, rate: float) -> np.ndarray:
     """A variable at the end of every epoch of a way, float[seed, epoch]."""
     runs = self.cell(f'way_{way}').sel(learning_rate=rate)
@@ -156,6 +161,9 @@ batch_size.cell('search_{}', over=sizes, when=asked('G5'))(measure.steps)
 batch_size.cell('search_{}', over=lambda config: sizes(config)[-1:], when=asked('G5'))(measure.scales)
 batch_size.cell(when=asked('G7'))(measure.first_stage)
 batch_size.cell('first_stage', over=lambda config: WAYS, when=asked('G7'))(measure.way)
+batch_size.cell(over=lambda config: [*NORMALISED], when=asked('G9'))(measure.ramp_stage)
+batch_size.cell('ramp_stage_{}', over=lambda config: [*NORMALISED], when=asked('G9'))(measure.ramp)
+batch_size.cell(once=True, when=asked('G9'))(measure.ramp_exact)
 
 NETWORK = 'perceptron with hidden layers {config.hidden}'
 END_POINTS = (
@@ -308,6 +316,46 @@ for stage in (1, 2):
 told = 'test loss at the end, growing over decaying'
 G7(told, SAME, stage=2, variable='test_loss')(effects.way_loss_ratio)
 G7('updates, growing over decaying', premise(less_than(1)))(effects.way_updates)
+
+
+def ramped(view: Seen) -> str:
+  """Conditions of G9."""
+  every, rates = np.arange(view.config.seeds.tuning), []
+  for method in NORMALISED:
+    rate = study.at_an_end(view.ramp_rate(method)(every), getattr(view.config.ramp, method))
+    rates.append(f'{NORMALISED[method]} {rate}')
+  return (
+    f'{NETWORK}, right labels, from B={{config.growth.batch_size}}; after epochs {{config.growth.epochs}} B times '
+    '{config.growth.factor} and the rate over its square root, or the rate over {config.growth.factor}; '
+    f'rates: {", ".join(rates)}, the largest stable ones on other seeds, as in G7; noisy quadratic of '
+    f'{measure.EXACT[1]} directions, rate {measure.EXACT[0]:g}, as many examples'
+  )
+
+
+G9 = batch_size.claim(
+  'G9',
+  'Doubling the batch while dividing the rate by sqrt 2 follows the curve of halving the rate, in fewer updates (for '
+  'Adam-like, normalised updates).',
+  under=ramped,
+  when=asked('G9'),
+)
+OTHERS = {'kept': 'neither', 'unscaled': 'growing at the same rate'}
+for way, said in OTHERS.items():
+  told = f'control: noisy quadratic, loss at the end, {said} over decaying'
+  G9(told, premise(outside(1 / FACTOR, FACTOR)), way=way)(effects.exact_ratio)
+for stage in (1, 2):
+  told = f'noisy quadratic, loss at the end of stage {stage + 1}, growing over decaying'
+  G9(told, SAME, way='growth', stage=stage)(effects.exact_ratio)
+for method, name in NORMALISED.items():
+  for way, said in OTHERS.items():
+    told = f'{name}, training loss at the end, {said} over decaying, which should differ'
+    G9(told, outside(1 / FACTOR, FACTOR), method=method, way=way)(effects.ramp_ratio)
+  for stage in (1, 2):
+    told = f'{name}, training loss at the end of stage {stage + 1}, growing over decaying'
+    G9(told, SAME, method=method, way='growth', stage=stage)(effects.ramp_ratio)
+  told = f'{name}, test loss at the end, growing over decaying'
+  G9(told, SAME, method=method, way='growth', variable='test_loss')(effects.ramp_ratio)
+  G9(f'{name}, updates, growing over decaying', premise(less_than(1)), method=method)(effects.ramp_updates)
 
 
 def stopping(view: Seen) -> str:

@@ -8,7 +8,7 @@ import xarray as xr
 
 from configs import batch_size as configs
 from experiments.batch_size import arms, effects
-from experiments.batch_size.study import LABELS, Settings, batch_size
+from experiments.batch_size.study import LABELS, NORMALISED, Settings, batch_size
 
 YES, NO, SAME, OPEN = 'supported', 'contradicted', 'no difference', 'inconclusive'
 SEEDS, RATE, SIZES = 12, 0.1, (1, 2, 4, 16, 64, 256)
@@ -26,6 +26,7 @@ def config() -> Settings:
   made.update(
     {'steps': {'batch_sizes': SIZES, 'num_seeds': SEEDS}, 'growth': {'learning_rates': (RATE, 0.4)}}
   )
+  made.update({'ramp': {'adam': (RATE, 0.4), 'normalised': (RATE, 0.4), 'num_seeds': SEEDS}})
   return Settings.checked(made.to_dict())
 
 
@@ -116,6 +117,22 @@ def slowed(growth: float, kept: float, updates: int, noisy: float = 1.0):
   return cells | {'first_stage': cells['way_kept'].isel(seed=[0, 1, 2])}
 
 
+def ramped(growth: float, others: float, updates: int, noisy: float = 1.0):
+  """Losses of a growing batch, and of the controls, so many times that of a decaying rate; exact ones as well."""
+  cells, epochs = {}, config().growth.epochs[-1] + 1
+  factors = np.array([growth, 1.0, others, others])
+  for method in NORMALISED:
+    loss = np.exp(noisy * noise(5, 4, 2, SEEDS, epochs)) * factors[:, None, None, None]
+    dims, rates = ('way', 'learning_rate', 'seed', 'step'), list(getattr(config().ramp, method))
+    columns = {'train_loss': loss, 'test_loss': loss, 'status': 0 * loss}
+    found = dataset(dims, columns, [*effects.RAMPS], rates, range(SEEDS), range(epochs))
+    made = np.linspace(0, 1, epochs) * np.array([[updates], [1000], [1000], [updates]])
+    cells[f'ramp_{method}'] = found.assign(made=(('way', 'step'), made))
+    cells[f'ramp_stage_{method}'] = found.sel(way='kept').isel(seed=[0, 1, 2])
+  exact = np.repeat(factors[:, None], 3, axis=1) if noisy else np.full((4, 3), np.nan)
+  return cells | {'ramp_exact': dataset(('way', 'stage'), {'loss': exact}, [*effects.RAMPS], range(3))}
+
+
 def stopped(gains, risen, noisy: float = 1.0):
   """By bench: test accuracy falls so far after the least validation loss, which then rises by so much."""
   cells = compared(0.9, 0.9)
@@ -150,6 +167,11 @@ WORLDS = {
     lambda: slowed(1, 0.5, 600),
     [lambda: slowed(1.5, 1, 1200)],
     lambda: slowed(1, 1, 1000, 0),
+  ),
+  'G9': (
+    lambda: ramped(1, 1.5, 600),
+    [lambda: ramped(1.5, 1, 1200)],
+    lambda: ramped(1, 1, 1000, 0),
   ),
   'G8': (
     lambda: stopped(both(0.05), both(0.5)),

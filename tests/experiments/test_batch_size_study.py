@@ -29,7 +29,7 @@ sharpness.batch_sizes=(32,128) sharpness.updates=16 sharpness.eval_every=4
 sharpness.cooling_updates=2 target.clean=2.2 target.noisy=2.25 target.cnn=2.3
 sharpness.settings=((0.1,0.0),(0.5,0.0)) steps.batch_sizes=(1,4,16,128) steps.learning_rates=(0.1,0.3)
 steps.losses=(2.28,2.25,2.2) steps.budget_updates=40 steps.budget_examples=100 steps.num_seeds=2 growth.epochs=(1,2,3)
-growth.learning_rates=(0.1,0.3)"""
+growth.learning_rates=(0.1,0.3) ramp.adam=(0.001,0.003) ramp.normalised=(0.05,0.1) ramp.num_seeds=2"""
 
 
 def test_every_seed_has_data_of_its_own_with_wrong_labels_in_training_and_validation():
@@ -43,6 +43,9 @@ def test_every_seed_has_data_of_its_own_with_wrong_labels_in_training_and_valida
     assert count == (0 if name == 'test' else round(0.2 * len(right.targets)))
     assert (getattr(benches['clean'].data(2), name).inputs != right.inputs).any()
   assert (noisy.train.inputs == benches['noisy'].data(1).train.inputs).all()
+  [tuning] = synthetic.config().seeds.for_tuning[:1]
+  swapped = (benches[name].data(tuning).train.targets for name in ('clean', 'noisy'))
+  assert int((next(swapped) != next(swapped)).sum()) == round(0.2 * 1024)
 
 
 def test_the_matched_setting_is_the_best_where_all_tuning_runs_come_to_the_loss():
@@ -142,6 +145,39 @@ def test_the_largest_stable_rate():
   assert effects.stable_rate(first.isel(learning_rate=[2, 3]))(np.arange(2)) == 0.4  # none is: the smallest
 
 
+def test_what_changes_where_a_stage_ends():
+  config = synthetic.config()  # from B=8, by 4
+  assert arms.changes(config, 'growth', 'sgd') == ([8, 32, 128], 1.0)
+  assert arms.changes(config, 'decay', 'sgd') == ([8, 8, 8], 0.25)
+  assert arms.changes(config, 'growth', 'adam') == ([8, 32, 128], 0.5)
+  assert arms.changes(config, 'unscaled', 'adam') == ([8, 32, 128], 1.0)
+  assert arms.changes(config, 'decay', 'normalised') == ([8, 8, 8], 0.25)
+  assert arms.changes(config, 'kept', 'normalised') == ([8, 8, 8], 1.0)
+
+
+def test_normalised_descent_on_a_quadratic_is_the_phased_recursion():
+  config = synthetic.config()
+  losses = measure.ramp_exact(config, progress=lambda *_: None).loss
+  # Once more step by step in the closed form of phases, whose rate each is that of the moments before.
+  rate, directions = measure.EXACT
+  h, phases = 1 / np.arange(1, directions + 1), []
+  moment = np.ones(directions)
+  for _ in range(208):
+    phases.append(gdlab.theory.Phase(rate / np.sqrt(h**2 @ moment + h.sum() / 8), 1, 8))
+    moment = moment * (1 - phases[-1].learning_rate * h) ** 2 + phases[-1].learning_rate ** 2 * h / 8
+  model = gdlab.theory.noisy_quadratic(h)
+  expected = gdlab.theory.phased_loss(model, phases)[-1]
+  short = config.model_copy(
+    update={'num_train': 128, 'growth': config.growth.model_copy(update={'epochs': (13, 14, 15)})}
+  )
+  found = measure.ramp_exact(short, progress=lambda *_: None).loss
+  # 13 epochs of 16 updates; 208 sums of squares, rounded at 2e-16 each.
+  assert float(found.sel(way='decay')[0]) == pytest.approx(expected, rel=1e-12)
+  # The floor of a rate stays where the rate stays.
+  kept = losses.sel(way='kept')
+  assert float(kept[2] / kept[0]) == pytest.approx(1, rel=0.01)
+
+
 def test_overfitting_is_told_on_the_tuning_seeds():
   cells = synthetic.stopped({'clean': 0, 'noisy': 0.05}, {'clean': 0.1, 'noisy': 0.5})
   view = synthetic.view(cells)
@@ -179,7 +215,7 @@ def test_what_the_study_could_not_finish_with_is_refused():
     ('steps.batch_sizes', (32, 8, 4, 2), 'steps.batch_sizes should ascend, got (32, 8, 4, 2)'),
     ('steps.losses', (0.3, 0.6, 1.2), 'steps.losses must decrease'),
     ('growth.batch_size', 128, 'factor squared must be a whole number in [1, 1024], got 2048'),
-    ('claims', ('G9',), 'claims'),
+    ('claims', ('G10',), 'claims'),
   ):
     made = configs.get_config()
     made.update_from_flattened_dict({key: value})

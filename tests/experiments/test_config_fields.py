@@ -20,6 +20,7 @@ from experiments.methods import study as methods
 from experiments.minima import study as minima
 from experiments.noisy_quadratic import __main__ as noisy_quadratic
 from experiments.order import study as order
+from experiments.practice import study as practice
 from experiments.saddles import study as saddles
 from experiments.throughput import settings
 from experiments.variants import study as variants
@@ -32,6 +33,7 @@ STUDIES = {
   'methods': methods,
   'minima': minima,
   'order': order,
+  'practice': practice,
   'saddles': saddles,
   'variants': variants,
 }
