@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from gdlab.core.arguments import checked, tree
+from gdlab.core.argument_checks import tree
+from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real
 from gdlab.core.types import Array, Key, PyTree
 
