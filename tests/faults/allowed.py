@@ -125,6 +125,7 @@ ALLOWED: dict[str, str] = {
   'problems.split': 'seed: zero; train: none',
   'problems.two_parameter_network': 'start: none negative zeros',
   'problems.vocabulary': 'text: misspelt',
+  'report.slug': 'heading: misspelt',
   'problems.with_label_noise': 'fraction: zero; seed: zero',
   'problems.with_penalty': 'l1: zero; l2: zero; where: none',
   'report.fragile': 'again: empty',
