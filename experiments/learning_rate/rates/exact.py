@@ -22,14 +22,19 @@ CURVATURES = (1.0, 0.5)  # of the noisy quadratic
 DIMENSION = 8  # of streaming regression; curvature 1 in all directions, label noise of variance 1
 
 
-def spectra(options, condition: float, ids) -> tuple[np.ndarray, jax.Array]:
-  """Eigenvalues [seed, d] of a condition number, the largest log-uniform in [0.1, 10], and keys."""
+def spectra(options, condition: int, ids) -> np.ndarray:
+  """Eigenvalues [seed, d] of a condition number, the largest log-uniform in [0.1, 10]."""
   found = []
   for seed in ids:
     rng = np.random.default_rng(seed)
     inner = rng.uniform(1 / condition, APART, options.dimension - 2)
     found.append(10 ** rng.uniform(-1, 1) * np.array([1.0, *inner, 1 / condition]))
-  return np.stack(found), study.keys(ids)
+  return np.stack(found)
+
+
+def starts(options, ids) -> jax.Array:
+  """Random starts [seed, d]."""
+  return jax.vmap(lambda key: jax.random.normal(key, (options.dimension,)))(study.keys(ids))
 
 
 def _ids(config, options) -> list[int]:
@@ -46,9 +51,10 @@ def trials(options) -> list[tuple[str, float]]:
 def border(config, condition, *, progress):
   """The rate from which on descent on a quadratic grows, by bisection, over the formula's, [method, seed]."""
   options, rows = config.rates.quadratics, []
-  values, keys = spectra(options, condition, _ids(config, options))
+  ids = _ids(config, options)
+  values, first = spectra(options, condition, ids), starts(options, ids)
   for number, (method, beta) in enumerate(trials(options), 1):
-    found = jax.jit(jax.vmap(functools.partial(_border, method, beta, options.updates)))(values, keys)
+    found = jax.jit(jax.vmap(functools.partial(_border, method, beta, options.updates)))(values, first)
     formula = [
       theory.largest_stable_rate(float(row[0]), momentum=beta, nesterov=method == 'Nesterov')
       for row in values
@@ -58,13 +64,12 @@ def border(config, condition, *, progress):
   names = [f'{method} {beta:g}' if beta else method for method, beta in trials(options)]
   return xr.Dataset(
     {'over_formula': (('method', 'seed'), np.stack(rows))},
-    {'method': names, 'seed': _ids(config, options)},
+    {'method': names, 'seed': ids},
   )
 
 
-def _border(method: str, beta: float, updates: int, eigenvalues: Array, key: Key) -> Array:
+def _border(method: str, beta: float, updates: int, eigenvalues: Array, start: Array) -> Array:
   """A bisection of [0, 8/L]: at a rate above the border the second half of the updates makes the norm larger."""
-  start = jax.random.normal(key, eigenvalues.shape)
 
   def grows(rate: Array) -> Array:
     optimizer = optax.sgd(rate, momentum=beta or None, nesterov=method == 'Nesterov')
@@ -94,11 +99,13 @@ def _border(method: str, beta: float, updates: int, eigenvalues: Array, key: Key
 def cauchy(config, condition, *, progress):
   """Exact line search from the worst start and from random ones, in turned coordinates, [start, seed, step]."""
   options, found = config.rates.quadratics, []
-  values, keys = spectra(options, condition, _ids(config, options))
+  ids = _ids(config, options)
+  values = spectra(options, condition, ids)
   worst = np.stack([theory.line_search_worst_start(row) for row in values])
-  random = jax.vmap(lambda key: jax.random.normal(key, values.shape[1:]))(keys)
-  for start in (worst, random):
-    found.append(jax.jit(jax.vmap(_line_search))(values, start, keys))
+  square = (options.dimension, options.dimension)
+  turns = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), square))(study.keys(ids))
+  for start in (worst, starts(options, ids)):
+    found.append(jax.jit(jax.vmap(_line_search))(values, start, turns))
   names = ('left', 'turn', 'return')
   columns = {
     name: (('start', 'seed', 'step'), np.stack(each))
@@ -106,13 +113,13 @@ def cauchy(config, condition, *, progress):
   }
   rates = ('seed', [theory.line_search_rate(float(row.max()), float(row.min())) for row in values])
   progress(1, 1)
-  return xr.Dataset(columns | {'rate': rates}, {'start': ['worst', 'random'], 'seed': _ids(config, options)})
+  return xr.Dataset(columns | {'rate': rates}, {'start': ['worst', 'random'], 'seed': ids})
 
 
-def _line_search(eigenvalues: Array, start: Array, key: Key) -> tuple[Array, Array, Array]:
+def _line_search(eigenvalues: Array, start: Array, turn: Array) -> tuple[Array, Array, Array]:
   """Of every step the share of f that it leaves, the cosine of its angle to the next step, and to the one after."""
-  basis = jnp.linalg.qr(jax.random.normal(jax.random.fold_in(key, 1), (len(eigenvalues),) * 2))[0]
-  hessian = (basis * eigenvalues) @ basis.T
+  basis = jnp.linalg.qr(turn)[0]
+  hessian = (basis * eigenvalues[None]) @ basis.T
 
   def step(x: Array, _):
     gradient = hessian @ x

@@ -49,8 +49,8 @@ def _ranking(view: View) -> tuple[Figure, Table]:
   'Rate and batch size',
   'Updates to a training loss of {config.rates.batches.target} (L8, L9). The rules say how the best rate goes with B: '
   'in proportion for SGD, with its root for Adam.',
-  caption='SGD; dark is fast, crossed never came there. Line: the linear rule from the best rate at the least B; dots: '
-  'the fastest rate of each B.',
+  caption='SGD; dark is fast, crossed never came there. Drawn over it: the linear rule from the best rate at the '
+  'least B, and the fastest rate of each B, median over seeds.',
 )
 def _rate_and_batch(view: View) -> tuple[Figure, Table]:
   sizes, rows = view.config.rates.batches.batch_sizes, []
@@ -62,21 +62,18 @@ def _rate_and_batch(view: View) -> tuple[Figure, Table]:
         (method, str(size), number(float(np.nanmedian(rates))), f'{least:,.0f}', f'{least * size:,.0f}')
       )
   steps_of = xr.concat([effects.taken(view, 'SGD', size) for size in sizes], xr.Variable('B', [*sizes]))
-  figure = plots.heat_map(steps_of.transpose('learning_rate', 'B', 'seed'), label='updates to the target')
+  reached = np.isfinite(steps_of).any(['B', 'seed']).values
+  shown = steps_of.isel(learning_rate=slice(0, np.flatnonzero(reached).max() + 3))  # all above fail
+  figure = plots.heat_map(shown.transpose('learning_rate', 'B', 'seed'), label='updates to the target')
   axes, tried = figure.axes[0], np.log(steps_of.learning_rate.values)
-  rows_of = lambda rates: (np.log(rates) - tried[0]) / (tried[1] - tried[0])
   first = effects.least_batch_rate(view, 'SGD')(effects.tuning(view))
   best = [np.nanmedian(effects.fastest_rates(view, 'SGD', size)) for size in sizes]
-  limits = axes.get_xlim(), axes.get_ylim()
-  axes.plot(
-    range(len(sizes)),
-    rows_of(first * np.array(sizes) / sizes[0]),
-    color=plots.COLOURS[1],
-    label='linear rule',
-  )
-  axes.plot(range(len(sizes)), rows_of(np.array(best)), 'o', color=plots.COLOURS[1], label='fastest')
+  limits, lines = (axes.get_xlim(), axes.get_ylim()), {'linear rule': '-', 'fastest of each B': 'o--'}
+  for (label, line), rates in zip(lines.items(), (first * np.array(sizes) / sizes[0], best), strict=True):
+    rows_of = (np.log(rates) - tried[0]) / (tried[1] - tried[0])
+    axes.plot(range(len(sizes)), rows_of, line, color=plots.COLOURS[1], markerfacecolor='none', label=label)
   axes.set(xlim=limits[0], ylim=limits[1])
-  axes.legend(fontsize=8)
+  axes.legend(fontsize=8, loc='lower right', frameon=True)
   return figure, Table(('method', 'B', 'fastest rate', 'median updates', 'examples'), rows)
 
 
@@ -129,8 +126,8 @@ def _decays(view: View) -> Figure:
   'The zig-zag of exact line search',
   'Steepest descent with exact line search on a quadratic (L11): every step is at a right angle to the last one, and '
   'from nearly every start the steps come to alternate between two directions.',
-  caption='Left: the worst start of a quadratic of kappa 10. Right: share of f that every step leaves from random '
-  'starts, median and the middle 80 %, over that from the worst start.',
+  caption='Left: the worst start of a quadratic of kappa 10; axes have scales of their own. Right: share of f that '
+  'every step leaves from random starts, median and the middle 80 %, over that from the worst start.',
 )
 def _zigzag(view: View) -> Figure:
   x = np.array([1.0, 10.0])
@@ -172,6 +169,8 @@ def _transfer(view: View) -> Figure:
     for place, change in enumerate(CHANGES):
       losses = effects.ended(view, change).sel(seed=tasks.ids(view.config))
       plots.spread(axes, losses.learning_rate.values, losses.values.T, change, place)
-    axes.set(xscale='log', yscale='log', xlabel='rate', ylabel='training loss', ylim=(None, 4))
+    axes.set(
+      xscale='log', yscale='log', xlabel='rate', ylabel='training loss', xlim=(None, 4.5), ylim=(None, 4)
+    )
     axes.legend(fontsize=8)
   return figure
