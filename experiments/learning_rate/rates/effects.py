@@ -330,7 +330,8 @@ def rate_slope(view: View, method: str, large: bool) -> Interval:
 def least_batch_rate(view: View, method: str):
   """The rate with the fewest updates to the target at the least batch size, by numbers of tuning seeds."""
   steps = taken(view, method, LEAST)
-  return study.chooser(np.log(steps.sel(seed=for_tuning(view.config))), 'learning_rate')
+  tuning = steps.sel(seed=for_tuning(view.config))
+  return study.chooser(tuning.copy(data=np.log(tuning.values)), 'learning_rate')
 
 
 def scaled_up(view: View, method: str, size: int, test: bool = False) -> Interval:

@@ -62,7 +62,7 @@ def _rate_and_batch(view: View) -> tuple[Figure, Table]:
         (method, str(size), number(float(np.nanmedian(rates))), f'{least:,.0f}', f'{least * size:,.0f}')
       )
   steps_of = xr.concat([effects.taken(view, 'SGD', size) for size in sizes], xr.Variable('B', [*sizes]))
-  reached = np.isfinite(steps_of).any(['B', 'seed']).values
+  reached = (steps_of < np.inf).any(['B', 'seed']).values
   shown = steps_of.isel(learning_rate=slice(0, np.flatnonzero(reached).max() + 3))  # all above fail
   figure = plots.heat_map(shown.transpose('learning_rate', 'B', 'seed'), label='updates to the target')
   axes, tried = figure.axes[0], np.log(steps_of.learning_rate.values)
@@ -110,11 +110,9 @@ def _decays(view: View) -> Figure:
       mean = view.cell(f'decays_{kind}').excess.mean('seed')
       mean = mean.sel(step=mean.step > 0)
       for place, exponent in enumerate(mean.exponent.values):
-        style = {
-          'color': plots.COLOURS[place % len(plots.COLOURS)],
-          'marker': plots.MARKERS[place % len(plots.MARKERS)],
-        }
-        axes.plot(mean.step, mean.sel(exponent=exponent), label=f'p = {exponent:g}', **style)
+        colour, marker = plots.COLOURS[place % len(plots.COLOURS)], plots.MARKERS[place % len(plots.MARKERS)]
+        values, label = mean.sel(exponent=exponent), f'p = {exponent:g}'
+        axes.plot(mean.step, values, color=colour, marker=marker, label=label)
       law = effects.exact.floor(kind, view.config.rates.decays.first_rate)
       axes.axhline(law, color='black', linestyle=':')
       axes.set(title=label, xscale='log', yscale='log', xlabel='updates', ylabel='excess')
