@@ -13,8 +13,9 @@ BIN = $(VENV)/bin
 # A stamp carries the Python version: another PYTHON, or a change of what is asked for, makes a new environment.
 CORE = $(VENV)/.core-$(PYVERSION)
 DEV = $(VENV)/.dev-$(PYVERSION)
+DOCS = $(VENV)/.docs-$(PYVERSION)
 
-.PHONY: help demo studies ledger test test-faults quick docs-test slow lint format lock clean
+.PHONY: help demo studies ledger docs test test-faults quick docs-test slow lint format lock clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -31,6 +32,10 @@ studies: $(CORE)  ## run the studies of saddles, minima and batch size, into run
 
 ledger: $(CORE)  ## run what has changed of all studies and write one page with every claim, into runs/ledger
 	$(BIN)/python -m experiments.ledger --workdir=runs/ledger $(LEDGER_ARGS)
+
+docs: $(DOCS)  ## build the site into docs/_build/html, in five minutes from nothing; notebooks that changed are run again
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo 'docs/_build/html/index.html'
 
 test: $(DEV)  ## run the tests, with every docstring's and the README's examples
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -59,13 +64,13 @@ format: $(DEV)  ## rewrite the sources in the project's style
 lock:  ## lock the newest versions that the bounds in pyproject.toml allow
 	$(PYTHON) -m venv --clear .lock-venv
 	.lock-venv/bin/python -m pip install --quiet uv
-	.lock-venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade --extra cuda --extra tpu --extra dask --extra slurm --extra dev \
+	.lock-venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade --extra cuda --extra tpu --extra dask --extra slurm --extra docs --extra dev \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 	rm -rf .lock-venv
 
 clean:  ## remove the environment and the tools' caches (never WORKDIR)
 	[ ! -e $(VENV)/pyvenv.cfg ] || rm -rf $(VENV)
-	rm -rf .lock-venv .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .lock-venv .mypy_cache .pytest_cache .ruff_cache build dist docs/_build docs/reference
 
 $(CORE): pyproject.toml requirements.lock
 	$(if $(SUPPORTED),,$(error gdlab needs Python 3.11 or newer; PYTHON=$(PYTHON) $(FOUND)))
@@ -77,4 +82,8 @@ $(CORE): pyproject.toml requirements.lock
 # After the core, not beside it: two pips in one environment would break it under make -j.
 $(DEV): $(CORE)
 	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
+	@touch $@
+
+$(DOCS): $(CORE)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[docs]'
 	@touch $@

@@ -80,7 +80,7 @@ def test_a_forbidden_line_is_found(line):
 
 
 def test_the_lock_holds_versions_and_nothing_else():
-  pinned = re.compile(r'[a-z0-9-]+==[\w.+!]+( ; [\w\s.<>=!\'"()]+)?')
+  pinned = re.compile(r'[a-z0-9-]+==[\w.+!]+( ; [\w\s.<>=!*\'"()]+)?')
   lines = (ROOT / 'requirements.lock').read_text(encoding='utf-8').splitlines()
   entries = [line for line in lines if line.strip() and not line.strip().startswith('#')]
   assert entries

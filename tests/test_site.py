@@ -1,0 +1,68 @@
+"""The site: every public name is on the reference, formulas render, and the code of its pages runs."""
+
+import importlib
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import gdlab
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / 'docs'
+INSIDE = {'gdlab.core'}  # its public names are those of `gdlab`
+HEAD = re.compile(r'^:{8}\{py:(?:function|class|exception|data)\} (\w+)', re.MULTILINE)
+
+
+@pytest.fixture(scope='module')
+def reference():
+  """The extension that writes the reference."""
+  sys.path.insert(0, str(DOCS / 'extensions'))
+  try:
+    yield importlib.import_module('reference')
+  finally:
+    sys.path.remove(str(DOCS / 'extensions'))
+
+
+def stub_names(package: Path) -> set[str]:
+  """What a package's stub makes public; modules are left out."""
+  lines = (package / '__init__.pyi').read_text(encoding='utf-8').splitlines()
+  return {line.split()[-1] for line in lines if re.match(r'from \.\S+ import', line)}
+
+
+def test_every_public_name_is_on_the_reference(reference):
+  package = Path(gdlab.__file__).parent
+  listed = {path: set(HEAD.findall(reference.page(path))) for path in reference.MODULES}
+  for path in package.rglob('__init__.pyi'):
+    name = '.'.join(['gdlab', *path.parent.relative_to(package).parts])
+    assert stub_names(path.parent) <= listed[name], name
+  for name in gdlab.__all__:
+    if isinstance(getattr(gdlab, name), type(gdlab)):
+      assert f'gdlab.{name}' in listed or f'gdlab.{name}' in INSIDE
+    else:
+      assert name in listed['gdlab']
+
+
+def test_docstrings_become_markdown(reference):
+  text = reference.page('gdlab.schedules')
+  assert r'$$\eta \to \sqrt\kappa\,\eta' in text
+  assert '| {py:obj}`robbins_monro(initial, exponent, offset) <gdlab.schedules.robbins_monro>` |' in text
+  assert '- **`peak`**' in text
+  assert '```pycon\n>>> scaled = adam_scaling(1e-3' in text
+  assert 'py:function} cosine(initial, num_steps, final=0.0)' in text
+
+
+def test_every_formula_renders(reference):
+  pytest.importorskip('sphinx')
+  to_mathml = importlib.import_module('mathml').to_mathml
+  pages = [reference.page(path) for path in reference.MODULES]
+  pages += [path.read_text(encoding='utf-8') for path in DOCS.rglob('*.md') if '_build' not in path.parts]
+  formulas = [
+    (match[1] or match[2], bool(match[1]))
+    for page in pages
+    for match in re.finditer(r'\$\$(.+?)\$\$|(?<![\\$`])\$([^$\n]+?)\$', page, re.DOTALL)
+  ]
+  assert len(formulas) > 500
+  for formula, block in formulas:
+    assert to_mathml(formula, block).startswith('<math'), formula
