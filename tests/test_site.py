@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 import gdlab
@@ -66,3 +67,17 @@ def test_every_formula_renders(reference):
   assert len(formulas) > 500
   for formula, block in formulas:
     assert to_mathml(formula, block).startswith('<math'), formula
+
+
+def code_of(page: Path) -> str:
+  """The code that a page's reader would run, in order."""
+  text = page.read_text(encoding='utf-8')
+  return '\n'.join(re.findall(r'^```\{code-cell\} python\n(.*?)^```', text, re.DOTALL | re.MULTILINE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', sorted(path.stem for path in DOCS.rglob('*.md') if code_of(path)))
+def test_the_code_of_a_page_runs(page):
+  (path,) = DOCS.rglob(f'{page}.md')
+  with matplotlib.rc_context({'backend': 'agg'}):
+    exec(compile(code_of(path), str(path), 'exec'), {})
