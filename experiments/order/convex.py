@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 
 import gdlab
 from experiments.order import exact
-from experiments.order.study import CONSTRUCTED, EIGHTHS, FLOORS, LAYOUTS, QUADRATIC, REDUCED, order
+from experiments.order.study import CONSTRUCTED, EIGHTHS, FLOORS, LIE, QUADRATIC, REDUCED, order
 from gdlab import estimators, problems, sampling, study
 from gdlab.core.types import Algorithm, Array, Estimator, Problem, Sampler
 
@@ -179,7 +179,7 @@ def constructed(name: str, count: int) -> Problem:
 def published(config, progress):
   """E x^2 after k epochs over n examples at the rate c / (lambda n k), from the minimum on, along n and along k."""
   options, ids = config.published, config.seeds.ids
-  points, squares, law = [], [], []
+  points, squares, law = list[tuple[int, int]](), list[np.ndarray](), list[float]()
   with jax.enable_x64(True):
     for number, name in enumerate(CONSTRUCTED):
       grid = options.biased if name == 'biased' else options.equal
@@ -196,9 +196,11 @@ def published(config, progress):
   dims, shape = ('order', 'along', 'point'), (len(CONSTRUCTED), 2, len(options.equal.sizes))
   sizes, passes = zip(*points, strict=True)
   named = {'n': sizes, 'k': passes, 'exact': law}
-  found = {name: (dims, np.reshape(each, shape)) for name, each in named.items()}
-  found['square'] = (*dims, 'seed'), np.reshape(squares, (*shape, len(ids)))
-  return xr.Dataset(found, {'order': [*CONSTRUCTED], 'along': ['n', 'k'], 'seed': ids})
+  found = xr.Dataset({name: (dims, np.reshape(each, shape)) for name, each in named.items()})
+  square = (*dims, 'seed'), np.reshape(squares, (*shape, len(ids)))
+  return found.assign(square=square).assign_coords(
+    {'order': [*CONSTRUCTED], 'along': ['n', 'k'], 'seed': ids}
+  )
 
 
 @order.cell()
@@ -265,11 +267,11 @@ def blocks(config, progress):
   keys = [seed * options.num_draws + draw for seed, draw in draws]
   with jax.enable_x64(True):
     rates = [options.multiple / smoothness(config.convex)]
-    for number, layout in enumerate(LAYOUTS):
+    for number, layout in enumerate(LIE):
       each = [logistic(config.convex, draw, options.num_examples, layout) for draw in draws]
       given = (each, _minima(each), keys, rates, 1)
       both = (between_orders(name, *given, num_orders=options.num_orders) for name in ('reshuffled', EIGHTHS))
       found.append([variance.reshape(len(ids), -1).mean(axis=1) for variance in both])
-      progress(number + 1, len(LAYOUTS))
-  coords = {'layout': [*LAYOUTS], 'order': ['reshuffled', 'blocks'], 'seed': ids}
+      progress(number + 1, len(LIE))
+  coords = {'layout': [*LIE], 'order': ['reshuffled', 'blocks'], 'seed': ids}
   return xr.Dataset({'variance': (('layout', 'order', 'seed'), np.stack(found))}, coords)

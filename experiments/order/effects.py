@@ -29,7 +29,7 @@ class View(study.View):
     last = runs.step >= runs.step[-1] - cell.attrs['epoch']
     losses = study.unless_failed(runs, 'loss', np.nan).isel(step=np.flatnonzero(last.values))
     first = runs.loss.isel(step=0, drop=True)
-    return losses.where(np.isfinite(losses).all('step'), first).transpose('learning_rate', 'seed', 'step')
+    return losses.where(losses.notnull().all('step'), first).transpose('learning_rate', 'seed', 'step')
 
   def graded(self, bench: str) -> list[int]:
     """The seeds that a bench is graded on."""
@@ -77,13 +77,6 @@ def floor_ratio(view: View, name: str, base: str, place: int) -> Interval:
   return statistics.paired_log_ratio(*pair, confidence=view.confidence)
 
 
-def over_exact_floor(view: View, name: str) -> Interval:
-  """A floor on the quadratic over its exact value, mean over rates."""
-  found = view.cell('quadratic_floors').sel(order=name)
-  ratios = (found.floor / found.exact).mean('learning_rate')
-  return statistics.bootstrap(ratios.values, confidence=view.confidence)
-
-
 def published_slope(view: View, name: str, variable: str) -> Interval:
   """The log-log slope of the mean squared error in n at fixed k, or in k at fixed n."""
   found = view.cell('published').sel(order=name, along=variable)
@@ -97,13 +90,16 @@ def published_slope(view: View, name: str, variable: str) -> Interval:
   return statistics.jackknife(slope, len(errors), confidence=view.confidence)
 
 
-def over_exact_error(view: View, name: str) -> Interval:
-  """The mean squared error over its exact value, mean over n and k."""
-  found = view.cell('published').sel(order=name)
-  ratios = (found.square / found.exact).mean(('along', 'point')).values
+def over_exact(view: View, cell: str, name: str) -> Interval:
+  """What was measured over its exact value, mean over rates, or over n and k."""
+  found = view.cell(cell).sel(order=name)
+  ratios = (
+    found[{'quadratic_floors': 'floor', 'published': 'square', 'pairs': 'variance'}[cell]] / found.exact
+  )
+  means = ratios.mean([dim for dim in ratios.dims if dim != 'seed']).values
   if name == 'sorted':
-    return statistics.exactly(float(ratios.max()), num=len(ratios))
-  return statistics.bootstrap(ratios, confidence=view.confidence)
+    return statistics.exactly(float(means.max()), num=len(means))
+  return statistics.bootstrap(means, confidence=view.confidence)
 
 
 def worst_case(view: View, base: str) -> Interval:
@@ -188,13 +184,6 @@ def deviation_slope(view: View, variable: str, name: str) -> Interval:
   """The log-log slope in the rate of the standard deviation between orders after two epochs."""
   found = view.cell('pairs')[variable].sel(order=name).transpose('seed', 'rate')
   return statistics.loglog_slope(found.rate.values, np.sqrt(found.values), confidence=view.confidence)[1]
-
-
-def over_enumeration(view: View, name: str) -> Interval:
-  """The variance between orders over that of all orders, mean over rates."""
-  found = view.cell('pairs').sel(order=name)
-  ratios = (found.variance / found.exact).mean('rate')
-  return statistics.bootstrap(ratios.values, confidence=view.confidence)
 
 
 def block_ratio(view: View, layout: str) -> Interval:

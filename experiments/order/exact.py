@@ -15,8 +15,7 @@ def added(rate: float, count: int, paired: bool = False) -> tuple[float, float]:
 
   $E(\sum_j w_j s_{\pi(j)})^2 = \frac{n}{n-1} \sum_j (w_j - \bar w)^2$ for a uniform order.
   """
-  place = np.arange(1, count + 1)
-  rho = 1 - rate
+  place, rho = np.arange(1, count + 1), 1 - rate
   weights = rho ** (2 * count - place) + rho ** (place - 1) if paired else rho ** (count - place)
   variance = rate**2 * count / (count - 1) * np.sum((weights - weights.mean()) ** 2)
   return float(variance), rho ** ((1 + paired) * count)

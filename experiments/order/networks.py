@@ -42,10 +42,9 @@ def _whole(dataset: str, model: nn.Module) -> Problem:
 
 def bench(config, name: str, seed: int, by_class: bool) -> Problem:
   """Images drawn for a seed, sorted by class or in the order drawn; for validation, others that are held out."""
-  options, given = config.perceptron, ('digits', problems.MLP(config.perceptron.hidden))
-  if name == 'cnn':
-    options, given = config.cnn, (config.cnn.dataset, SmallCNN())
-  whole = _whole(*given)
+  options = config.cnn if name == 'cnn' else config.perceptron
+  dataset = options.dataset if name == 'cnn' else 'digits'
+  whole = _whole(dataset, SmallCNN() if name == 'cnn' else problems.MLP(options.hidden))
   chosen = np.random.default_rng(seed).permutation(whole.num_examples)[: options.images]
   train, held_out = np.split(chosen, [options.train])
   if by_class:
@@ -97,10 +96,11 @@ def training(config, name, progress):
   ids = [*config.seeds.for_tuning, *config.seeds.ids[: options.num_seeds]]
   rates = options.single_rates if name == 'single' else options.rates
   keys = dict(zip(ids, study.keys(ids), strict=True))
+  own = lambda arm, seed: bench(config, name, seed, arm != 'unsorted')
+  data = lambda arm, seed: unrolled(own(arm, seed), arm, batch_size, epochs, keys[seed])
   for number, arm in enumerate(BENCHES[name]):
-    own = lambda seed, arm=arm: bench(config, name, seed, arm != 'unsorted')
     runs = study.sweep_anew(
-      lambda seed, arm=arm, own=own: unrolled(own(seed), arm, batch_size, epochs, keys[seed]),
+      functools.partial(data, arm),
       _in_order(batch_size),
       {'learning_rate': [*rates]},
       seeds=ids,
@@ -141,9 +141,8 @@ def variances(problem: Problem, state: gdlab.State, batch_size: int, mixing: flo
 
   drawn = jnp.mean(jax.lax.map(distance, jax.random.split(key, DRAWN), batch_size=50))
   scores, seen = state.sampler.scores, state.sampler.seen
-  filled = jnp.where(seen, scores, jnp.sum(scores) / jnp.maximum(jnp.sum(seen), 1))
-  total = filled.sum()
-  shares = jnp.where(total > 0, filled / jnp.where(total > 0, total, 1), 1 / count)
+  filled = jnp.where(seen.any(), jnp.where(seen, scores, jnp.sum(scores) / jnp.maximum(jnp.sum(seen), 1)), 1)
+  shares = filled / filled.sum()
   return {
     'uniform': exact(jnp.full(count, 1 / count)),
     'optimal': exact(nearly),
@@ -164,7 +163,7 @@ def importance(config, progress):
   probe = functools.partial(variances, batch_size=options.batch_size, mixing=options.mixing)
   runs = study.sweep_anew(
     lambda seed: bench(config, 'mini', seed, False),
-    descent,
+    lambda: descent,
     seeds=config.seeds.ids[: options.num_seeds],
     progress=progress,
     num_steps=epoch * max(options.epochs),

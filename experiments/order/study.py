@@ -14,7 +14,7 @@ import pydantic
 from experiments.order import effects
 from experiments.order.effects import BENCHES, BUFFERS
 from gdlab import study
-from gdlab.claims import Rule, greater_than, less_than, premise, within
+from gdlab.claims import greater_than, less_than, premise, within
 from gdlab.study.schema import APART, Widths, check_rules
 
 SHUFFLED = ('reshuffled', 'shuffled once', 'blocks of 25 %', 'paired reversal')
@@ -23,13 +23,12 @@ EIGHTHS = 'blocks of 12.5 %'
 QUADRATIC = ('with replacement', 'reshuffled', 'paired reversal')
 CONSTRUCTED = ('with replacement', 'reshuffled', 'biased', 'shuffled once', 'sorted')
 REDUCED = ('SGD', 'SVRG', 'SAGA')
-LAYOUTS = ('drawn', 'alternating', 'sorted')  # how data lie
+LIE = {'drawn': 'data in random order', 'alternating': 'classes in turn', 'sorted': 'data sorted by class'}
 DIGITS, MNIST = 1437, 60_000  # training images
 Several = Annotated[int, pydantic.Field(ge=2, le=APART)]
 Even = Annotated[int, pydantic.Field(ge=2, le=1024, multiple_of=2)]
 Evens = Annotated[tuple[Even, ...], pydantic.Field(min_length=3, max_length=3)]
 Three = Annotated[study.Sizes, pydantic.Field(min_length=3, max_length=3)]
-Two = Annotated[study.Sizes, pydantic.Field(min_length=2)]
 
 
 class _Convex(study.Config):
@@ -111,7 +110,7 @@ class _Importance(study.Config):
   batch_size: study.Count
   learning_rate: study.Positive
   mixing: study.Share
-  epochs: Two
+  epochs: Annotated[study.Sizes, pydantic.Field(min_length=2)]
   num_seeds: Several
 
 
@@ -133,7 +132,7 @@ class Settings(study.Config):
   def _fits(self) -> 'Settings':
     most, cnn, own = self.seeds.count, self.cnn, self.perceptron
     small = MNIST if cnn.dataset == 'mnist' else DIGITS
-    parts = {'perceptron': own, 'cnn': cnn, 'importance': self.importance}
+    parts = {'perceptron': own.num_seeds, 'cnn': cnn.num_seeds, 'importance': self.importance.num_seeds}
     check_rules(
       {
         f'perceptron.train and perceptron.held_out should be at most {DIGITS} together': own.images <= DIGITS,
@@ -143,7 +142,7 @@ class Settings(study.Config):
         'importance.batch_size should be at most perceptron.train': self.importance.batch_size <= own.train,
         'floors.rates should be below 1, where descent does not overshoot': max(self.floors.rates) < 1,
       }
-      | {f'{name}.num_seeds should be at most {most}': part.num_seeds <= most for name, part in parts.items()}
+      | {f'{name}.num_seeds should be at most {most}': number <= most for name, number in parts.items()}
     )
     return self
 
@@ -167,10 +166,7 @@ def _convex(words: str) -> str:
   )
 
 
-def _slope(order: int) -> Rule:
-  return within(order - 0.25, order + 0.25)
-
-
+_slope = lambda order: within(order - 0.25, order + 0.25)
 MORE, NEAR = greater_than(1.1, none=1), within(0.95, 1.05)
 order = study.Study(
   Settings,
@@ -220,8 +216,7 @@ O2 = order.claim(
   'Reshuffling every epoch beats drawing with replacement: its error floor scales with lr² against lr.',
   under=lambda view: f'{FLOOR}; {_rates(view)}',
 )
-SLOPES = {'with replacement': 1, 'reshuffled': 2}
-for name, slope in SLOPES.items():
+for name, slope in {'with replacement': 1, 'reshuffled': 2}.items():
   told = f'logistic regression: log-log slope of the floor in the rate, {name}'
   O2(told, _slope(slope), cell='logistic_floors', name=name)(effects.floor_slope)
 for place, which in {0: 'smallest', -1: 'largest'}.items():
@@ -232,7 +227,7 @@ told = 'quadratic, where theory has a slope of 3: that of the floor, reshuffled'
 O2(told, _slope(3), cell='quadratic_floors', name='reshuffled')(effects.floor_slope)
 for name in ('with replacement', 'reshuffled'):
   told = f'quadratic: floor over its exact value, {name}'
-  O2(told, NEAR, name=name)(effects.over_exact_floor)
+  O2(told, NEAR, cell='quadratic_floors', name=name)(effects.over_exact)
 for bench in ('single', 'mini'):
   told = f'{NETWORKS[bench]}: loss, with replacement over reshuffled'
   O2(told, MORE, bench=bench, arm='with replacement')(effects.cost)
@@ -261,7 +256,7 @@ for name, slopes in ORDERS.items():
 for name in ORDERS:
   if name != 'biased':
     told = f'error over its exact value, {CASES.get(name, name)}'
-    O3(told, NEAR, name=name)(effects.over_exact_error)
+    O3(told, NEAR, cell='published', name=name)(effects.over_exact)
 for base in ('shuffled once', 'reshuffled', 'with replacement'):
   told = f'worst case: error, sequential over {base}, most examples'
   O3(told, greater_than(1.25, none=1), base=base)(effects.worst_case)
@@ -318,12 +313,12 @@ for variable, words in {'variance': 'least squares', 'logistic': 'logistic regre
     told = f'{words}: log-log slope in the rate of the deviation between orders, {name}: {slope} by theory'
     O6(told, _slope(slope), variable=variable, name=name)(effects.deviation_slope)
 for name in ('reshuffled', 'paired reversal'):
-  O6(f'least squares: variance over that of all orders, {name}', NEAR, name=name)(effects.over_enumeration)
+  told = f'least squares: variance over that of all orders, {name}'
+  O6(told, NEAR, cell='pairs', name=name)(effects.over_exact)
 told = 'quadratic: log-log slope of the floor in the rate, paired reversal: 5 where it is 3 reshuffled'
 O6(told, _slope(5), cell='quadratic_floors', name='paired reversal')(effects.floor_slope)
 told = 'quadratic: floor over its exact value, paired reversal'
-O6(told, NEAR, name='paired reversal')(effects.over_exact_floor)
-LIE = {'drawn': 'data in random order', 'alternating': 'classes in turn', 'sorted': 'data sorted by class'}
+O6(told, NEAR, cell='quadratic_floors', name='paired reversal')(effects.over_exact)
 for layout, words in LIE.items():
   told = f'{words}: variance between orders, blocks over reshuffled'
   O6(told, less_than(0.9, none=1), layout=layout)(effects.block_ratio)

@@ -9,7 +9,7 @@ import xarray as xr
 from configs import order as configs
 from experiments.order import exact
 from experiments.order.effects import BENCHES, View
-from experiments.order.study import CONSTRUCTED, FLOORS, LAYOUTS, ORDERS, QUADRATIC, REDUCED, order
+from experiments.order.study import CONSTRUCTED, FLOORS, LIE, ORDERS, QUADRATIC, REDUCED, order
 from gdlab.claims import Verdict
 
 NOT = (Verdict.CONTRADICTED, Verdict.NO_DIFFERENCE)
@@ -122,9 +122,9 @@ def pairs(slopes, factors):
 
 
 def blocks(ratios):
-  own = dict.fromkeys(LAYOUTS, 0.5) | ratios
-  values = [[jitter(n), own[layout] * jitter(n + 7)] for n, layout in enumerate(LAYOUTS)]
-  coords = {'layout': [*LAYOUTS], 'order': ['reshuffled', 'blocks'], 'seed': IDS}
+  own = dict.fromkeys(LIE, 0.5) | ratios
+  values = [[jitter(n), own[layout] * jitter(n + 7)] for n, layout in enumerate(LIE)]
+  coords = {'layout': [*LIE], 'order': ['reshuffled', 'blocks'], 'seed': IDS}
   return xr.Dataset({'variance': ([*coords], np.stack(values))}, coords)
 
 
