@@ -1,6 +1,7 @@
 """The cells whose answers are known exactly, or nearly so: quadratics, two wells, classes of one-hot inputs, orders."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +109,8 @@ def valleys(config, progress):
     progress=progress,
   )
   run = run.assign_coords(trial=['usual', 'equal', 'effective'])
-  return run[['place', 'status']].assign_attrs(ridge=float(problem.known.stationary_points.params[2, 0]))
+  points: Any = problem.known.stationary_points
+  return run[['place', 'status']].assign_attrs(ridge=float(points.params[2, 0]))
 
 
 def _one_hot(params):

@@ -55,7 +55,7 @@ def exact(view: Seen) -> Figure:
   quadratic, classes, options = view.cell('quadratic'), view.cell('one_hot'), view.config.classes
   with plots.panels(3, width=3.4, height=3.4) as (figure, (left, middle, right)):
     for place, method in enumerate(('plain', 'heavy_ball', 'nesterov')):
-      style = {
+      style: Any = {
         'color': plots.COLOURS[place],
         'marker': plots.MARKERS[place],
         'label': method.replace('_', ' '),

@@ -33,7 +33,7 @@ def at_all_rates(config, draw, make, grid, updates: int, evaluations: int, progr
     eval_every=max(1, updates // evaluations),
   )
   kinds = ('train', 'validation', 'test', 'status')
-  kept = runs[[name for name in runs if name.startswith(kinds)]]
+  kept = runs[[name for name in runs if str(name).startswith(kinds)]]
   return kept.squeeze([name for name in grid if name != 'learning_rate'], drop=True)
 
 

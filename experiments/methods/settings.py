@@ -6,9 +6,8 @@ import pydantic
 
 from gdlab import study
 from gdlab.core.errors import InputError, check_count
-from gdlab.study.schema import Width, Widths, ascending
+from gdlab.study.schema import Count, Positive, Width, Widths, ascending
 
-Count, Positive = study.Count, study.Positive
 Several = Annotated[Count, pydantic.Field(ge=2)]
 Even = Annotated[Width, pydantic.Field(multiple_of=2)]
 Rates = Annotated[tuple[Positive, ...], pydantic.Field(min_length=3), pydantic.AfterValidator(ascending)]
