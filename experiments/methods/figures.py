@@ -1,5 +1,7 @@
 """The page: its pictures and tables, each in its section."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 

@@ -120,9 +120,9 @@ class Settings(study.Config):
     grids = [race.plain, race.momentum, race.adagrad, race.adam, race.sign, race.matrix]
     if len({len(rates) for rates in grids}) > 1:
       raise InputError(f'race must have as many rates for every arm, got {[len(rates) for rates in grids]}')
-    classes = config.classes
-    if not len(classes.plain) == len(classes.network) == len(classes.adam):
-      raise InputError(f'classes must have as many rates for every arm, got {classes}')
+    tried = [len(rates) for rates in (config.classes.plain, config.classes.network, config.classes.adam)]
+    if len(set(tried)) > 1:
+      raise InputError(f'classes must have as many rates for every arm, got {tried}')
     if 1e-3 not in race.adam:
       raise InputError(f"race.adam must hold Adam's default rate 0.001, got {race.adam}")
     images, tests = {'digits': (1437, 360), 'mnist': (60_000, 10_000)}[config.images]
