@@ -11,6 +11,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """The study's configuration."""
   config = ml_collections.ConfigDict()
+  config.claims = tuple(f'M{number}' for number in range(1, 15))  # that are asked
   config.images = 'mnist'  # averaged over 2 x 2 pixels; or 'digits'
   config.text = 'shakespeare'  # or 'excerpt', which comes with gdlab
 

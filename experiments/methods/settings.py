@@ -8,6 +8,7 @@ from gdlab import study
 from gdlab.core.errors import InputError, check_count
 from gdlab.study.schema import Count, Positive, Width, Widths, ascending
 
+CLAIMS = Literal['M1', 'M2', 'M3', 'M4', 'M5', 'M6', 'M7', 'M8', 'M9', 'M10', 'M11', 'M12', 'M13', 'M14']
 Several = Annotated[Count, pydantic.Field(ge=2)]
 Even = Annotated[Width, pydantic.Field(multiple_of=2)]
 Rates = Annotated[tuple[Positive, ...], pydantic.Field(min_length=3), pydantic.AfterValidator(ascending)]
@@ -99,6 +100,7 @@ class _Small(study.Config):
 class Settings(study.Config):
   """The configuration; configs/methods.py says what each value means."""
 
+  claims: Annotated[tuple[CLAIMS, ...], pydantic.Field(min_length=1)]
   images: Literal['digits', 'mnist']
   text: Literal['excerpt', 'shakespeare']
   seeds: study.Seeds

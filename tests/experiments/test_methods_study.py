@@ -177,4 +177,4 @@ def test_a_tiny_run_of_the_whole(tmp_path):
   assert repr(recomputed) == repr(
     read_claims(tmp_path / 'claims.json')
   )  # NaN differs from itself, hence as text
-  assert (tmp_path / 'report.html').read_text().count('<svg') == 2
+  assert (tmp_path / 'report.html').read_text().count('<svg') == 4
