@@ -11,6 +11,7 @@ import ml_collections
 def get_config() -> ml_collections.ConfigDict:
   """The study's configuration."""
   config = ml_collections.ConfigDict()
+  config.claims = tuple(f'M{number}' for number in range(1, 15))  # that are asked
   config.images = 'mnist'  # averaged over 2 x 2 pixels; or 'digits'
   config.text = 'shakespeare'  # or 'excerpt', which comes with gdlab
 
@@ -28,13 +29,13 @@ def get_config() -> ml_collections.ConfigDict:
   config.race.adam = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)  # RMSProp, AdamW too
   config.race.sign = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # Lion too
   config.race.matrix = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # Muon and Shampoo
-  config.race.train = 1000
-  config.race.validation = 300
+  config.race.train = 600
+  config.race.validation = 200
   config.race.test = 360
   config.race.batch_size = 32
   config.race.updates = 200
-  config.race.text_train = 240  # windows of `context` characters
-  config.race.text_held_out = 60  # for validation, and for the test
+  config.race.text_train = 200  # windows of `context` characters
+  config.race.text_held_out = 50  # for validation, and for the test
   config.race.text_batch_size = 8
   config.race.text_updates = 160
   config.race.evaluations = 8

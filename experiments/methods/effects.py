@@ -25,7 +25,7 @@ def compared(
   With `default` the first has that rate, and the second the best of the others.
   """
   is_loss = variable.endswith('loss')
-  pair = statistics.paired_log_ratio if is_loss else statistics.paired_interval
+  pair: Any = statistics.paired_log_ratio if is_loss else statistics.paired_interval
   choose = [
     view.chooser(first) if default is None else lambda runs: default,
     view.chooser(second, without=default),
@@ -42,8 +42,8 @@ def compared(
 
 def window(view, cell: str, runs: Any = slice(None)) -> float:
   """Decades of rates at which the geometric mean of test losses is at most `WINDOW` times the best, interpolated."""
-  losses = np.log(ended(view.graded(cell), 'test_loss').transpose('seed', 'learning_rate'))
-  mean, rates = losses.values[runs].mean(axis=0), np.log10(losses.learning_rate.values)
+  losses = ended(view.graded(cell), 'test_loss').transpose('seed', 'learning_rate')
+  mean, rates = np.log(losses.values[runs]).mean(axis=0), np.log10(losses.learning_rate.values)
   low, high = np.minimum(mean[:-1], mean[1:]), np.maximum(mean[:-1], mean[1:])
   limit = mean.min() + np.log(WINDOW)
   # Of each step of the grid the share that is below the limit, on a straight line.
@@ -179,7 +179,7 @@ def apart(view) -> Interval:
   """The mean size of the relative difference of training losses, layers in turn against together, at the least rate."""
   rate = view.config.order.rates[0]
   ends = [ended(view.graded(f'layers_{order}', rate), 'train_loss') for order in ('after', 'together')]
-  return statistics.bootstrap(np.abs(np.log(ends[0] / ends[1])).values, confidence=view.confidence)
+  return statistics.bootstrap(np.abs(np.log((ends[0] / ends[1]).values)), confidence=view.confidence)
 
 
 def broken_networks(view) -> Interval:

@@ -1,6 +1,7 @@
 """The cells whose answers are known exactly, or nearly so: quadratics, two wells, classes of one-hot inputs, orders."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import xarray as xr
 
 import gdlab
 from experiments.methods.arms import ARMS, BETA, descent
-from experiments.methods.study import methods
+from experiments.methods.study import asked, methods
 from gdlab import problems, sampling, study, theory
 from gdlab.theory import linear
 
@@ -22,7 +23,7 @@ METHODS = {
 }
 
 
-@methods.cell()
+@methods.cell(when=asked('M1'))
 def quadratic(config, progress):
   """Updates to the tolerance at the best rate and momentum, float64; `plain_rate` is plain descent's with beta .9.
 
@@ -87,7 +88,7 @@ def _missed(curvatures, tuning, nesterov: bool, tolerance: float, counts, starts
   return missed
 
 
-@methods.cell()
+@methods.cell(when=asked('M3'))
 def valleys(config, progress):
   """Heavy ball down the outer slope of the shallower of two wells, and where each run has come to rest.
 
@@ -108,7 +109,8 @@ def valleys(config, progress):
     progress=progress,
   )
   run = run.assign_coords(trial=['usual', 'equal', 'effective'])
-  return run[['place', 'status']].assign_attrs(ridge=float(problem.known.stationary_points.params[2, 0]))
+  points: Any = problem.known.stationary_points
+  return run[['place', 'status']].assign_attrs(ridge=float(points.params[2, 0]))
 
 
 def _one_hot(params):
@@ -133,7 +135,7 @@ def _class_curves(name: str, rate, own, steps: int, problem):
   return jax.lax.scan(step, method.init(jax.random.key(0), problem), length=steps)[1]
 
 
-@methods.cell(once=True)
+@methods.cell(once=True, when=asked('M12'))
 def one_hot(config, progress):
   """The first update after which each class is at the loss: gradient descent, sign descent, Adam; float64."""
   options, size, found = config.classes, config.classes.count, []
@@ -150,7 +152,7 @@ def one_hot(config, progress):
   return xr.Dataset(columns, {'rule': [*rates], 'share': _shares(size)})
 
 
-@methods.cell()
+@methods.cell(when=asked('M9'))
 def orders(config, progress):
   """Whether two parameters converge when updated together, and one after another: spectral radii of random systems.
 

@@ -1,13 +1,17 @@
 """The page: its pictures and tables, each in its section."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.methods import arms, effects
 from experiments.methods.arms import ARMS, BENCHES
-from experiments.methods.study import BETAS, Seen, methods
+from experiments.methods.study import BETAS, Seen, asked, methods
 from gdlab import plots, theory
 from gdlab.report import Table, number
+
+HALF = {'width': 4.6, 'height': 3.4}
 
 
 @methods.section(
@@ -17,6 +21,7 @@ from gdlab.report import Table, number
   'of the least.',
   caption='Test loss over plain descent, geometric means over seeds; below 1 is better (M2, M5, M10).',
   printed=True,
+  when=asked('M2', 'M4', 'M5', 'M6', 'M10'),
 )
 def race(view: Seen) -> tuple[Figure, Table]:
   """Test losses of all arms over plain descent's, and how every arm does."""
@@ -43,39 +48,60 @@ def race(view: Seen) -> tuple[Figure, Table]:
 
 
 @methods.section(
-  'Where answers are exact',
-  'Left: updates until the distance is {config.quadratic.tolerance} of that at the start, at the best rate and '
-  'momentum for the condition number. Middle: the time to loss {config.classes.loss} of one-hot classes; lines are '
-  'closed forms. Right: the largest eigenvalue of the Hessian, preconditioned as Adam does, over its border '
-  '(2 + 2 beta_1) / ((1 - beta_1) rate).',
-  caption='Medians over {config.seeds.count} starts, on the right with the middle 80 % (M1, M12, M13).',
+  'Momentum on quadratics',
+  'Updates until the distance is {config.quadratic.tolerance} of that at the start, at the best rate and momentum for '
+  'the condition number.',
+  caption='Medians over {config.seeds.count} starts (M1).',
+  when=asked('M1'),
 )
-def exact(view: Seen) -> Figure:
-  """Updates against condition numbers and against shares of classes; preconditioned sharpness along training."""
-  quadratic, classes, options = view.cell('quadratic'), view.cell('one_hot'), view.config.classes
-  with plots.panels(3, width=3.4, height=3.4) as (figure, (left, middle, right)):
-    for place, method in enumerate(('plain', 'heavy_ball', 'nesterov')):
-      style = {
-        'color': plots.COLOURS[place],
-        'marker': plots.MARKERS[place],
-        'label': method.replace('_', ' '),
-      }
-      updates = quadratic.updates.sel(rule=method).median('seed')
-      left.plot(quadratic.condition, updates, **style)
-    for place, method in enumerate(classes.rule.values):
-      style = {'color': plots.COLOURS[place], 'label': {'plain': 'gradient descent'}.get(method, method)}
-      middle.plot(classes.share, classes.updates.sel(rule=method), plots.MARKERS[place], **style)
-    times = theory.class_time(classes.share.values, options.loss, num_classes=options.count)
-    margin = np.log((options.count - 1) / np.expm1(options.loss))
-    for law, colour in ((times / options.flow_rate, 0), (margin / (2 * options.sign_rate) + 0 * times, 1)):
-      middle.plot(classes.share, law, color=plots.COLOURS[colour])
+def quadratics(view: Seen) -> Figure:
+  """Updates against condition numbers."""
+  found = view.cell('quadratic').updates
+  with plots.panels(1, **HALF) as (figure, (axes,)):
+    for place, rule in enumerate(('plain', 'heavy_ball', 'nesterov')):
+      style: Any = {'color': plots.COLOURS[place], 'marker': plots.MARKERS[place]}
+      updates = found.sel(rule=rule).median('seed')
+      axes.plot(found.condition, updates, label=rule.replace('_', ' '), **style)
+    axes.set(xscale='log', yscale='log', xlabel='condition number', ylabel='updates')
+    axes.legend(fontsize=8)
+  return figure
+
+
+@methods.section(
+  'Classes of unequal shares',
+  'The time to loss {config.classes.loss} of one-hot classes; lines are closed forms.',
+  caption='Updates against the share of the class (M12).',
+  when=asked('M12'),
+)
+def classes(view: Seen) -> Figure:
+  """Times against shares, with the closed forms."""
+  run, options = view.cell('one_hot'), view.config.classes
+  times = theory.class_time(run.share.values, options.loss, num_classes=options.count) / options.flow_rate
+  margin = np.log((options.count - 1) / np.expm1(options.loss))
+  with plots.panels(1, **HALF) as (figure, (axes,)):
+    for place, rule in enumerate(run.rule.values):
+      style: Any = {'color': plots.COLOURS[place], 'label': {'plain': 'gradient descent'}.get(rule, rule)}
+      axes.plot(run.share, run.updates.sel(rule=rule), plots.MARKERS[place], **style)
+    for place, law in enumerate((times, np.full_like(times, margin / (2 * options.sign_rate)))):
+      axes.plot(run.share, law, color=plots.COLOURS[place])
+    axes.set(xscale='log', yscale='log', xlabel='share of the class', ylabel='updates')
+    axes.legend(fontsize=8)
+  return figure
+
+
+@methods.section(
+  "Adam's border",
+  'The largest eigenvalue of the Hessian, preconditioned as Adam does, over (2 + 2 beta_1) / ((1 - beta_1) rate).',
+  caption='Medians and the middle 80 % of {config.seeds.count} starts (M13).',
+  when=asked('M13'),
+)
+def border(view: Seen) -> Figure:
+  """Preconditioned sharpness over its border along training."""
+  with plots.panels(1, **HALF) as (figure, (axes,)):
     for place, b1 in enumerate(BETAS):
       found = effects.sharpness(view, b1)
-      plots.band(right, found.step.values, found.values, f'beta_1 = {b1}', place)
-    right.axhline(1, color='grey', linewidth=0.8)
-    left.set(xscale='log', yscale='log', xlabel='condition number', ylabel='updates')
-    middle.set(xscale='log', yscale='log', xlabel='share of the class', ylabel='updates')
-    right.set(yscale='log', xlabel='updates', ylabel='sharpness over the border')
-    for axes in (left, middle, right):
-      axes.legend(fontsize=8)
+      plots.band(axes, found.step.values, found.values, f'beta_1 = {b1}', place)
+    axes.axhline(1, color='grey', linewidth=0.8)
+    axes.set(yscale='log', xlabel='updates', ylabel='sharpness over the border')
+    axes.legend(fontsize=8)
   return figure

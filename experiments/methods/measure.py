@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 import gdlab
 from experiments.methods import arms
 from experiments.methods.arms import data, descent, numbers
-from experiments.methods.study import BETAS, methods
+from experiments.methods.study import BETAS, asked, methods
 from gdlab import problems, sampling, study, transforms
 from gdlab.core.types import Key, Problem, PyTree
 
@@ -33,11 +33,11 @@ def at_all_rates(config, draw, make, grid, updates: int, evaluations: int, progr
     eval_every=max(1, updates // evaluations),
   )
   kinds = ('train', 'validation', 'test', 'status')
-  kept = runs[[name for name in runs if name.startswith(kinds)]]
+  kept = runs[[name for name in runs if str(name).startswith(kinds)]]
   return kept.squeeze([name for name in grid if name != 'learning_rate'], drop=True)
 
 
-@methods.cell(over=arms.entries)
+@methods.cell(over=arms.entries, when=asked('M2', 'M4', 'M5', 'M6', 'M10'))
 def race(config, name: str, progress):
   """One arm on one bench."""
   bench, arm = name.split('_', 1)
@@ -46,7 +46,7 @@ def race(config, name: str, progress):
   return at_all_rates(config, draw, make, grid, updates, config.race.evaluations, progress)
 
 
-@methods.cell(over=lambda config: ('heavy_ball', 'rmsprop', 'adam'))
+@methods.cell(over=lambda config: ('heavy_ball', 'rmsprop', 'adam'), when=asked('M8'))
 def overfit(config, arm: str, progress):
   """The perceptron on few images for long."""
   options = config.overfit
@@ -55,7 +55,7 @@ def overfit(config, arm: str, progress):
   return at_all_rates(config, draw, make, arms.grid(config, arm), options.updates, 80, progress)
 
 
-@methods.cell()
+@methods.cell(when=asked('M7'))
 def sizes(config, progress):
   """Root mean squares of gradients and updates of every parameter in the second half of a run on the perceptron."""
   size, updates = arms.budget(config, 'mlp')
@@ -90,7 +90,7 @@ def _sizes(method, updates: int, problem: Problem, key: Key):
   return jnp.sqrt(sums / (updates - updates // 2))
 
 
-@methods.cell(over=lambda config: ('together', 'after'))
+@methods.cell(over=lambda config: ('together', 'after'), when=asked('M9'))
 def layers(config, order: str, progress):
   """Full batch on the perceptron at every rate: all layers together, or one after another with gradients anew."""
   draw, options = functools.partial(data, config, 'mlp'), config.order
@@ -128,7 +128,7 @@ CLIPS = {
 }
 
 
-@methods.cell(over=lambda config: [*CLIPS])
+@methods.cell(over=lambda config: [*CLIPS], when=asked('M11'))
 def explosion(config, clip: str, progress):
   """Plain descent on an ungated recurrent network at every rate, with one way of clipping or with none."""
   options, race = config.explosion, config.race
@@ -175,7 +175,7 @@ def _next_loss(logits, ids):
 KINDS = [*itertools.product(('linear', 'transformer'), ('natural', 'balanced'), ('plain', 'adam'))]
 
 
-@methods.cell(over=lambda config: ['_'.join(kind) for kind in KINDS])
+@methods.cell(over=lambda config: ['_'.join(kind) for kind in KINDS], when=asked('M12'))
 def pairs(config, name: str, progress):
   """Full batch or Adam on bigrams as they occur or balanced, at every rate."""
   options, (model, kind, arm) = config.classes, name.split('_')
@@ -186,7 +186,7 @@ def pairs(config, name: str, progress):
   return at_all_rates(config, draw, descent(arm), grid, options.updates, 50, progress)
 
 
-@methods.cell()
+@methods.cell(when=asked('M13'))
 def border(config, progress):
   """Full-batch Adam on a tanh network and 20 points: the preconditioned sharpness over its border, by beta_1."""
   options = config.border
@@ -234,7 +234,7 @@ def in_half(init: Callable[[Key], tuple[PyTree, PyTree]]) -> Callable[[Key], tup
 SMALL = [*itertools.product(('float32', 'bfloat16'), ('small', 'middle', 'large', 'fixed'))]
 
 
-@methods.cell(over=lambda config: ['_'.join(kind) for kind in SMALL])
+@methods.cell(over=lambda config: ['_'.join(kind) for kind in SMALL], when=asked('M14'))
 def small(config, name: str, progress):
   """Adam on the digits at equal examples: beta_2 has the half-life in examples of the largest batch, or is `fixed`."""
   options, (dtype, kind) = config.small, name.split('_')

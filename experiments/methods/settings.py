@@ -6,9 +6,9 @@ import pydantic
 
 from gdlab import study
 from gdlab.core.errors import InputError, check_count
-from gdlab.study.schema import Width, Widths, ascending
+from gdlab.study.schema import Count, Positive, Width, Widths, ascending
 
-Count, Positive = study.Count, study.Positive
+CLAIMS = Literal['M1', 'M2', 'M3', 'M4', 'M5', 'M6', 'M7', 'M8', 'M9', 'M10', 'M11', 'M12', 'M13', 'M14']
 Several = Annotated[Count, pydantic.Field(ge=2)]
 Even = Annotated[Width, pydantic.Field(multiple_of=2)]
 Rates = Annotated[tuple[Positive, ...], pydantic.Field(min_length=3), pydantic.AfterValidator(ascending)]
@@ -100,6 +100,7 @@ class _Small(study.Config):
 class Settings(study.Config):
   """The configuration; configs/methods.py says what each value means."""
 
+  claims: Annotated[tuple[CLAIMS, ...], pydantic.Field(min_length=1)]
   images: Literal['digits', 'mnist']
   text: Literal['excerpt', 'shakespeare']
   seeds: study.Seeds
@@ -121,9 +122,9 @@ class Settings(study.Config):
     grids = [race.plain, race.momentum, race.adagrad, race.adam, race.sign, race.matrix]
     if len({len(rates) for rates in grids}) > 1:
       raise InputError(f'race must have as many rates for every arm, got {[len(rates) for rates in grids]}')
-    classes = config.classes
-    if not len(classes.plain) == len(classes.network) == len(classes.adam):
-      raise InputError(f'classes must have as many rates for every arm, got {classes}')
+    tried = [len(rates) for rates in (config.classes.plain, config.classes.network, config.classes.adam)]
+    if len(set(tried)) > 1:
+      raise InputError(f'classes must have as many rates for every arm, got {tried}')
     if 1e-3 not in race.adam:
       raise InputError(f"race.adam must hold Adam's default rate 0.001, got {race.adam}")
     images, tests = {'digits': (1437, 360), 'mnist': (60_000, 10_000)}[config.images]

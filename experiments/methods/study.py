@@ -75,6 +75,11 @@ ON_TEXT = (
 BOTH = f'{ON_IMAGES}; {ON_TEXT}'
 
 
+def asked(*names: str) -> Callable[[Settings], bool]:
+  """For cells, claims and sections that some claims need."""
+  return lambda config: bool({*names} & {*config.claims})
+
+
 def tuned(words: str, *cells: str) -> Callable[[Seen], str]:
   """Conditions of a claim about arms at their best rates."""
   named = {cell: cell.removeprefix('race_').replace('_', ' ') for cell in cells}
@@ -91,6 +96,7 @@ M1 = methods.claim(
   'Momentum speeds up ill-conditioned descent from kappa to sqrt(kappa) steps and damps the zig-zag.',
   under='quadratics of {config.quadratic.dimension} eigenvalues, logarithmically spaced, condition numbers '
   '{config.quadratic.conditions}, to {config.quadratic.tolerance} of the distance at the start; float64',
+  when=asked('M1'),
 )
 M1('runs against the closed form', exact(0))(effects.missed)
 M1('log-log slope in kappa, plain descent', within(0.95, 1.05), method='plain')(effects.slope)
@@ -108,6 +114,7 @@ M2 = methods.claim(
   'M2',
   'Momentum-based methods clearly beat vanilla SGD on non-convex race.',
   under=tuned(BOTH, *races('heavy_ball', 'plain')),
+  when=asked('M2'),
 )
 for bench, words in BENCHES.items():
   rule = less_than(0.95 if bench in TEXTS else 0.9, none=1)
@@ -119,6 +126,7 @@ M3 = methods.claim(
   'beta = 0.99 leaves minima that beta = 0.9 cannot.',
   under='double well of tilt {config.valleys.tilt}, {config.valleys.num_starts} starts on the outer slope of the '
   'shallower well, {config.valleys.updates} updates; beta .9 at rate {config.valleys.rate}',
+  when=asked('M3'),
 )
 for trial, words in {'equal': 'equal rates', 'effective': 'equal rates over 1 - beta'}.items():
   words = f'share of runs that end in the deeper well, .99 minus .9, {words}'
@@ -128,6 +136,7 @@ M4 = methods.claim(
   'M4',
   'Adam at its defaults (1e-3, .9, .999) is near its best without tuning; SGD needs tuning.',
   under=tuned(BOTH, *races('adam', 'heavy_ball')),
+  when=asked('M4'),
 )
 for bench, words in BENCHES.items():
   adam, ball = (f'race_{bench}_{arm}' for arm in ('adam', 'heavy_ball'))
@@ -140,6 +149,7 @@ M5 = methods.claim(
   'M5',
   'Tuned SGD with momentum and a schedule ends at or above tuned Adam on image classification.',
   under=tuned(ON_IMAGES, *races('heavy_ball_cosine', 'adam', 'adam_cosine', benches=IMAGES)),
+  when=asked('M5'),
 )
 for bench in IMAGES:
   for other, words in {'adam': 'at a constant rate', 'adam_cosine': 'with the same schedule'}.items():
@@ -151,6 +161,7 @@ M6 = methods.claim(
   'M6',
   "Adam's advantage is larger on language-like data with a heavy-tailed class distribution than on images.",
   under=f'{BOTH}; speed-ups over heavy ball, both at the rates of least training loss',
+  when=asked('M6'),
 )
 for text in TEXTS:
   for image in IMAGES:
@@ -162,6 +173,7 @@ M7 = methods.claim(
   'M7',
   'Adam gives parameters with consistently large gradients smaller effective steps.',
   under=f'{ON_IMAGES}; perceptron, second half of a run, Adam at 1e-3',
+  when=asked('M7'),
 )
 words = 'log-log slope of update over gradient in the gradient, over parameters'
 M7(f'control: {words}, plain descent', premise(exact(1e-3)), method='plain')(effects.size_slope)
@@ -172,6 +184,7 @@ M8 = methods.claim(
   'Adaptive methods hide overfitting: training loss falls while validation loss rises.',
   under='{config.images}, perceptron, {config.overfit.examples} training images, {config.overfit.updates} updates, '
   'at the rates of the least validation loss on the way',
+  when=asked('M8'),
 )
 for arm, words in {'adam': 'Adam', 'rmsprop': 'RMSProp'}.items():
   cell = f'overfit_{arm}'
@@ -187,6 +200,7 @@ M9 = methods.claim(
   'Updating parameters one after another instead of together changes the result and can break convergence.',
   under='gradients anew for every block; {config.order.draws} random systems of two parameters; perceptron by layers, '
   'full batch, {config.order.sweeps} sweeps at rates {config.order.rates}',
+  when=asked('M9'),
 )
 M9('relative difference of training losses, perceptron', greater_than(0.01))(effects.apart)
 words = 'share that converges together and not one after another'
@@ -198,6 +212,7 @@ M10 = methods.claim(
   'M10',
   'RMSProp suits recurrent race.',
   under=tuned(ON_TEXT, *races('rmsprop', 'heavy_ball', 'adam', benches=('gru',))),
+  when=asked('M10'),
 )
 for other, words, rule in (
   ('heavy_ball', 'heavy ball', less_than(0.95, none=1)),
@@ -216,6 +231,7 @@ M11 = methods.claim(
     'explosion_norm',
     'explosion_none',
   ),
+  when=asked('M11'),
 )
 words = 'share of runs that fail without clipping'
 M11(words, premise(greater_than(0.5)), clip='none', fails=True)(effects.learns)
@@ -232,6 +248,7 @@ M12 = methods.claim(
   under='{config.classes.count} one-hot classes of shares 1/k, to loss {config.classes.loss}, float64; '
   '{config.classes.pairs} pairs of the {config.classes.words} commonest words of {config.text}, full batch, '
   '{config.classes.updates} updates, at the rates of least training loss',
+  when=asked('M12'),
 )
 for method, words in {'plain': 'gradient descent against gradient flow', 'sign': 'sign descent'}.items():
   M12(f'{words}: error of times over their bound', exact(1), method=method)(effects.law_error)
@@ -249,6 +266,7 @@ M13 = methods.claim(
   'beta_1 = .9, and stays there.',
   under='tanh network of {config.border.hidden} units, 20 points of a Chebyshev polynomial, full batch, rate '
   '{config.border.rate}, beta_2 {config.border.b2}, {config.border.updates} updates',
+  when=asked('M13'),
 )
 for b1 in BETAS:
   words = f'sharpness over the border, beta_1 {b1}: '
@@ -275,6 +293,7 @@ M14 = methods.claim(
       )
     ),
   ),
+  when=asked('M14'),
 )
 for words, first, second, rule in (
   ('B = 1 over the largest B', 'float32_small', 'float32_large', less_than(1.1)),

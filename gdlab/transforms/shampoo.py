@@ -76,6 +76,7 @@ def shampoo(
     updates: PyTree, state: ShampooState, params: PyTree = None, **extra_args: Any
   ) -> tuple[PyTree, ShampooState]:
     del params, extra_args
+    structure: Any  # PyTreeDef has no types of its own
     leaves, structure = jax.tree.flatten(updates)
     moved, factors = [], []
     for leaf, old in zip(leaves, structure.flatten_up_to(state.factors), strict=True):

@@ -16,8 +16,8 @@ import warnings
 
 ACCEPTED = 77
 LIMIT = 60  # seconds
-SCRIPTS = ('batch_size', 'compare', 'diagnosis_check', 'instruments', 'landscapes', 'minima')
-SCRIPTS += ('noisy_quadratic', 'saddles', 'throughput', 'variants')
+SCRIPTS = ('batch_size', 'compare', 'diagnosis_check', 'instruments', 'landscapes', 'methods')
+SCRIPTS += ('minima', 'noisy_quadratic', 'saddles', 'throughput', 'variants')
 
 
 def accepted(*args, **options):

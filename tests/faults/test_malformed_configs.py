@@ -30,6 +30,8 @@ from experiments.batch_size import arms
 from experiments.diagnosis_check import __main__ as diagnosis_check
 from experiments.instruments import measure as instruments
 from experiments.landscapes import __main__ as landscapes
+from experiments.methods import __main__ as methods
+from experiments.methods import arms as contestants
 from experiments.minima import __main__ as minima
 from experiments.minima import networks
 from experiments.noisy_quadratic import __main__ as noisy_quadratic
@@ -88,6 +90,11 @@ def build_minima(config) -> None:
   networks.drawn('digits', few.hidden, few.num_examples, first, networks.HELD_OUT)
 
 
+def build_methods(config) -> None:
+  on_digits = config.model_copy(update={'images': 'digits', 'text': 'excerpt'})
+  contestants.data(on_digits, 'mlp', config.seeds.first)
+
+
 CHECKS: dict[str, tuple[Callable, Callable]] = {
   'batch_size': (
     cells(batch_size.batch_size.cells),
@@ -102,6 +109,7 @@ CHECKS: dict[str, tuple[Callable, Callable]] = {
     ),
   ),
   'landscapes': (cells(landscapes.cells), lambda config: config),
+  'methods': (cells(methods.methods.cells), build_methods),
   'minima': (cells(minima.minima.cells), build_minima),
   'noisy_quadratic': (cells(noisy_quadratic.cells), lambda config: config),
   'saddles': (
