@@ -22,7 +22,7 @@ def _differences(view: Seen) -> Figure:
   cell, shown = view.cell('differences'), (('central', 'right'), ('forward', 'right'), ('central', 'wrong'))
   lines = {f'{kind}, {which} gradient': cell.sel(kind=kind, gradient=which) for kind, which in shown}
   figure = plots.curves(lines, 'error', label='relative error')
-  figure.axes[0].set(xscale='log')
+  figure.axes[0].set(xscale='log', xlabel='step over the norm of the parameters')
   return figure
 
 

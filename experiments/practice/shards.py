@@ -47,7 +47,8 @@ def trained(problem: Problem, seed: int, devices: int) -> np.ndarray:
     'probes': {'params': study.flat_params},
   }
   plan = gdlab.Plan(num_devices=devices, data_parallel=devices)
-  runs = gdlab.run(problem, descent(SHARED)(RATE), seeds=[seed], plan=plan, progress=False, **given)
+  given |= {'seeds': [seed], 'plan': plan, 'progress': False, 'hyperparameters': {'learning_rate': RATE}}
+  runs = gdlab.run(problem, descent(SHARED), **given)  # one program for all seeds
   return runs.params.values[0, -1]
 
 
