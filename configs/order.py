@@ -4,7 +4,7 @@ r"""The order in which examples are seen: sorted, shuffled, drawn, balanced, and
       --workdir=runs/order
 
 Without MNIST leave `--config.cnn.dataset=mnist` away: the network of convolutions is then trained on digits.
-Time on 2 CPU cores: 13 min of CPU time for both sets of seeds, so about 8 min with `--workers=2` where nothing else
+Time on 2 CPU cores: 13 min of CPU time for both sets of seeds, so about 8 min with `--workers=2` if nothing else
 runs; 18 min beside much other work. Result in two sets of seeds, on MNIST: O5 supported; O3, O4 and O6 mixed; O1 and O2
 inconclusive; O1a supported and inconclusive, so fragile. docs/studies/order.md says which parts hold.
 """

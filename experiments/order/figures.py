@@ -143,6 +143,8 @@ def _orders(view: View) -> Figure:
       )
       left.plot(mine.rate, np.sqrt(mine.exact.mean('seed')), linewidth=1, color=style)
     left.set(xscale='log', yscale='log', xlabel='rate times L', ylabel='deviation between orders')
+    left.set_xticks(pairs.rate, [f'{float(rate):g}' for rate in pairs.rate])
+    left.minorticks_off()
     left.legend(fontsize=8)
     for number, layout in enumerate(LIE):
       own = blocks.sel(layout=layout)
