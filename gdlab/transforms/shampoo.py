@@ -81,7 +81,7 @@ def shampoo(
     moved, factors = [], []
     for leaf, old in zip(leaves, structure.flatten_up_to(state.factors), strict=True):
       wide = widened(leaf)
-      tensor = wide.reshape(_shape(wide))
+      tensor = wide.reshape(wide.shape or (1,))
       new = tuple(
         (decay * factor + _product(tensor, axis, factor.ndim == 1)).astype(factor.dtype)
         for axis, factor in enumerate(old)
