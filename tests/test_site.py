@@ -66,3 +66,41 @@ def test_every_formula_renders(reference):
   assert len(formulas) > 500
   for formula, block in formulas:
     assert to_mathml(formula, block).startswith('<math'), formula
+
+
+QUICK = ('docs/howto/migrating.md', 'docs/howto/study.md', 'docs/howto/long_runs.md')
+PAGES = (
+  'docs/start.md',
+  *(
+    f'docs/{path.relative_to(DOCS)}'
+    for part in ('howto', 'gallery')
+    for path in sorted((DOCS / part).glob('*.md'))
+  ),
+)
+CODE = re.compile(r'^```(?:python|\{code-cell\}[^\n]*)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+
+
+def run_page(name, folder, monkeypatch):
+  """Runs the code of a page from top to bottom in one namespace, as its reader would."""
+  matplotlib = pytest.importorskip('matplotlib')
+  matplotlib.use('Agg')
+  monkeypatch.chdir(folder)
+  text = (ROOT / name).read_text(encoding='utf-8')
+  blocks = ['\n' * text.count('\n', 0, match.start(1)) + match[1] for match in CODE.finditer(text)]
+  namespace = {'__name__': 'page'}
+  for block in blocks:
+    exec(compile(block, name, 'exec'), namespace)
+  return blocks
+
+
+@pytest.mark.parametrize('name', QUICK)
+def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch):
+  assert run_page(name, tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [page for page in PAGES if page not in (*QUICK, 'docs/gallery/index.md')])
+def test_the_code_of_a_notebook_runs(name, tmp_path, monkeypatch):
+  pytest.importorskip('IPython')
+  monkeypatch.delenv('GDLAB_DATA', raising=False)
+  assert run_page(name, tmp_path, monkeypatch)
