@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import os
 import sys
 from pathlib import Path
 
@@ -51,10 +52,25 @@ def code_of(folder: Path) -> str:
 # A notebook is run again only where its code or gdlab's has changed.
 nb_execution_mode = 'cache'
 nb_execution_cache_path = str(HERE / '_build' / 'notebooks' / code_of(ROOT / 'gdlab'))
-nb_execution_timeout = 240
+nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
+
+# What the notebooks' kernels find: figures as SVG, and compiled programs of earlier builds.
+KERNEL = """c = get_config()
+c.InlineBackend.figure_formats = {'svg'}
+c.IPKernelApp.matplotlib = 'inline'
+c.HistoryManager.enabled = False
+"""
+profile = HERE / '_build' / 'ipython' / 'profile_default'
+profile.mkdir(parents=True, exist_ok=True)
+(profile / 'ipython_kernel_config.py').write_text(KERNEL, encoding='utf-8')
+os.environ['IPYTHONDIR'] = str(profile.parent)
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(HERE / '_build' / 'jax'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.pop('GDLAB_DATA', None)  # pages show the same numbers wherever they are built
 
 html_theme = 'furo'
 html_title = 'gdlab'

@@ -5,7 +5,6 @@ import re
 import sys
 from pathlib import Path
 
-import matplotlib
 import pytest
 
 import gdlab
@@ -69,15 +68,39 @@ def test_every_formula_renders(reference):
     assert to_mathml(formula, block).startswith('<math'), formula
 
 
-def code_of(page: Path) -> str:
-  """The code that a page's reader would run, in order."""
-  text = page.read_text(encoding='utf-8')
-  return '\n'.join(re.findall(r'^```\{code-cell\} python\n(.*?)^```', text, re.DOTALL | re.MULTILINE))
+QUICK = ('docs/howto/migrating.md', 'docs/howto/study.md', 'docs/howto/long_runs.md')
+PAGES = (
+  'docs/start.md',
+  *(
+    f'docs/{path.relative_to(DOCS)}'
+    for part in ('howto', 'gallery')
+    for path in sorted((DOCS / part).glob('*.md'))
+  ),
+)
+CODE = re.compile(r'^```(?:python|\{code-cell\}[^\n]*)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+
+
+def run_page(name, folder, monkeypatch):
+  """Runs the code of a page from top to bottom in one namespace, as its reader would."""
+  matplotlib = pytest.importorskip('matplotlib')
+  matplotlib.use('Agg')
+  monkeypatch.chdir(folder)
+  text = (ROOT / name).read_text(encoding='utf-8')
+  blocks = ['\n' * text.count('\n', 0, match.start(1)) + match[1] for match in CODE.finditer(text)]
+  namespace = {'__name__': 'page'}
+  for block in blocks:
+    exec(compile(block, name, 'exec'), namespace)
+  return blocks
+
+
+@pytest.mark.parametrize('name', QUICK)
+def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch):
+  assert run_page(name, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('page', sorted(path.stem for path in DOCS.rglob('*.md') if code_of(path)))
-def test_the_code_of_a_page_runs(page):
-  (path,) = DOCS.rglob(f'{page}.md')
-  with matplotlib.rc_context({'backend': 'agg'}):
-    exec(compile(code_of(path), str(path), 'exec'), {})
+@pytest.mark.parametrize('name', [page for page in PAGES if page not in (*QUICK, 'docs/gallery/index.md')])
+def test_the_code_of_a_notebook_runs(name, tmp_path, monkeypatch):
+  pytest.importorskip('IPython')
+  monkeypatch.delenv('GDLAB_DATA', raising=False)
+  assert run_page(name, tmp_path, monkeypatch)
