@@ -39,13 +39,13 @@ def _mnist(view: Seen) -> tuple[Figure, Table]:
   for layers in seen.LAYERS:
     rate, update = view.chosen(layers), float(view.cell('clock').seconds.sel(arm=layers))
     runs = view.cell(f'runs_{layers}').sel(learning_rate=rate)
-    lines[f'{layers} layers'] = runs.isel(step=slice(1, None))
+    lines[f'{layers} layer{"s" * (layers != "one")}'] = runs.isel(step=slice(1, None))
     there = runs.test_accuracy.transpose('seed', 'step').values >= 0.95
     first = runs.step.values[there[there.any(axis=1)].argmax(axis=1)]
     count = np.median(first) if len(first) else np.inf
     told = f'{float(view.ends(layers, rate).mean()):.2%}', f'{len(first)} of {len(there)}'
-    examples = f'{count * view.config.mnist.batch_size:,.0f}'
-    rows.append((layers, f'{rate:g}', *told, examples, f'{count * update:.2g}'))
+    spent = (f'{count * view.config.mnist.batch_size:,.0f}', f'{count * update:.2g}')
+    rows.append((layers, f'{rate:g}', *told, *(spent if len(first) else ('never', 'never'))))
   figure = plots.curves(lines, 'test_accuracy', log=False, target=0.95, label='test accuracy')
   return figure, Table(('layers', 'best rate', 'mean accuracy', 'came to 95 %', 'examples', 'seconds'), rows)
 
