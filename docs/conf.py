@@ -19,7 +19,10 @@ version = release = gdlab.__version__
 
 extensions = ['myst_nb', 'sphinx_copybutton', 'mathml', 'reference']
 exclude_patterns = ['_build']
-suppress_warnings = ['myst.header']  # included pages begin below the first level
+suppress_warnings = [
+  'myst.header',  # included pages begin below the first level
+  'myst-nb.lexer',  # of a build without kernels, -D nb_execution_mode=off
+]
 
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'deflist', 'attrs_inline']
 myst_heading_anchors = 3

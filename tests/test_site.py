@@ -84,6 +84,7 @@ def run_page(name, folder, monkeypatch):
   """Runs the code of a page from top to bottom in one namespace, as its reader would."""
   matplotlib = pytest.importorskip('matplotlib')
   matplotlib.use('Agg')
+  monkeypatch.setattr('matplotlib.pyplot.show', lambda: None)
   monkeypatch.chdir(folder)
   text = (ROOT / name).read_text(encoding='utf-8')
   blocks = ['\n' * text.count('\n', 0, match.start(1)) + match[1] for match in CODE.finditer(text)]
