@@ -143,7 +143,8 @@ def reduced(view: View, task: str) -> Interval:
 
 def border_error(view: View, method: str) -> Interval:
   """The largest relative error of the border found, of all seeds and condition numbers."""
-  found = [view.cell(f'border_{each}').over_formula.sel(method=method) for each in conditions(view)]
+  # `sel(method=...)` would be xarray's way of inexact look-up.
+  found = [view.cell(f'border_{each}').over_formula.sel({'method': method}) for each in conditions(view)]
   errors = np.abs(np.stack([each.values for each in found]) - 1)
   return statistics.exactly(errors.max(), num=errors.size)
 
