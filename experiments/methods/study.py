@@ -112,7 +112,7 @@ for method, words in {
 
 M2 = methods.claim(
   'M2',
-  'Momentum-based methods clearly beat vanilla SGD on non-convex race.',
+  'Momentum-based methods clearly beat vanilla SGD on non-convex networks.',
   under=tuned(BOTH, *races('heavy_ball', 'plain')),
   when=asked('M2'),
 )
@@ -210,7 +210,7 @@ M9(f'{words}: games of two losses', greater_than(0.01), kind='game')(effects.bro
 
 M10 = methods.claim(
   'M10',
-  'RMSProp suits recurrent race.',
+  'RMSProp suits recurrent networks.',
   under=tuned(ON_TEXT, *races('rmsprop', 'heavy_ball', 'adam', benches=('gru',))),
   when=asked('M10'),
 )
