@@ -177,10 +177,10 @@ def facts(results: Mapping[str, xr.Dataset]) -> Table:
   loads = [result.attrs['load_average'] for result in results.values() if 'load_average' in result.attrs]
   wall = sum(result.attrs['cell_wall_time_s'] for result in results.values())
   rows = [[name.replace('_', ' '), str(attributes[name])] for name in names if name in attributes]
-  lasting = [
-    result.status for result in results.values() if 'status' in result and 'step' in result.status.dims
-  ]
-  diverged = sum(int((status.isel(step=-1) == DIVERGED).sum()) for status in lasting)
+  # The last of every run: cells that keep some records of each have them along `record`, others their ends alone.
+  statuses = [result.status for result in results.values() if 'status' in result]
+  ends = [status.isel(step=-1, record=-1, missing_dims='ignore') for status in statuses]
+  diverged = sum(int((status == DIVERGED).sum()) for status in ends)
   return Table(
     ('fact', 'value'),
     [

@@ -7,6 +7,7 @@ import xarray as xr
 
 import gdlab
 from gdlab import statistics, study
+from gdlab.study.graded import facts
 
 
 def _tuned(values):
@@ -76,3 +77,12 @@ def test_rounding_is_no_spread():
   for interval in (same, same._replace(low=0.3, high=0.3 + 1e-15)):
     finding = gdlab.claims.grade(claim, {'value': interval}, num_seeds=16, conditions='')
     assert finding.verdict is gdlab.claims.Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize('dims', [('seed', 'step'), ('seed', 'record'), ('seed',)])
+def test_diverged_runs_are_counted_once_however_they_are_recorded(dims):
+  status = np.array([[gdlab.RUNNING, gdlab.DIVERGED, gdlab.DIVERGED], [gdlab.RUNNING] * 3])
+  kept = status if len(dims) == 2 else status[:, -1]
+  cell = xr.Dataset({'status': (dims, kept)}, attrs={'cell_wall_time_s': 1.0})
+  rows = {row[0]: row[1] for row in facts({'one': cell}).rows}
+  assert rows['runs that diverged, tuning included'] == '1'
