@@ -70,7 +70,7 @@ def class_time(shares: Any, losses: Any, *, num_classes: int) -> Floats:
 
   Example:
     >>> class_time([0.5, 0.05], 0.1, num_classes=10).round(1).tolist()
-    [24.2, 241.6]
+    [24.9, 249.2]
 
   Args:
     shares: pi_k > 0, a number or an array.
