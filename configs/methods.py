@@ -2,8 +2,9 @@
 
     GDLAB_DATA=DIR python -m experiments.methods --config=configs/methods.py --workers=2 --workdir=runs/methods
 
-Without GDLAB_DATA, the folder of both, images are digits and text is the excerpt that comes with gdlab. Time on 2 CPU cores: about 15 min, by the sum of
-pilots; the whole has not been timed yet. Single claims: `--config.claims="('M1', 'M3', 'M13')"` takes 20 s.
+Without GDLAB_DATA, the folder of both, images are digits and text is the excerpt that comes with gdlab. Time on 2 CPU
+cores: about 15 min, by the sum of pilots; the whole has not been timed yet. Single claims:
+`--config.claims="('M1', 'M3', 'M13')"` takes 20 s.
 Result: docs/studies/methods.md says which claims have been graded so far.
 """
 

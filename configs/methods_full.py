@@ -13,6 +13,7 @@ from configs import methods
 def get_config() -> ml_collections.ConfigDict:
   """The quick configuration with more of everything."""
   config = methods.get_config()
+  config.images, config.text = 'mnist', 'shakespeare'
   config.seeds.count = 32
   config.seeds.tuning = 8
   config.race.train = 20_000
