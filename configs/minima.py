@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.seeds.first = 30_000  # pilots had seeds below 1000, earlier runs others
   config.seeds.count = 20  # draws of the data for N5 and N6; docs/studies/minima.md has the power
   config.seeds.tuning = 8  # for the rate of N5-N7
-  config.seeds.repeats = 2
+  config.seeds.repeats = 1
   config.members = 4  # networks on every draw of the data, two pairs and an ensemble
   config.ensembles = 160
   config.ensemble_widths = (32, 64)  # at which there are as many draws of the data as ensembles

@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.seeds.first = 30_000  # pilots had lower ones
   config.seeds.count = 16
   config.seeds.tuning = 12  # of other ids, on which rates are chosen
-  config.seeds.repeats = 2  # the whole study again with other seeds
+  config.seeds.repeats = 1
 
   # The arms. The three of the title are always among them: 1, `mini_batch` and full.
   config.batch_sizes = (1, 8, 32, 128, 512)
