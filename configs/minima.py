@@ -1,8 +1,8 @@
 """Local minima: escape by noise, Kramers' law, added noise, width, barriers, ensembles (claims N1-N7).
 
-    python -m experiments.minima --config=configs/minima.py --workdir=runs/minima
+    python -m experiments.minima --config=configs/minima.py --workers=2 --workdir=runs/minima
 
-Time on 2 CPU cores, two other studies and tests beside it: 26 min.
+Time on 2 CPU cores with `--workers=2`: about 7 min; `--repeat=2` adds a third set of seeds.
 Result in three sets of seeds, alike in all: N3, N5, N6 and N7 supported, N1, N2, N4, N6a and N6b mixed.
 """
 
