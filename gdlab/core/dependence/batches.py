@@ -27,8 +27,8 @@ class Mixing(NamedTuple):
     training: whether in training mode the loss of an example depends on others in its batch: batch normalisation,
       contrastive losses.
     evaluation: the same for any metric in evaluation mode.
-    padding: whether in training mode the loss of a real example, or the model's state, depends on what the slots hold
-      that the mask calls padding.
+    padding: whether in training mode the loss of a real example, or the model's state, depends on the contents of
+      padding slots.
   """
 
   training: bool
@@ -40,10 +40,10 @@ class Mixing(NamedTuple):
 def mixing(problem: Problem) -> Mixing:
   """Which losses of a problem mix the examples of a batch.
 
-  The programs of `problem.loss` and `problem.metrics` are traced for a small batch, and every number in them is
-  followed back to the examples that it can depend on; nothing is computed. Only where a program holds operations that
-  gdlab cannot look into (callbacks, kernels of one's own), small batches that differ in one example are run and decide.
-  Answers are kept for functions and shapes, so that asking again is free, also inside a compiled function.
+  `problem.loss` and `problem.metrics` are traced for a small batch, and every value is followed back to the examples
+  that it can depend on; nothing is computed. Only if a program has operations that gdlab cannot trace through
+  (callbacks, custom kernels), the functions are run on small batches that differ in one example. Answers are cached by
+  function and shapes, so a second call is free, also inside a compiled function.
 
   Example:
     >>> import gdlab
@@ -76,7 +76,7 @@ def padding_reaches(problem: Problem, params: PyTree, model_state: PyTree) -> bo
 
 
 def one_by_one(name: str, problem: Problem, params: PyTree, model_state: PyTree) -> None:
-  """Raises InputError if `problem` mixes examples in training: `name` takes them one by one."""
+  """Raises InputError if `problem` mixes examples in training, for `name`, which treats each example alone."""
   if mixes_in_training(problem, params, model_state):
     raise InputError(
       f'{name} is of one example alone, but in problem {problem.name!r} the training loss of an example depends on the '
