@@ -69,7 +69,7 @@ def run(
       arguments.
     num_steps: updates of every run, >= 1.
     seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids.
-    hyperparameters: name -> value. Floats are traced as in `sweep`, which is more exact for constants near 1. All become
+    hyperparameters: name -> value. Floats are traced as in `sweep`, which is more exact for constants near 1. All are
       coordinates of the result (in a result of `merge`, dims of length 1). None for a complete algorithm.
     eval_every: as for `sweep`.
     eval_steps: as for `sweep`.

@@ -1,4 +1,4 @@
-"""Optax's optimizers as `gdlab.algorithm` drives them: what each is handed, and where it is to be measured."""
+"""Optax's optimizers in `gdlab.algorithm`: their extra arguments, and the parameters at which to evaluate them."""
 
 import inspect
 from collections.abc import Callable
@@ -22,14 +22,14 @@ class SlowParams(NamedTuple):
 
 
 def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
-  """The optimizer for plain parameters and any extra arguments, of which it is handed those that its `update` takes.
+  """The optimizer for plain parameters and any extra arguments; it gets those that its `update` takes.
 
-  The slow parameters of `optax.lookahead` are kept in the state. The `grad_fn` that `optax.contrib.sam` wants with
-  `opaque_mode` is made of `value_fn`.
+  The slow parameters of `optax.lookahead` are kept in the state. The `grad_fn` that `optax.contrib.sam` needs with
+  `opaque_mode` is derived from `value_fn`.
 
   Raises:
-    InputError: for what is no transformation; from `init`, if lookahead is inside another transformation; from
-      `update`, if something inside refuses extra arguments.
+    InputError: if it is not a transformation; from `init`, if lookahead is inside another transformation, draws random
+      numbers, or schedule-free has b1 = 0; from `update`, if a part refuses extra arguments.
   """
   check_transformation('optimizer', optimizer)
   takes = _takes(optimizer.update)
@@ -80,10 +80,10 @@ def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
 
 
 def evaluation_params(state: PyTree, params: PyTree) -> PyTree:
-  """Where an optimizer says that it is to be measured, as its state knows it; else at the parameters themselves.
+  """The parameters at which an optimizer is to be evaluated, from its state; by default the parameters themselves.
 
-  Of schedule-free methods that is the average x, where y is what takes the gradients; of lookahead, the slow ones; of
-  SAM, those that are not perturbed.
+  For schedule-free methods the average x (gradients are taken at y); for lookahead the slow parameters; for SAM the
+  unperturbed ones.
   """
   if isinstance(state, SlowParams):
     return state.slow
@@ -104,7 +104,7 @@ def evaluation_params(state: PyTree, params: PyTree) -> PyTree:
 
 
 def check_like(name: str, found: PyTree, params: PyTree) -> PyTree:
-  """Returns what a function gave if it has the structure and shapes of the parameters; raises InputError if not."""
+  """Returns `found` if it has the structure and shapes of the parameters; raises InputError if not."""
   got, wanted = (jax.tree.map(jnp.shape, tree) for tree in (found, params))
   if got != wanted:
     raise InputError(
@@ -114,7 +114,7 @@ def check_like(name: str, found: PyTree, params: PyTree) -> PyTree:
 
 
 def check_params(params: PyTree, own: PyTree) -> PyTree:
-  """Returns parameters to start from if they are like the problem's own; raises InputError if not."""
+  """Returns initial parameters if they are finite and like the problem's own; raises InputError if not."""
   check_like('params', params, own)
   for path, leaf in jax.tree.leaves_with_path(params):
     name = f'params{jax.tree_util.keystr(path)}'
