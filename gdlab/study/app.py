@@ -1,4 +1,4 @@
-"""The course of a study: its cells are measured, here or by workers, and then it is finished."""
+"""Runs a study from the command line: its cells are measured, here or by workers, and then it is finished."""
 
 import contextlib
 import pathlib
@@ -32,16 +32,15 @@ def main(
 ) -> None:
   """Runs a study from the command line: `--config=FILE --config.key=value --workdir=DIR`.
 
-  A cell that is in the folder from the same configuration is read, not measured again. Cells are measured in this
-  process, by processes of this machine with `--workers=N`, or by those of a Dask cluster with `--dask=ADDRESS` or
-  `--dask=FILE`. This process alone writes results.
+  A cell that is already in the folder, from the same configuration, is not measured again. Cells are measured in this
+  process, in N processes of this machine with `--workers=N`, or on a Dask cluster with `--dask=ADDRESS` or
+  `--dask=FILE`. Only this process writes results.
 
   Args:
-    cells: makes the study's measurements, in an order in which they can be made; a function of a module, by whose name
-      workers find it.
-    finish: writes claims and report, of the configuration, the results of all cells and the folder.
-    default_config: the configuration's file, or the configuration.
-    adjust: changes the configuration as further flags say.
+    cells: `(config) -> cells`, each after those it needs; a module-level function, which workers find by its name.
+    finish: `(config, results of all cells, folder)`, writes claims and report.
+    default_config: the configuration or its file.
+    adjust: changes the configuration according to further flags.
   """
   with one_line_errors():
     _refuse_old_flags(sys.argv[1:])
@@ -72,7 +71,7 @@ def main(
 
 
 def _refuse_old_flags(arguments: Sequence[str]) -> None:
-  """Names what takes the place of flags that are gone."""
+  """Raises InputError for removed flags, naming their replacements."""
   for argument in arguments:
     name = argument.lstrip('-').partition('=')[0]
     if argument == '--':
