@@ -137,7 +137,7 @@ def less_than(threshold: float, *, none: float | None = None) -> Rule:
 def _margin(threshold: float, none: float | None) -> tuple[float, float] | None:
   check_real('threshold', threshold)
   if none not in (None, 0, 1):
-    raise InputError(f'none must be 0, of a difference, or 1, of a ratio, got {none!r}')
+    raise InputError(f'none must be 0 (for a difference) or 1 (for a ratio), got {none!r}')
   if none is None or threshold == none:
     return None
   if none == 1 and threshold <= 0:
@@ -263,7 +263,7 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
   claimed = [part for part in parts if not claim.rules[part.effect_name].premise]
   failed = [part for part in parts if part not in claimed and part.verdict is not Verdict.SUPPORTED]
   if not claimed:
-    raise InputError(f'claim {claim.id} must have a part that is no premise')
+    raise InputError(f'claim {claim.id} must have a part that is not a premise')
   verdict = Verdict.INCONCLUSIVE if failed else together([part.verdict for part in claimed])
   decider = (failed or _deciding(claimed, verdict))[0]
   several = len(parts) > 1

@@ -98,7 +98,7 @@ def _guessed(name: str, path: Any, shapes: dict[Any, tuple[int, ...]]) -> LeafKi
     if bias == shape[-1:] or (bias is None and rank == 4 and not {*words[-2:-1]} & {*_PROJECTIONS}):
       return LeafKind('kernel', (rank - 1,))
   raise InputError(
-    f'kinds must be given, for the name and the shape {shape} of {name} leave open what it is (heads? copies of a '
+    f'kinds must be given, because the name and the shape {shape} of {name} do not say what it is (heads? copies of a '
     'scanned layer?): kinds=problem.kinds() of a problem from a Flax module, or a tree of gdlab.LeafKind like params'
   )
 
@@ -115,6 +115,6 @@ def _check(name: str, shape: tuple[int, ...], kind: LeafKind) -> None:
     )
   if kind.kind == 'other' and len(shape) - len(kind.stacked) >= 2:
     raise InputError(
-      f"kinds must say what {name} of shape {shape} is, its module does not (kind 'other'): give it a "
+      f"kinds must say what {name} of shape {shape} is, because its module does not (kind 'other'): give it a "
       "gdlab.LeafKind of kind 'kernel' with its outputs, or 'bias'"
     )

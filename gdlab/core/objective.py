@@ -25,8 +25,8 @@ def spread(batch: Batch) -> Batch:
     return batch
   if batch.weights.shape[0] % num_devices:
     raise InputError(
-      f'batches must divide by the {num_devices} devices that share them, got one of {batch.weights.shape[0]} (the '
-      'last of an epoch is left out by reshuffle(B, drop_remainder=True))'
+      f'batch sizes must be multiples of the {num_devices} devices that share a batch, got {batch.weights.shape[0]} '
+      '(reshuffle(B, drop_remainder=True) leaves out the smaller last batch of an epoch)'
     )
   return jax.lax.with_sharding_constraint(batch, PartitionSpec(DATA_AXIS))
 

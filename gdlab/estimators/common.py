@@ -91,6 +91,6 @@ def check_summed(name: str, value: Any) -> Estimator:
   """As `check_estimator`, for an estimator of one gradient; raises InputError for a stacked one."""
   if check_estimator(name, value).stacked:
     raise InputError(
-      f'{name} must estimate one gradient, got per_example(stacked=True), which hands on one a slot'
+      f'{name} must estimate one gradient, got per_example(stacked=True), which returns one per slot'
     )
   return value

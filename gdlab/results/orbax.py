@@ -105,7 +105,5 @@ def _array(path: tuple, leaf: object) -> np.ndarray:
   if array.dtype.kind not in KINDS and not jax.dtypes.issubdtype(array.dtype, np.number):
     raise InputError(f'{name} must be an array of numbers, got one of dtype {array.dtype}')
   if not array.size:
-    raise InputError(
-      f'{name} must hold at least one number, which Orbax asks for, got the shape {array.shape}'
-    )
+    raise InputError(f'{name} must hold at least one number, as Orbax requires, got the shape {array.shape}')
   return array

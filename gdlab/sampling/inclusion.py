@@ -90,5 +90,5 @@ def _check_room(rate: float, max_batch: int, num_examples: int) -> None:
     enough = int(stats.binom.isf(MAX_OVERFLOW, num_examples, rate))
     raise InputError(
       f'max_batch must be a whole number in [{enough}, {num_examples}], so that no more than {MAX_OVERFLOW:g} of the '
-      f'batches at rate {rate:g} overflow, got {max_batch}, which a share of {overflow:.2g} does'
+      f'batches at rate {rate:g} overflow, got {max_batch}, with which a fraction of {overflow:.2g} would'
     )

@@ -31,7 +31,7 @@ def last_loss(info: EstimateInfo) -> Array:
   """
   if info.losses is None:
     raise InputError(
-      'estimator must tell the losses of a batch, as gdlab.estimators.batch_mean() does, for last_loss, '
+      'estimator must return the losses of a batch, as gdlab.estimators.batch_mean() does, for last_loss, '
       'got one that does not'
     )
   return info.losses

@@ -134,7 +134,7 @@ def _check_range(scaled: np.ndarray, batch_size: int, floats: Any) -> None:
   index = int(np.argmin(scaled))
   if scaled[index] < least:
     raise InputError(
-      f'probabilities must be at least {least / len(scaled):.3g} of their sum, for {floats.dtype} cannot hold less, '
+      f'probabilities must be at least {least / len(scaled):.3g} of their sum, the least that {floats.dtype} can hold, '
       f'got {scaled[index] / len(scaled):.3g} at index {index}'
     )
 
@@ -152,7 +152,7 @@ def _scaled(probabilities: Any) -> np.ndarray:
   if not (good := np.isfinite(values) & (values > 0)).all():
     index = int(np.argmin(good))
     raise InputError(
-      'probabilities must be finite and > 0, for an example that is never drawn would bias the estimate, '
+      'probabilities must be finite and > 0, because an example that is never drawn would bias the estimate, '
       f'got {values[index]} at index {index}'
     )
   relative = values / values.max()

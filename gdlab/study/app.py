@@ -78,6 +78,6 @@ def _refuse_old_flags(arguments: Sequence[str]) -> None:
       return
     if argument.startswith('-') and name in GONE:
       raise InputError(
-        f'--{name} is gone: --workers=N measures cells in N processes of this machine, --dask=ADDRESS or '
+        f'--{name} is no longer a flag: --workers=N measures cells in N processes of this machine, --dask=ADDRESS or '
         '--dask=FILE on a Dask cluster'
       )

@@ -99,7 +99,7 @@ def explained(names: Iterable[str]) -> Iterator[None]:
       ) from error
     raise InputError(
       f'{traced}, and make_algorithm needs one as a constant ({str(error).splitlines()[0].rstrip(".")}): give it as '
-      'whole numbers, strings or functions, for which there is a program each'
+      'whole numbers, strings or functions, which get one program per value'
     ) from error
 
 

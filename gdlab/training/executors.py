@@ -67,7 +67,7 @@ def _parts_of(folder: pathlib.Path, count: int) -> int:
   if [*folder.glob('*.npz')]:
     raise InputError(
       f'checkpoint must be a folder of the same experiment, and {folder} is of one without an executor; give another '
-      'folder, or remove this one to begin anew'
+      'folder, or remove this one to start again'
     )
   return max((int(match[1]) for match in found if match), default=count)
 
@@ -128,7 +128,9 @@ def check_executor(executor: Any) -> None:
     raise InputError(f'executor must have the submit of concurrent.futures.Executor, got {shown(executor)}')
   context = getattr(executor, '_mp_context', None)
   if context is not None and context.get_start_method() == 'fork':
-    raise InputError('executor must not fork, for JAX hangs in forked processes: give gdlab.worker_pool(n)')
+    raise InputError(
+      'executor must not fork, because JAX hangs in forked processes: use gdlab.worker_pool(n)'
+    )
 
 
 def _ended(error: Exception) -> InputError:

@@ -86,7 +86,7 @@ def check_grid(
       raise InputError(f'grid[{name!r}] must hold distinct values, got {shown(values)}')
   columns = {name: _checked_values('points', name, values) for name, values in trials.items()}
   if both := sorted(axes.keys() & columns.keys()):
-    raise InputError(f'points must not hold what grid holds, got {both[0]!r} in both')
+    raise InputError(f'points and grid must have different hyperparameters, got {both[0]!r} in both')
   lengths = {name: len(column) for name, column in columns.items()}
   if len(set(lengths.values())) > 1:
     raise InputError(
@@ -166,8 +166,8 @@ def _checked_values(what: str, name: str, values: Sequence[Any]) -> list[Any]:
       ) from None
   if len(kinds := {_kind(value): value for value in checked}) > 1:
     raise InputError(
-      f'{what}[{name!r}] must hold values of one kind, for results give back numbers, strings, or the names of other '
-      f'objects, got {" and ".join(shown(value) for value in kinds.values())}: sweep over names of them'
+      f'{what}[{name!r}] must hold values of one kind, because results store numbers, strings, or the names of other '
+      f'objects, got {" and ".join(shown(value) for value in kinds.values())}: sweep over their names'
     )
   return checked
 

@@ -323,5 +323,5 @@ def check_alike(folder: pathlib.Path, ours: Mapping[str, Any], theirs: Mapping[s
     )
   raise InputError(
     f'checkpoint must be a folder of the same experiment, and {folder} is of one that differs in {", ".join(words)}; '
-    'give another folder, or remove this one to begin anew'
+    'give another folder, or remove this one to start again'
   )

@@ -342,7 +342,7 @@ def _check_part(
   if part is None:
     return 0, 1
   if executor is not None:
-    raise InputError('part must be None with an executor, which is given parts')
+    raise InputError('part must be None with an executor, which divides the sweep into parts itself')
   if not isinstance(part, tuple) or len(part) != 2:
     raise InputError(f'part must be (i, n): of n shares the i-th, from 0; got {shown(part)}')
   count = check_count('part[1]', part[1])

@@ -87,8 +87,8 @@ def perturb_at_saddle(
       return optax.tree.norm(widened(grad)) <= grad_threshold
     if learning_rate is None:
       raise InputError(
-        'perturb_at_saddle needs the gradient, update(updates, state, params, grad=gradient), or the rate that it '
-        'stands behind, perturb_at_saddle(..., learning_rate=rate), got neither'
+        'perturb_at_saddle needs the gradient, update(updates, state, params, grad=gradient), or the learning rate '
+        'before it, perturb_at_saddle(..., learning_rate=rate), got neither'
       )
     rate = learning_rate(step) if callable(learning_rate) else learning_rate
     return (optax.tree.norm(widened(updates)) <= grad_threshold * rate) & (rate > 0)

@@ -44,7 +44,7 @@ def check_updates(updates: PyTree, params: PyTree) -> None:
     raise InputError(
       f"optimizer must return updates of the parameters' shapes, {shown(shapes[1])}, got {shown(shapes[0])}: one that "
       'takes per-example gradients, such as optax.contrib.dpsgd, needs '
-      'estimator=gdlab.estimators.per_example(stacked=True), and all others an estimator that is not stacked'
+      'estimator=gdlab.estimators.per_example(stacked=True), all others need an estimator that is not stacked'
     )
 
 
@@ -169,7 +169,7 @@ def algorithm(
         reason = ' '.join(str(error).split())[:300]
         raise InputError(
           f'optimizer cannot make an update of {what} ({type(error).__name__}: {reason}); those that take per-example '
-          'gradients need estimator=gdlab.estimators.per_example(stacked=True), others do not take that'
+          'gradients need estimator=gdlab.estimators.per_example(stacked=True), all others must not have it'
         ) from error
       check_updates(updates, state.params)
       return mean, updates, optimizer_state, estimator_state, filled(estimated, drawn.weights.shape[0])

@@ -41,19 +41,19 @@ def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
     for found in _nodes(state, optax.contrib.ScheduleFreeState):
       if not isinstance(found.b1, jax.core.Tracer) and float(found.b1) == 0:
         raise InputError(
-          'optimizer must have b1 > 0 for schedule-free, whose average is not kept with 0, got b1=0'
+          'optimizer must have b1 > 0 for schedule-free, which keeps no average otherwise, got b1=0'
         )
     if isinstance(state, optax.LookaheadState):
       if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
         raise InputError(
-          'optimizer must draw outside of optax.lookahead, which does not hand on the key of the run: its noise would '
-          'be the same for all seeds'
+          "optimizer must draw random numbers outside of optax.lookahead, which does not pass on the run's key: its "
+          'noise would be the same for all seeds'
         )
       # Copies: an array that is in a state and in the parameters cannot be donated.
       return SlowParams(state, jax.tree.map(jnp.array, params))
     if _nodes(state, optax.LookaheadState):
       raise InputError(
-        'optimizer must have optax.lookahead around all else, whose updates are of fast and slow parameters: give '
+        'optimizer must have optax.lookahead around all else, because it updates fast and slow parameters: give '
         'optax.lookahead(optax.chain(...), ...), got one inside another transformation'
       )
     return state
@@ -72,8 +72,8 @@ def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
       if 'unexpected keyword argument' not in str(error):
         raise
       raise InputError(
-        f'optimizer must consist of transformations that take or ignore extra arguments, and {error}: give that one '
-        'by itself, with what goes with it as its inner optimizer'
+        f'optimizer must consist of transformations that take or ignore extra arguments, and {error}: use that one '
+        'alone, with the others as its inner optimizer'
       ) from None
 
   return optax.GradientTransformationExtraArgs(init, update)

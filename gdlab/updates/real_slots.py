@@ -27,13 +27,13 @@ def real_sizes(
     return ()
   if sampler.sizes is None:
     why = (
-      'the estimator hands on the gradient of every slot'
+      'the estimator returns the gradient of every slot'
       if estimator.stacked
-      else f'the losses of problem {problem.name!r} mix the examples of a batch, its padding among them'
+      else f'the losses of problem {problem.name!r} mix the examples of a batch, including padding'
     )
     raise InputError(
-      f'sampler must draw batches of known sizes, for {why}: take reshuffle(B), reshuffle(B, drop_remainder=True) or '
-      'with_replacement(B), or set Sampler.sizes of one of your own'
+      f'sampler must draw batches of known sizes, because {why}: use reshuffle(B), reshuffle(B, drop_remainder=True) '
+      'or with_replacement(B), or set Sampler.sizes of your own sampler'
     )
   return tuple(sorted(set(sampler.sizes(problem.num_examples))))
 

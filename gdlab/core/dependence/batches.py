@@ -80,8 +80,8 @@ def one_by_one(name: str, problem: Problem, params: PyTree, model_state: PyTree)
   if mixes_in_training(problem, params, model_state):
     raise InputError(
       f'{name} is of one example alone, but in problem {problem.name!r} the training loss of an example depends on the '
-      'others of its batch (as with BatchNorm or a contrastive loss): use batch_mean() and what needs no per-example '
-      'gradients, or a model without that, such as one with LayerNorm or GroupNorm'
+      'others in its batch (BatchNorm, contrastive losses): use batch_mean() and methods without per-example '
+      'gradients, or a model without BatchNorm, such as one with LayerNorm or GroupNorm'
     )
 
 
