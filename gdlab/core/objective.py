@@ -68,7 +68,7 @@ def batch_loss(
   r"""The batch's estimate of the mean training loss, $\sum_i w_i \ell_i(\theta)$.
 
   If padding would affect the losses of real examples (`gdlab.problems.mixing(problem).padding`: batch normalisation
-  without the mask, contrastive losses), the loss of a batch with padding is NaN, for it has no correct value.
+  without the mask, contrastive losses), the loss of a batch with padding is NaN, because it has no correct value.
   `gdlab.algorithm` cuts such batches to their real examples.
 
   Args:

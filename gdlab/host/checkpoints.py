@@ -114,7 +114,7 @@ class Folder:
           checksums.remove(old)
     except OSError as error:
       warnings.warn(
-        f'no checkpoint was saved: cannot write {path}: {error.strerror or error}; those before it stay',
+        f'no checkpoint was saved: cannot write {path}: {error.strerror or error}; earlier ones are kept',
         RuntimeWarning,
         stacklevel=2,
       )

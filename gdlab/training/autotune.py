@@ -198,7 +198,7 @@ def _recall(key: str) -> int | None:
       _remembered[key] = check_count('lanes_at_once', json.loads(file.read_text())['lanes_at_once'])
     except FileNotFoundError:
       pass
-    except (OSError, ValueError, KeyError, TypeError):  # what is there is not ours: it is found anew
+    except (OSError, ValueError, KeyError, TypeError):  # not written by gdlab: measured again
       with contextlib.suppress(OSError):
         checksums.remove(file)
   return _remembered.get(key)

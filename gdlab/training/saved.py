@@ -31,7 +31,7 @@ from gdlab.training.programs import Block, Program, Report
 
 CALL_SECONDS = 5.0  # of compiled calls, between which can be saved, at most
 CALLS = 8  # between two checkpoints at least
-# What of a result's origin may be another when runs go on; another CPU changes last bits, which is said.
+# Parts of a result's provenance that may differ when runs resume; another CPU changes last bits, and is reported.
 CPU = 'cpu_model'
 HARMLESS = ('git_revision', 'version_python', 'version_scipy', 'version_scikit_learn', 'system', CPU)
 ENDED = 'ended'  # of a block whose runs are over: its records alone are kept
@@ -61,7 +61,7 @@ class Checkpoint:
       if saved is not None:
         check_alike(self.folder.path, self._experiment, saved.about['experiment'])
         if saved.about[CPU] != provenance()[CPU]:
-          say(f'{self.folder.path}: begun on another CPU, {saved.about[CPU]}; runs go on, alike to rounding')
+          say(f'{self.folder.path}: begun on another CPU, {saved.about[CPU]}; runs resume, equal to rounding')
         self.seconds_before = max(self.seconds_before, saved.about['seconds'])
         self.plans |= {int(first): _plan(plan) for first, plan in saved.about['plans'].items()}
 
@@ -72,7 +72,7 @@ class Checkpoint:
       text = each.as_text()
       digest.update(text.encode())
       if 'callback' in text and not self._told_of_callbacks:
-        say(f'{self.folder.path}: what callbacks compute on the host is not compared when runs go on')
+        say(f'{self.folder.path}: what callbacks compute on the host is not compared when runs resume')
         self._told_of_callbacks = True
       yield each
     self._computed[_key(program), program.plan] = digest.hexdigest()

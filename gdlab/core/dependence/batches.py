@@ -1,4 +1,4 @@
-"""Whether the loss of an example depends on the other examples of its batch, and on what padding holds."""
+"""Whether the loss of an example depends on other examples of its batch, or on the contents of padding."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -134,7 +134,7 @@ def _at_some_size(
 
 
 def _in_training(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> Answers:
-  """Whether examples reach the losses of others, and whether padding reaches those of real ones or the state."""
+  """Whether examples affect the losses of others, and whether padding affects those of real ones or the state."""
 
   def losses(params, model_state, examples, mask, key):
     losses, model_state = problem.loss(params, model_state, examples, mask, key)
@@ -159,7 +159,7 @@ def _in_training(problem: Problem, params: PyTree, model_state: PyTree, size: in
 
 
 def _in_evaluation(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> Answers:
-  """Whether examples reach the metrics of others."""
+  """Whether examples affect the metrics of others."""
 
   def metrics(params, model_state, examples, mask, key):
     found = dict(problem.metrics(params, model_state, examples))
