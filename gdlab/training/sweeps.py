@@ -212,8 +212,8 @@ def sweep(
     that compile during the runs.
 
     A diverged run is one that was not finite at a record. Its counts stay those of its last finite record, its metrics
-    those of the evaluation before, or of up to 64 records before. Its last loss may be the lowest of all: choose points
-    with `gdlab.best`, which ranks it last.
+    those of the evaluation before, or of up to 64 records before. Its last loss may be the lowest of all, so choose
+    points with `gdlab.best`, which ranks it last.
 
   Raises:
     InputError: if an argument is out of range, before anything is computed.

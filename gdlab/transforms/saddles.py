@@ -68,7 +68,7 @@ def perturb_at_saddle(
       `gdlab.algorithm` passes it, each run has its own noise. Two of these in one chain need different seeds.
 
   Returns:
-    A GradientTransformationExtraArgs. A NaN gradient is not small: it passes through unperturbed.
+    A GradientTransformationExtraArgs. A NaN gradient is not small, so it passes through unperturbed.
 
   Raises:
     InputError: if an argument is out of range; from `update`, with neither `grad` nor `learning_rate`.
