@@ -37,10 +37,11 @@ def main(
   `--dask=FILE`. Only this process writes results.
 
   Args:
-    cells: `(config) -> cells`, each after those it needs; a module-level function, which workers find by its name.
-    finish: `(config, results of all cells, folder)`, writes claims and report.
-    default_config: the configuration or its file.
-    adjust: changes the configuration according to further flags.
+    cells: makes the study's measurements, in an order in which they can be made; a function of a module, by whose name
+      workers find it.
+    finish: writes claims and report, of the configuration, the results of all cells and the folder.
+    default_config: the configuration's file, or the configuration.
+    adjust: changes the configuration as further flags say.
   """
   with one_line_errors():
     _refuse_old_flags(sys.argv[1:])

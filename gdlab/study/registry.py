@@ -236,7 +236,7 @@ class Study:
     cells: Mapping[str, xr.Dataset],
     comparisons: Mapping[str, Comparison] = MappingProxyType({}),
   ) -> View:
-    """The view of one set of seeds: set 0 gives the verdicts, the others repeat the study."""
+    """The view of one set of seeds: 0 gives the verdicts, others repeat the study."""
     shared = self._shared(config)
     names = [measured.name(*item) for measured in self._measured.values() for item in measured.items(config)]
     own = {name: cells[stored_name(name, repeat, shared)] for name in names}
@@ -247,7 +247,7 @@ class Study:
   ) -> None:
     """Runs the comparisons that are not in the folder, grades the claims for every set of seeds, writes the page.
 
-    Comparisons run in this process, on all of its devices; workers measure only cells.
+    Comparisons are made in this process, on all of its devices: workers measure cells.
     """
     config: Any = self.config.checked(given.to_dict())
     if empty := [name for name, asked in self.claims.items() if not asked.effects]:
@@ -296,7 +296,7 @@ class Study:
   def main(self, default_config: str | None = None) -> None:
     """Runs the study from the command line: `--config.key=value --workdir=DIR`, `--workers=N` or `--dask=...`.
 
-    `--repeat=N` adds N repeats, each with other seeds and its own tuning; more can be added to the folder later.
+    `--repeat=N` does it N times again, each with other seeds, tuned anew: more repeats can be added to a folder later.
 
     Args:
       default_config: a file with `get_config()`, which `--config=FILE` replaces; None for the default values.
