@@ -137,8 +137,8 @@ def draw(key: Key, probabilities: Array, count: int) -> Array:
   """`count` independent draws of i with probability proportional to probabilities[i] >= 0, int32[count].
 
   By descending a binary tree of partial sums, with a random number at each node. The relative error of each branching
-  probability, and so of their products, is one of rounding. A search in a cumulative sum has an error of 2^-24 of the
-  total instead, which is large relative to a small probability.
+  probability, and so of their products, is of the order of rounding. A search in a cumulative sum has an error of 2^-24
+  of the total instead, which is large relative to a small probability.
 
   Args:
     key: randomness.

@@ -31,7 +31,7 @@ def coordinate_updates(blocks: PyTree = None) -> optax.GradientTransformationExt
   make one sweep. Plain gradient descent moves all blocks from the same point (Jacobi).
 
   Last in a chain: transforms before it, such as momentum, see every gradient of every block, and a block moves by its
-  accumulated update when its turn comes. Placed before momentum, momentum would keep moving the other blocks.
+  accumulated update when its turn comes. If it came before momentum, the momentum would keep moving the other blocks.
 
   Example:
     >>> import jax.numpy as jnp, optax
