@@ -35,9 +35,8 @@ def shampoo(
   $R = \sum G^\dagger G$; for a vector full-matrix AdaGrad; for a single number AdaGrad. Roots are computed at every
   update, by `eigh`. It is first in a chain: momentum and the learning rate follow.
 
-  Departure from the paper: sums may decay, L starts at 0 with epsilon added under the root, and for an axis longer than
-  `max_size` only the diagonal of its matrix is kept. What large implementations add (grafting of another method's step
-  length, blocks, infrequent roots) is left out.
+  Departure from the paper: sums may decay, and for an axis longer than `max_size` only the diagonal of its matrix is
+  kept. What large implementations add (grafting of another method's step length, blocks, infrequent roots) is left out.
 
   Example:
     >>> import jax.numpy as jnp, optax
