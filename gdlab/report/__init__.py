@@ -98,7 +98,7 @@ def number(value: float) -> str:
 
 @checked
 def interval(part: Finding | Part) -> str:
-  """The interval of a finding or part, as text: its ends and confidence, 'exactly' or 'no interval'."""
+  """The interval of a finding or of a part of one, in words: its ends, or that there is none."""
   if part.confidence == 1:
     text = 'exactly'
   elif math.isinf(part.ci_low) and math.isinf(part.ci_high):

@@ -65,9 +65,9 @@ def grade_all(
 ) -> list[Finding]:
   """Applies every claim's rules to the stored results.
 
-  The verdicts of a claim's parts hold simultaneously, see `simultaneous`. `jointly` is the verdict after a further
-  Bonferroni correction for the number of claims. `num_seeds` of a finding is the least number of values of any of its
-  effects, including excluded ones.
+  The verdicts of a claim's parts hold at once, see `simultaneous`. `jointly` is the verdict if those of all claims are
+  to hold at once, by Bonferroni's correction. The seeds behind a finding are the least number of values behind any
+  effect, those left out included.
   """
   return [
     _graded(name, claim, study, confidence)._replace(
