@@ -1,4 +1,4 @@
-"""Claims whose verdict rule is written down before the run, their grading, and `claims.json`."""
+"""Claims with verdict rules that are fixed before the run, their grading, and `claims.json`."""
 
 import enum
 import json
@@ -33,7 +33,7 @@ class Rule(NamedTuple):
   Attributes:
     judge: `(interval) -> Verdict`, for an interval whose numbers are all finite.
     describe: `() -> str`, the rule in one line.
-    premise: whether the part is no part of what is claimed; see `premise`.
+    premise: whether the part is a condition of the claim and not what is claimed; see `premise`.
   """
 
   judge: Callable[[Interval], Verdict]
@@ -70,13 +70,13 @@ class Part(NamedTuple):
 
 
 class Finding(NamedTuple):
-  """A graded claim: one object of `claims.json`. The effect is that of the part which decided the verdict.
+  """A graded claim: one object of `claims.json`. The effect is that of the part that decided the verdict.
 
   Attributes:
-    conditions: under which problem, model and settings it was found, in words.
+    conditions: the problem, model and settings, in words.
     excluded: NaN values left out of the effect's interval.
-    parts: every part where the claim has more than one, else empty.
-    jointly: the verdict where all claims of a study are corrected for together; None where that was not asked.
+    parts: every part if the claim has more than one, else empty.
+    jointly: the verdict after a correction for all claims of a study together; None if there was none.
   """
 
   id: str
@@ -99,13 +99,15 @@ class Finding(NamedTuple):
 def greater_than(threshold: float, *, none: float | None = None) -> Rule:
   """Supported if the whole interval is above `threshold`, contradicted if all of it is below.
 
-  With `none` an interval wholly within the margin around it is no difference: as far as the threshold on either side,
-  [-t, t] around 0 and [1/t, t] around 1.
+  With `none`, an interval strictly inside the margin is "no difference": (-|t|, |t|) around 0, or between t and 1/t
+  around 1.
 
   Args:
-    threshold: the smallest effect that matters.
-    none: what the effect is where nothing differs: 0 of a difference or a slope, 1 of a ratio; None where there is no
-      such value.
+    threshold: t, the smallest effect that matters.
+    none: the effect if nothing differs: 0 for a difference or a slope, 1 for a ratio; None if there is no such value.
+
+  Raises:
+    InputError: if the threshold is not a finite number, or not above 0 for a ratio.
   """
   margin = _margin(threshold, none)
 
@@ -135,7 +137,7 @@ def less_than(threshold: float, *, none: float | None = None) -> Rule:
 def _margin(threshold: float, none: float | None) -> tuple[float, float] | None:
   check_real('threshold', threshold)
   if none not in (None, 0, 1):
-    raise InputError(f'none must be 0, of a difference, or 1, of a ratio, got {none!r}')
+    raise InputError(f'none must be 0 (for a difference) or 1 (for a ratio), got {none!r}')
   if none is None or threshold == none:
     return None
   if none == 1 and threshold <= 0:
@@ -154,7 +156,7 @@ def _told(margin: tuple[float, float] | None) -> str:
 
 @checked('low', 'high')
 def within(low: float, high: float) -> Rule:
-  """Equivalence: supported if the interval lies inside [low, high], contradicted if wholly outside."""
+  """Equivalence: supported if the interval lies inside [low, high], contradicted if it lies wholly outside."""
   check_real('low', low)
   check_real('high', high, above=low)
   return Rule(
@@ -167,7 +169,7 @@ def within(low: float, high: float) -> Rule:
 
 @checked
 def outside(low: float, high: float) -> Rule:
-  """The contrary of `within`: supported if the interval lies wholly outside [low, high], contradicted if inside."""
+  """The opposite of `within`: supported if the interval lies wholly outside [low, high], contradicted if inside."""
   inside = within(low, high)
   return Rule(
     lambda interval: _decide(
@@ -179,10 +181,10 @@ def outside(low: float, high: float) -> Rule:
 
 @checked
 def premise(rule: Rule) -> Rule:
-  """A part without which the others say nothing: a gap that is to be closed, or a control that has to come out so.
+  """A condition without which the other parts mean nothing: a gap to be closed, or a control that must succeed.
 
-  Where its rule holds the other parts decide the claim, and else the claim is inconclusive: it neither supports nor
-  contradicts by itself.
+  If `rule` supports it, the other parts decide the claim; otherwise the claim is inconclusive. A premise by itself
+  neither supports nor contradicts a claim.
   """
   return Rule(
     lambda interval: _decide(rule.judge(interval) is Verdict.SUPPORTED, False),
@@ -193,9 +195,9 @@ def premise(rule: Rule) -> Rule:
 
 @checked('tolerance')
 def exact(tolerance: float) -> Rule:
-  """For an identity's error: supported if it is at most `tolerance` in size, else contradicted.
+  """For the error of an identity: supported if its absolute value is at most `tolerance`, else contradicted.
 
-  Both ends of the interval are held to it, so an error that is itself uncertain cannot pass by its estimate.
+  Both ends of the interval must satisfy this, so an uncertain error does not pass by its estimate alone.
   """
   if check_real('tolerance', tolerance) < 0:
     raise InputError(f'tolerance must be >= 0, got {tolerance}')
@@ -217,10 +219,10 @@ def _decide(supported: bool, contradicted: bool, same: bool = False) -> Verdict:
 
 @checked
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-  """The verdict of a claim whose parts have these.
+  """The verdict of a claim whose parts have these verdicts.
 
-  One that all share; mixed where some parts hold and others certainly do not (contradicted, or no difference);
-  contradicted where a part certainly does not and none holds; otherwise inconclusive.
+  The verdict that all parts share; else mixed, if a part is mixed, or some hold and others do not (contradicted, or no
+  difference); contradicted, if a part does not hold and none does; otherwise inconclusive.
   """
   found = {*verdicts}
   if len(found) == 1:
@@ -233,24 +235,26 @@ def together(verdicts: Sequence[Verdict]) -> Verdict:
 
 @checked('num_seeds')
 def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, conditions: str) -> Finding:
-  """Applies a claim's rules to what was measured.
+  """Applies a claim's rules to measured intervals.
 
-  An effect with a number that is not finite is inconclusive whatever the rule: nothing was measured (NaN, an
-  identity that could not be evaluated included), or its spread is unknown. So is one from which values were left
-  out: runs that failed are not silence, and an effect without a value for them must give them one first.
+  Whatever its rule, an effect is inconclusive if
 
-  With several parts see `together` and `premise`. The headline effect is the one of the first part whose verdict
-  decided: that of the claim, or of a mixed claim one that does not hold; effects on different scales have no common
-  order.
+  - one of its numbers is not finite: nothing was measured, or its uncertainty is unknown;
+  - values were excluded from it: give failed runs a value first;
+  - its interval has no width although its confidence is below 1: values that are all equal are no evidence.
+
+  Several parts are combined by `together` and `premise`. The effect of the finding is that of the first part that
+  decided the verdict: a premise that failed, else a part with the claim's verdict, else one that does not hold.
 
   Args:
     claim: with its rules.
     intervals: interval by effect name, one for each rule.
-    num_seeds: seeds behind the finding, those with excluded values included.
-    conditions: under which problem, model and settings, in words.
+    num_seeds: seeds behind the finding, including those with excluded values.
+    conditions: the problem, model and settings, in words.
 
   Raises:
-    InputError: if the intervals are not those that the claim's rules name, or `num_seeds` is no count.
+    InputError: if `intervals` does not match the claim's rules, all of these are premises, or `num_seeds` is not a
+      whole number >= 0.
   """
   check_count('num_seeds', num_seeds, minimum=0)
   if not claim.rules or set(intervals) != set(claim.rules):
@@ -259,7 +263,7 @@ def grade(claim: Claim, intervals: Mapping[str, Interval], *, num_seeds: int, co
   claimed = [part for part in parts if not claim.rules[part.effect_name].premise]
   failed = [part for part in parts if part not in claimed and part.verdict is not Verdict.SUPPORTED]
   if not claimed:
-    raise InputError(f'claim {claim.id} must have a part that is no premise')
+    raise InputError(f'claim {claim.id} must have a part that is not a premise')
   verdict = Verdict.INCONCLUSIVE if failed else together([part.verdict for part in claimed])
   decider = (failed or _deciding(claimed, verdict))[0]
   several = len(parts) > 1
@@ -301,13 +305,13 @@ def _grade_part(name: str, rule: Rule, interval: Interval) -> Part:
 
 
 def write_claims(path: str | os.PathLike[str], findings: Sequence[Finding]) -> None:
-  """Writes `claims.json`, a list of one object per finding, whole or not at all, and its sum in SHA256SUMS beside it.
+  """Writes `claims.json`, one object per finding, atomically, and its checksum to SHA256SUMS in the same folder.
 
   Strict JSON: numbers that are not finite are written as null.
 
   Args:
-    path: the file; one that exists is replaced.
-    findings: with ids that differ.
+    path: the file; an existing one is replaced.
+    findings: with distinct ids.
 
   Raises:
     InputError: if two findings have the same id.
@@ -333,10 +337,10 @@ def _plain(record: Part | Finding) -> dict[str, Any]:
 def read_claims(path: str | os.PathLike[str]) -> list[Finding]:
   """Reads the findings that `write_claims` wrote; a null effect is NaN, a null bound is infinite.
 
-  A file in a folder without SHA256SUMS is read with a UserWarning.
+  In a folder without SHA256SUMS the file is read unverified, with a UserWarning.
 
   Raises:
-    Damaged: an InputError, if the file is not what was written, or SHA256SUMS beside it does not name it.
+    Damaged: an InputError, if the file does not match its checksum, or SHA256SUMS does not name it.
     InputError: if the file is not such a list. The message names it.
     OSError: if the file cannot be read.
   """

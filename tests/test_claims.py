@@ -99,7 +99,11 @@ class RuleTest(parameterized.TestCase):
     self.assertIn('1.00000001', text)
 
   @parameterized.parameters(
-    (lambda: claims.greater_than(1, none=2), (), 'none must be 0, of a difference, or 1, of a ratio, got 2'),
+    (
+      lambda: claims.greater_than(1, none=2),
+      (),
+      r'none must be 0 \(for a difference\) or 1 \(for a ratio\), got 2',
+    ),
     (lambda: claims.less_than(0, none=1), (), 'threshold must be above 0 for a ratio'),
     (claims.greater_than, (math.nan,), 'threshold'),
     (claims.less_than, (math.inf,), 'threshold'),
@@ -154,7 +158,7 @@ class GradeTest(parameterized.TestCase):
     )
 
   def test_a_claim_of_premises_alone_is_refused(self):
-    with self.assertRaisesRegex(InputError, 'claim V0 must have a part that is no premise'):
+    with self.assertRaisesRegex(InputError, 'claim V0 must have a part that is not a premise'):
       graded({'given': claims.premise(claims.exact(0))}, {'given': interval(0, 0)})
 
   def test_an_effect_that_leaves_values_out_is_inconclusive(self):

@@ -15,8 +15,8 @@ TESTS = Path(__file__).parent
 PAGE = Path(gdlab.__file__).parent / 'UNITS.md'
 HEAD = """# Samplers, estimators, transforms and schedules
 
-What gdlab adds to Optax, in one table: made of the docstrings by `python tests/test_units.py`, and held to them by the
-tests. The docstrings of the four packages compare the units of a kind, and say what to take from Optax instead.
+What gdlab adds to Optax, in one table, generated from the docstrings by `python tests/test_units.py`. The docstrings of
+the four packages compare the units of a kind, and say what to use from Optax instead.
 
 | kind | unit | what it is | source |
 |---|---|---|---|"""

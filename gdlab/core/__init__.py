@@ -1,1 +1,1 @@
-"""What everything else stands on: types, errors, losses, evaluations and what an example's loss depends on."""
+"""The base of all other packages: types, errors, losses, evaluation, and which examples a loss depends on."""

@@ -57,16 +57,16 @@ def array(
   empty: bool = False,
   flags: bool = False,
 ) -> Check:
-  """An array of real numbers, or what NumPy makes one of: nested sequences, an `xarray.DataArray`.
+  """An array of real numbers, or what NumPy converts to one: nested sequences, an `xarray.DataArray`.
 
   Args:
-    ndim: how many axes it has, or which numbers of them are allowed.
-    above: every number is larger.
-    minimum: every number is at least this.
-    finite: whether NaN and infinities are refused; if not, only bounds are held, which NaN passes.
-    whole: whether all are whole numbers, of an integer type.
-    empty: whether it may have no number at all.
-    flags: whether True and False count as numbers.
+    ndim: the number of axes, or a tuple of allowed numbers.
+    above: exclusive lower bound of every entry.
+    minimum: inclusive lower bound of every entry.
+    finite: whether NaN and infinities are refused; if not, only the bounds are checked, and NaN passes.
+    whole: whether the dtype must be an integer type.
+    empty: whether the array may be empty.
+    flags: whether booleans count as numbers.
   """
   ranks = (ndim,) if isinstance(ndim, int) else ndim
   bounds = f' > {above:g}' * (above > -math.inf) + f' >= {minimum:g}' * (minimum > -math.inf)
@@ -100,7 +100,7 @@ def array(
 
 
 def one_of(*names: str, what: str) -> Check:
-  """One of some names; the nearest is named for another."""
+  """One of these names; the message for any other suggests the nearest."""
 
   def check(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
     if not isinstance(value, str):
@@ -112,7 +112,7 @@ def one_of(*names: str, what: str) -> Check:
 
 
 def at_most_int32(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
-  """Whatever the function's own check allows, if int32 can hold it."""
+  """Any value except a whole number too large for int32; the function checks the rest itself."""
   if isinstance(value, numbers.Integral) and int(value) > LARGEST_COUNT:
     raise InputError(f'{name} must be at most {LARGEST_COUNT}, got {shown(value)}')
 
@@ -157,7 +157,7 @@ def each_value(check: Check, *, empty: bool = False) -> Check:
 
 
 def tree(*, finite: bool = False, whole: bool = False) -> Check:
-  """A pytree of arrays of numbers, at least one."""
+  """A pytree of at least one array of numbers."""
   leaf_check = array(finite=finite, empty=True, flags=True)
 
   def check(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
@@ -176,7 +176,7 @@ def tree(*, finite: bool = False, whole: bool = False) -> Check:
 
 
 def as_array(name: str, value: Any, allowed: str) -> Any:
-  """`value` as an array, a tracer as it is; raises InputError for what NumPy does not make one of."""
+  """`value` as an array, tracers unchanged; raises InputError if NumPy cannot convert it."""
   if isinstance(value, jax.Array):
     return value
   if value is None or isinstance(value, (str, bytes, Mapping, set)):
@@ -189,7 +189,7 @@ def as_array(name: str, value: Any, allowed: str) -> Any:
 
 
 def is_real(dtype: Any, *, flags: bool = False) -> bool:
-  """Whether a dtype is one of real numbers: floats of any width or whole numbers, and on request flags."""
+  """Whether a dtype is real: a float of any width or an integer, with `flags` also bool."""
   kinds = (np.floating, np.integer, np.bool_)[: 3 if flags else 2]
   return any(jax.dtypes.issubdtype(dtype, kind) for kind in kinds)
 
@@ -200,7 +200,7 @@ def _check_traced_number(name: str, value: Any) -> None:
 
 
 def check_key(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
-  """One random key, of the new or the old kind."""
+  """One random key, new-style (typed) or legacy (uint32)."""
   dtype = getattr(value, 'dtype', None)
   is_key = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and value.shape == ()
   is_old = dtype == np.uint32 and value.ndim == 1 and value.size in (2, 4)
@@ -216,7 +216,7 @@ def _flat(text: str) -> str:
 
 
 def check_seed(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
-  """A whole number from 0, or a random key."""
+  """A whole number >= 0, or a random key."""
   dtype = getattr(value, 'dtype', None)
   if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
     return check_key(name, value, arguments)
@@ -262,7 +262,7 @@ def check_mapping(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def check_sequence(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
-  """A sequence that is no text."""
+  """A sequence other than a string."""
   is_array = isinstance(value, (np.ndarray, jax.Array)) and value.ndim > 0
   is_other = hasattr(value, '__len__') and hasattr(value, '__getitem__') and not hasattr(value, 'shape')
   if isinstance(value, (str, bytes, Mapping)) or not (is_array or is_other):
@@ -270,7 +270,7 @@ def check_sequence(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def check_iterable(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
-  """What can be iterated over and is no text."""
+  """An iterable other than a string."""
   if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
     raise InputError(f'{name} must be a sequence, got {shown(value)} of type {type(value).__name__}')
 
@@ -294,7 +294,7 @@ _forms: 'weakref.WeakKeyDictionary[Any, Any]' = weakref.WeakKeyDictionary()
 def _form(problem: Any) -> Any:
   """Shapes of what `problem.init` returns, by path, for params and model_state, and whether each is complex.
 
-  None where that cannot be known.
+  None if `problem.init` cannot be traced.
   """
   try:
     if problem.init not in _forms:
@@ -322,7 +322,7 @@ def _shapes(value: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _like_init(part: int) -> Check:
-  """A pytree of the structure and shapes of what the `problem` of the same call starts from."""
+  """A pytree with the structure and shapes that `problem.init` returns, for the `problem` of the same call."""
 
   def check(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
     problem = arguments.get('problem')
@@ -355,4 +355,4 @@ state_of_problem = _like_init(1)
 
 
 def anything(name: str, value: Any, arguments: Mapping[str, Any]) -> None:
-  """Whatever it is."""
+  """Any value."""

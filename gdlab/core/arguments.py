@@ -1,13 +1,13 @@
-"""Checks of the arguments of public functions, by their annotations: `@checked` refuses what a function cannot mean.
+"""Checks of the arguments of public functions by their annotations: `@checked`.
 
-An annotation says of what type an argument is, a few names mean the same everywhere (`seed`, `key`, `confidence`,
-`params`), and what a single function asks beyond that stands in its decorator:
+An annotation gives an argument's type, a few names mean the same everywhere (`seed`, `key`, `confidence`, `params`),
+and further checks of a single function are given to its decorator:
 
     @checked(eigenvalues=array(ndim=1, above=0))
     def condition_number(eigenvalues: Any, *, num_steps: int = 100, seed: int = 0) -> float: ...
 
-Only what is wrong for certain is refused: a tracer has no value yet and passes, as do NumPy's scalars and arrays of one
-number where a number is meant. Checks run while Python calls the function, and so never inside a compiled program.
+Only certain errors are refused: a tracer has no value yet and passes; so do NumPy scalars and one-element arrays in
+place of a number. Checks run when Python calls the function, so never inside a compiled program.
 """
 
 import collections.abc
@@ -54,12 +54,12 @@ def checked(function: Callable[P, R], /) -> Callable[P, R]: ...
 @overload
 def checked(*own: str, **checks: Check) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 def checked(*given: Any, **checks: Check) -> Any:
-  """Decorates a function so that arguments it cannot take raise InputError, which names argument, value and range.
+  """Decorates a function so that invalid arguments raise InputError, which names the argument, value and range.
 
   Args:
-    *given: the function; or names of arguments that the function checks itself, in words of its own. Of these only
-      counts (annotated `int`) too large for int32 are refused beforehand.
-    **checks: by argument, what to check in place of what the annotation says.
+    *given: the function; or names of arguments that the function checks itself. Of these only counts (annotated `int`)
+      too large for int32 are refused here.
+    **checks: checks by argument name, in place of those from the annotations.
   """
   if len(given) == 1 and callable(given[0]):
     return checked()(given[0])
@@ -130,7 +130,7 @@ def _from_annotations(function: Callable[..., Any]) -> dict[str, Check]:
 
 
 def _of_type(hint: Any, name: str) -> Check | None:
-  """The check of one annotation; None for those that allow anything, or are not known here."""
+  """The check of one annotation; None for one that allows anything or is not known here."""
   if hint is Any and name not in BY_NAME:
     return None
   origin, parts = typing.get_origin(hint), typing.get_args(hint)
@@ -170,7 +170,7 @@ def _each_of(checks: list[Check]) -> Check:
 
 
 def _of_any(hints: list[Any], name: str, *, none: bool) -> Check | None:
-  """What one of several annotations allows. The message lists their types."""
+  """The check of a union: what any of its members allows. The message lists their types."""
   if any(typing.get_origin(hint) is None and hint in (complex, bytes) for hint in hints):
     return array(finite=False, empty=True, flags=True)  # numpy.typing.ArrayLike
   if any(hint is os.PathLike or typing.get_origin(hint) is os.PathLike for hint in hints):

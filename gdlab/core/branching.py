@@ -10,18 +10,17 @@ from gdlab.core.types import Array, PyTree
 
 
 def cond_any(predicate: Array, function: Callable[..., PyTree], operand: PyTree, *args: PyTree) -> PyTree:
-  """`function(operand, *args)` where `predicate` holds, `operand` elsewhere; free when it holds in no lane.
+  """`function(operand, *args)` where `predicate` holds, `operand` elsewhere; free if it holds in no lane.
 
-  Under vmap `lax.cond` with a batched predicate becomes a select that runs both branches at every step. Here the
-  lanes vote instead: if any of them needs the branch it is taken for all and kept where it was asked for, and
-  otherwise nothing runs. Rare work that falls due in all lanes at the same step (the permutation at an epoch's
-  end) is so paid only when it is due, however many vmaps are around it. What the lanes share among `args` (the
-  training data) stays one copy.
+  Under vmap, `lax.cond` with a batched predicate becomes a select that runs both branches at every step. Here the
+  branch runs, for all lanes, only if some lane's predicate holds, and its result is kept only in those lanes. Rare work
+  that all lanes do at the same step (the permutation at an epoch's end) thus costs time only at that step, under any
+  number of vmaps. Unbatched leaves of `args` (the training data) are not copied per lane.
 
   Args:
     predicate: bool[].
-    function: `(operand, *args) -> operand'`, with the structure, shapes and dtypes of `operand`. All it uses
-      must come in as arguments: a closed-over tracer would escape the vmap.
+    function: `(operand, *args) -> operand'`, with the structure, shapes and dtypes of `operand`. It must not close
+      over tracers, which would escape the vmap.
     operand: a pytree of arrays.
     *args: pytrees of arrays.
 
@@ -39,7 +38,7 @@ def cond_any(predicate: Array, function: Callable[..., PyTree], operand: PyTree,
 def _voted(
   predicate: Array, function: Callable[..., PyTree], operand: PyTree, leaves: Sequence[Array]
 ) -> PyTree:
-  """`cond_any` for lanes along all axes of the predicate, which `operand` has too and `function` takes."""
+  """`cond_any` for lanes along all axes of the predicate, which lead those of `operand`; `function` is batched."""
 
   def vote(predicate, operand, leaves):
     def keep_where_asked(new, old):

@@ -1,7 +1,6 @@
-"""Refusals of bad input: one exception, and the checks that raise it where the input is given.
+"""Errors for bad input: one exception, and the checks that raise it where the input is given.
 
-Every message says which argument, which value, and which values are allowed, on one line, so that scripts
-can print it as it is.
+Every message names the argument, its value and the allowed values on one line, so that scripts can print it as it is.
 """
 
 import difflib
@@ -29,8 +28,8 @@ def check_count(
 ) -> Any:
   """Returns `value` as an int if it is a whole number in [minimum, maximum]; raises InputError if not.
 
-  With `traced`, for numbers that can be swept inside one compilation, arrays of one whole number are welcome too and
-  come back as they are: a tracer has no value yet, and only its type is checked.
+  With `traced`, for numbers that can be swept inside one compilation, scalar integer arrays are allowed too and are
+  returned unchanged. A tracer has no value yet: only its type is checked.
   """
   allowed = f'a whole number >= {minimum}' if maximum is None else f'a whole number in [{minimum}, {maximum}]'
   given = value
@@ -57,16 +56,16 @@ def check_real(
 ) -> Any:
   """Returns `value` if it is a finite real number within its bounds; raises InputError if not.
 
-  A tracer has no value yet and passes unchecked, so that hyperparameters can be swept inside one compilation; a bound
-  that is one bounds nothing.
+  A tracer has no value yet and passes unchecked, so that hyperparameters can be swept inside one compilation; a
+  `maximum` that is a tracer is ignored.
 
   Args:
     name: the argument's name in messages.
-    value: what was given.
-    above: it must be larger.
-    below: it must be smaller.
-    minimum: it must be at least this.
-    maximum: it must be at most this.
+    value: the argument.
+    above: exclusive lower bound.
+    below: exclusive upper bound.
+    minimum: inclusive lower bound.
+    maximum: inclusive upper bound.
   """
   if isinstance(value, jax.core.Tracer):
     return value
@@ -100,14 +99,14 @@ def check_transformation(name: str, value: Any) -> Any:
 
 
 def _is_scalar(value: Any, *kinds: type) -> bool:
-  """Whether `value` is an array, or a tracer of one, of one number of such a kind, half precision included."""
+  """Whether `value` is a scalar array (or tracer) whose dtype is of one of these kinds, half precision included."""
   dtype = getattr(value, 'dtype', None)
   is_kind = dtype is not None and any(jax.dtypes.issubdtype(dtype, kind) for kind in kinds)
   return is_kind and getattr(value, 'shape', None) == ()
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-  """The error for a name that is not among the known ones, with the nearest right name suggested."""
+  """The error for an unknown name; it suggests the nearest known one."""
   known = sorted(known)
   near = difflib.get_close_matches(name, known, n=1)
   hint = f'; did you mean {near[0]!r}?' if near else '.'

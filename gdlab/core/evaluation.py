@@ -1,4 +1,4 @@
-"""Metrics over a whole data set, in blocks that bound the memory."""
+"""Metrics over a whole data set, in blocks that bound memory use."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ CPU_BYTES = (
 
 @checked
 def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict[str, Array]:
-  """The mean of every metric over the training set and, where there are any, the validation and the test set.
+  """The mean of every metric over the training set and, if there are any, the validation and test sets.
 
   Args:
     problem: the data and the metrics.
@@ -37,9 +37,9 @@ def evaluate(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict
 
 
 def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples: PyTree) -> dict[str, Array]:
-  """The mean of every metric over `examples`, a block of them at a time.
+  """The mean of every metric over `examples`, computed block by block.
 
-  Metrics that mix examples (contrastive losses) are those of all of them as one batch.
+  Metrics that mix examples (contrastive losses) are computed on all examples as one batch.
   """
   num_examples = jax.tree.leaves(examples)[0].shape[0]
   whole = mixes_in_evaluation(problem, params, model_state)
@@ -65,7 +65,7 @@ def mean_metrics(problem: Problem, params: PyTree, model_state: PyTree, examples
 
 
 def block_size(examples: PyTree) -> int:
-  """How many examples are evaluated at once."""
+  """How many examples are evaluated at once: at most `BLOCK`, on a CPU also at most `CPU_BYTES` of them."""
   if jax.default_backend() != 'cpu':
     return BLOCK
   num_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(examples))

@@ -1,4 +1,4 @@
-"""What each array of a tree of parameters is called, and what it is: as its problem says, or by the usual names."""
+"""Names and kinds (kernel, bias, ...) of the arrays of a parameter tree, as its problem gives them or by name."""
 
 import math
 from collections.abc import Mapping
@@ -16,10 +16,10 @@ _PROJECTIONS = 'query', 'key', 'value', 'qkv', 'out'  # kernels of theirs have h
 
 
 def named(trees: Mapping[str, PyTree]) -> dict[str, Array]:
-  """Every array of some trees by a name of its own: that of its tree, and the way to it, `params.Dense_0.kernel`.
+  """Every array of some trees by a unique name: its tree's name and its path, such as `params.Dense_0.kernel`.
 
   Raises:
-    InputError: if two arrays have one name, as those at ['a.b'] and at ['a']['b'] do.
+    InputError: if two arrays have the same name, as those at ['a.b'] and ['a']['b'] do.
   """
   found: dict[str, Array] = {}
   for name, tree in trees.items():
@@ -27,16 +27,16 @@ def named(trees: Mapping[str, PyTree]) -> dict[str, Array]:
       full = '.'.join([name, *(jax.tree_util.keystr((key,), simple=True) for key in path)])
       if full in found:
         raise InputError(
-          f'arrays must have names of their own, got two at {full!r}: leave dots out of their keys'
+          f'arrays must have distinct names, got two at {full!r}: leave dots out of their keys'
         )
       found[full] = leaf
   return found
 
 
 def kind_by_name(name: str, rank: int) -> LeafKind | None:
-  """What an array's name says that it is, alone or as its last part ('attention_bias'), if its rank fits; else None.
+  """The kind that an array's name says, alone or as its last part ('attention_bias'), if its rank fits; else None.
 
-  A kernel or an embedding of other than two axes and a bias or a scale of more than one may be anything.
+  A kernel or embedding must have two axes, a bias or scale at most one.
   """
   kind = usual_name(name)
   if kind in ('kernel', 'embedding') and rank == 2:
@@ -47,20 +47,20 @@ def kind_by_name(name: str, rank: int) -> LeafKind | None:
 
 
 def usual_name(name: str) -> str | None:
-  """Which of Flax's names for kinds of parameters a name is or ends in; None for others."""
+  """The Flax name of a kind of parameter that `name` is or ends in; None for others."""
   return next((kind for kind in KINDS[:-1] if name == kind or name.endswith(f'_{kind}')), None)
 
 
 def leaf_kinds(params: PyTree, kinds: PyTree | None = None) -> list[tuple[str, LeafKind]]:
-  """Every array's name for messages and what it is, in the order of `jax.tree.leaves`.
+  """Every array's name for messages and its kind, in the order of `jax.tree.leaves`.
 
-  Without `kinds` names decide: `kernel`, `bias`, `scale`, `embedding` and what ends in them. A kernel of three axes or
-  more has its outputs last if the bias beside it has one axis of that length; a lone one of four is a convolution's.
-  Arrays of other names go by rank: of two axes kernels [inputs, outputs], of fewer biases. The rest is refused:
-  attention's heads and the copies of a scanned network cannot be told from shapes.
+  Without `kinds` the names decide: `kernel`, `bias`, `scale`, `embedding` and names that end in them. A kernel of three
+  or more axes has its outputs last if the bias of the same layer has one axis of that length; one of four axes without
+  a bias is taken for a convolution. Arrays with other names are kernels [inputs, outputs] if they have two axes, biases
+  if they have fewer. Others are refused: shapes do not tell attention heads from the copies of a scanned layer.
 
   Raises:
-    InputError: if `kinds` is not like `params`, or an array of two axes or more (of one copy) is of no known kind.
+    InputError: if `kinds` does not match `params`, or the kind of an array with two or more axes is unknown.
   """
   leaves = jax.tree.leaves_with_path(params)
   names = [f'params{jax.tree_util.keystr(path)}' for path, _ in leaves]
@@ -77,7 +77,7 @@ def leaf_kinds(params: PyTree, kinds: PyTree | None = None) -> list[tuple[str, L
 
 
 def as_matrices(leaf: Array, kind: LeafKind) -> Array:
-  """A kernel as the matrices of its copies, [copies, product of inputs, product of outputs]."""
+  """A kernel as one matrix per copy, [copies, product of inputs, product of outputs]."""
   inputs = [axis for axis in range(leaf.ndim) if axis not in kind.stacked + kind.outputs]
   sizes = [math.prod(leaf.shape[axis] for axis in axes) for axes in (kind.stacked, inputs, kind.outputs)]
   return jnp.transpose(leaf, (*kind.stacked, *inputs, *kind.outputs)).reshape(sizes)
@@ -98,7 +98,7 @@ def _guessed(name: str, path: Any, shapes: dict[Any, tuple[int, ...]]) -> LeafKi
     if bias == shape[-1:] or (bias is None and rank == 4 and not {*words[-2:-1]} & {*_PROJECTIONS}):
       return LeafKind('kernel', (rank - 1,))
   raise InputError(
-    f'kinds must be given, for the name and the shape {shape} of {name} leave open what it is (heads? copies of a '
+    f'kinds must be given, because the name and the shape {shape} of {name} do not say what it is (heads? copies of a '
     'scanned layer?): kinds=problem.kinds() of a problem from a Flax module, or a tree of gdlab.LeafKind like params'
   )
 
@@ -115,6 +115,6 @@ def _check(name: str, shape: tuple[int, ...], kind: LeafKind) -> None:
     )
   if kind.kind == 'other' and len(shape) - len(kind.stacked) >= 2:
     raise InputError(
-      f"kinds must say what {name} of shape {shape} is, its module does not (kind 'other'): give it a "
+      f"kinds must say what {name} of shape {shape} is, because its module does not (kind 'other'): give it a "
       "gdlab.LeafKind of kind 'kernel' with its outputs, or 'bias'"
     )

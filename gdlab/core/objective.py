@@ -12,27 +12,27 @@ DATA_AXIS = 'data'  # the mesh axis along which a batch is split
 
 
 def spread(batch: Batch) -> Batch:
-  """The batch, split over the devices along the axis `data` of the mesh that is in use, if it has one.
+  """The batch, sharded along the axis `data` of the current mesh, if it has that axis.
 
-  The compiler then splits the work on the batch in the same way and adds up what belongs together, so any model
-  is computed as on one device, to rounding: also one that couples examples, such as batch normalisation.
+  The compiler shards the computation accordingly and inserts the reductions, so every model gives the same result as on
+  one device, to rounding, including models that couple examples, such as those with batch normalisation.
 
   Raises:
-    InputError: if the batch does not divide by the devices.
+    InputError: if the batch size is not a multiple of the number of devices.
   """
   num_devices = sharing_devices()
   if num_devices == 1:
     return batch
   if batch.weights.shape[0] % num_devices:
     raise InputError(
-      f'batches must divide by the {num_devices} devices that share them, got one of {batch.weights.shape[0]} (the '
-      'last of an epoch is left out by reshuffle(B, drop_remainder=True))'
+      f'batch sizes must be multiples of the {num_devices} devices that share a batch, got {batch.weights.shape[0]} '
+      '(reshuffle(B, drop_remainder=True) leaves out the smaller last batch of an epoch)'
     )
   return jax.lax.with_sharding_constraint(batch, PartitionSpec(DATA_AXIS))
 
 
 def sharing_devices() -> int:
-  """How many devices share each batch: the size of the axis `data` of the mesh that is in use, else 1."""
+  """How many devices share each batch: the size of the axis `data` of the current mesh, else 1."""
   mesh = jax.sharding.get_abstract_mesh()
   axes = dict(zip(mesh.axis_names, zip(mesh.axis_sizes, mesh.axis_types, strict=True), strict=True))
   size, kind = axes.get(DATA_AXIS, (1, None))
@@ -45,19 +45,19 @@ def take(examples: PyTree, indices: Array) -> PyTree:
 
 
 def real_indices(batch: Batch) -> Array:
-  """The batch's indices with padding pointed at the first real example, if there is one.
+  """The batch's indices, with those of padding replaced by the first real example's, if there is one.
 
-  Whatever example the padding names could have an infinite derivative, and a cotangent of 0 times that is NaN.
+  Any other example could have an infinite derivative, and a cotangent of 0 times infinity is NaN.
   """
   mask = batch.weights != 0
   return jnp.where(mask, batch.indices, batch.indices[jnp.argmax(mask)])
 
 
 def ascent(derivative: PyTree) -> PyTree:
-  r"""The direction of steepest ascent, from what `jax.grad` returns: the same for real parameters.
+  r"""The direction of steepest ascent, from what `jax.grad` returns; for real parameters they are the same.
 
-  For a complex one $z = x + iy$, JAX's derivative of a real loss is $\partial_x f - i\,\partial_y f$, and its conjugate
-  points uphill. Updates with the derivative itself climb in y.
+  For a complex parameter $z = x + iy$, JAX's derivative of a real loss is $\partial_x f - i\,\partial_y f$; its
+  conjugate points uphill. Descent along the derivative itself would ascend in y.
   """
   return jax.tree.map(lambda leaf: jnp.conj(leaf) if jnp.iscomplexobj(leaf) else leaf, derivative)
 
@@ -67,12 +67,12 @@ def batch_loss(
 ) -> tuple[Array, PyTree]:
   r"""The batch's estimate of the mean training loss, $\sum_i w_i \ell_i(\theta)$.
 
-  Where padding would reach the losses of real examples (`gdlab.problems.mixing(problem).padding`: batch normalisation
-  that is not handed the mask, contrastive losses) a batch with padding has no right value, and the loss is NaN.
+  If padding would affect the losses of real examples (`gdlab.problems.mixing(problem).padding`: batch normalisation
+  without the mask, contrastive losses), the loss of a batch with padding is NaN, because it has no correct value.
   `gdlab.algorithm` cuts such batches to their real examples.
 
   Args:
-    problem: whose training examples and per-example loss are used.
+    problem: with the training examples and the per-example loss.
     params: the parameters theta.
     model_state: the model's other state, `()` if it has none.
     batch: indices and weights; slots of weight 0 are masked out of the model.
@@ -88,7 +88,7 @@ def batch_loss(
 def batch_losses(
   problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key
 ) -> tuple[Array, tuple[Array, PyTree]]:
-  """`batch_loss` with the loss of every slot beside it, 0 on padding: `(loss float[], (float[B], model_state))`."""
+  """`batch_loss` and the loss of every slot, 0 on padding: `(loss float[], (float[B], model_state))`."""
   mask = batch.weights != 0
   examples = take(problem.train, real_indices(batch))
   losses, model_state = problem.loss(params, model_state, examples, mask, key)

@@ -1,4 +1,4 @@
-"""Seeds: which random streams a run gets."""
+"""Seeds: the random streams of each run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -18,14 +18,14 @@ def seed_ids(seeds: Seeds) -> np.ndarray:
 
   Args:
     seeds: a count (ids 0 ... S-1); a sequence of distinct ids; or a mapping from stream name to an id or a
-      sequence of ids, which lets one stream vary while the others are held, as in
-      `{'init': 0, 'order': range(16), 'noise': 0}`. Streams not named follow the number of the run.
+      sequence of ids, which lets one stream vary while the others are fixed, as in
+      `{'init': 0, 'order': range(16), 'noise': 0}`. A stream not named has ids 0 ... S-1.
 
   Returns:
-    The ids. Run s is the same run whatever other seeds are asked for.
+    The ids. The streams of a run do not depend on which other seeds there are.
 
   Raises:
-    InputError: if there is no seed, an id is not in [0, 2^31), ids repeat, or lengths differ.
+    InputError: if there is no seed, an id is not in [0, 2^31), ids of a sequence repeat, or lengths differ.
   """
   if isinstance(seeds, Mapping):
     return _from_mapping(seeds)
@@ -68,7 +68,7 @@ def _from_mapping(seeds: Mapping[str, int | Sequence[int]]) -> np.ndarray:
 
 
 def _is_sequence(ids: Any) -> bool:
-  """Not by NumPy, which does not make arrays of ragged lists."""
+  """Without NumPy, which refuses ragged lists."""
   return hasattr(ids, '__len__') and getattr(ids, 'shape', None) != () and not isinstance(ids, str)
 
 

@@ -1,4 +1,4 @@
-"""What the pieces hand to one another: NamedTuples of arrays, NamedTuples of pure functions, and aliases.
+"""The types that the parts exchange: NamedTuples of arrays, NamedTuples of pure functions, and aliases.
 
 One update of gradient descent is four choices that vary independently,
 
@@ -29,8 +29,8 @@ SPLITS = (
 class Batch(NamedTuple):
   """Which examples one update sees. The estimate of the mean loss is the sum of weights[i] * loss[indices[i]].
 
-  A slot with weight 0 is padding: it keeps the shape fixed, is not counted as an example and adds nothing to
-  the gradient.
+  A slot with weight 0 is padding: it keeps the shape fixed, is not counted as an example and does not contribute to the
+  gradient.
   """
 
   indices: Array  # int32[B]
@@ -52,10 +52,10 @@ class Sampler(NamedTuple):
     init: `(key, num_examples) -> state`. Raises InputError if the sampler does not fit `num_examples`.
     sample: `(state) -> (Batch, state)`; jit-, vmap- and scan-compatible, with the same shapes at every step.
     updates_per_epoch: `(num_examples) -> int`, how many updates make one pass over the data.
-    update: `(state, batch, EstimateInfo) -> state`, what the sampler learns from the estimate on the batch that it
-      drew; None for samplers that do not learn.
-    sizes: `(num_examples) -> (n, ...)`, how many real examples a batch can have, which come first in it, the rest being
-      padding; None where it can be any number. Problems whose padding is not harmless need it.
+    update: `(state, batch, EstimateInfo) -> state`, called after the gradient estimate on the drawn batch; None for
+      samplers that do not adapt.
+    sizes: `(num_examples) -> (n, ...)`, the possible numbers of real examples in a batch, which come before the
+      padding; None if any number is possible. Problems whose losses padding affects need it.
   """
 
   init: Callable[[Key, int], PyTree]
@@ -66,16 +66,16 @@ class Sampler(NamedTuple):
 
 
 class Examples(NamedTuple):
-  """Supervised data: inputs and targets with one leading axis of the same length N."""
+  """Supervised data: inputs and targets; every leaf has a leading axis of the same length N."""
 
   inputs: PyTree
   targets: PyTree
 
 
 class LossFn(Protocol):
-  """Per-example training loss and what the forward pass changed in the model's state.
+  """Per-example training loss and the model's state after the forward pass.
 
-  `mask` is bool[B], False on padding: models that mix examples (BatchNorm) must leave those out.
+  `mask` is bool[B], False on padding: models that mix examples (BatchNorm) must leave padding out.
   Returns `(losses float[B], model_state)`.
   """
 
@@ -96,11 +96,11 @@ class StationaryPoints(NamedTuple):
   Attributes:
     params: a pytree like the parameters, every leaf with a leading axis K.
     values: float[K], the loss there.
-    eigenvalues: float[K, d], of its Hessian, ascending.
-    index: int[K], how many of these are negative: 0 at a minimum, d at a maximum.
+    eigenvalues: float[K, d], those of the Hessian, ascending.
+    index: int[K], the number of negative eigenvalues: 0 at a minimum, d at a maximum.
     basin: float[K], the radius of a ball around a minimum from which gradient flow leads to it; 0 elsewhere.
-    complete: bool[], whether there are no others: in `Known.box` where that is given, else anywhere; up to the
-      problem's stated symmetry.
+    complete: bool[], whether there are no other stationary points in `Known.box`, or anywhere if that is None; up to
+      the problem's stated symmetry.
   """
 
   params: PyTree
@@ -112,7 +112,7 @@ class StationaryPoints(NamedTuple):
 
 
 class Known(NamedTuple):
-  """What is known exactly about a problem's training loss f; None where it is not.
+  """What is known exactly about a problem's training loss f; None for what is not.
 
   Attributes:
     params: a global minimiser.
@@ -120,7 +120,7 @@ class Known(NamedTuple):
     smoothness: L, the largest eigenvalue of the Hessian anywhere.
     strong_convexity: mu, the smallest one anywhere.
     stationary_points: see StationaryPoints.
-    box: float[d, 2], lowest and highest value of each parameter in the region worth a look.
+    box: float[d, 2], the lowest and highest value of each parameter in the region of interest.
   """
 
   params: PyTree = None
@@ -133,16 +133,16 @@ class Known(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LeafKind:
-  """What one array of the parameters is, as the module says that owns it; a leaf of `Problem.kinds()`.
+  """The kind of one array of the parameters, given by the module that owns it; a leaf of `Problem.kinds()`.
 
-  Axes are counted from 0. Those that are neither stacked nor outputs are inputs: what a unit takes its sum over.
+  Axes are counted from 0. Those that are neither stacked nor outputs are inputs, over which a unit sums.
 
   Attributes:
-    kind: 'kernel', 'bias', 'scale', 'embedding', or 'other' where the module does not say.
-    outputs: the axes that count output units (filters): (1,) of a Dense kernel [in, out], (1, 2) of an attention query
-      [in, heads, head_dim], (0, 1) of its bias.
-    stacked: the axes along which copies of one layer lie (`nn.scan`, `nnx.vmap`).
-    inert: whether no loss depends on it, by construction: the bias of attention's keys, which softmax does not see.
+    kind: 'kernel', 'bias', 'scale', 'embedding', or 'other' if the module does not say.
+    outputs: the axes of output units (filters): (1,) for a Dense kernel [in, out], (1, 2) for an attention query
+      [in, heads, head_dim], (0, 1) for its bias.
+    stacked: the axes of copies of one layer (`nn.scan`, `nnx.vmap`).
+    inert: whether no loss depends on the array, by construction: the bias of attention keys, which cancels in softmax.
   """
 
   kind: str
@@ -156,20 +156,20 @@ class LeafKind:
 class Problem:
   """A training problem: minimise the mean over `train` of the per-example loss.
 
-  A pytree whose leaves are the data and whose structure holds the functions, so that a problem is passed to a
-  compiled function as an argument and its data is never baked into the program as a constant.
+  A pytree whose leaves are the data and whose structure holds the functions: pass a problem to a compiled function as
+  an argument, and its data does not become a constant of the program.
 
   Attributes:
     init: `(key) -> (params, model_state)`; `model_state` is `()` for models without any.
     loss: the per-example training loss, see LossFn.
     metrics: the per-example metrics in evaluation mode, see MetricsFn.
-    name: what reports call it.
+    name: the name in reports.
     train: pytree of training examples; every leaf has the leading axis N.
     test: the same for held-out examples, or None.
     known: what is known exactly about the training loss.
-    kinds: `() -> pytree like the parameters`, a LeafKind for every array; None where no module says.
-    validation: a further set of held-out examples, or None. Methods and their hyperparameters are chosen on it, so that
-      `test` is seen by the final measurement alone; `gdlab.problems.split` takes it from `train`.
+    kinds: `() -> pytree like the parameters`, a LeafKind for every array; None if unknown.
+    validation: a second set of held-out examples, or None. Methods and hyperparameters are chosen on it, so that `test`
+      serves the final measurement only; `gdlab.problems.split` takes it from `train`.
   """
 
   init: Callable[[Key], tuple[PyTree, PyTree]] = dataclasses.field(metadata={'static': True})
@@ -193,7 +193,7 @@ class Problem:
 
 
 def _described(examples: PyTree) -> str:
-  """How many examples, and of what: `4 examples of float32[4] and int32[]`."""
+  """The number of examples and their shapes: `4 examples of float32[4] and int32[]`."""
   leaves = jax.tree.leaves(examples)
   if not leaves or not all(getattr(leaf, 'shape', ()) for leaf in leaves):
     return 'None' if examples is None else f'{len(leaves)} leaves'
@@ -208,9 +208,9 @@ class EstimateInfo(NamedTuple):
   Attributes:
     loss: float[], the batch's estimate of the mean loss at the parameters before the update.
     model_state: the model's state after the forward pass (BatchNorm's statistics).
-    gradient_evaluations: int32[], per-example gradients computed; padding is not counted.
-    losses: float[B], of each slot of the batch before the update, where the estimator knows them.
-    gradients: per-example gradients, leaves [B, ...], where the estimator computes them.
+    gradient_evaluations: int32[], the number of per-example gradients computed, padding not counted.
+    losses: float[B], the loss of each slot before the update, or None if the estimator does not compute them.
+    gradients: per-example gradients, leaves [B, ...], or None if the estimator does not compute them.
   """
 
   loss: Array
@@ -226,7 +226,8 @@ class Estimator(NamedTuple):
   Attributes:
     init: `(problem, params) -> state`.
     estimate: `(state, problem, params, model_state, batch, key) -> (gradient, state, EstimateInfo)`.
-    stacked: whether `gradient` is one for every slot of the batch, leaves [B, ...], for optimizers that take them so.
+    stacked: whether `gradient` holds one gradient per slot of the batch, leaves [B, ...], for optimizers that take
+      per-example gradients.
   """
 
   init: Callable[[Problem, PyTree], PyTree]
@@ -247,10 +248,10 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-  """What only diagnostics need of one step. Norms are Euclidean over all parameters.
+  """Diagnostics of one step, not needed by the next. Norms are Euclidean over all parameters.
 
-  Gradient evaluations are the estimator's: those that an optimizer makes by itself (line searches, L-BFGS) are not
-  counted, see `gdlab.algorithm`.
+  Only the estimator's gradient evaluations are counted, not those of the optimizer itself (line searches, L-BFGS); see
+  `gdlab.algorithm`.
   """
 
   loss: Array  # float[], the batch's mean loss before the update
@@ -262,17 +263,17 @@ class Info(NamedTuple):
 
 
 class Algorithm(NamedTuple):
-  """A composed method: usable in a plain Python loop, and what `gdlab.run` takes.
+  """A composed method, for a plain Python loop or for `gdlab.run`.
 
   Attributes:
     init: `(key_or_streams, problem, params=None) -> State`.
     step: `(state, problem) -> (State, Info)`.
     sampler: the sampler it was composed of (for epoch counts).
-    observe: `(state, metrics) -> State`, the state after an evaluation whose metrics it is told, name -> float[] as
-      `gdlab.evaluate` gives them. Leaves that learn nothing from it are the same objects, and so cost nothing. None
-      for methods that never listen.
-    evaluated: `(state, problem) -> (params, model_state)`, where the method is to be measured, see `evaluate_at` of
-      `gdlab.algorithm`; None for the state's own.
+    observe: `(state, metrics) -> State`, called after an evaluation with its metrics, name -> float[] as
+      `gdlab.evaluate` returns them. Leaves that do not change are the same objects, and so cost nothing. None if the
+      method does not use metrics.
+    evaluated: `(state, problem) -> (params, model_state)`, the parameters at which the method is evaluated, see
+      `evaluate_at` of `gdlab.algorithm`; None for those of the state.
   """
 
   init: Callable[..., State]

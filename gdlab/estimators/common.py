@@ -1,4 +1,4 @@
-"""What the estimators share: sums over a batch, floats wide enough to add up in, batches in slices."""
+"""Shared parts of the estimators: sums over a batch, dtypes to sum in, batches in slices."""
 
 from typing import Any
 
@@ -13,12 +13,12 @@ from gdlab.core.types import Array, Batch, Estimator, Problem, PyTree
 
 
 def summable(tree: PyTree) -> PyTree:
-  """At least JAX's default float, which weights have: sums of many terms in half precision stop growing early."""
+  """The tree in at least JAX's default float, as weights are: sums of many terms in half precision stop growing."""
   return widened(tree, float)
 
 
 def over_largest(tree: PyTree) -> tuple[PyTree, Array]:
-  """The tree divided by its largest magnitude, and that: squares of the quotients neither overflow nor vanish.
+  """The tree divided by its largest magnitude, and that magnitude: squares then neither overflow nor underflow.
 
   A tree of zeros, or with a NaN, is divided by 1.
   """
@@ -30,7 +30,7 @@ def over_largest(tree: PyTree) -> tuple[PyTree, Array]:
 
 
 def weighted_sum(weights: Array, tree: PyTree) -> PyTree:
-  """The sum of weights[b] * leaf[b] of every leaf [B, ...]; what lies where a weight is 0 adds nothing."""
+  """The sum of weights[b] * leaf[b] over b, for every leaf [B, ...]; entries with weight 0 may be NaN or infinite."""
 
   def total(leaf):
     column = along_batch(weights, leaf)
@@ -45,14 +45,14 @@ def along_batch(values: Array, leaf: Array) -> Array:
 
 
 def num_examples(batch: Batch) -> Array:
-  """int32[], the examples in a batch; padding is not counted."""
+  """int32[], the number of examples in a batch, without padding."""
   return jnp.sum(batch.weights != 0, dtype=jnp.int32)
 
 
 def split(batch: Batch, size: int) -> Batch:
   """The batch cut into slices of `size` slots: leaves of shape [number of slices, size], padded with weight 0.
 
-  A slice can be padding alone, with no real example of its own to point at, so that is done here for all slices.
+  Indices of padding are replaced here, before the cut, because a slice may have no real example of its own.
   """
   missing = -batch.indices.shape[0] % size
   return Batch(
@@ -62,10 +62,10 @@ def split(batch: Batch, size: int) -> Batch:
 
 
 def slices(problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, size: int) -> list[Batch]:
-  """The batch cut into slices of `size` slots, as stacks of slices of one shape, see `split`.
+  """The batch cut into slices of `size` slots, as stacks of slices of the same shape, see `split`.
 
-  One stack, its last slice padded where need be; where padding would reach the losses of real examples, a second one
-  for the slots that are left over.
+  One stack, with its last slice padded if necessary; if padding would affect the losses of real examples, a second
+  stack holds the remaining slots instead.
   """
   num_slots = batch.indices.shape[0]
   size = min(size, num_slots)
@@ -88,9 +88,9 @@ def check_estimator(name: str, value: Any) -> Estimator:
 
 
 def check_summed(name: str, value: Any) -> Estimator:
-  """The same for an estimator whose gradients are added up; raises InputError for one that hands on a row a slot."""
+  """As `check_estimator`, for an estimator of one gradient; raises InputError for a stacked one."""
   if check_estimator(name, value).stacked:
     raise InputError(
-      f'{name} must estimate one gradient, got per_example(stacked=True), which hands on one a slot'
+      f'{name} must estimate one gradient, got per_example(stacked=True), which returns one per slot'
     )
   return value

@@ -1,4 +1,4 @@
-"""An estimate made by several devices together, each on a batch of its own."""
+"""An estimate by several devices, each with its own batch."""
 
 import functools
 from typing import Any
@@ -17,17 +17,17 @@ from gdlab.estimators.plain import batch_mean
 def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:
   r"""The mean of the estimates of all devices along a named axis, for use inside `jax.shard_map` or `jax.pmap`.
 
-  Every device calls it with the same parameters and a batch of its own whose weights sum to 1. Gradient, loss, and the
-  floats in the states of model and estimator are averaged over the axis, gradient evaluations are added up, and whole
-  numbers in the states become the largest; so all devices make the same update. `EstimateInfo.losses` and
+  Every device calls it with the same parameters and its own batch, whose weights sum to 1. The gradient, the loss and
+  the floats in the states of model and estimator are averaged over the axis, gradient evaluations are summed, and for
+  integers in the states the maximum is taken; so all devices make the same update. `EstimateInfo.losses` and
   `.gradients` stay those of each device. Device k's key is fold_in(key, k).
 
-  With `batch_mean()` this is the gradient of the joint batch to rounding, for models that leave examples unmixed;
-  BatchNorm normalises within a device. With `storm` it is that of the joint batch too. With `sam` every device has a
-  perturbation of its own, as in its paper. `svrg` takes, and counts, a full gradient on every device. `saga` stays
-  unbiased, but an example drawn on one of n devices moves only the n-th part of the way in the averaged table.
+  With `batch_mean()` or `storm`, if the model does not mix examples, this is the estimate on the joint batch to
+  rounding; BatchNorm normalises within a device. With `sam` every device has its own perturbation, as in the paper.
+  `svrg` takes, and counts, a full gradient on every device. `saga` stays unbiased, but an example drawn on one of n
+  devices moves its entry in the averaged table only 1/n of the way.
 
-  `gdlab.run` needs none of this: `gdlab.Plan(data_parallel=n)` splits batches there, and BatchNorm's with them.
+  `gdlab.run` does not need it: there `gdlab.Plan(data_parallel=n)` splits the batch, and BatchNorm sees all of it.
 
   Example:
     >>> import functools, gdlab, jax, jax.numpy as jnp
@@ -44,13 +44,13 @@ def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:
 
   Args:
     axis: the name of the mapped axis, or a tuple of names.
-    estimator: the estimate on each device; `batch_mean()` by default.
+    estimator: the estimator of each device; `batch_mean()` by default.
 
   Returns:
     An Estimator.
 
   Raises:
-    InputError: if `axis` is no name, or `estimator` no Estimator.
+    InputError: if `axis` is not a name, or `estimator` not an Estimator of one gradient.
 
   Source: Goyal et al. 2017, arXiv 1706.02677, section 3.
   """
@@ -76,17 +76,16 @@ def data_parallel(axis: Any, estimator: Estimator | None = None) -> Estimator:
 
 
 def _own(leaf: Array, device: Array) -> Array:
-  """The same value, which for all that shard_map knows depends on the device.
+  """The same value, marked for shard_map as one that depends on the device.
 
-  By parameters known to be the same everywhere, also those that an estimator keeps in its state, shard_map adds the
-  gradients of all devices up.
+  With respect to values known to be replicated, shard_map would sum the gradients of all devices.
   """
   is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
   return leaf if is_key else jnp.where(device >= 0, leaf, leaf)
 
 
 def _agreed(leaf: Array, axis: Any) -> Array:
-  """One value on all devices."""
+  """One value for all devices: the mean of floats, the maximum of integers."""
   if jnp.issubdtype(leaf.dtype, jnp.floating):
     return jax.lax.pmean(leaf, axis)
   return jax.lax.pmax(leaf, axis) if jnp.issubdtype(leaf.dtype, jnp.integer) else leaf

@@ -1,4 +1,4 @@
-"""Estimates from the gradients of single examples: kept beside their sum, or clipped one by one."""
+"""Estimates from per-example gradients: returned in addition to their sum, or clipped one by one."""
 
 import math
 from typing import Any
@@ -21,19 +21,19 @@ from gdlab.estimators.plain import no_state
 def per_example(stacked: bool = False) -> Estimator:
   r"""The gradient of the batch's loss as the sum of those of its examples, $\sum_b w_b \nabla\ell_{i_b}(\theta)$.
 
-  For samplers and statistics that need the gradients one by one, `EstimateInfo.gradients`. Equal to `batch_mean()`
-  to rounding. Each slot of the batch is passed alone, with a key of its own; problems that mix the examples of a batch
-  (BatchNorm, contrastive losses) are refused. What the passes change in floats of the model's state is averaged over
-  them; other leaves are those of the first.
+  For samplers and statistics that need per-example gradients, `EstimateInfo.gradients`. Equal to `batch_mean()` to
+  rounding. Each slot of the batch has its own forward pass and key; problems that mix the examples of a batch
+  (BatchNorm, contrastive losses) are refused. Floats of the model's state after the passes are averaged over the
+  examples; other leaves are those of the first.
 
   Costs one gradient evaluation per example in the batch, and the memory of B copies of the parameters;
-  `microbatched(size, per_example())` has the activations of `size` examples in memory. A gradient that is not
+  `microbatched(size, per_example())` has the activations of only `size` examples in memory. A gradient that is not
   finite is passed on.
 
   Args:
-    stacked: hand the gradients on to the optimizer one by one, leaves [B, ...], row b being
-      $B w_b \nabla\ell_{i_b}$: for optimizers that take them so and average them, such as `optax.contrib.dpsgd`. (With
-      unequal weights the rows, and what clips them, are those of the weighted losses.)
+    stacked: pass per-example gradients to the optimizer, leaves [B, ...], row b being $B w_b \nabla\ell_{i_b}$: for
+      optimizers that take and average them, such as `optax.contrib.dpsgd`. (With unequal weights the optimizer sees,
+      and clips, gradients of weighted losses.)
 
   Returns:
     An Estimator.
@@ -62,12 +62,12 @@ def per_example_clipped(max_norm: Any) -> Estimator:
 
   $$\sum_b w_b\, g_b \min(1, C / \lVert g_b \rVert), \qquad g_b = \nabla\ell_{i_b}(\theta).$$
 
-  Biased, but no single example can move the parameters far. With $C = \infty$ it is `per_example()` to rounding.
-  Noise added to it as in DP-SGD is an Optax transformation's matter.
+  Biased, but no single example can move the parameters far. With $C = \infty$ it is `per_example()` to rounding. The
+  noise of DP-SGD is left to an Optax transformation.
 
-  Cost, memory and the model's state are those of `per_example`, and `microbatched(size, per_example_clipped(C))`
-  bounds the activations. `EstimateInfo.gradients` are those before clipping. NaN or an infinite entry in the
-  gradient of one example makes the estimate NaN there.
+  Cost, memory and the model's state are as for `per_example`; `microbatched(size, per_example_clipped(C))` bounds the
+  memory of activations. `EstimateInfo.gradients` are those before clipping. An entry that is NaN or infinite in the
+  gradient of one example makes the estimate NaN.
 
   Args:
     max_norm: C > 0, up to infinity; may be traced.
@@ -102,7 +102,7 @@ def per_example_clipped(max_norm: Any) -> Estimator:
 def example_gradients(
   problem: Problem, params: PyTree, model_state: PyTree, batch: Batch, key: Key
 ) -> EstimateInfo:
-  """Losses and gradients of every slot of the batch passed alone, 0 on padding; slot b uses fold_in(key, b)."""
+  """Losses and gradients of every slot, each in its own pass, 0 on padding; slot b uses fold_in(key, b)."""
   one_by_one('a per-example gradient', problem, params, model_state)
   mask = batch.weights != 0
 
@@ -127,7 +127,7 @@ def example_gradients(
 
 
 def _averaged(mask: Array, states: PyTree, before: PyTree) -> PyTree:
-  """The mean of the floats over real examples, other leaves of the first; a batch of padding changes nothing."""
+  """The mean of floats over real examples, other leaves from the first; `before` if all slots are padding."""
   shares = mask / jnp.maximum(1, jnp.sum(mask))
 
   def combined(after: Array, before: Array) -> Array:

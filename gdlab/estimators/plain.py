@@ -1,4 +1,4 @@
-"""The plain estimate: the gradient of the batch's weighted mean loss, in one pass or in pieces."""
+"""The plain estimate: the gradient of the batch's weighted mean loss, in one pass or in slices."""
 
 from typing import NamedTuple
 
@@ -15,11 +15,11 @@ from gdlab.estimators.common import check_summed, num_examples, slices, summable
 
 
 class BatchMeanState(NamedTuple):
-  """State of the estimators that carry nothing from update to update."""
+  """The empty state of estimators without state."""
 
 
 def no_state(problem, params) -> BatchMeanState:
-  """`Estimator.init` of the estimators that carry nothing."""
+  """`Estimator.init` of estimators without state."""
   del problem, params
   return BatchMeanState()
 
@@ -50,23 +50,23 @@ def batch_mean() -> Estimator:
 def microbatched(size: int, estimator: Estimator | None = None) -> Estimator:
   """The estimate as a sum over slices of at most `size` examples, one after another.
 
-  With `batch_mean()`, the default, it is equal to that to rounding, with the activations of `size` examples in
-  memory instead of B. With `per_example_clipped` the same holds of the per-example gradients that it clips, and with
-  `sam(rho)` this is m-sharpness: every slice has a perturbation of its own (Foret et al. 2021, section 4.1).
+  With `batch_mean()`, the default, or `per_example_clipped` the result is the same to rounding, with the activations
+  of `size` examples in memory instead of B. With `sam(rho)` this is m-sharpness: every slice has its own perturbation
+  (Foret et al. 2021, section 4.1).
 
   Models that mix the examples of a batch see one slice at a time: BatchNorm normalises within the slice and
   updates its statistics once per slice; Dropout draws a fresh mask for each slice.
 
   Args:
-    size: examples per slice, a whole number in [1, B]. The last slice is padded where it does not divide B.
-    estimator: the estimate on a slice, one that carries no state; `batch_mean()` by default.
+    size: examples per slice, a whole number in [1, B]. The last slice is padded if `size` does not divide B.
+    estimator: the estimator on a slice, without state; `batch_mean()` by default.
 
   Returns:
     An Estimator.
 
   Raises:
-    InputError: if `size` is not a whole number >= 1 or `estimator` is none; from `init`, if it carries a state;
-      from `estimate`, if `size` is above B.
+    InputError: if `size` is not a whole number >= 1 or `estimator` not an Estimator of one gradient; from `init`, if it
+      has state; from `estimate`, if `size` is above B.
 
   Source: Huang et al. 2019, GPipe, arXiv 1811.06965, for micro-batches; Foret et al. 2021, arXiv 2010.01412, for
     m-sharpness.

@@ -27,20 +27,20 @@ def saga() -> Estimator:
   $$g_t = \sum_b w_b \big(\nabla\ell_{i_b}(\theta_t) - \alpha_{i_b}\big) + \frac1N \sum_{i=1}^N \alpha_i,
     \qquad \alpha_{i_b} \leftarrow \nabla\ell_{i_b}(\theta_t).$$
 
-  Unbiased for independent draws, importance sampling included ($\mathbb E \sum_b w_b h_{i_b}$, given the past, is the
-  mean of h), and its variance vanishes near a minimum: a constant rate converges linearly where f is strongly convex,
-  for a batch of one at 1/(3L) with L the largest smoothness of an example. With one example it is descent.
+  Unbiased for independent draws, including importance sampling ($\mathbb E \sum_b w_b h_{i_b}$, given the past, is the
+  mean of h), and its variance vanishes near a minimum: if f is strongly convex, a constant rate converges linearly, for
+  a batch of one at 1/(3L) with L the largest smoothness of an example. With N = 1 it is gradient descent.
 
-  The table starts at zero, which costs nothing; for independent draws it is unbiased from the first update on. (The
-  paper starts from a table of gradients; its rates hold from when every example has been drawn.) Samplers that pass
-  over the data in epochs draw what the table does not hold yet: in their first epoch the expected estimate is the
-  gradient times 1 + s/N after s examples (at parameters that have hardly moved), up to twice as long as it should
-  be, and in later ones a draw depends on those of its epoch. An example that is drawn twice into one batch enters
-  the mean once; where the loss is random (Dropout), its last slot is kept.
+  The table starts at zero, at no cost; for independent draws the estimate is unbiased from the first update on. (The
+  paper starts from a table of gradients; its rates hold once every example has been drawn.) Epoch samplers draw
+  examples that the table does not hold yet: in their first epoch the expected estimate after s examples is the gradient
+  times 1 + s/N (while the parameters have hardly moved), so up to twice too long; in later epochs draws depend on the
+  earlier ones of their epoch. An example drawn twice into one batch enters the mean once; if the loss is random
+  (Dropout), its last slot is kept.
 
   Costs one gradient evaluation per example in the batch, and the memory of N copies of the parameters: meant for
-  convex problems and small models. The examples of a batch are passed alone, as in `per_example`. A gradient that
-  is not finite enters the table and its mean, and stays in the mean.
+  convex problems and small models. Each example has its own pass, as in `per_example`. A gradient that is not finite
+  enters the table and its mean, and stays in the mean.
 
   Returns:
     An Estimator.

@@ -1,4 +1,4 @@
-"""SAM: the gradient where the loss nearby is highest."""
+"""SAM: the gradient at the nearby point where the loss is highest, to first order."""
 
 from typing import Any
 
@@ -21,18 +21,17 @@ def sam(rho: Any, *, adaptive: bool = False) -> Estimator:
     \epsilon = \rho\, \frac{T^2 g}{\lVert T g \rVert},\ T = \operatorname{diag}|\theta|, \qquad
     g = \nabla f_B(\theta),$$
 
-  the steepest ascent within a ball of radius $\rho$ around the parameters, or one that stretches with each of them
-  and so does not change when weights are rescaled. Where $g$ (or $Tg$) is zero, so is $\epsilon$: at a critical
-  point the estimate is finite. With `rho=0` it is `batch_mean()`. Both passes are over the same examples with the
-  same key. For m-sharpness, one perturbation for every m examples: `microbatched(m, sam(rho))`.
+  the step of steepest ascent within a ball of radius $\rho$ around the parameters, or (adaptive) an ellipsoid scaled by
+  each of them, which makes the estimate invariant to rescaling of weights. Where $g$ (or $Tg$) is zero, so is
+  $\epsilon$: at a critical point the estimate is finite. With `rho=0` it is `batch_mean()`. Both passes use the same
+  examples and key. For m-sharpness, one perturbation for every m examples: `microbatched(m, sam(rho))`.
 
-  Costs 2 gradient evaluations per example in the batch. The loss, and the model's state (BatchNorm's
-  statistics), are those of the first pass, at the parameters themselves. A gradient that is not finite is passed on
-  as NaN.
+  Costs 2 gradient evaluations per example in the batch. The loss and the model's state (BatchNorm's statistics) are
+  those of the first pass, at the parameters themselves. A gradient that is not finite gives NaN.
 
   Args:
     rho: the radius, >= 0, in units of the parameters (adaptive: relative to them); may be traced.
-    adaptive: whether the ball stretches with the parameters. The paper adds a small constant to T; here a
+    adaptive: whether to scale the perturbation by the parameters. The paper adds a small constant to T; here a
       parameter at zero is not perturbed.
 
   Returns:

@@ -1,4 +1,4 @@
-"""STORM: momentum whose memory is carried from point to point."""
+"""STORM: momentum whose average is corrected to the current point."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -31,16 +31,16 @@ def storm(a: Any) -> Estimator:
   $$d_t = \nabla f_{B_t}(\theta_t) + (1 - a)\big(d_{t-1} - \nabla f_{B_t}(\theta_{t-1})\big), \qquad
     d_1 = \nabla f_{B_1}(\theta_1),$$
 
-  with $f_B = \sum_b w_b \ell_{i_b}$ the batch's loss: an exponential average of gradients in which the past is
-  moved to the present point by the difference of two gradients of the same batch with the same key. With `a = 1` it
-  is `batch_mean()`; with `a = 0` the recursion of SARAH. The paper's $a_t = c\,\eta_t^2$ goes with the rate; a
-  schedule can follow it.
+  with $f_B = \sum_b w_b \ell_{i_b}$ the batch's loss: an exponential moving average of gradients, whose past is
+  corrected to the current point by the difference of two gradients of the same batch with the same key. With `a = 1` it
+  is `batch_mean()`; with `a = 0` the recursion of SARAH. The paper's $a_t = c\,\eta_t^2$ follows the rate $\eta_t$;
+  give it as a schedule.
 
-  Costs 2 gradient evaluations per example in the batch, 1 at the first update. The model's state is advanced by
-  the pass at $\theta_t$ alone. A gradient that is not finite stays in the average.
+  Costs 2 gradient evaluations per example in the batch, 1 at the first update. The model's state is advanced only by
+  the pass at $\theta_t$. A gradient that is not finite stays in the average.
 
   Args:
-    a: weight of the fresh gradient, in [0, 1], may be traced; or a schedule `(update) -> a` as of Optax.
+    a: weight of the new gradient, in [0, 1], may be traced; or an Optax schedule `(update) -> a`.
 
   Returns:
     An Estimator.
@@ -60,7 +60,7 @@ def storm(a: Any) -> Estimator:
     return StormState(jnp.zeros((), jnp.int32), nothing, no_gradient)
 
   def change(kept, problem, params, model_state, batch, key):
-    """What the last estimate is off by on this batch, put in the place of the last estimate."""
+    """The last estimate minus this batch's gradient at the last parameters."""
     gradient, _, _ = plain.estimate((), problem, params, model_state, batch, key)
     return jax.tree.map(jnp.subtract, kept, summable(gradient))
 

@@ -1,4 +1,4 @@
-"""SVRG: a full gradient now and then, and small corrections to it in between."""
+"""SVRG: a periodic full gradient, and corrections to it from batches in between."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -34,21 +34,21 @@ def svrg(period: Any, *, block_size: int = 1024) -> Estimator:
   $$g_t = \nabla f_B(\theta_t) - \nabla f_B(\tilde\theta) + \nabla f(\tilde\theta),$$
 
   with $f_B = \sum_b w_b \ell_{i_b}$ the batch's loss, $f$ the mean loss over the training set and $\tilde\theta$ the
-  parameters at the snapshot, taken before the first update and then at every `period`-th (the paper's option I).
-  Both batch gradients are of the same examples with the same key. Unbiased, and its variance vanishes as
-  $\theta_t$ and $\tilde\theta$ approach a minimum, so that a constant rate converges linearly where f is
-  strongly convex: for a batch of one with a rate of about 0.1/L and a period of some N, with L the largest
-  smoothness of an example. With `period=1` it is the full gradient to rounding.
+  parameters at the snapshot, taken before the first update and then every `period` updates (the paper's option I).
+  Both batch gradients use the same examples and key. Unbiased, and its variance vanishes as $\theta_t$ and
+  $\tilde\theta$ approach a minimum: if f is strongly convex, a constant rate converges linearly, for a batch of one
+  with a rate of about 0.1/L and a period of a few N, with L the largest smoothness of an example. With `period=1` it is
+  the full gradient to rounding.
 
-  The full gradient is over all N examples, also those that a `stream` has not shown yet or has dropped: for a stream,
-  `storm` asks for nothing but the batch.
+  The full gradient is over all N examples, including those that a `stream` has not shown yet or has dropped: for
+  streams use `storm`, which needs only the batch.
 
-  Costs 2 gradient evaluations per example in the batch, and N at a snapshot. The model's state is advanced by the
-  pass at $\theta_t$ alone. With Dropout the full gradient is that of one mask per example. A gradient that is not
-  finite is passed on; if it is the full one, up to the next snapshot.
+  Costs 2 gradient evaluations per example in the batch, and N at a snapshot. The model's state is advanced only by the
+  pass at $\theta_t$. With Dropout the full gradient uses one mask per example. A gradient that is not finite is passed
+  on; a full gradient that is not finite, until the next snapshot.
 
   Args:
-    period: updates from snapshot to snapshot, a whole number >= 1; may be traced.
+    period: updates between snapshots, a whole number >= 1; may be traced.
     block_size: examples whose activations are in memory at once in a full gradient, >= 1. A model that mixes
       examples (BatchNorm) sees one such block at a time.
 
@@ -56,7 +56,7 @@ def svrg(period: Any, *, block_size: int = 1024) -> Estimator:
     An Estimator.
 
   Raises:
-    InputError: if an argument is no such number.
+    InputError: if an argument is out of range.
 
   Source: Johnson & Zhang 2013, Accelerating Stochastic Gradient Descent using Predictive Variance Reduction.
   """
@@ -97,7 +97,7 @@ def svrg(period: Any, *, block_size: int = 1024) -> Estimator:
 
 
 def full_gradient(problem: Problem, params: PyTree, model_state: PyTree, key: Key, block_size: int) -> PyTree:
-  """The gradient of the mean loss over the training set, a block of examples after the other.
+  """The gradient of the mean loss over the training set, computed block by block.
 
   In JAX's default float or wider. Block j uses fold_in(key, j); the model's state is not advanced.
   """

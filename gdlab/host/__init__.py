@@ -1,1 +1,1 @@
-"""What touches the machine: files, memory, devices, signals and the terminal."""
+"""Access to the machine: files, memory, devices, signals and the terminal."""

@@ -1,7 +1,7 @@
-"""Checkpoints in a folder: when they are due, files that are whole or not believed, and where a script keeps its own.
+"""Checkpoints in a folder: when they are due, their files and checksums, and where a script keeps its own.
 
-A checkpoint is a NumPy archive `NAME-STEP.npz`: arrays, and what has to be known to use them as JSON (`about`). Its
-SHA-256 is in the folder's SHA256SUMS and is compared before anything reads it. The newest two of a name stay.
+A checkpoint is a NumPy archive `NAME-STEP.npz` with arrays and their metadata as JSON (`about`). Its SHA-256 is in the
+folder's SHA256SUMS and is verified before anything is read. The newest two of a name are kept.
 """
 
 import contextlib
@@ -28,20 +28,20 @@ from gdlab.host.progress import say
 Every: TypeAlias = float | Mapping[str, int]
 
 SECONDS = 120.0  # between checkpoints, by default
-SHARE = 40  # by default the time between checkpoints is at least so many times what one takes
+SHARE = 40  # by default the time between checkpoints is at least so many times that of saving one
 FORMAT = 'gdlab checkpoint 1'
-KEPT = 2  # checkpoints of a name that stay
+KEPT = 2  # checkpoints of a name that are kept
 UNREADABLE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile)
 
 
 class Saved(NamedTuple):
-  """What was saved.
+  """The content of a checkpoint.
 
   Attributes:
-    name: of what it is the state.
-    step: how far that was.
+    name: the name of its series.
+    step: the number of updates made.
     arrays: name -> array.
-    about: what else has to be known.
+    about: metadata.
   """
 
   name: str
@@ -51,10 +51,10 @@ class Saved(NamedTuple):
 
 
 class Place(NamedTuple):
-  """Where a run keeps its checkpoints.
+  """Where and how often a run saves checkpoints.
 
   Attributes:
-    folder: of its own.
+    folder: a folder for this run alone.
     every: seconds, or {'updates': n} of every run; None for the default.
   """
 
@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
 
 class Folder:
-  """The checkpoints of one run, or sweep.
+  """The checkpoints of one run or sweep.
 
   Raises:
     InputError: if the folder cannot be written, or `every` is out of range.
@@ -85,19 +85,19 @@ class Folder:
     """Whether it is time to save.
 
     Args:
-      updates: that every run has made since the last checkpoint.
-      soon: seconds until it can be asked again.
+      updates: updates of every run since the last checkpoint.
+      soon: seconds until the next call of this method.
     """
     if self.updates is not None:
       return updates >= self.updates
     return time.monotonic() - self._last + soon >= self.seconds
 
   def save(self, saved: Saved, keep: int = KEPT) -> None:
-    """Writes a checkpoint, and removes all of its name but the newest. Where that fails, all goes on with a warning.
+    """Writes a checkpoint, and removes older ones of its name. If it cannot be written, warns and continues.
 
     Args:
-      saved: what is written.
-      keep: how many stay.
+      saved: the checkpoint.
+      keep: the number of newest checkpoints to keep.
     """
     started = time.monotonic()
     arrays: dict[str, Any] = {f'array_{name}': array for name, array in saved.arrays.items()}
@@ -114,7 +114,7 @@ class Folder:
           checksums.remove(old)
     except OSError as error:
       warnings.warn(
-        f'no checkpoint was saved: cannot write {path}: {error.strerror or error}; those before it stay',
+        f'no checkpoint was saved: cannot write {path}: {error.strerror or error}; earlier ones are kept',
         RuntimeWarning,
         stacklevel=2,
       )
@@ -123,7 +123,7 @@ class Folder:
       self.seconds = max(SECONDS, SHARE * (self._last - started))
 
   def latest(self, name: str, *, arrays: bool = True) -> Saved | None:
-    """The newest checkpoint of a name that is whole, with its arrays or without; says which are not."""
+    """The newest undamaged checkpoint of a name, with or without its arrays; prints a line for each damaged one."""
     for path in self._files.get(name, []):
       try:
         return _read(name, path, arrays)
@@ -132,7 +132,7 @@ class Folder:
     return None
 
   def names(self) -> list[str]:
-    """Of what there are checkpoints."""
+    """The names of which there are checkpoints."""
     return sorted(self._files)
 
   def clear(self, name: str) -> None:
@@ -144,7 +144,7 @@ class Folder:
 
 @contextlib.contextmanager
 def held(place: Place | None) -> Iterator[None]:
-  """Holds the folder of a run, so that no other run works in it."""
+  """Locks the folder of a run, so that no other run works in it."""
   if place is None:
     yield
     return
@@ -182,7 +182,7 @@ def _described(arrays: Mapping[str, np.ndarray]) -> dict[str, list]:
 
 
 def _interval(every: Every | None) -> tuple[float, int | None, bool]:
-  """Seconds, updates or None, and whether nothing was asked for."""
+  """Seconds, updates or None, and whether this is the default."""
   if every is None:
     return SECONDS, None, True
   if isinstance(every, Mapping):
@@ -194,7 +194,7 @@ def _interval(every: Every | None) -> tuple[float, int | None, bool]:
   return float(check_real('checkpoint_every', every, above=0, maximum=1e9)), None, False
 
 
-# The folder of what a script is about to measure, and the numbers of the sweeps within it.
+# The folder for the current measurement of a script, its interval, and a counter of its sweeps.
 _around: contextvars.ContextVar[tuple[pathlib.Path, Every | None, Iterator[int]] | None] = (
   contextvars.ContextVar('checkpoints', default=None)
 )
@@ -202,7 +202,7 @@ _around: contextvars.ContextVar[tuple[pathlib.Path, Every | None, Iterator[int]]
 
 @contextlib.contextmanager
 def inside(folder: pathlib.Path, every: Every | None) -> Iterator[None]:
-  """In the block, sweeps that name no folder keep checkpoints in `folder`, each in one by its number."""
+  """In the block, sweeps without a folder of their own save checkpoints in `folder/NUMBER`."""
   token = _around.set((folder, every, itertools.count()))
   try:
     yield
@@ -218,21 +218,21 @@ def around() -> tuple[str, Every | None] | None:
 
 @contextlib.contextmanager
 def below(name: str) -> Iterator[None]:
-  """In the block, a folder of this name in that of the block around it takes its place, if there is one."""
+  """In the block, the subfolder of this name replaces the folder of the enclosing block, if there is one."""
   found = around()
   with contextlib.nullcontext() if found is None else inside(pathlib.Path(found[0], name), found[1]):
     yield
 
 
 def forget(name: str) -> None:
-  """Removes what was kept `below` a name."""
+  """Removes the checkpoints saved `below` a name."""
   if found := around():
     shutil.rmtree(pathlib.Path(found[0], name), ignore_errors=True)
 
 
 @contextlib.contextmanager
 def nowhere() -> Iterator[None]:
-  """In the block, sweeps that name no folder keep no checkpoints."""
+  """In the block, sweeps without a folder of their own save no checkpoints."""
   token = _around.set(None)
   try:
     yield
@@ -241,10 +241,10 @@ def nowhere() -> Iterator[None]:
 
 
 def place(checkpoint: str | os.PathLike | Place | None, every: Every | None) -> Place | None:
-  """Where a sweep keeps its checkpoints: as it is told, else as the script around it is.
+  """Where a sweep saves checkpoints: in its own folder if given, else in that of the enclosing script.
 
   Raises:
-    InputError: if `checkpoint` is no path.
+    InputError: if `checkpoint` is not a path, or only `every` is given.
   """
   if isinstance(checkpoint, Place):
     return checkpoint

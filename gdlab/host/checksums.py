@@ -1,8 +1,8 @@
-"""SHA-256 sums of a folder's files, in the file `SHA256SUMS` beside them, which `sha256sum -c` reads.
+"""SHA-256 checksums of a folder's files, in its file `SHA256SUMS`, which `sha256sum -c` reads.
 
-A sum is listed before its file appears, and compared before anything parses the file: NetCDF, NumPy's archives and JSON
-all give back most flipped bits without a word. While a file is being replaced both sums are listed, so that a writer
-that is killed leaves nothing that looks damaged.
+A checksum is listed before its file appears, and verified before the file is parsed: some formats, NetCDF among them,
+return flipped bits silently. While a file is being replaced both checksums are listed, so that a killed writer leaves
+nothing that looks damaged.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ UNESCAPED = {text: letter for letter, text in ESCAPES.items()}
 
 
 class Damaged(InputError):
-  """A file whose bytes are not those that were written."""
+  """A file that does not match its checksum, or has none in its folder's list."""
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike, *, new: bool = False) -> Iterator[pathlib.Path]:
-  """As `files.replacing`: yields a temporary path that becomes `path`; its sum is listed beside it."""
+  """As `files.replacing`: yields a temporary path that becomes `path`; its checksum is listed in SHA256SUMS."""
   path = pathlib.Path(path)
   with contextlib.ExitStack() as lock:
     before: list[str] | None = None
@@ -54,12 +54,12 @@ def writing(path: str | os.PathLike, *, new: bool = False) -> Iterator[pathlib.P
 
 
 def verify(path: str | os.PathLike) -> bool:
-  """Compares a file with its sum; False where its folder has no list of sums.
+  """Compares a file with its checksum; False if its folder has no list of checksums.
 
   Raises:
-    Damaged: if it is not what was written, or the list does not name it.
+    Damaged: if the file does not match its checksum, or the list does not name it.
     InputError: if the list cannot be read.
-    OSError: if it cannot be read.
+    OSError: if the file cannot be read.
   """
   path = pathlib.Path(path)
   if not os.path.lexists(path.parent / SUMS):
@@ -87,7 +87,7 @@ def verify(path: str | os.PathLike) -> bool:
 
 
 def warn_unverified(path: str | os.PathLike) -> None:
-  """Says that a file was read without a sum to compare it with."""
+  """Warns that a file was read without a checksum to compare it with."""
   warnings.warn(
     f'{os.fspath(path)} is not verified: there is no {SUMS} beside it, as of a file that was moved by itself or '
     'written by an earlier version',
@@ -97,7 +97,7 @@ def warn_unverified(path: str | os.PathLike) -> None:
 
 
 def adopt(folder: pathlib.Path, paths: Sequence[pathlib.Path]) -> None:
-  """Lists those of the files that are there, as they are, if the folder has no list: what earlier versions wrote."""
+  """Lists the existing ones of these files, as they are, if the folder has no list (from earlier versions)."""
   here = [path for path in paths if path.is_file()]
   if not here or os.path.lexists(folder / SUMS):
     return
@@ -107,7 +107,7 @@ def adopt(folder: pathlib.Path, paths: Sequence[pathlib.Path]) -> None:
 
 
 def remove(path: pathlib.Path) -> None:
-  """Removes a file, if it is there, and its sum."""
+  """Removes a file, if it exists, and its checksum."""
   path.unlink(missing_ok=True)
   with _locked(path.parent):
     _list(path, [])
@@ -120,11 +120,11 @@ def sum_of(path: pathlib.Path) -> str:
 
 
 class _Unreadable(OSError):
-  """The list is there and cannot be read."""
+  """The list exists but cannot be read."""
 
 
 def _listed(folder: pathlib.Path) -> dict[str, list[str]]:
-  """The sums of each name, one, or two while it is being replaced; a line that is none counts for nothing."""
+  """The checksums of each name: one, or two while it is being replaced; invalid lines are ignored."""
   try:
     content = (folder / SUMS).read_bytes()
   except FileNotFoundError:
@@ -148,7 +148,7 @@ def _parsed(content: bytes) -> dict[str, list[str]]:
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
-  """Lets one process at a time change the list; on a file system without locks all goes on without."""
+  """Lets one process at a time change the list; without effect on a file system without locks."""
   lock = filelock.FileLock(folder / LOCK)
   with contextlib.ExitStack() as stack:
     with contextlib.suppress(NotImplementedError):
@@ -158,7 +158,7 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _list(path: pathlib.Path, sums: list[str]) -> None:
-  """Lists these sums for a file, in place of those that are there, and drops what names no file any more."""
+  """Replaces the checksums of a file in the list, and drops entries of files that no longer exist."""
   listed = _listed(path.parent)
   if listed.get(path.name, []) == sums:
     return

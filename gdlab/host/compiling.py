@@ -1,4 +1,4 @@
-"""How long this process has compiled for: JAX tells it by its events."""
+"""The time that this process has spent compiling, from JAX's monitoring events."""
 
 import threading
 from typing import Any
@@ -26,5 +26,5 @@ jax.monitoring.register_event_duration_secs_listener(_total.add)
 
 
 def compile_seconds() -> float:
-  """Seconds of all lowering and compiling so far, of all threads together, so that they may exceed the time passed."""
+  """Seconds of lowering and compiling so far, summed over threads, so possibly more than the time elapsed."""
   return _total.seconds

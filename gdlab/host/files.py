@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all, and the remains of killed writers, which the next writer removes.
+"""Files that are written atomically; temporary files of killed writers are removed by the next writer.
 
-A file is written in a hidden folder beside its target, flushed to the disk and moved. Its writer holds a lock in that
-folder, which the system gives back when the process ends, however it ends.
+A file is written in a hidden folder next to its target, flushed to the disk and moved. Its writer holds a lock in that
+folder, which the system releases when the process ends, however it ends.
 """
 
 import contextlib
@@ -23,15 +23,15 @@ ABANDONED = 3600.0
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, *, new: bool = False) -> Iterator[pathlib.Path]:
-  """Yields a temporary path that becomes `path` if nothing is raised; what others left behind is removed before.
+  """Yields a temporary path that becomes `path` if nothing is raised; remains of killed writers are removed first.
 
   Args:
-    path: the file; its folder is made if it is missing.
-    new: whether a file that is there stays, and is an error; else it is replaced.
+    path: the file; its folder is created if it is missing.
+    new: whether an existing file is an error; otherwise it is replaced.
 
   Raises:
-    FileExistsError: if `new`, and there is such a file, even one that came meanwhile.
-    OSError: if the folder cannot be written, or the file was not.
+    FileExistsError: if `new` and the file exists, even if it appeared meanwhile.
+    OSError: if the folder cannot be written, or nothing was written to the temporary path.
   """
   path = pathlib.Path(path)
   if new and os.path.lexists(path):  # before any work
@@ -66,7 +66,7 @@ def _move(temporary: pathlib.Path, path: pathlib.Path, new: bool) -> None:
 
 @contextlib.contextmanager
 def _own_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Makes a folder with a lock that is held, and removes it."""
+  """Creates a folder with a lock that is held, and removes it at the end."""
   while True:
     # Not the process id: in containers that share a folder all have the same.
     folder = parent / f'{PREFIX}{_host()}-{secrets.token_hex(4)}'
@@ -84,7 +84,7 @@ def _own_folder(parent: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _remove_remains(parent: pathlib.Path, own: pathlib.Path) -> None:
-  """Removes the folders of writers that are dead; those that others may remove or not let go are left to them."""
+  """Removes the folders of dead writers; folders that cannot be locked or removed are left alone."""
   for folder in parent.glob(f'{PREFIX}*-*'):
     if folder == own:
       continue
@@ -99,7 +99,7 @@ def _remove_remains(parent: pathlib.Path, own: pathlib.Path) -> None:
 
 
 def _take(lock: filelock.BaseFileLock) -> bool | None:
-  """Whether the lock was free, and is now held; None where the file system has none."""
+  """Whether the lock was free, and is now held; None if the file system has no locks."""
   try:
     lock.acquire(timeout=0)
   except filelock.Timeout:

@@ -1,13 +1,13 @@
-"""Ctrl-C and SIGTERM: noted when they come, acted on between compiled calls.
+"""Ctrl-C and SIGTERM: noted when they arrive, acted on between compiled calls.
 
-Python raises KeyboardInterrupt wherever the main thread happens to be. Inside a callback of the garbage collector, as
-JAX has one, it is printed and forgotten, and the run goes on.
+Python raises KeyboardInterrupt wherever the main thread happens to be. Inside a garbage-collection callback, such as
+JAX's, it is printed and swallowed, and the run continues.
 
-While compiled calls or compilations are waited for, KeyboardInterrupt comes 0.1 s after the signal at the latest
-(measured: 0.00 to 0.04 s with calls of 5 to 20 s); else when what is being traced is traced. Nothing stops a compiled
-call: those under way, two at most, go on to their end, and a process that ends by the exception waits for them.
+While the main thread waits for compiled calls or compilations, KeyboardInterrupt is raised at most 0.1 s after the
+signal (measured: 0.00 to 0.04 s with calls of 5 to 20 s); during tracing, at its end. Nothing stops a compiled call:
+calls in progress, two at most, run to their end, and a process that ends by the exception waits for them.
 
-A run that keeps checkpoints lets the calls under way end, and saves, before it stops: see `held`.
+A run with checkpoints lets the calls in progress end, and saves, before it stops: see `held`.
 """
 
 import contextlib
@@ -36,12 +36,12 @@ _since = 0.0  # when the last signal came
 
 @contextlib.contextmanager
 def deferred(*, terminate: bool = False) -> Iterator[None]:
-  """While the block runs, the first Ctrl-C is noted for `look` and `wait`, and a second one acts at once.
+  """During the block, the first Ctrl-C is noted for `look` and `wait`, and a second one acts at once.
 
-  Nothing is changed outside the main thread, or where SIGINT has another handler than Python's own.
+  Without effect outside the main thread, or if SIGINT has a handler other than Python's own.
 
   Args:
-    terminate: whether SIGTERM is noted, too, where it has no handler; it then ends the block by SystemExit(143).
+    terminate: whether SIGTERM is noted too, if it has no handler; it then ends the block by SystemExit(143).
 
   Raises:
     KeyboardInterrupt: at the end of the block at the latest, if there was a Ctrl-C.
@@ -72,9 +72,9 @@ def deferred(*, terminate: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def for_a_script() -> Iterator[None]:
-  """While the block runs, Ctrl-C and SIGTERM raise KeyboardInterrupt: at once, or where a run looks.
+  """During the block, Ctrl-C and SIGTERM raise KeyboardInterrupt: at once, or when a run calls `look`.
 
-  Where Python forgets the exception it is raised again, until `heard` is called, and nothing is printed of the first. A
+  If Python swallows the exception, it is raised again until `heard` is called, and the first one is not printed. A
   second signal kills the process.
   """
   global _asked, _script
@@ -100,19 +100,19 @@ def for_a_script() -> Iterator[None]:
 
 
 def for_a_worker() -> None:
-  """From now on SIGTERM ends this process when runs are saved: an exception would only end its task."""
+  """From now on SIGTERM ends this process once runs are saved: an exception would end only its task."""
   global _worker
   _worker = True
 
 
 def heard() -> None:
-  """Says that the exception has come to where it ends the script."""
+  """Call this where the exception is handled, to end the script: it is not raised again."""
   _heard.set()
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-  """While the block runs nothing is raised: what is under way ends by itself; `asked` says that it should."""
+  """During the block nothing is raised; the code inside must check `asked` and end by itself."""
   global _held
   if threading.current_thread() is not threading.main_thread():  # which no signal reaches
     yield
@@ -125,7 +125,7 @@ def held() -> Iterator[None]:
 
 
 def asked() -> bool:
-  """Whether there was a signal, for who runs in the main thread."""
+  """Whether there was a signal; always False outside the main thread."""
   return _asked is not None and threading.current_thread() is threading.main_thread()
 
 
@@ -141,7 +141,7 @@ def look() -> None:
 
 
 def wait(block: Callable[[], Any]) -> None:
-  """Calls `block`, which waits in C where no signal is seen, and looks meanwhile."""
+  """Calls `block`, which waits in C code where signals are not handled, and calls `look` meanwhile."""
   noted = _note in (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
   if threading.current_thread() is not threading.main_thread() or not noted:
     block()

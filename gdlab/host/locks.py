@@ -1,4 +1,4 @@
-"""Folders that one process at a time works in, such as the working directory of a study."""
+"""Locks of folders in which one process at a time works, such as the working directory of a study."""
 
 import contextlib
 import datetime
@@ -23,16 +23,16 @@ WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 @contextlib.contextmanager
 def held(folder: str | os.PathLike, name: str = 'workdir') -> Iterator[None]:
-  """Holds a folder until the block ends; the system lets it go when the process ends, however it ends.
+  """Locks a folder until the block ends; the system releases the lock when the process ends, however it ends.
 
-  On a file system without locks all goes on, with a line that says so.
+  On a file system without locks it only prints a line.
 
   Args:
-    folder: one that is there.
-    name: what it is called in messages.
+    folder: an existing folder.
+    name: its name in messages.
 
   Raises:
-    InputError: if another process holds it, or this one does already, or it cannot be written.
+    InputError: if it is locked already, by another process or this one, or cannot be written.
   """
   folder = pathlib.Path(folder)
   lock = filelock.FileLock(folder / LOCK)
@@ -51,7 +51,7 @@ def held(folder: str | os.PathLike, name: str = 'workdir') -> Iterator[None]:
 
 
 def _take(lock: filelock.BaseFileLock, folder: pathlib.Path, name: str) -> bool:
-  """Takes the lock; False where the file system has none."""
+  """Takes the lock; False if the file system has no locks."""
   try:
     lock.acquire(timeout=0)
   except filelock.Timeout:
@@ -79,7 +79,7 @@ def _write_down(folder: pathlib.Path) -> None:
 
 
 def _holder(folder: pathlib.Path) -> str:
-  """Who holds the folder, in words; nothing where that is not written down."""
+  """The process that holds the folder, in words."""
   try:
     found = json.loads((folder / HOLDER).read_text(encoding='utf-8'))
     return (

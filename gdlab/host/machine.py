@@ -1,6 +1,6 @@
-"""Settings of the machine that have to be made before JAX starts, and what of it may change results.
+"""Settings that must be made before JAX starts, and properties of the machine that may change results.
 
-Settings are the devices, deterministic operations, and where compiled programs are kept.
+Settings are the devices, deterministic operations, and the folder of compiled programs.
 """
 
 import contextlib
@@ -58,16 +58,17 @@ CONFIGURATION = {
 
 
 def use_all_cores() -> int:
-  """Gives JAX one CPU device per core, so that lanes run side by side. Call it before anything computes.
+  """Gives JAX one CPU device per core, so that lanes run in parallel. Call it before any JAX computation.
 
-  It also lets XLA make one function of every loop that touches less than 4 MB (jaxlib 0.12 does by itself below 1 MB):
-  an update of a small problem is up to seven times as fast. An XLA_FLAGS that has such options already is left alone.
+  It also lets XLA compile every loop that touches less than 4 MB as one function (jaxlib 0.12 does so below 1 MB by
+  default): updates of small problems are up to seven times as fast. If XLA_FLAGS already has such options, they are
+  kept.
 
   Returns:
     The number of cores.
 
   Raises:
-    InputError: if JAX has already started its backend, when it is too late.
+    InputError: if JAX has already started its backend.
   """
   cores = len(own_cores())
   try:
@@ -81,13 +82,13 @@ def use_all_cores() -> int:
 
 
 def deterministic() -> None:
-  """Makes GPUs give the same bits each time, at some cost in speed. Call it before anything computes.
+  """Makes results on GPUs bitwise reproducible, at some cost in speed. Call it before any JAX computation.
 
-  Sets XLA's flags for it in XLA_FLAGS, which workers take over. On CPUs results are the same each time anyway, as long
-  as the number of devices and of threads is.
+  It sets flags in XLA_FLAGS, which workers inherit. Results on CPUs are reproducible anyway, for the same numbers of
+  devices and threads.
 
   Raises:
-    InputError: if JAX has already started its backend, when it is too late; or if XLA_FLAGS asks for the contrary.
+    InputError: if JAX has already started its backend, or XLA_FLAGS says the opposite.
   """
   try:
     # There and back: JAX refuses another number once its backend is there, which no public function tells.
@@ -107,15 +108,15 @@ def deterministic() -> None:
 
 
 def _is_true(value: str | None) -> bool:
-  """Whether a flag of XLA has a value that it takes for true; one without a value is."""
+  """Whether XLA takes this value of a flag as true; no value means true."""
   return value is None or value.lower() in ('true', '1')
 
 
 def conditions() -> dict[str, str]:
-  """What of this machine and of JAX's settings may change the bits of results, as attributes that NetCDF can hold.
+  """Properties of this machine and of JAX's settings that may change results, as attributes that NetCDF can hold.
 
-  `deterministic` is 'false' on GPUs without the flags of `deterministic()`. `num_threads` is that of XLA on CPUs, whose
-  sums it divides. What is not set is 'none'. Starts JAX's backend.
+  `deterministic` is 'false' on GPUs without the flags of `deterministic()`. `num_threads` is the number of XLA's CPU
+  threads, which divide sums. Values that are not set are 'none'. Starts JAX's backend.
   """
   known = {name.lower(): ' '.join(os.environ.get(name, '').split()) for name in VARIABLES}
   known |= {name: str(_configured(option)) for name, option in CONFIGURATION.items()}
@@ -141,7 +142,7 @@ def _configured(name: str) -> Any:
 
 @functools.cache
 def cpu_model() -> str:
-  """The name of the host's CPU, 'unknown' where the system does not tell."""
+  """The name of the host's CPU, 'unknown' if the system does not say."""
   try:
     text = pathlib.Path('/proc/cpuinfo').read_text(encoding='utf-8', errors='replace')
   except OSError:
@@ -154,9 +155,9 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Pa
   """Keeps compiled programs on disk, so that the next process need not compile them again.
 
   Args:
-    folder: where; by default the folder that JAX_COMPILATION_CACHE_DIR names, else `gdlab` in the user's cache
-      folder (XDG_CACHE_HOME, else `~/.cache`). All but the first is kept below 2 GiB, so only processes that do
-      likewise should share it.
+    folder: the cache folder; by default the one named by JAX_COMPILATION_CACHE_DIR, else `gdlab/compiled` in the user's
+      cache folder (XDG_CACHE_HOME, else `~/.cache`). Except for JAX_COMPILATION_CACHE_DIR, its size is limited to
+      2 GiB; share it only with processes that limit it too.
 
   Returns:
     The folder.
@@ -187,10 +188,10 @@ def use_compilation_cache(folder: str | os.PathLike | None = None) -> pathlib.Pa
 
 
 def _sum_programs() -> None:
-  """Has JAX add a checksum to programs that it packs by Zstandard: from Python 3.14 on, or where that is installed.
+  """Makes JAX add a checksum to programs compressed by Zstandard (from Python 3.14 on, or if it is installed).
 
-  Without one a flipped bit goes unseen, and can end the process that loads the program; zlib's packing has one always.
-  Any process can read them. Where JAX has no such function any more, all is as it was.
+  Without it a flipped bit is not noticed, and can crash the process that loads the program; zlib always has one. Any
+  process can read such programs. Without effect if JAX no longer has these functions.
   """
   with contextlib.suppress(ImportError):
     packing: Any = importlib.import_module('jax._src.compilation_cache')  # there is no public way
@@ -205,11 +206,11 @@ def _sum_programs() -> None:
 
 
 class Settings(NamedTuple):
-  """What a process has to share with another one to compute the same, bit for bit.
+  """The settings that two processes must share to get bitwise equal results.
 
   Attributes:
     config: name -> value, of JAX's configuration.
-    environment: name -> value. NPROC is the number of XLA's threads: a product that they share is summed in parts.
+    environment: name -> value. NPROC is the number of XLA's threads, which divide the sums of a product.
   """
 
   config: dict[str, Any]
@@ -217,7 +218,7 @@ class Settings(NamedTuple):
 
 
 def settings(*further: str) -> Settings:
-  """Those of this process, with further ones of JAX's configuration."""
+  """The settings of this process, with further options of JAX's configuration."""
   config = {name: getattr(jax.config, name) for name in (*SHARED, *further)}
   threads = max(len(own_cores()), config['jax_num_cpu_devices'])
   environment = {'NPROC': os.environ.get('NPROC') or str(threads)}
@@ -227,7 +228,7 @@ def settings(*further: str) -> Settings:
 
 
 def adopt(given: Settings) -> None:
-  """Makes another process's settings this one's; it goes without a cache where that folder cannot be made.
+  """Applies another process's settings to this one, without the compilation cache if its folder cannot be created.
 
   Raises:
     InputError: if JAX has already started here, with another number of devices.

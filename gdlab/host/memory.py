@@ -1,4 +1,4 @@
-"""How many lanes the machine's memory holds."""
+"""The number of lanes that fit into memory."""
 
 import contextlib
 import math
@@ -14,7 +14,7 @@ CONTAINER_LIMITS = ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.l
 
 
 def memory_lanes(num_bytes: int, num_devices: int) -> int:
-  """How many lanes of so many bytes fit the devices' memory, or the host's where devices do not say."""
+  """How many lanes of `num_bytes` fit into the devices' memory, or into the host's if devices do not report theirs."""
   stats = jax.local_devices()[0].memory_stats() or {}
   if 'bytes_limit' in stats:
     free = (stats['bytes_limit'] - stats.get('bytes_in_use', 0)) * num_devices
@@ -24,9 +24,9 @@ def memory_lanes(num_bytes: int, num_devices: int) -> int:
 
 
 def widest_vmap(num_bytes: int, most: int) -> int:
-  """The largest power of two of lanes of so many bytes that one device holds, at most `most`.
+  """The largest power of two of lanes of `num_bytes` that fits one device, at most `most`.
 
-  By the memory that it has, not by what is free now: lanes at once change a lane's last bits.
+  By the total memory, not the free memory: the number of lanes at once changes the last bits of results.
   """
   stats = jax.local_devices()[0].memory_stats() or {}
   if 'bytes_limit' not in stats:
@@ -35,7 +35,7 @@ def widest_vmap(num_bytes: int, most: int) -> int:
 
 
 def _free_host_bytes() -> int:
-  """What is free on the host, with what only speeds up its disks, or what its container is allowed if that is less."""
+  """The available memory of the host (including its disk cache), or the limit of its container if that is less."""
   try:
     [kib] = re.findall(r'^MemAvailable: *(\d+) kB$', pathlib.Path('/proc/meminfo').read_text(), re.MULTILINE)
   except (OSError, ValueError):  # Linux alone tells

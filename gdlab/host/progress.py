@@ -1,4 +1,4 @@
-"""Progress with the time left: a bar on a terminal, a line now and then in a log."""
+"""Progress with the time left: a bar on a terminal, periodic lines in a log."""
 
 import contextlib
 import sys
@@ -32,9 +32,9 @@ def reporting(progress: bool | Progress | None, total: int) -> Iterator[Callable
 
 @contextlib.contextmanager
 def progress_bar(description: str) -> Iterator[Progress]:
-  """Yields a Progress that draws a bar on a terminal and prints a line every ten seconds elsewhere.
+  """Yields a Progress that draws a bar on a terminal, or else prints a line every ten seconds at most.
 
-  Without a standard error (under pythonw, after `2>&-`, or once it is closed) nothing is shown.
+  Without standard error (under pythonw, after `2>&-`, or if it is closed) nothing is shown.
   """
   if not _on_terminal():
     yield _Lines(description)
@@ -73,7 +73,7 @@ class _Lines:
 
 
 def say(line: str) -> None:
-  """Prints a line to standard error; where that is missing, closed or no longer read, all goes on without."""
+  """Prints a line to standard error, if that exists, is open and is read."""
   if sys.stderr is not None:  # `print` would take None for standard output
     with contextlib.suppress(AttributeError, OSError, ValueError):
       print(line, file=sys.stderr, flush=True)

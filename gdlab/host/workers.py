@@ -18,14 +18,14 @@ GRACE = 15.0  # seconds in which a worker may end a compiled call and save
 
 
 def worker_pool(num_workers: int) -> futures.ProcessPoolExecutor:
-  """A pool of processes for `executor=` of `gdlab.sweep`, which share the cores out among them.
+  """A pool of processes for `executor=` of `gdlab.sweep`, which divide the cores among them.
 
   The workers are spawned, never forked: JAX has threads, and hangs in a forked process. Each is pinned to its share of
-  the cores where the system can do that, and has one CPU device for each of them (JAX_NUM_CPU_DEVICES of the
-  environment comes first). They take JAX's settings (float64, random numbers, compilation cache, XLA's flags and number
-  of threads) from this process as they are now: so a lane is the same bit for bit as here under the same plan. They
-  leave Ctrl-C to this process, and end by themselves when it has died. As with any pool of spawned processes, a script
-  has to start its work under `if __name__ == '__main__':`.
+  the cores, if the system can do that, and has one CPU device per core (JAX_NUM_CPU_DEVICES in the environment takes
+  precedence). They copy JAX's current settings (float64, random numbers, compilation cache, XLA's flags and number of
+  threads) from this process, so that under the same plan results are bitwise equal. They leave Ctrl-C to this process,
+  and end when it dies. As with any pool of spawned processes, a script must start its work under
+  `if __name__ == '__main__':`.
 
   Example:
     >>> import gdlab
@@ -34,13 +34,13 @@ def worker_pool(num_workers: int) -> futures.ProcessPoolExecutor:
     3
 
   Args:
-    num_workers: how many, >= 1; one for every core at most is of use.
+    num_workers: the number of workers, >= 1; more than one per core is of no use.
 
   Returns:
     A ProcessPoolExecutor. Its workers start with its first tasks.
 
   Raises:
-    InputError: if `num_workers` is no whole number >= 1.
+    InputError: if `num_workers` is not a whole number >= 1.
   """
   check_count('num_workers', num_workers)
   context = multiprocessing.get_context('spawn')
@@ -49,7 +49,7 @@ def worker_pool(num_workers: int) -> futures.ProcessPoolExecutor:
 
 
 class _Pool(futures.ProcessPoolExecutor):
-  """A pool whose workers do not see Ctrl-C while they start, either: what is blocked here is so in new processes."""
+  """A pool whose workers do not get Ctrl-C while they start: new processes inherit blocked signals."""
 
   def submit(self, *task: Any, **keywords: Any) -> futures.Future:  # which starts workers
     if not hasattr(signal, 'pthread_sigmask'):
@@ -67,7 +67,7 @@ class _Pool(futures.ProcessPoolExecutor):
 
 
 def end_workers(pool: futures.ProcessPoolExecutor) -> None:
-  """Ends a pool's workers in the midst of their tasks: by SIGTERM, at which runs are saved, and soon by force."""
+  """Ends a pool's workers during their tasks: by SIGTERM, after which runs are saved, then by SIGKILL."""
   processes = [
     *(getattr(pool, '_processes', None) or {}).values()
   ]  # public from Python 3.14 on: terminate_workers, kill_workers
@@ -84,11 +84,11 @@ def end_workers(pool: futures.ProcessPoolExecutor) -> None:
 
 
 def _start_worker(started: Any, num_workers: int, given: Settings) -> None:
-  """What a worker does before its first task.
+  """Initialises a worker before its first task.
 
   Args:
     started: the number of workers that have started, a shared value.
-    num_workers: of the pool.
+    num_workers: the number of workers of the pool.
     given: the parent's settings.
   """
   signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -105,13 +105,13 @@ def _start_worker(started: Any, num_workers: int, given: Settings) -> None:
 
 
 def cores_of(cores: list[int], number: int, num_workers: int) -> list[int]:
-  """The share of a worker: neighbours, all cores to one worker each, or one core to several."""
+  """The cores of a worker: consecutive ones, each core for one worker, or for several if there are more workers."""
   first, end = (len(cores) * bound // num_workers for bound in (number, number + 1))
   return cores[first:end] or [cores[number % len(cores)]]
 
 
 def _end_with_parent() -> None:
-  """Waits for the parent's death. Without this a worker whose parent was killed waits for tasks for ever."""
+  """Ends this process when its parent dies; otherwise it would wait for tasks forever."""
   parent = multiprocessing.parent_process()
   if parent is not None:
     connection.wait([parent.sentinel])

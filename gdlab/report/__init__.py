@@ -1,4 +1,4 @@
-"""Reports: one self-contained HTML page that tells a study to someone who has not read its code."""
+"""Reports: one self-contained HTML page that presents a study to readers who have not seen its code."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from gdlab.core.arguments import checked
 
 
 class Table(NamedTuple):
-  """A table: the heads of its columns, and rows of cells already formatted."""
+  """A table: column heads, and rows of formatted cells."""
 
   heads: Sequence[str]
   rows: Sequence[Sequence[str]]
@@ -24,9 +24,9 @@ class Section(NamedTuple):
 
   Attributes:
     heading: its title.
-    text: paragraphs in plain words.
+    text: paragraphs of plain text.
     svg: a picture as an <svg> element, or ''.
-    caption: what the picture shows.
+    caption: the caption of the picture.
     table: a table, or None.
   """
 
@@ -51,13 +51,13 @@ def page(
   """Renders a report.
 
   Args:
-    title: of the page.
-    lead: what was asked and what came out, in a few sentences.
-    sections: pictures, tables and words, in order.
+    title: the title of the page.
+    lead: the question and the result, in a few sentences.
+    sections: pictures, tables and text, in order.
     findings: the graded claims.
-    facts: where the results come from (versions, machine, plan).
-    command: what reproduces it.
-    again: the same claims of every repeat with other seeds, shown beside the first.
+    facts: the provenance of the results (versions, machine, plan).
+    command: the command that reproduces it.
+    again: the same claims for every repeat with other seeds, shown next to the first.
 
   Returns:
     The HTML of a page that needs no other file.
@@ -110,7 +110,7 @@ def interval(part: Finding | Part) -> str:
 
 @checked
 def fragile(finding: Finding, again: Sequence[Sequence[Finding]]) -> bool:
-  """Whether the verdict was another one in some repeat of the study."""
+  """Whether the verdict differs in any repeat of the study."""
   return any(
     other.verdict is not finding.verdict for repeat in again for other in repeat if other.id == finding.id
   )
@@ -118,7 +118,7 @@ def fragile(finding: Finding, again: Sequence[Sequence[Finding]]) -> bool:
 
 @checked
 def same_verdicts(finding: Finding, again: Sequence[Sequence[Finding]]) -> str:
-  """In how many repeats of the study the verdict was the same: '3 of 3'; '' without repeats."""
+  """The number of repeats of the study with the same verdict, as '3 of 3'; '' without repeats."""
   verdicts = [other.verdict for repeat in again for other in repeat if other.id == finding.id]
   return f'{sum(verdict is finding.verdict for verdict in verdicts)} of {len(verdicts)}' if verdicts else ''
 

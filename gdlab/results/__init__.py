@@ -1,1 +1,1 @@
-"""Results of sweeps: labelled arrays with where they came from, their files, and what is read off them."""
+"""Results of sweeps: labelled arrays with their provenance, their files, and choices made from them."""

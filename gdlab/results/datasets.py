@@ -1,4 +1,4 @@
-"""Records of a sweep as an `xarray.Dataset`, with where they came from."""
+"""Records of a sweep as an `xarray.Dataset`, with their provenance."""
 
 import functools
 import pathlib
@@ -22,7 +22,7 @@ RUNNING, DIVERGED, STOPPED = 0, 1, 2
 STATUS_MEANINGS = ('running', 'diverged', 'stopped')  # names of the codes above, in order
 
 DIAGNOSTICS = ('batch_loss', 'grad_norm', 'update_norm', 'param_norm')  # of every record
-TRIAL = 'trial'  # the dim of points that are no grid
+TRIAL = 'trial'  # the dim of points that are not a grid
 
 ATTRIBUTES = {
   'batch_loss': 'mean loss of the last batch, before its update',
@@ -44,7 +44,7 @@ RESERVED = {*ATTRIBUTES, 'seed', 'step', 'lane', TRIAL, *(f'{stream}_seed' for s
 
 
 def check_names(kind: str, names: Iterable[str]) -> None:
-  """Raises InputError if a name is one that every result has."""
+  """Raises InputError if a name is not a string, or one that every result has."""
   for name in names:
     if not isinstance(name, str):
       raise InputError(f'{kind} must have a string for a name, got {shown(name)}')
@@ -64,9 +64,9 @@ def to_dataset(
   """Builds the result of a sweep.
 
   Args:
-    variables: with dims (*axes, seed, step, the value's own ...), or without the step for what is left at the end.
+    variables: with dims (*axes, seed, step, the value's own ...), without `step` for final values.
     axes: the dims of the points and their values.
-    trials: further coordinates along one of them.
+    trials: further coordinates, each along one of these dims.
     ids: int[S, 3], the stream ids of every seed.
     steps: int[T], the updates after which records were made.
     attributes: stored with the dataset.
@@ -78,7 +78,7 @@ def to_dataset(
 
 
 def labelled(values: Mapping[str, np.ndarray], dims: tuple[str, ...]) -> dict[str, xr.Variable]:
-  """Arrays as variables with these dims, and `<name>_0`, `<name>_1`, ... for the axes that are their own."""
+  """Arrays as variables with these dims, then `<name>_0`, `<name>_1`, ... for their own axes."""
   return {
     name: xr.Variable(
       (*dims, *(f'{name}_{number}' for number in range(value.ndim - len(dims)))), value, describe(name)
@@ -100,10 +100,10 @@ def describe(name: str) -> dict[str, Any]:
 
 @checked
 def provenance() -> dict[str, str]:
-  """What could make results differ, as attributes that NetCDF can hold: all strings, none of them empty.
+  """What could make results differ, as attributes that NetCDF can hold: strings, none of them empty.
 
-  Versions, device, backend and git revision, and what `gdlab.host.machine.conditions` tells of the machine and of JAX's
-  settings: XLA's flags, float64, precision of matrix products, random numbers, devices, threads, the CPU's model.
+  Versions, device, backend and git revision, and from `gdlab.host.machine.conditions` the machine and JAX's settings:
+  XLA's flags, float64, precision of matrix products, random numbers, devices, threads, the CPU's model.
   """
   versions = {f'version_{name.replace("-", "_")}': _version(name) for name in VERSIONS}
   return (
@@ -120,7 +120,7 @@ def provenance() -> dict[str, str]:
 
 @functools.cache  # reading a package's metadata takes a millisecond
 def _version(distribution: str) -> str:
-  """The installed version, 'unknown' for a package that is imported from a checkout without being installed."""
+  """The installed version, 'unknown' for a package imported from a checkout without being installed."""
   try:
     return metadata.version(distribution)
   except metadata.PackageNotFoundError:
@@ -128,18 +128,18 @@ def _version(distribution: str) -> str:
 
 
 def _run_names(ids: np.ndarray) -> np.ndarray:
-  """The seed id where all three streams share it; else the number of the run."""
+  """The seed ids if all three streams of each run share them; otherwise the numbers of the runs."""
   return ids[:, 0] if (ids == ids[:, :1]).all() else np.arange(len(ids))
 
 
 def storable(values: Sequence[Any]) -> list[Any]:
-  """Values as a file holds them: numbers and strings as they are, all else by name."""
+  """Values in a form that files can store: numbers and strings unchanged, other objects by name."""
   plain = all(isinstance(value, bool | int | float | str | np.number) for value in values)
   return list(values) if plain else [_name(value) for value in values]
 
 
 def _name(value: Any) -> str:
-  """A name that is the same in every process: a function's own, without the place it has in memory."""
+  """A name that is the same in every process: a function's qualified name, or `str` without memory addresses."""
   if callable(value) and hasattr(value, '__qualname__'):
     return f'{value.__module__}.{value.__qualname__}'
   return re.sub(r' at 0x[0-9a-f]+', '', str(value))

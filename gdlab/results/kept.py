@@ -1,4 +1,4 @@
-"""The parameters that a run has kept, as trees like its problem's."""
+"""The parameters that a run has kept, as pytrees like its problem's."""
 
 import jax
 import xarray as xr
@@ -15,12 +15,11 @@ TREES = 'params', 'model_state'
 
 @checked('result')
 def kept_params(problem: Problem, result: xr.Dataset) -> tuple[PyTree, PyTree]:
-  r"""The parameters and the model's state that one run has kept, where its last metrics were measured.
+  r"""The parameters and model state that one run has kept, at which its last metrics were evaluated.
 
-  `gdlab.run(..., keep='params')` stores every array as a variable, `params.Dense_0.kernel`. This makes trees like those
-  of `problem.init` of them, in the same types: half precision, which results hold as float32, comes back as it was. The
-  parameters go into `gdlab.run(..., params=...)`, and both into `gdlab.to_flax` and the instruments of
-  `gdlab.analysis`.
+  `gdlab.run(..., keep='params')` stores every array as a variable, such as `params.Dense_0.kernel`. This function
+  restores pytrees like those of `problem.init`, with the same dtypes (results store half precision as float32). Pass
+  the parameters to `gdlab.run(..., params=...)`, or both to `gdlab.to_flax` and the instruments of `gdlab.analysis`.
 
   Example:
     >>> import gdlab, optax
@@ -32,15 +31,15 @@ def kept_params(problem: Problem, result: xr.Dataset) -> tuple[PyTree, PyTree]:
     ([0.0, 0.5], ())
 
   Args:
-    problem: that was run.
-    result: of `gdlab.run` or `gdlab.sweep` with `keep='params'`, of one run: `result.isel(seed=0)`, with the dims of
-      the points chosen too.
+    problem: the problem of the run.
+    result: a result of `gdlab.run` or `gdlab.sweep` with `keep='params'`, reduced to one run: `result.isel(seed=0)`,
+      with an index for each further dim of the points.
 
   Returns:
     `(params, model_state)`.
 
   Raises:
-    InputError: if the result keeps no parameters, is of several runs, or its arrays are not those of the problem.
+    InputError: if the result has no kept parameters or several runs, or its arrays are not those of the problem.
   """
   check_problem(problem)
   if not isinstance(result, xr.Dataset):
@@ -64,7 +63,7 @@ def kept_params(problem: Problem, result: xr.Dataset) -> tuple[PyTree, PyTree]:
 
 
 def _array(name: str, variable: xr.DataArray, rank: int):
-  """The values of one array; raises InputError where there are several runs of it."""
+  """The values of one array; raises InputError if there are several runs."""
   axes = [f'{name}_{number}' for number in range(rank)]
   if several := [str(dim) for dim in variable.dims if dim not in axes]:
     choice = ', '.join(f'{dim}=0' for dim in several)

@@ -1,4 +1,4 @@
-"""Parameters for tools that read Orbax: an export, beside the files of results that gdlab reads itself."""
+"""Exports parameters for tools that read Orbax checkpoints; gdlab itself reads its own result files."""
 
 import contextlib
 import glob
@@ -24,11 +24,11 @@ NO_PATHS = ('://', '\0')  # of other machines, and what no system takes
 
 
 def to_orbax(path: str | os.PathLike, tree: PyTree) -> pathlib.Path:
-  """Writes a tree of arrays as an Orbax checkpoint, which appears whole or not at all.
+  """Writes a pytree of arrays as an Orbax checkpoint, atomically.
 
-  A plain restore gives the same bits as NumPy arrays, on any number of devices; one like a target, such as
-  `jax.eval_shape(lambda: tree)`, gives its kinds of nodes back too, where Orbax otherwise makes lists of tuples. The
-  order of arguments is that of Orbax's own `StandardCheckpointer.save`. gdlab itself does not read such folders.
+  A plain restore gives bitwise equal NumPy arrays, on any number of devices, but turns tuples into lists; a restore
+  with a target, such as `jax.eval_shape(lambda: tree)`, also restores the types of nodes. The order of arguments is
+  that of Orbax's `StandardCheckpointer.save`. gdlab itself does not read such folders.
 
   Example:
     >>> import gdlab, optax, tempfile
@@ -42,16 +42,16 @@ def to_orbax(path: str | os.PathLike, tree: PyTree) -> pathlib.Path:
     [0.0, 0.5]
 
   Args:
-    path: of a new folder on this machine's file systems; the folder that it lies in is made if it is missing.
-    tree: a pytree of arrays or numbers of NumPy's and JAX's dtypes, none of them empty, at least one. Typed keys of
-      random numbers are refused, as which bits they are depends on JAX's implementation: give
-      `jax.random.key_data(key)`. An array shared out among several processes has to be gathered first.
+    path: a new folder on a local file system; its parent is created if it is missing.
+    tree: a pytree with at least one array or number of a NumPy or JAX dtype, none of them empty. Typed random keys are
+      refused, because their bits depend on JAX's implementation: pass `jax.random.key_data(key)`. Gather arrays that
+      are distributed over several processes first.
 
   Returns:
-    The folder's absolute path, which Orbax asks for.
+    The folder's absolute path, as Orbax requires it.
 
   Raises:
-    InputError: if there is something at `path`, it cannot be written, or `tree` is not as above; names the array.
+    InputError: if `path` exists or cannot be written, or `tree` is not as above; the message names the array.
   """
   if not isinstance(path, str | os.PathLike) or not str(path) or any(part in str(path) for part in NO_PATHS):
     raise InputError(f'path must be that of a new folder on this machine, got {shown(path)}')
@@ -79,7 +79,7 @@ def to_orbax(path: str | os.PathLike, tree: PyTree) -> pathlib.Path:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-  """Orbax logs what its threads raise, with its stack, and raises it too."""
+  """Suppresses Orbax's log of exceptions in its threads, which it raises anyway."""
   logger = logging.getLogger('absl')
   before = logger.level
   logger.setLevel(logging.CRITICAL)
@@ -90,7 +90,7 @@ def _silent() -> Iterator[None]:
 
 
 def _array(path: tuple, leaf: object) -> np.ndarray:
-  """A leaf on the host; raises InputError for what Orbax would refuse later, or would not give back as it was."""
+  """A leaf on the host; raises InputError for leaves that Orbax would refuse later or not restore exactly."""
   name = f'tree{jax.tree_util.keystr(path)}'
   dtype = getattr(leaf, 'dtype', None)
   if dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
@@ -105,7 +105,5 @@ def _array(path: tuple, leaf: object) -> np.ndarray:
   if array.dtype.kind not in KINDS and not jax.dtypes.issubdtype(array.dtype, np.number):
     raise InputError(f'{name} must be an array of numbers, got one of dtype {array.dtype}')
   if not array.size:
-    raise InputError(
-      f'{name} must hold at least one number, which Orbax asks for, got the shape {array.shape}'
-    )
+    raise InputError(f'{name} must hold at least one number, as Orbax requires, got the shape {array.shape}')
   return array

@@ -1,4 +1,4 @@
-"""A sweep's runs as a flat table of lanes, and the grid made of the tables of all processes."""
+"""A sweep's runs as a flat table of lanes, and the grid merged from the tables of all processes."""
 
 import json
 import math
@@ -26,12 +26,12 @@ def table(
   steps: np.ndarray,
   attributes: Mapping[str, Any],
 ) -> xr.Dataset:
-  """Some runs of a sweep.
+  """A table of some runs of a sweep.
 
   Args:
-    records: the runs' numbers among all of the sweep, counted with axes (*axes, seed), and their records, name ->
+    records: pairs of the runs' flat indices among all of the sweep, with axes (*axes, seed), and their records, name ->
       array with axes (lane, step, the value's own ...).
-    ends: the same of what is left at their ends, with axes (lane, the value's own ...).
+    ends: the same for final values, with axes (lane, the value's own ...).
     axes: the dims of the points and their values.
     trials: hyperparameter -> its values along the dim `trial`.
     ids: int[S, 3], the stream ids of every seed.
@@ -39,7 +39,7 @@ def table(
     attributes: stored with the dataset, next to the versions and the device.
 
   Returns:
-    A Dataset with dims (lane, step); `merge` makes the grid of it and of its like.
+    A Dataset with dims (lane, step); `merge` combines such tables into the grid.
   """
   values, places = gathered(records)
   variables = labelled(values, ('lane', 'step')) | labelled(gathered(ends)[0], ('lane',))
@@ -53,9 +53,9 @@ def table(
 
 
 def aligned(name: str, values: np.ndarray, own: np.ndarray, steps: np.ndarray) -> np.ndarray:
-  """Records [L, T, ...] made at the steps `own`, at all of `steps`: a run that is over stays as it ended.
+  """Records [L, T, ...] made at the steps `own`, aligned to `steps`; after its end a run repeats its last record.
 
-  Between its records counts and status are as they were, and what is measured is missing.
+  Between its records, counts and status repeat the last ones, and measured values are missing.
   """
   if len(own) == len(steps):
     return values
@@ -68,14 +68,15 @@ def aligned(name: str, values: np.ndarray, own: np.ndarray, steps: np.ndarray) -
 
 @checked('parts')
 def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
-  """The result of a sweep, made of all its parts (`gdlab.sweep(..., part=(i, n))`).
+  """The result of a sweep, merged from all its parts (`gdlab.sweep(..., part=(i, n))`).
 
   Returns:
-    What one process that ran all of them would have returned; the seconds, `wall_time_s` and `compile_time_s`, are
-    those of the slowest.
+    The result that a single process would have returned; `wall_time_s` and `compile_time_s` are the largest of any
+    part.
 
   Raises:
-    InputError: if a part is not one, they are of different sweeps, or lanes are missing or there twice.
+    InputError: if a part is not the result of such a call, parts are of different sweeps, or lanes are missing or
+      repeated.
   """
   parts = list(parts)
   if not parts:
@@ -131,13 +132,13 @@ def merge(parts: Sequence[xr.Dataset]) -> xr.Dataset:
 def gathered(
   pieces: Sequence[tuple[np.ndarray, Mapping[str, np.ndarray]]],
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-  """Lanes from several places, in order.
+  """Lanes from several pieces, in order.
 
   Args:
     pieces: the numbers of some lanes, and their records with axes [lane, ...].
 
   Returns:
-    `(records, numbers)` of all. Where problems lack a metric (one has no test set) it is NaN, or 0 for whole numbers.
+    `(records, numbers)` of all. A metric that a problem lacks (without a test set) is NaN, or 0 for integers.
   """
   places = np.concatenate([np.zeros(0, int), *(places for places, _ in pieces)])
   if len(pieces) == 1 and (np.diff(places) == 1).all():
@@ -156,6 +157,6 @@ def gathered(
 
 
 def _agreed(values: Sequence[Any]) -> Any:
-  """What all parts say, or all that they say: a part that was short of memory has a layout of its own."""
+  """The value that all parts share, or else all values: a part that ran out of memory has its own layout."""
   distinct = list({str(value): value for value in values}.values())
   return distinct[0] if len(distinct) == 1 or np.ndim(distinct[0]) else distinct

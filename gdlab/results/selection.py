@@ -1,4 +1,4 @@
-"""The best point of a sweep, at which runs that failed never win."""
+"""The best point of a sweep; failed runs never win."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ class Best(NamedTuple):
   """The best point of a grid.
 
   Attributes:
-    point: its hyperparameters, name -> value; `result.sel(point)` are its runs.
-    value: the mean there.
+    point: its hyperparameters, name -> value; `result.sel(point)` has its runs.
+    value: the mean (or other summary) of the variable there.
   """
 
   point: dict[str, Any]
@@ -33,9 +33,8 @@ def best(
 ) -> Best:
   """The point of a sweep's grid with the least mean over seeds of a variable after the last update.
 
-  A run that diverged keeps the last finite values it had, which may be small, and one that halving stopped has none.
-  Such runs, and those whose value is not finite, count as the worst there is: with the mean, one of them rules its
-  point out.
+  A diverged run keeps its last finite values, which may be small, and a run stopped by halving has none. Such runs, and
+  those with a value that is not finite, count as infinitely bad: with the mean, one of them rules its point out.
 
   Example:
     >>> import optax, gdlab
@@ -47,14 +46,14 @@ def best(
     {'rate': 1.0}
 
   Args:
-    result: of `gdlab.sweep` or `gdlab.run`.
-    variable: a variable of it with one number for each run: a metric, or a probe of no dims of its own.
-    largest: large is good, as with an accuracy.
-    summary: of a point's runs, `(float[S]) -> float`; `np.median` for the median, which rules a point out where half of
-      its runs failed.
+    result: a result of `gdlab.sweep` or `gdlab.run`.
+    variable: the name of a variable with one number per run: a metric, or a probe without dims of its own.
+    largest: whether larger is better, as for an accuracy.
+    summary: `(float[S]) -> float`, of the runs at a point; `np.median` rules a point out only if half of its runs
+      failed.
 
   Returns:
-    A Best; of equally good points the first.
+    A Best; the first one of equally good points.
 
   Raises:
     InputError: if there is no such variable, it has dims of its own, or runs failed at every point.

@@ -1,4 +1,4 @@
-"""Results on disk: NetCDF-4 files that appear whole or not at all, and are read only as they were written."""
+"""Results on disk: NetCDF-4 files that are written atomically and verified by checksum when read."""
 
 import os
 import pathlib
@@ -17,11 +17,10 @@ UNREADABLE = (
 
 
 def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
-  """Writes a result to a new NetCDF-4 file, which appears whole or not at all.
+  """Writes a result to a new NetCDF-4 file, atomically.
 
-  Its SHA-256 is listed in the file SHA256SUMS beside it, where `load` looks for it; in a folder without that file, the
-  results that are there are listed too, as they are. What processes that were killed in the midst of saving left in the
-  folder is removed.
+  Its SHA-256 is listed in SHA256SUMS in the same folder, for `load`; if that file is new, results already in the folder
+  are listed too, as they are. Temporary files of processes that were killed while saving are removed.
 
   Raises:
     InputError: if the file exists (results are immutable) or its folder cannot be written.
@@ -45,12 +44,13 @@ def save(dataset: xr.Dataset, path: str | os.PathLike) -> pathlib.Path:
 
 
 def load(path: str | os.PathLike) -> xr.Dataset:
-  """Reads a result back into memory, after its SHA-256 was compared with the one that `save` listed beside it.
+  """Reads a result into memory, after a comparison of its SHA-256 with the one in SHA256SUMS in its folder.
 
-  A file in a folder without a list, moved there by itself or written by an earlier version, is read with a UserWarning.
+  In a folder without SHA256SUMS (the file was moved alone, or written by an earlier version) it is read with a
+  UserWarning.
 
   Raises:
-    Damaged: an InputError, if the file is not what was saved, or the list beside it does not name it.
+    Damaged: an InputError, if the file does not match its checksum, or SHA256SUMS does not name it.
     InputError: if the file is missing, cannot be read or is not a NetCDF-4 file.
   """
   if not pathlib.Path(path).is_file():

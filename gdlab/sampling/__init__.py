@@ -1,4 +1,4 @@
-"""Samplers: which examples each update sees, and with what weights.
+"""Samplers: which examples each update uses, and with which weights.
 
 | sampler | draws | weights of real slots | epoch |
 |---|---|---|---|
@@ -17,7 +17,7 @@
 | `adaptive_importance(B, score)` | the same, p learned from a score | 1/(N p_i B) | ceil(N/B) updates by convention |
 | `stratified(B, labels)` | b_c of each class c | N_c/(N b_c) | ceil(N/B) updates by convention |
 | `poisson(q, M)` | each with probability q | 1/(N q) | ceil(1/q) updates by convention |
-| `stream(B)` | B of what has arrived, A at a time | 1/B | ceil(N/A) updates |
+| `stream(B)` | B of those that have arrived, A per update | 1/B | ceil(N/A) updates |
 
 Scores for `adaptive_importance`: `last_loss`, `gradient_norm`. A schedule for `batch_size_schedule`:
 `piecewise_sizes`. `grab` and `gradient_norm` need an estimator that computes per-example gradients.

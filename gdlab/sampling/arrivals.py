@@ -23,14 +23,13 @@ class StreamState(NamedTuple):
 
 @checked('batch_size', window=optional(count()), arrivals_per_step=optional(count()))
 def stream(batch_size: int, *, window: Any = None, arrivals_per_step: Any = None) -> Sampler:
-  r"""B different examples of those that have arrived lately, drawn uniformly at every update.
+  r"""B distinct examples drawn uniformly at every update from those that have arrived, or from the last W of them.
 
   Examples arrive in the data's order, A before every update: before update t = 0, 1, ... of a pass
   $a_t = \min((t+1)A, N)$ have arrived, and the batch is a uniform subset of the last $\min(a_t, W)$ of them. After
-  ceil(N/A) updates all have arrived and the stream begins again with nothing. The weights make a mean, so what is
-  estimated without bias is the mean loss over the window, not over all data: a short window follows a drifting
-  source, a long one averages noise away. While fewer than B are in the window all of them are taken and the rest
-  of the slots is padding.
+  ceil(N/A) updates all have arrived, and the stream restarts with none. The estimate is unbiased for the mean loss
+  over the window, not over all data: a short window follows a drifting source, a long one averages more noise away.
+  While the window has fewer than B examples, all of them are taken and the other slots are padding.
 
   For the newest examples only, each once and in order, use `sequential(B)`. A draw costs O(B^2).
 
@@ -43,7 +42,7 @@ def stream(batch_size: int, *, window: Any = None, arrivals_per_step: Any = None
     A Sampler.
 
   Raises:
-    InputError: an argument out of range; from `init`, if `batch_size` is above N; from `updates_per_epoch`, if
+    InputError: if an argument is out of range; from `init`, if `batch_size` is above N; from `updates_per_epoch`, if
       `arrivals_per_step` is traced.
 
   Source: Gama, Zliobaite, Bifet, Pechenizkiy and Bouchachia 2014, A survey on concept drift adaptation, ACM Computing

@@ -1,4 +1,4 @@
-"""Gradient-balanced orders: each epoch's gradients choose the order of the next."""
+"""Gradient-balanced orders: each epoch's gradients determine the order of the next."""
 
 import functools
 import math
@@ -39,24 +39,24 @@ def grab(batch_size: int, *, like: PyTree) -> Sampler:
   $$\varepsilon = \begin{cases} +1 & \lVert s + (g - m) \rVert < \lVert s - (g - m) \rVert \\ -1 & \text{else}
     \end{cases} \qquad s \leftarrow s + \varepsilon (g - m),$$
 
-  and takes the next free place of the coming order from the front if $\varepsilon = +1$, from the back if not.
-  Batches are consecutive slices, the last one of an epoch padded, as in `reshuffle`; an epoch has ceil(N/B)
-  updates. Costs O(d) for each example beside its gradient, and 3d + 2N numbers of state.
+  and its example takes the next free position of the coming order, from the front if $\varepsilon = +1$, else from the
+  back. Batches are consecutive slices, the last one of an epoch padded, as in `reshuffle`; an epoch has ceil(N/B)
+  updates. The cost is O(d) for each example in addition to its gradient, and 3d + 2N numbers of state.
 
-  A gradient that is not finite counts as the mean m, so that its example goes to the back and the rest stay as
-  they are. Without an estimator's feedback (`sample` alone) the first order is kept.
+  A gradient that is not finite counts as the mean m: its example goes to the back, and the others are unaffected.
+  Without an estimator's feedback (`sample` alone) the first order is kept.
 
   Args:
     batch_size: B, a whole number in [1, N].
-    like: a pytree like the parameters (they themselves, or `jax.ShapeDtypeStruct`s); only its shapes and dtypes are
-      used, to make room for sums of gradients, which are kept in at least float32.
+    like: a pytree like the parameters (the parameters themselves, or `jax.ShapeDtypeStruct`s); only its shapes and
+      dtypes are used, for sums of gradients, which are kept in at least float32.
 
   Returns:
     A Sampler, for use with an estimator that computes per-example gradients.
 
   Raises:
-    InputError: an argument out of range; from `init`, if B is above N; while training, if the estimator does not
-      compute per-example gradients, or if these are not like `like`.
+    InputError: if an argument is out of range; from `init`, if B is above N; while training, if the estimator does not
+      compute per-example gradients, or their size is not that of `like`.
 
   Source: Y. Lu, W. Guo and C. De Sa, "GraB: finding provably better data permutations than random reshuffling",
   NeurIPS 2022, arXiv 2205.10733, algorithms 4 and 5.
@@ -102,7 +102,7 @@ def grab(batch_size: int, *, like: PyTree) -> Sampler:
 
 
 def _balance(state: GrabState, slot: tuple[Array, Array, Array]) -> tuple[GrabState, None]:
-  """Gives one example, if it is no padding, its place in the next order."""
+  """Gives one example, unless it is padding, its position in the next order."""
   index, real, gradient = slot
   num_examples = state.order.shape[0]
   gradient = jnp.where(jnp.all(jnp.isfinite(gradient)), gradient, state.mean)
@@ -133,6 +133,6 @@ def _turn(state: GrabState) -> GrabState:
 
 
 def _rows(gradients: PyTree, batch_size: int) -> Array:
-  """Per-example gradients as one row each, [B, d]."""
+  """Per-example gradients as rows, [B, d]."""
   leaves = jax.tree.leaves(gradients)
   return jnp.concatenate([leaf.reshape(batch_size, math.prod(leaf.shape[1:])) for leaf in leaves], axis=1)

@@ -1,7 +1,7 @@
-"""Samplers that pass over the data in epochs: every example once, then again, in some order.
+"""Samplers that pass over the data in epochs: every example once per epoch, in some order.
 
-An epoch has ceil(N/B) updates. The last batch is padded to B slots where B does not divide N: its r real
-examples weigh 1/r, so that each update follows a mean, and its padding weighs 0.
+An epoch has ceil(N/B) updates. If B does not divide N, the last batch is padded to B slots: its r real examples have
+weight 1/r, so that each update uses a mean, and its padding has weight 0.
 """
 
 import math
@@ -33,11 +33,11 @@ def reshuffle(batch_size: int, drop_remainder: bool = False) -> Sampler:
   """Random reshuffling: a fresh uniform permutation at the start of every epoch.
 
   Within an epoch draws are without replacement, so every example is seen exactly once (at most once with
-  `drop_remainder`). Under vmap the permutation is paid once per epoch, not once per step.
+  `drop_remainder`). Also under vmap the permutation is computed once per epoch, not at every step.
 
   Args:
     batch_size: B, a whole number in [1, N].
-    drop_remainder: leave out the N mod B examples that do not fill a batch; which ones changes every epoch.
+    drop_remainder: leave out the N mod B examples that do not fill a batch, other ones in every epoch.
 
   Returns:
     A Sampler.
@@ -62,7 +62,7 @@ def shuffle_once(batch_size: int, drop_remainder: bool = False) -> Sampler:
 
 @checked('batch_size')
 def sequential(batch_size: int, drop_remainder: bool = False) -> Sampler:
-  """The data's own order in every epoch: the incremental gradient method, and the order of a stream.
+  """The data's own order in every epoch: the incremental gradient method.
 
   Arguments and errors as for `reshuffle`; the key given to `init` is not used.
 
@@ -86,14 +86,14 @@ def in_epochs(
   shuffles: Callable[[Array], Array] | None,
   reorder: Callable[[Array, Key, Array], Array] | None = None,
 ) -> Sampler:
-  """The epoch samplers' common form.
+  """The common form of the epoch samplers.
 
   Args:
     batch_size: B.
-    drop_remainder: leave out what does not fill a batch.
-    shuffles: `(epoch) -> bool[]`, whether that epoch has an order of its own; None where none has.
-    reorder: `(order, key, epoch) -> int32[N]`, that order; `reordered` by default. What the order was before matters to
-      its shape and dtype alone.
+    drop_remainder: leave out the examples that do not fill a batch.
+    shuffles: `(epoch) -> bool[]`, whether that epoch has a new order; None if no epoch has.
+    reorder: `(order, key, epoch) -> int32[N]`, that order; `reordered` by default. Of the previous order only shape and
+      dtype matter.
   """
   reorder = reordered if reorder is None else reorder
   batch_size = check_count('batch_size', batch_size)
@@ -109,7 +109,7 @@ def in_epochs(
     epoch, update = jnp.divmod(state.step, updates_per_epoch(state.order.shape[0]))
     order = state.order
     if shuffles is not None:
-      # A clone, for JAX's check of reuse takes what goes into the branch for used up; the fold itself is in there.
+      # A clone: the key-reuse checker counts an operand of `cond` as consumed; the fold is inside the branch.
       order = cond_any((update == 0) & shuffles(epoch), reorder, order, jax.random.clone(state.key), epoch)
     return next_slice(order, update, batch_size), EpochState(state.key, state.step + 1, order)
 
@@ -120,7 +120,7 @@ def in_epochs(
 
 
 def next_slice(order: Array, update: Array, batch_size: int) -> Batch:
-  """The batch of the epoch's update number `update`, padded where the order ends.
+  """The batch of the epoch's update number `update`, padded at the end of the order.
 
   Args:
     order: int32[N].
@@ -138,14 +138,14 @@ def next_slice(order: Array, update: Array, batch_size: int) -> Batch:
 
 
 def slice_sizes(batch_size: int, num_examples: int) -> tuple[int, ...]:
-  """How many real examples the batches of an epoch have, see `next_slice`."""
+  """The numbers of real examples in the batches of an epoch, see `next_slice`."""
   return tuple(sorted({batch_size, num_examples % batch_size or batch_size}))
 
 
 def reordered(order: Array, key: Key, epoch: Array) -> Array:
-  """The order of epoch number `epoch`, a uniform permutation of all examples, int32[N], whatever `order` was.
+  """The order of epoch number `epoch`: a uniform permutation of all examples, int32[N], whatever `order` was.
 
-  From the data's own order, not from the last epoch's, so that epoch e can be had without those before it.
+  It does not depend on earlier epochs, so epoch e can be computed without them.
   """
   return permutation(jax.random.fold_in(key, epoch), order.shape[0]).astype(order.dtype)
 
@@ -153,9 +153,9 @@ def reordered(order: Array, key: Key, epoch: Array) -> Array:
 def permutation(key: Key, count: int) -> Array:
   """A uniform random permutation of 0 ... count-1, uint32[count], three times as fast on a CPU as JAX's.
 
-  Both sort by random bits. Here these share one word with the place they move, so that one array is sorted and not
-  a pair. Equal bits keep their order, hence enough rounds follow one another to make that rarer than once in
-  `count` draws, which is JAX's own rule (its `_shuffle`).
+  Both sort by random bits. Here the bits share a word with the index, so that one array is sorted instead of a pair.
+  Indices with equal bits keep their order; there are enough rounds to make this rarer than once in `count` draws, as in
+  JAX's own `_shuffle`.
 
   Args:
     key: randomness.
@@ -176,9 +176,8 @@ def permutation(key: Key, count: int) -> Array:
 def sorted_words(words: Array) -> Array:
   """Words in ascending order, uint32[N].
 
-  By a bitonic network on a CPU: half the time of XLA's sort for 1,500 words, and nothing in it keeps XLA from making
-  one function of the loop of updates around it, as a sort does. Source: Batcher 1968, Sorting networks and their
-  applications.
+  On a CPU by a bitonic network: half the time of XLA's sort for 1,500 words, and unlike a sort it does not prevent XLA
+  from compiling the surrounding loop as one function. Source: Batcher 1968, Sorting networks and their applications.
   """
   count = words.shape[0]
   if jax.default_backend() != 'cpu' or not 1 < count <= LARGEST_NETWORK:

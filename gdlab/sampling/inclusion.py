@@ -1,4 +1,4 @@
-"""Poisson sampling: every example is in the batch or not by a coin of its own."""
+"""Poisson sampling: every example is in the batch independently of the others."""
 
 import math
 from typing import Any, NamedTuple
@@ -27,13 +27,13 @@ class PoissonState(NamedTuple):
 def poisson(rate: Any, max_batch: int) -> Sampler:
   r"""Each example independently with probability q, with weight $1/(Nq)$: batches of random size, also empty ones.
 
-  The law that differential privacy's accountants assume. The estimate is unbiased (Horvitz-Thompson), with
-  variance $\frac{1-q}{q N^2} \sum_i \lVert g_i \rVert^2$: it does not vanish where all gradients are equal, for
-  the size of the batch is random. In an empty batch every slot is padding and the gradient is 0.
+  The sampling that accountants of differential privacy assume. The estimate is unbiased (Horvitz-Thompson), with
+  variance $\frac{1-q}{q N^2} \sum_i \lVert g_i \rVert^2$: this is not 0 even if all gradients are equal, because the
+  size of the batch is random. In an empty batch every slot is padding and the gradient is 0.
 
-  Batches have `max_batch` slots, padded with weight 0. Should K > max_batch examples be drawn, max_batch of them
-  are kept, each example equally likely, and weigh K/max_batch times as much: the estimate stays unbiased. Unless
-  q is traced it is refused if that happens more often than once in a million updates. A draw costs O(N).
+  Batches have `max_batch` slots, padded with weight 0. If K > max_batch examples are drawn, max_batch of them are kept,
+  each example with the same probability, with weights K/max_batch times as large: the estimate stays unbiased. A rate
+  with which this happens in more than one in a million updates is refused, unless it is traced. A draw costs O(N).
   An epoch is ceil(1/q) updates by convention.
 
   Args:
@@ -44,7 +44,7 @@ def poisson(rate: Any, max_batch: int) -> Sampler:
     A Sampler.
 
   Raises:
-    InputError: an argument out of range; from `init`, if `max_batch` is above N or too small for the rate; from
+    InputError: if an argument is out of range; from `init`, if `max_batch` is above N or too small for the rate; from
       `updates_per_epoch`, if the rate is traced.
 
   Source: D. G. Horvitz and D. J. Thompson, "A generalization of sampling without replacement from a finite
@@ -90,5 +90,5 @@ def _check_room(rate: float, max_batch: int, num_examples: int) -> None:
     enough = int(stats.binom.isf(MAX_OVERFLOW, num_examples, rate))
     raise InputError(
       f'max_batch must be a whole number in [{enough}, {num_examples}], so that no more than {MAX_OVERFLOW:g} of the '
-      f'batches at rate {rate:g} overflow, got {max_batch}, which a share of {overflow:.2g} does'
+      f'batches at rate {rate:g} overflow, got {max_batch}, with which a fraction of {overflow:.2g} would'
     )

@@ -14,14 +14,14 @@ DRAWN_TOGETHER = 256  # draws; random numbers cost a small update as much as its
 
 
 def check_batch_size(batch_size: int, num_examples: int, name: str = 'batch_size') -> None:
-  """Raises InputError unless 1 <= batch_size <= num_examples, and there are examples at all."""
+  """Raises InputError unless batch_size <= num_examples and num_examples >= 1."""
   check_count('num_examples', num_examples)
   if batch_size > num_examples:
     raise InputError(f'{name} must be a whole number in [1, {num_examples}] (the examples), got {batch_size}')
 
 
 def equal_weights(count: int, slots: int | None = None) -> Array:
-  """Weights 1/count for `slots` (by default `count`) slots, in JAX's default float whatever the model's is."""
+  """Weights 1/count for `slots` (by default `count`) slots, in JAX's default float, whatever the model's dtype."""
   return jnp.full(slots or count, 1 / count, jnp.result_type(float))
 
 
@@ -69,7 +69,7 @@ def with_replacement(batch_size: int) -> Sampler:
   r"""B independent uniform draws at every update, each with weight $1/B$.
 
   The estimate is unbiased and its variance is $\operatorname{tr}\Sigma / B$ for per-example gradients of
-  covariance $\Sigma$. An epoch is a convention here: ceil(N/B) updates, which leave some examples out.
+  covariance $\Sigma$. An epoch is ceil(N/B) updates by convention; they do not see every example.
 
   Args:
     batch_size: B, a whole number in [1, N].
@@ -92,7 +92,7 @@ def with_replacement(batch_size: int) -> Sampler:
 
   def sample(state: WithReplacementState) -> tuple[Batch, WithReplacementState]:
     number, place = jnp.divmod(state.step, together)
-    # A clone, for JAX's check of reuse takes what goes into the branch for used up; the fold itself is in there.
+    # A clone: the key-reuse checker counts an operand of `cond` as consumed; the fold is inside the branch.
     drawn = cond_any(
       place == 0, uniform_draws, state.drawn, jax.random.clone(state.key), number, state.num_examples
     )
@@ -108,5 +108,5 @@ def with_replacement(batch_size: int) -> Sampler:
 
 
 def uniform_draws(drawn: Array, key: Key, number: Array, num_examples: Array | int) -> Array:
-  """Independent uniform draws below `num_examples` in the shape and dtype of `drawn`, block number `number`."""
+  """Independent uniform draws in [0, num_examples), shape and dtype as `drawn`, for block number `number`."""
   return jax.random.randint(jax.random.fold_in(key, number), drawn.shape, 0, num_examples, drawn.dtype)

@@ -1,4 +1,4 @@
-"""Importance sampling whose probabilities follow a score of every example, learned while training runs."""
+"""Importance sampling with probabilities that follow a score of every example, updated during training."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -24,14 +24,14 @@ class AdaptiveImportanceState(NamedTuple):
 
 @checked
 def last_loss(info: EstimateInfo) -> Array:
-  """The loss of each example of the batch when it was last seen, float[B]: a score.
+  """A score: the loss of each example of the batch, float[B].
 
   Raises:
-    InputError: if the estimator does not tell losses.
+    InputError: if the estimator does not return losses.
   """
   if info.losses is None:
     raise InputError(
-      'estimator must tell the losses of a batch, as gdlab.estimators.batch_mean() does, for last_loss, '
+      'estimator must return the losses of a batch, as gdlab.estimators.batch_mean() does, for last_loss, '
       'got one that does not'
     )
   return info.losses
@@ -39,9 +39,9 @@ def last_loss(info: EstimateInfo) -> Array:
 
 @checked
 def gradient_norm(info: EstimateInfo) -> Array:
-  r"""The norm $\lVert g_i \rVert$ of each example's gradient when it was last seen, float[B]: a score.
+  r"""A score: the norm $\lVert g_i \rVert$ of each example's gradient over all parameters, float[B].
 
-  The variance is least for probabilities in proportion to it. In at least float32, over all parameters.
+  The variance of the estimate is least with probabilities proportional to it. Computed in at least float32.
 
   Raises:
     InputError: if the estimator does not compute per-example gradients.
@@ -68,13 +68,13 @@ def adaptive_importance(
 
   $$p_i = (1 - \gamma) \frac{s_i}{\sum_j s_j} + \frac{\gamma}{N}, \qquad w_i = \frac{1}{N p_i B},$$
 
-  so that weights are at most $1/(\gamma B)$ and, given the scores, the estimate is unbiased. An example that has
-  not been seen yet counts with the mean score of those that have; while all scores are 0 draws are uniform.
-  After each update the scores of the examples just drawn become $\rho s_i + (1 - \rho) s$, s being the new score
-  (their mean where an example was drawn more than once) and $\rho$ the decay. Scores below 0 count as 0, and a
-  score that is not finite leaves the old one as it was.
+  so that weights are at most $1/(\gamma B)$ and, given the scores, the estimate is unbiased. An example not seen yet
+  has the mean score of the others; while all scores are 0, draws are uniform. After each update the scores of the
+  examples just drawn become $\rho s_i + (1 - \rho) s$, with s the new score (the mean if an example was drawn more
+  than once) and $\rho$ the decay; the first score of an example is s. Scores below 0 count as 0; one that is not
+  finite is ignored.
 
-  An update costs O(N) additions beside its batch; a draw is exact to rounding however unequal scores are.
+  An update costs O(N) additions in addition to its batch; draws are exact to rounding however unequal the scores are.
 
   Args:
     batch_size: B, a whole number in [1, N].
@@ -86,7 +86,7 @@ def adaptive_importance(
     A Sampler.
 
   Raises:
-    InputError: an argument out of range; from `init`, if B is above N; while training, if the estimator does not
+    InputError: if an argument is out of range; from `init`, if B is above N; while training, if the estimator does not
       provide what `score` needs.
 
   Source: A. Katharopoulos and F. Fleuret, "Not all samples are created equal", ICML 2018, arXiv 1803.00942;
@@ -134,16 +134,16 @@ def adaptive_importance(
 
 
 def draw(key: Key, probabilities: Array, count: int) -> Array:
-  """`count` independent draws of i with probability in proportion to probabilities[i] >= 0, int32[count].
+  """`count` independent draws of i with probability proportional to probabilities[i] >= 0, int32[count].
 
-  By descending a binary tree of partial sums. Each turn has its own random number and is right to a relative
-  rounding, and so is each product of turns; a search in one running sum is right to 2^-24 of the total only, which
-  is a large part of a small probability.
+  By descending a binary tree of partial sums, with a random number at each node. The relative error of each branching
+  probability, and so of their products, is of the order of rounding. A search in a cumulative sum has an error of 2^-24
+  of the total instead, which is large relative to a small probability.
 
   Args:
     key: randomness.
     probabilities: float[N], not all 0.
-    count: how many draws.
+    count: the number of draws.
   """
   size = probabilities.shape[0]
   depth = (size - 1).bit_length()
@@ -164,7 +164,7 @@ def draw(key: Key, probabilities: Array, count: int) -> Array:
 
 
 def _shares(scores: Array, seen: Array) -> Array:
-  """Each example's share of all scores, float[N], those not seen counted with the mean; equal ones where all are 0."""
+  """Each example's share of all scores, float[N]; unseen ones have the mean score; equal shares if all are 0."""
   largest = jnp.max(scores)
   # By the largest first: the sum of finite scores may overflow.
   relative = scores / jnp.where(largest > 0, largest, 1)

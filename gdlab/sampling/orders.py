@@ -1,6 +1,6 @@
-"""Epoch samplers whose orders are neither the data's own nor uniform and independent.
+"""Epoch samplers with orders that are neither the data's own nor uniform and independent.
 
-Batches and epochs are as in `gdlab.sampling.epochs`: consecutive slices of an order, every example once in each epoch.
+Batches and epochs are as in `gdlab.sampling.epochs`: consecutive slices of an order, every example once per epoch.
 """
 
 import functools
@@ -18,11 +18,11 @@ from gdlab.sampling.epochs import in_epochs, permutation, reordered
 def paired_reversal(batch_size: int, drop_remainder: bool = False) -> Sampler:
   r"""Pairs of epochs: one in a fresh uniform order, the next in the reverse of it.
 
-  What an epoch adds beyond a step along the mean gradient is at the order $\alpha^2$ of the rate a sum over the pairs
-  of examples j < k in the epoch's order; the reverse epoch adds the same sum over k < j, and the two together add what
-  depends on no order. What an order does to a pair of epochs is so of the order $\alpha^3$.
+  The deviation of an epoch from a step along the mean gradient is, to second order in the rate $\alpha$, a sum over the
+  pairs of examples j < k in the epoch's order. The reversed epoch contributes the sum over k < j, and both together do
+  not depend on the order: the effect of the order on a pair of epochs is $O(\alpha^3)$.
 
-  The examples are reversed; where B does not divide N the batches of the second epoch are cut anew.
+  The order of examples is reversed; if B does not divide N, the second epoch has other batches.
 
   Args:
     batch_size: B, a whole number in [1, N].
@@ -44,19 +44,19 @@ def paired_reversal(batch_size: int, drop_remainder: bool = False) -> Sampler:
 def block_shuffle(batch_size: int, block_size: int, drop_remainder: bool = False) -> Sampler:
   """Blocks of consecutive examples, each read in order; the order of blocks is reshuffled every epoch.
 
-  What a data loader does that reads files from beginning to end, in a random order of files. The last block is short
-  where `block_size` does not divide N. With blocks of one example it is `reshuffle`, with a block of N `sequential`.
+  This is what a data loader does that reads whole files in random order. The last block is shorter if `block_size` does
+  not divide N. With a block size of 1 it is `reshuffle`, with N `sequential`.
 
   Args:
     batch_size: B, a whole number in [1, N].
-    block_size: examples of a block, a whole number in [1, N].
+    block_size: examples per block, a whole number in [1, N].
     drop_remainder: leave out the N mod B examples at the end of an epoch that do not fill a batch.
 
   Returns:
     A Sampler.
 
   Raises:
-    InputError: an argument out of range; from `init`, if one is above N.
+    InputError: if an argument is out of range; from `init`, if one is above N.
 
   Source: arXiv 2604.00260 (block reshuffling).
   """
@@ -81,13 +81,13 @@ def block_shuffle(batch_size: int, block_size: int, drop_remainder: bool = False
 
 @checked('batch_size', 'buffer_size')
 def shuffle_buffer(batch_size: int, buffer_size: int, drop_remainder: bool = False) -> Sampler:
-  """A shuffle through a buffer, as `tf.data.Dataset.shuffle` makes it, anew in every epoch.
+  """A shuffle through a buffer, as by `tf.data.Dataset.shuffle`, repeated in every epoch.
 
-  The buffer holds the first M examples of the data; each turn draws one of it uniformly and puts the next of the data
-  in its place, until none is left. Example i so comes at place i - M + 1 or later: data in an order stay nearly in it
-  where M is small. M = 1 is `sequential`, M >= N a uniform permutation.
+  The buffer first holds the first M examples. Each turn draws one of it uniformly and replaces it with the next example
+  of the data, if there is one. Example i thus comes at position i - M + 1 or later: with a small M, sorted data stay
+  nearly sorted. M = 1 is `sequential`, M >= N a uniform permutation.
 
-  The order of an epoch is made at its beginning, by N exchanges one after the other.
+  The order of an epoch is computed at its beginning, by N sequential exchanges.
 
   Args:
     batch_size: B, a whole number in [1, N].
@@ -98,7 +98,7 @@ def shuffle_buffer(batch_size: int, buffer_size: int, drop_remainder: bool = Fal
     A Sampler.
 
   Raises:
-    InputError: an argument out of range; from `init`, if `batch_size` is above N.
+    InputError: if an argument is out of range; from `init`, if `batch_size` is above N.
 
   Source: the documentation of `tf.data.Dataset.shuffle`, TensorFlow 2.
   """

@@ -1,4 +1,4 @@
-"""Batches whose size changes while training runs, inside one compiled program."""
+"""Batches whose size changes during training, in one compiled program."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -29,14 +29,14 @@ class BatchSizeScheduleState(NamedTuple):
 def batch_size_schedule(max_batch_size: int, schedule: Callable[[Array], Any]) -> Sampler:
   r"""Random reshuffling in batches of $B_t$ = `schedule(t)` examples, in one compiled program.
 
-  Growing the batch lowers the noise of the gradient as a decay of the learning rate does, in fewer updates. Batches
-  have `max_batch_size` slots whatever $B_t$ is: the real ones weigh 1/$B_t$ each, the others are padding of weight
-  0, so that a new size is new data and not a new program (and each update costs the time of the largest).
+  Like a decay of the learning rate, a growing batch lowers the noise of the gradient, in fewer updates. Batches always
+  have `max_batch_size` slots: $B_t$ real ones with weight 1/$B_t$, the others padding with weight 0. A new size thus
+  needs no new program, and each update takes the time of the largest.
 
-  Every epoch is a fresh permutation of which consecutive slices are taken, so every example is seen once per epoch.
-  The last batch of an epoch has what is left, r <= $B_t$ examples of weight 1/r. With a constant size the
-  batches are those of `reshuffle`. Lanes under vmap whose sizes differ end their epochs at different updates, and
-  then the permutation is paid at each of these.
+  Every epoch takes consecutive slices of a fresh permutation, so every example is seen once per epoch. The last batch
+  of an epoch has the r <= $B_t$ remaining examples, with weight 1/r. With a constant size the batches are those of
+  `reshuffle`. Lanes under vmap with different sizes end their epochs at different updates, and the permutation is
+  computed at each of these.
 
   Example:
     >>> import optax
@@ -44,15 +44,15 @@ def batch_size_schedule(max_batch_size: int, schedule: Callable[[Array], Any]) -
 
   Args:
     max_batch_size: slots of a batch, a whole number in [1, N].
-    schedule: `(step int32[]) -> number`, such as `piecewise_sizes(...)` or any Optax schedule; rounded to a whole
-      number and kept within [1, max_batch_size]. What it computes with may be traced.
+    schedule: `(step int32[]) -> number`, such as `piecewise_sizes(...)` or any Optax schedule; its values are rounded
+      and clipped to [1, max_batch_size]. Its own numbers may be traced.
 
   Returns:
-    A Sampler. Its `updates_per_epoch` is ceil(N / max_batch_size), the least there can be.
+    A Sampler. Its `updates_per_epoch` is ceil(N / max_batch_size), the smallest possible number.
 
   Raises:
-    InputError: an argument out of range; from `init`, if `max_batch_size` is above N; from `sample`, if `schedule`
-      does not return one number.
+    InputError: if an argument is out of range; from `init`, if `max_batch_size` is above N; from `sample`, if
+      `schedule` does not return one number.
 
   Source: S. L. Smith, P.-J. Kindermans, C. Ying and Q. V. Le, "Don't decay the learning rate, increase the batch
   size", ICLR 2018, arXiv 1711.00489.
@@ -92,7 +92,7 @@ def batch_size_schedule(max_batch_size: int, schedule: Callable[[Array], Any]) -
 
 @checked
 def piecewise_sizes(sizes: Sequence[Any], boundaries: Sequence[Any]) -> Callable[[Array], Array]:
-  """A schedule of batch sizes: `sizes[k]` from update `boundaries[k - 1]` on, up to `boundaries[k]`.
+  """A schedule of batch sizes: `sizes[k]` from update `boundaries[k - 1]` until before `boundaries[k]`.
 
   Args:
     sizes: K numbers >= 1; may be traced.
@@ -102,7 +102,7 @@ def piecewise_sizes(sizes: Sequence[Any], boundaries: Sequence[Any]) -> Callable
     `(step int32[]) -> float[]`, for `batch_size_schedule`.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
   """
   sizes, boundaries = tuple(sizes), tuple(boundaries)
   if len(sizes) != len(boundaries) + 1:

@@ -1,4 +1,4 @@
-"""Stratified sampling: every batch has its share of every class."""
+"""Stratified sampling: every batch has examples of every class, in proportion."""
 
 import functools
 from typing import Any, NamedTuple
@@ -19,31 +19,31 @@ class StratifiedState(NamedTuple):
 
   key: Key
   step: Array  # int32[]
-  members: Array  # int32[N], the examples, class after class
+  members: Array  # int32[N], the examples, sorted by class
 
 
 @checked('batch_size', 'labels')
 def stratified(batch_size: int, labels: Any) -> Sampler:
-  r"""B examples of which class c has $b_c$, a uniform subset of its $N_c$, each with weight $N_c/(N b_c)$.
+  r"""B examples, of each class c a uniform subset of $b_c$ of its $N_c$, each with weight $N_c/(N b_c)$.
 
-  $b_c$ is proportional to $N_c$ as far as whole numbers allow (largest remainder), and at least 1. The estimate
-  is unbiased, and updates are independent of one another. With $\Sigma_c$ the covariance of the gradients of
-  class c (divisor $N_c - 1$) its variance is
+  $b_c$ is proportional to $N_c$, rounded by the largest-remainder method, and at least 1. The estimate is unbiased, and
+  updates are independent of one another. With $\Sigma_c$ the covariance of the gradients of class c (divisor
+  $N_c - 1$), its variance is
 
   $$\sum_c \Bigl(\frac{N_c}{N}\Bigr)^2 \frac{\operatorname{tr}\Sigma_c}{b_c} \Bigl(1 - \frac{b_c}{N_c}\Bigr),$$
 
-  which is never above that of `with_replacement(B)` where every $B N_c / N$ is a whole number. The slots of a batch
-  are ordered by class. A draw costs O(B^2 C) at most for C classes. An epoch is ceil(N/B) updates by convention.
+  which is never above that of `with_replacement(B)` if every $B N_c / N$ is a whole number. The slots of a batch are
+  ordered by class. A draw costs at most O(B^2 C) for C classes. An epoch is ceil(N/B) updates by convention.
 
   Args:
     batch_size: B, a whole number in [C, N].
-    labels: int[N], the class of each example; any whole numbers. They are data and cannot be traced.
+    labels: int[N], the class of each example, any whole numbers; not traced.
 
   Returns:
     A Sampler.
 
   Raises:
-    InputError: an argument out of range; from `init`, if there are not N labels.
+    InputError: if an argument is out of range; from `init`, if there are not N labels.
 
   Source: P. Zhao and T. Zhang, "Accelerating minibatch stochastic gradient descent using stratified sampling",
   arXiv 1405.3080; W. G. Cochran, "Sampling techniques", 1977, chapter 5.
@@ -90,7 +90,7 @@ def stratified(batch_size: int, labels: Any) -> Sampler:
 
 
 def allocation(counts: np.ndarray, batch_size: int) -> np.ndarray:
-  """How many slots each class gets, int64[C]: in proportion to `counts`, by largest remainder, at least 1.
+  """The number of slots of each class, int64[C]: proportional to `counts`, by largest remainder, at least 1.
 
   Args:
     counts: int[C], examples of each class, all >= 1.

@@ -1,4 +1,4 @@
-"""Random subsets of traced size, without sorting what they are drawn from."""
+"""Random subsets of traced size, without sorting the population."""
 
 import jax
 import jax.numpy as jnp
@@ -7,15 +7,15 @@ from gdlab.core.types import Array, Key
 
 
 def subset(key: Key, population: Array, size: Array, slots: int) -> Array:
-  """`size` different whole numbers in [0, population), int32[slots], -1 in the slots that are left over.
+  """`size` distinct whole numbers in [0, population), int32[slots], with -1 in the other slots.
 
-  As a set uniform among all of that size; not in uniform order. Costs O(slots^2) whatever the population is.
+  The set is uniform among all of its size; its order is not uniform. Costs O(slots^2) for any population.
 
   Args:
     key: randomness.
     population: int32[], >= 1.
     size: int32[], in [0, min(population, slots)].
-    slots: how many numbers there is room for, >= 1.
+    slots: the length of the result, >= 1.
 
   Source: R. W. Floyd, in J. Bentley, "Programming pearls: a sample of brilliance", CACM 30, 1987.
   """

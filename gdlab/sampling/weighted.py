@@ -1,4 +1,4 @@
-"""Importance sampling with fixed probabilities: what is drawn more often weighs less."""
+"""Importance sampling with fixed probabilities: examples drawn more often have smaller weights."""
 
 from typing import Any, NamedTuple
 
@@ -31,13 +31,13 @@ class ImportanceState(NamedTuple):
 def importance(batch_size: int, probabilities: Any) -> Sampler:
   r"""B independent draws, example i with probability $p_i$ and weight $1/(N p_i B)$.
 
-  The estimate $\sum_b w_b \ell_{i_b}$ of the mean loss is unbiased whatever p > 0 is. For per-example gradients
-  $g_i$ with mean $\bar g$ its variance is
+  The estimate $\sum_b w_b \ell_{i_b}$ of the mean loss is unbiased for any p > 0. For per-example gradients $g_i$ with
+  mean $\bar g$, the variance of the gradient is
 
   $$\frac1B \Bigl(\frac1{N^2} \sum_i \frac{\lVert g_i \rVert^2}{p_i} - \lVert \bar g \rVert^2\Bigr),$$
 
   least for $p_i \propto \lVert g_i \rVert$. With equal probabilities the batches are those of `with_replacement`.
-  A draw costs O(1) whatever N is. An epoch is ceil(N/B) updates by convention.
+  A draw costs O(1) for any N. An epoch is ceil(N/B) updates by convention.
 
   Example:
     >>> import jax
@@ -48,15 +48,14 @@ def importance(batch_size: int, probabilities: Any) -> Sampler:
 
   Args:
     batch_size: B, a whole number in [1, N].
-    probabilities: float[N], finite and > 0, divided by their sum here. They are data, not a hyperparameter, and
-      cannot be traced.
+    probabilities: float[N], finite and > 0; they are divided by their sum. Data, not a hyperparameter: not traced.
 
   Returns:
     A Sampler.
 
   Raises:
-    InputError: an argument out of range; from `init`, if there are not N probabilities, if B is above N, or if a
-      probability is so small that JAX's default float cannot hold it or its weight.
+    InputError: if an argument is out of range; from `init`, if there are not N probabilities, if B is above N, or if a
+      probability is so small that JAX's default float cannot represent it or its weight.
 
   Source: P. Zhao and T. Zhang, "Stochastic optimization with importance sampling", ICML 2015, arXiv 1401.2753;
   the draw: A. J. Walker, "An efficient method for generating discrete random variables", ACM TOMS 3, 1977.
@@ -85,7 +84,7 @@ def importance(batch_size: int, probabilities: Any) -> Sampler:
 
   def sample(state: ImportanceState) -> tuple[Batch, ImportanceState]:
     number, place = jnp.divmod(state.step, together)
-    # A clone, for JAX's check of reuse takes what goes into the branch for used up.
+    # A clone: the key-reuse checker counts an operand of `cond` as consumed.
     key = jax.random.clone(state.key)
     drawn = cond_any(place == 0, _draws, state.drawn, key, number, state.thresholds, state.aliases)
     indices = drawn[place]
@@ -130,18 +129,18 @@ def alias_table(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_range(scaled: np.ndarray, batch_size: int, floats: Any) -> None:
-  """Raises InputError where a threshold or a weight would be rounded to zero or infinity."""
+  """Raises InputError if a threshold or weight would be rounded to zero or infinity."""
   least = max(float(floats.tiny), 1 / (batch_size * float(floats.max)))
   index = int(np.argmin(scaled))
   if scaled[index] < least:
     raise InputError(
-      f'probabilities must be at least {least / len(scaled):.3g} of their sum, for {floats.dtype} cannot hold less, '
+      f'probabilities must be at least {least / len(scaled):.3g} of their sum, the least that {floats.dtype} can hold, '
       f'got {scaled[index] / len(scaled):.3g} at index {index}'
     )
 
 
 def _scaled(probabilities: Any) -> np.ndarray:
-  """Probabilities times N, float64[N], whose mean is 1; exactly 1 each where they are equal."""
+  """Probabilities times N, float64[N], with mean 1; exactly 1 each if they are equal."""
   try:
     if np.iscomplexobj(probabilities):
       raise TypeError
@@ -153,7 +152,7 @@ def _scaled(probabilities: Any) -> np.ndarray:
   if not (good := np.isfinite(values) & (values > 0)).all():
     index = int(np.argmin(good))
     raise InputError(
-      'probabilities must be finite and > 0, for an example that is never drawn would bias the estimate, '
+      'probabilities must be finite and > 0, because an example that is never drawn would bias the estimate, '
       f'got {values[index]} at index {index}'
     )
   relative = values / values.max()

@@ -1,4 +1,4 @@
-"""Rates that rise first: warm-up joined to anything, and one cycle. Each number may be a tracer; see `decay`."""
+"""Rates that rise first: a warm-up before any schedule, and one cycle. Each number may be a tracer; see `decay`."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ from gdlab.schedules.ramps import half_cosine, line
 def warmup(schedule: Schedule, num_warmup_steps: Any, start: Any = 0.0) -> Schedule:
   r"""A schedule after a linear warm-up: $a_t = s_0 + (a(0) - s_0)\, t/W$ for $t < W$, then $a(t - W)$.
 
-  For concrete numbers what `optax.join_schedules([optax.linear_schedule(start, a(0), W), a], [W])` is, and so
-  `optax.warmup_cosine_decay_schedule` and its kind.
+  For concrete numbers this is `optax.join_schedules([optax.linear_schedule(start, a(0), W), a], [W])`; it replaces
+  `optax.warmup_cosine_decay_schedule` and the like.
 
   Example:
     >>> rate = warmup(lambda count: 0.5, num_warmup_steps=10)
@@ -26,11 +26,11 @@ def warmup(schedule: Schedule, num_warmup_steps: Any, start: Any = 0.0) -> Sched
 
   Args:
     schedule: any Optax schedule, counted from the end of the warm-up; `optax.constant_schedule(rate)` for one rate.
-    num_warmup_steps: W >= 0, in updates. Where it is not whole, the schedule begins at the next whole update.
+    num_warmup_steps: W >= 0, in updates. If it is not whole, the schedule begins at the next whole update.
     start: s_0, the rate of the first update. With 0 that update changes no parameter.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Goyal et al. 2017, arXiv 1706.02677, section 2.2.
   """
@@ -58,22 +58,22 @@ def one_cycle(
   initial_divisor: Any = 25.0,
   final_divisor: Any = 1e4,
 ) -> Schedule:
-  r"""One cycle in three straight lines: up to the peak, back down as far, and on to almost nothing.
+  r"""One cycle in three straight lines: up to the peak, back to the initial rate, and down to almost 0.
 
   From $a_0 = \text{peak}/\text{initial\_divisor}$ to the peak, back to $a_0$, and to
   $a_0/\text{final\_divisor}$, where it stays. `optax.linear_onecycle_schedule` for tracers, except that the corners are
-  rounded to the nearest update where Optax cuts off.
+  rounded to the nearest update where Optax rounds down.
 
   Args:
     peak: the largest rate.
     num_steps: > 0, of the whole cycle, in updates.
-    peak_at: in [0, return_at], the share of the cycle after which the peak is reached.
-    return_at: in [0, 1], the share after which the rate is back at its initial value.
+    peak_at: in [0, return_at], the fraction of the cycle at which the peak is reached.
+    return_at: in [0, 1], the fraction at which the rate is back at its initial value.
     initial_divisor: > 0.
     final_divisor: > 0.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Smith 2018, arXiv 1803.09820; Smith and Topin 2017, arXiv 1708.07120.
   """
@@ -102,21 +102,21 @@ def cosine_one_cycle(
   initial_divisor: Any = 25.0,
   final_divisor: Any = 1e4,
 ) -> Schedule:
-  r"""One cycle in two half cosines: up to the peak, and down to almost nothing.
+  r"""One cycle in two half cosines: up to the peak, and down to almost 0.
 
   From $a_0 = \text{peak}/\text{initial\_divisor}$ to the peak and to $a_0/\text{final\_divisor}$, where it stays.
-  `optax.cosine_onecycle_schedule` for tracers, except that the corner is rounded to the nearest update where Optax cuts
-  off.
+  `optax.cosine_onecycle_schedule` for tracers, except that the corner is rounded to the nearest update where Optax
+  rounds down.
 
   Args:
     peak: the largest rate.
     num_steps: > 0, of the whole cycle, in updates.
-    peak_at: in [0, 1], the share of the cycle after which the peak is reached.
+    peak_at: in [0, 1], the fraction of the cycle at which the peak is reached.
     initial_divisor: > 0.
     final_divisor: > 0.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Smith and Topin 2017, arXiv 1708.07120, in the form that fastai and PyTorch gave it.
   """

@@ -1,8 +1,8 @@
-"""Rates that fall: by Robbins and Monro, in steps, by the epoch, on a line, on a cosine, at the end alone.
+"""Rates that decay: Robbins-Monro, in steps, per epoch, linear, cosine, linear at the end.
 
 Optax has most of these shapes for concrete numbers. Here each number may be a tracer, so that a sweep over it is one
-program. They are Optax schedules, `(count int32[]) -> float[]`, computed in JAX's default float or a wider one among
-their arguments: at least float32.
+program. They are Optax schedules, `(count int32[]) -> float[]`, computed in JAX's default float or the widest type of
+their arguments, at least float32.
 """
 
 from collections.abc import Iterable
@@ -22,9 +22,9 @@ from gdlab.schedules.ramps import half_cosine, line
 def robbins_monro(initial: Any, exponent: Any = 1.0, offset: Any = 1.0) -> Schedule:
   r"""A rate that falls as a power of time, $a_t = a_0 (1 + t/t_0)^{-p}$.
 
-  The conditions under which stochastic approximation converges, $\sum_t a_t = \infty$ (it gets anywhere) and
-  $\sum_t a_t^2 < \infty$ (the noise dies out), hold exactly for $p \in (1/2, 1]$. Other powers are allowed, for to see
-  what goes wrong: $p \le 1/2$ keeps a floor of noise, $p > 1$ stops at a distance of at most
+  The conditions under which stochastic approximation converges, $\sum_t a_t = \infty$ (it can reach any point) and
+  $\sum_t a_t^2 < \infty$ (the noise dies out), hold exactly for $p \in (1/2, 1]$. Other powers are allowed, for
+  experiments: $p \le 1/2$ violates the second condition, $p > 1$ stops at a distance of at most
   $\sum_t a_t \lVert g_t \rVert$ from the start, $p = 0$ is constant.
 
   Example:
@@ -35,10 +35,10 @@ def robbins_monro(initial: Any, exponent: Any = 1.0, offset: Any = 1.0) -> Sched
   Args:
     initial: a_0, the rate of the first update.
     exponent: p >= 0.
-    offset: t_0 > 0, in updates: how long the rate stays about as it was.
+    offset: t_0 > 0, in updates: how long the rate stays close to a_0.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Robbins and Monro 1951, A stochastic approximation method; for p < 1 with averaging Polyak and Juditsky 1992.
   """
@@ -55,7 +55,7 @@ def robbins_monro(initial: Any, exponent: Any = 1.0, offset: Any = 1.0) -> Sched
 
 @checked('initial', 'factor', 'boundaries', every=optional(at_most_int32))
 def step_decay(initial: Any, factor: Any, *, boundaries: Iterable[Any] = (), every: Any = None) -> Schedule:
-  r"""A rate multiplied by a factor again and again, $a_t = a_0 \gamma^{k(t)}$.
+  r"""A rate multiplied by a factor repeatedly, $a_t = a_0 \gamma^{k(t)}$.
 
   $k(t)$ is the number of boundaries $b \le t$, or $\lfloor t / e \rfloor$ for a step every $e$ updates.
 
@@ -67,11 +67,11 @@ def step_decay(initial: Any, factor: Any, *, boundaries: Iterable[Any] = (), eve
   Args:
     initial: a_0, the rate of the first update.
     factor: gamma > 0.
-    boundaries: the updates from which on one more factor counts, each >= 0, in any order.
-    every: > 0, the updates between two steps, in place of boundaries.
+    boundaries: the updates at which the rate is multiplied by the factor, each >= 0, in any order.
+    every: e > 0, the updates between two steps, instead of boundaries.
 
   Raises:
-    InputError: an argument out of range, or both or none of `boundaries` and `every`.
+    InputError: if an argument is out of range, or both or none of `boundaries` and `every` are given.
 
   Source: `optax.piecewise_constant_schedule`, for tracers.
   """
@@ -107,12 +107,12 @@ def exponential_per_epoch(
 
   Args:
     initial: a_0, the rate of the first update.
-    factor: gamma > 0, of one epoch.
+    factor: gamma > 0, per epoch.
     updates_per_epoch: u > 0; `sampler.updates_per_epoch(num_examples)`.
-    staircase: the rate is constant within an epoch; otherwise it falls with every update.
+    staircase: whether the rate is constant within an epoch; otherwise it changes at every update.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: `optax.exponential_decay` with an epoch's updates as its `transition_steps`, for tracers.
   """
@@ -139,7 +139,7 @@ def linear(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
     final: a_T.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: `optax.linear_schedule`, for tracers.
   """
@@ -158,7 +158,7 @@ def cosine(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
     final: a_T.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Loshchilov and Hutter 2017, arXiv 1608.03983.
   """
@@ -169,8 +169,8 @@ def cosine(initial: Any, num_steps: Any, final: Any = 0.0) -> Schedule:
 def constant_then_linear(initial: Any, num_steps: Any, cooldown: Any = 0.2, final: Any = 0.0) -> Schedule:
   r"""A constant rate with a linear cooldown at the end: $a_0$ up to $t = (1 - c)T$, then a line to $a_T$ at T.
 
-  Known as warm-up, stable, decay (WSD); its warm-up is `warmup`. What comes before the cooldown does not depend on T,
-  so that one long run serves many horizons.
+  With `warmup` before it, this is warm-up, stable, decay (WSD). The rate before the cooldown does not depend on T, so
+  one long run serves many horizons.
 
   Example:
     >>> rate = constant_then_linear(0.5, 100)
@@ -180,11 +180,11 @@ def constant_then_linear(initial: Any, num_steps: Any, cooldown: Any = 0.2, fina
   Args:
     initial: a_0, the rate of the first update.
     num_steps: T > 0, in updates.
-    cooldown: c in [0, 1], the share of the updates in which the rate falls; 1 is `linear`.
+    cooldown: c in [0, 1], the fraction of the updates in which the rate falls; 1 is `linear`.
     final: a_T.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Hägele et al. 2024, arXiv 2405.18392; Hu et al. 2024, arXiv 2404.06395.
   """

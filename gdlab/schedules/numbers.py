@@ -1,4 +1,4 @@
-"""Hyperparameters of schedules, which may be tracers: their checks, and the types that are computed in."""
+"""The dtypes in which schedules compute with their hyperparameters, which may be tracers."""
 
 import functools
 from collections.abc import Callable
@@ -12,12 +12,12 @@ Schedule: TypeAlias = Callable[[Any], Any]  # Optax's: (count int32[]) -> float[
 
 
 def floats(*values: Any) -> tuple[Array, ...]:
-  """The numbers as floats of one type: JAX's default one, or the widest among them where that is wider."""
+  """The numbers as floats of one dtype: the widest among JAX's default float and their own."""
   types = [jnp.result_type(float), *(jnp.result_type(value) for value in values)]
   dtype = functools.reduce(jnp.promote_types, types)
   return tuple(jnp.asarray(value, dtype) for value in values)
 
 
 def exact(value: Any) -> Array:
-  """An integer as it is, any other number as one of `floats`: compared with a count, it must not round it."""
+  """An integer unchanged, any other number as by `floats`: a comparison must not round a count."""
   return jnp.asarray(value) if jnp.issubdtype(jnp.result_type(value), jnp.integer) else floats(value)[0]

@@ -1,4 +1,4 @@
-"""Evaluations fed back: the parts of an optimizer's state that listen are told the metrics."""
+"""Passes the metrics of evaluations to the parts of an optimizer's state that use them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +11,11 @@ from gdlab.core.types import Array, PyTree
 
 @checked
 def observe(opt_state: PyTree, metrics: Mapping[str, Array]) -> PyTree:
-  """Tells an optimizer's state the metrics of an evaluation.
+  """Passes the metrics of an evaluation to an optimizer's state.
 
-  Every node of the tree with a method `observe(metrics) -> node` is replaced by what that returns; such a node speaks
-  for all inside it. All other leaves are returned as the same objects. `gdlab.run` does this at every evaluation, the
-  one before the first update included; in a loop of one's own it is called where one evaluates.
+  Every node of the tree with a method `observe(metrics) -> node` is replaced by its result; nodes inside it are not
+  visited. All other leaves are returned as the same objects. `gdlab.run` does this at every evaluation, including the
+  one before the first update; in your own loop, call it after each evaluation.
 
   Example:
     >>> import jax.numpy as jnp, optax, gdlab
@@ -28,7 +28,7 @@ def observe(opt_state: PyTree, metrics: Mapping[str, Array]) -> PyTree:
 
   Args:
     opt_state: the state of any Optax transformation.
-    metrics: name -> float[], such as `gdlab.evaluate` gives.
+    metrics: name -> float[], as `gdlab.evaluate` returns them.
 
   Returns:
     The state with the same structure, shapes and dtypes.

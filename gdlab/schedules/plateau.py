@@ -17,7 +17,7 @@ from gdlab.schedules.numbers import floats
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PlateauRule:
-  """The hyperparameters of `reduce_on_plateau`, float[] each, and which metric it watches."""
+  """The hyperparameters of `reduce_on_plateau`, float[] each, and its metric."""
 
   factor: Array
   patience: Array
@@ -33,10 +33,10 @@ class PlateauState(NamedTuple):
   """The state of `reduce_on_plateau`.
 
   Attributes:
-    scale: float[], what the updates are multiplied by.
-    best: float[], the best value so far; its negative where large is good.
-    plateau_count: int32[], observations since then or since the last reduction.
-    cooldown_count: int32[], observations to come that are not counted.
+    scale: float[], the factor of the updates.
+    best: float[], the best value so far; its negative if larger is better.
+    plateau_count: int32[], observations without improvement since the best one or the last reduction.
+    cooldown_count: int32[], coming observations that will not be counted.
     rule: the hyperparameters.
   """
 
@@ -47,7 +47,7 @@ class PlateauState(NamedTuple):
   rule: PlateauRule
 
   def observe(self, metrics: Mapping[str, Array]) -> 'PlateauState':
-    """The state after one more evaluation; raises InputError if its metric is not there."""
+    """The state after one more evaluation; raises InputError if its metric is missing."""
     rule = self.rule
     if rule.metric not in metrics:
       raise unknown_name('metric', rule.metric, metrics)
@@ -83,12 +83,13 @@ def reduce_on_plateau(
   r"""Multiplies the updates by a scale that is reduced when a metric of the evaluations stops improving.
 
   An evaluation's value $v$ improves on the best one $v^*$ if $v < v^* - \rho\,|v^*| - \alpha$. After `patience`
-  evaluations on end that do not, the scale is multiplied by `factor`, down to `min_scale`; the next `cooldown`
-  evaluations are then not counted. NaN is no improvement. The rule is that of `optax.contrib.reduce_on_plateau`, which
-  is fed with a value at every update; this one learns from evaluations, by `gdlab.run` or `observe`, and each number
-  may be a tracer. The evaluation before the first update counts: it sets the first best value.
+  consecutive evaluations without improvement the scale is multiplied by `factor`, down to `min_scale`; the next
+  `cooldown` evaluations are then not counted. NaN is not an improvement. The rule is that of
+  `optax.contrib.reduce_on_plateau`, which takes a value at every update; this one takes the metrics of evaluations,
+  from `gdlab.run` or `observe`, and each number may be a tracer. The evaluation before the first update sets the first
+  best value.
 
-  Updates keep their dtype; a NaN in a gradient is passed on, and the state does not see it.
+  Updates keep their dtype; a NaN in a gradient is passed on and does not affect the state.
 
   Example:
     >>> import optax, gdlab
@@ -103,15 +104,15 @@ def reduce_on_plateau(
   Args:
     factor: in (0, 1), of one reduction.
     patience: evaluations without improvement, >= 1.
-    metric: the name of the metric, as `gdlab.evaluate` gives it.
-    largest: large is good, as with an accuracy.
-    min_scale: in [0, 1].
+    metric: the name of the metric, as `gdlab.evaluate` returns it.
+    largest: whether larger is better, as for an accuracy.
+    min_scale: in [0, 1], the smallest scale.
     cooldown: evaluations, >= 0.
-    rtol: $\rho$ in [0, 1), the share of the best value by which a value must be better.
-    atol: $\alpha$ >= 0, by how much.
+    rtol: $\rho$ in [0, 1), the required relative improvement.
+    atol: $\alpha$ >= 0, the required absolute improvement.
 
   Raises:
-    InputError: an argument out of range; at an evaluation without that metric.
+    InputError: if an argument is out of range; at an evaluation without that metric.
 
   Source: `optax.contrib.reduce_on_plateau`, after PyTorch's `ReduceLROnPlateau`.
   """

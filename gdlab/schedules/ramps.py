@@ -1,6 +1,6 @@
-"""From one value to another in a number of updates: the pieces that schedules are joined of.
+"""Ramps from one value to another in a number of updates: the parts of schedules.
 
-Each is exactly `first` up to 0, and exactly `last` from `length` on, which wins where the length is 0.
+Each is exactly `first` up to 0, and exactly `last` from `length` on; for length 0 it is `last`.
 """
 
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from gdlab.core.types import Array
 
 
 def line(elapsed: Array, first: Array, last: Array, length: Array) -> Array:
-  """A straight line; between its ends bit for bit what Optax computes for these arrays."""
+  """A straight line; between its ends bitwise equal to Optax's."""
   remaining = 1 - elapsed / _nonzero(length)
   return _held(elapsed, first, last, length, (first - last) * remaining + last)
 
@@ -25,5 +25,5 @@ def _held(elapsed: Array, first: Array, last: Array, length: Array, inside: Arra
 
 
 def _nonzero(length: Array) -> Array:
-  """The length, or 1 for 0: what is computed there is not used, and a gradient must not meet NaN."""
+  """The length, or 1 for 0: the value is not used then, but must not give a NaN gradient."""
   return jnp.where(length > 0, length, 1)

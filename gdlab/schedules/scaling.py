@@ -1,7 +1,7 @@
-"""How hyperparameters follow the batch size: rules for a batch that is `factor` times as large.
+"""Scaling rules for hyperparameters when the batch is `factor` times as large.
 
-Plain arithmetic, so that Python numbers give Python numbers and tracers give tracers. How far the linear rule holds on
-a noisy quadratic is in `gdlab.theory.linear_scaling_change`.
+Plain arithmetic: Python numbers give Python numbers, tracers give tracers. `gdlab.theory.linear_scaling_change` says
+how well the linear rule holds on a noisy quadratic.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from gdlab.core.errors import InputError, check_real, shown
 
 
 class AdamScaling(NamedTuple):
-  """Hyperparameters of Adam for another batch size, and how many updates replace the old ones."""
+  """Hyperparameters of Adam for another batch size, and the number of updates that replaces the old one."""
 
   learning_rate: Any
   b1: Any
@@ -24,14 +24,14 @@ class AdamScaling(NamedTuple):
 
 @checked('learning_rate', 'factor')
 def linear_scaling(learning_rate: Any, factor: Any) -> Any:
-  r"""The rate $\kappa\eta$ for a batch $\kappa$ times as large: plain descent on the same path for small rates.
+  r"""The rate $\kappa\eta$ for a batch $\kappa$ times as large: gradient descent keeps its path for small rates.
 
   Args:
     learning_rate: eta > 0.
     factor: kappa > 0.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Krizhevsky 2014, arXiv 1404.5997; Goyal et al. 2017, arXiv 1706.02677.
   """
@@ -49,7 +49,7 @@ def square_root_scaling(learning_rate: Any, factor: Any) -> Any:
     factor: kappa > 0.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Krizhevsky 2014, arXiv 1404.5997; Hoffer et al. 2017, arXiv 1705.08741.
   """
@@ -60,12 +60,12 @@ def square_root_scaling(learning_rate: Any, factor: Any) -> Any:
 
 @checked('learning_rate', 'b1', 'b2', 'eps', 'num_steps', 'factor')
 def adam_scaling(learning_rate: Any, b1: Any, b2: Any, eps: Any, num_steps: Any, factor: Any) -> AdamScaling:
-  r"""Adam for a batch $\kappa$ times as large, with the same limit as a stochastic differential equation.
+  r"""Adam's hyperparameters for a batch $\kappa$ times as large, with the same SDE (stochastic differential equation).
 
   $$\eta \to \sqrt\kappa\,\eta, \quad 1 - \beta_i \to \kappa (1 - \beta_i), \quad
     \epsilon \to \epsilon/\sqrt\kappa, \quad T \to T/\kappa.$$
 
-  It holds where noise dominates the gradients and $\kappa(1 - \beta_i)$ is small.
+  It holds if noise dominates the gradients and $\kappa(1 - \beta_i)$ is small.
 
   Example:
     >>> scaled = adam_scaling(1e-3, 0.9, 0.999, 1e-8, 10_000, factor=4)
@@ -78,13 +78,13 @@ def adam_scaling(learning_rate: Any, b1: Any, b2: Any, eps: Any, num_steps: Any,
     b2: beta_2 in (0, 1).
     eps: > 0.
     num_steps: T > 0, the updates to be made with the old batch size.
-    factor: kappa > 0, with kappa (1 - beta_i) < 1. For tracers this is not checked.
+    factor: kappa > 0, with kappa (1 - beta_i) < 1; not checked for tracers.
 
   Returns:
     The new hyperparameters, `num_steps` not rounded.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Malladi et al. 2022, arXiv 2205.10287, definition 5.3.
   """

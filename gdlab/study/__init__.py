@@ -1,8 +1,8 @@
-"""Studies: cells that are measured once, comparisons, claims with their rules written first, a page, a command line.
+"""Studies: cells that are measured once, comparisons, claims with rules written beforehand, a page, a command line.
 
-A study of one's own is a file; see `Study`. What it measures goes into `--workdir`: `results/*.nc`, `claims.json`,
-`claims-1.json`, ... (the same claims of each repeat), `figures/*.svg` and `report.html`. Stopped, it goes on where it
-was.
+Your own study is a single file; see `Study`. Its results go into `--workdir`: `results/*.nc`, `claims.json`,
+`claims-1.json`, ... (the same claims for each repeat), `figures/*.svg` and `report.html`. After an interruption the
+same command resumes.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The course of a study: its cells are measured, here or by workers, and then it is finished."""
+"""Runs a study from the command line: its cells are measured, here or by workers, and then it is finished."""
 
 import contextlib
 import pathlib
@@ -32,9 +32,9 @@ def main(
 ) -> None:
   """Runs a study from the command line: `--config=FILE --config.key=value --workdir=DIR`.
 
-  A cell that is in the folder from the same configuration is read, not measured again. Cells are measured in this
-  process, by processes of this machine with `--workers=N`, or by those of a Dask cluster with `--dask=ADDRESS` or
-  `--dask=FILE`. This process alone writes results.
+  A cell that is already in the folder, from the same configuration, is not measured again. Cells are measured in this
+  process, in N processes of this machine with `--workers=N`, or on a Dask cluster with `--dask=ADDRESS` or
+  `--dask=FILE`. Only this process writes results.
 
   Args:
     cells: makes the study's measurements, in an order in which they can be made; a function of a module, by whose name
@@ -72,13 +72,13 @@ def main(
 
 
 def _refuse_old_flags(arguments: Sequence[str]) -> None:
-  """Names what takes the place of flags that are gone."""
+  """Raises InputError for removed flags, naming their replacements."""
   for argument in arguments:
     name = argument.lstrip('-').partition('=')[0]
     if argument == '--':
       return
     if argument.startswith('-') and name in GONE:
       raise InputError(
-        f'--{name} is gone: --workers=N measures cells in N processes of this machine, --dask=ADDRESS or '
+        f'--{name} is no longer a flag: --workers=N measures cells in N processes of this machine, --dask=ADDRESS or '
         '--dask=FILE on a Dask cluster'
       )

@@ -1,4 +1,4 @@
-"""The cells of a study: what is measured once and kept."""
+"""The cells of a study: measurements that are made once and kept."""
 
 import functools
 import re
@@ -17,11 +17,11 @@ class Cell(NamedTuple):
   """One measurement of a study.
 
   Attributes:
-    name: of its file.
-    measure: called with the results of `needs` and by name with `progress`, a function (done, total). Only what the
-      configuration and those results say may change what it returns.
+    name: the name of its file.
+    measure: called with the results of `needs` and the keyword argument `progress`, a function (done, total). Its
+      result may depend only on these results and the configuration.
     needs: the names of earlier cells.
-    alone: whether no other cell may be measured meanwhile, because this one measures time.
+    alone: whether no other cell may be measured at the same time, because this one measures time.
   """
 
   name: str
@@ -31,7 +31,7 @@ class Cell(NamedTuple):
 
 
 def check(cells: Sequence[Cell]) -> None:
-  """Refuses cells that could not be measured in their order."""
+  """Raises ValueError if cells cannot be measured in their order."""
   known: set[str] = set()
   for cell in cells:
     if cell.name in known or not re.fullmatch(r'\w[\w-]*', cell.name):
@@ -42,12 +42,12 @@ def check(cells: Sequence[Cell]) -> None:
 
 
 def titles(cells: Sequence[Cell]) -> dict[str, str]:
-  """What every cell is called where it is spoken of: `[2/4] runs`."""
+  """The title of every cell in messages: `[2/4] runs`."""
   return {cell.name: f'[{number}/{len(cells)}] {cell.name}' for number, cell in enumerate(cells, 1)}
 
 
 def missing(cells: Sequence[Cell], results: Results) -> list[Cell]:
-  """The cells that are not there; says which are."""
+  """The cells without a result; prints the others."""
   called = titles(cells)
   absent = results.absent([*called])
   for cell in cells:
@@ -57,7 +57,7 @@ def missing(cells: Sequence[Cell], results: Results) -> list[Cell]:
 
 
 def measure(cells: Sequence[Cell], results: Results) -> None:
-  """Measures in this process what is not there yet, cell after cell; what proves damaged meanwhile, again."""
+  """Measures the missing cells in this process, one after another; results found damaged meanwhile are remeasured."""
   called = titles(cells)
   waiting = missing(cells, results)
   while waiting:
@@ -74,7 +74,7 @@ def measure(cells: Sequence[Cell], results: Results) -> None:
 
 
 def left(cells: Sequence[Cell], results: Results, running: Collection[Cell] = ()) -> list[Cell]:
-  """The cells that are still to be begun; when there are none, all are verified once more."""
+  """The cells that have not been started; if there are none, all results are verified once more."""
   begun = {cell.name for cell in running}
   waiting = [cell for cell in cells if cell.name not in begun and not results.has(cell.name)]
   if waiting or begun:
@@ -84,14 +84,14 @@ def left(cells: Sequence[Cell], results: Results, running: Collection[Cell] = ()
 
 
 def measured(cell: Cell, needed: Sequence[xr.Dataset], progress: Progress) -> xr.Dataset:
-  """What a cell's measurement returns, with where it was made and how many seconds it took."""
+  """The result of a cell's measurement, with its provenance and the seconds it took."""
   # What measures time is not slowed down.
   with checkpoints.nowhere() if cell.alone else checkpoints.below(cell.name):
     return with_origin(functools.partial(cell.measure, *needed, progress=progress))
 
 
 def keep(cell: Cell, dataset: xr.Dataset, results: Results, title: str) -> None:
-  """Writes what was measured, and says so."""
+  """Writes the result of a cell and prints a line."""
   results.write(cell.name, dataset)
   checkpoints.forget(cell.name)
   say(f'{title}: {dataset.attrs["cell_wall_time_s"]:.1f} s')

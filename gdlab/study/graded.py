@@ -1,4 +1,4 @@
-"""What studies of claims share: the effects of a claim, its grading and how a study ends."""
+"""Shared parts of studies: the effects of a claim, its grading and the end of a study."""
 
 import pathlib
 import shlex
@@ -26,7 +26,7 @@ ROUNDING = 1e-12
 
 
 class Effect(NamedTuple):
-  """One number that a claim stands or falls with, and how it is measured from the stored results of a study."""
+  """One effect that a claim depends on, and how it is computed from the stored results of a study."""
 
   name: str
   rule: Rule
@@ -34,26 +34,26 @@ class Effect(NamedTuple):
 
 
 class Asked(NamedTuple):
-  """A claim as a study asks it: the statement, and one effect for each part of it."""
+  """A claim of a study: the statement, and one effect for each part of it."""
 
   statement: str
   effects: tuple[Effect, ...]
 
 
 class Gradable(Protocol):
-  """Stored results, as one set of seeds saw them."""
+  """The stored results of one set of seeds."""
 
   def conditions(self, claim: str) -> str:
-    """Under which problem, model and settings a claim was tested, in words."""
+    """The problem, model and settings under which a claim was tested, in words."""
     ...
 
   def with_confidence(self, confidence: float) -> Self:
-    """The same, for effects that are asked for intervals of this confidence."""
+    """The same results, for effects whose intervals must have this confidence."""
     ...
 
 
 class Story(NamedTuple):
-  """What a page tells before its verdicts: a title, the question in a few sentences, and the pictures."""
+  """The content of a page before its verdicts: a title, the question in a few sentences, and the sections."""
 
   title: str
   lead: Sequence[str]
@@ -88,13 +88,13 @@ def _graded(name: str, claim: Asked, study: Gradable, confidence: float) -> Find
 
 
 def simultaneous(effects: Sequence[Effect], study: Gradable, confidence: float) -> dict[str, Interval]:
-  r"""Intervals of the parts of a claim whose verdicts hold all at once, with rules as tests in Holm's order.
+  r"""Intervals of the parts of a claim whose verdicts hold simultaneously, by Holm's method.
 
-  Of m parts all are measured with confidence $1 - \alpha/m$. Those that a rule decides keep their interval; the k
-  others are measured again with $1 - \alpha/k$, until no further one is decided.
+  All m parts are measured with confidence $1 - \alpha/m$. Parts that are decided by their rule keep their interval; the
+  k others are measured again with $1 - \alpha/k$, until no further one is decided.
 
   Raises:
-    InputError: if an effect's interval has less confidence than `study` was asked for.
+    InputError: if an effect's interval has less than the required confidence.
 
   Source: Holm 1979, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6.
   """
@@ -131,11 +131,11 @@ def conclude(
 
   Args:
     workdir: the study's folder.
-    story: what the page tells.
+    story: the content of the page before the verdicts.
     findings: the graded claims.
     results: all cells, for the facts at the end of the page.
-    module: of the command that reproduces it, such as 'experiments.variants'; '' for the file that was started.
-    again: the same claims of every repeat of the study, written to `claims-1.json`, `claims-2.json`, ...
+    module: the module in the command that reproduces it, such as 'experiments.variants'; '' for the script itself.
+    again: the same claims for every repeat of the study, written to `claims-1.json`, `claims-2.json`, ...
     tables: printed above the verdicts.
   """
   for repeat, graded in enumerate((findings, *again)):
@@ -163,12 +163,12 @@ def conclude(
 
 
 def command(module: str = '') -> str:
-  """What started this process: `python -m MODULE ...`, or of a file."""
+  """The command that started this process: `python -m MODULE ...` or `python FILE ...`."""
   return shlex.join(['python', *(['-m', module] if module else [sys.argv[0]]), *sys.argv[1:]])
 
 
 def facts(results: Mapping[str, xr.Dataset]) -> Table:
-  """Where results come from: revision, machine, versions, failed runs and seconds."""
+  """The provenance of results: revision, machine, versions, failed runs and seconds."""
   attributes: dict[str, Any] = {}
   for result in results.values():
     attributes = dict(result.attrs) | attributes

@@ -1,4 +1,4 @@
-"""How a script starts: flags, one-line errors and the set-up of the machine."""
+"""Starts a script: flags, one-line errors and the set-up of the machine."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ from gdlab.training.autotune import remember_plans
 Config: TypeAlias = ml_collections.ConfigDict
 
 
-STOPPED = 75  # the status of a script that a signal or its time limit has ended: the same command goes on
+STOPPED = 75  # the exit status of a script ended by a signal or its time limit: the same command resumes it
 
 
 def start(
@@ -35,14 +35,14 @@ def start(
   """Runs a script that has a configuration and a working directory, on all cores.
 
   Compiled programs are kept in the user's cache folder (`--nocompilation_cache` turns that off), layouts found by
-  timing in the working directory, and what runs have come to in its folder `checkpoints`, until the script has ended
-  well. Ctrl-C, SIGTERM and the end of `--time_limit` let compiled calls end, save, and end the script with status 75; a
-  second signal kills it.
+  timing in the working directory, and checkpoints of runs in its folder `checkpoints`, until the script has finished.
+  After Ctrl-C, SIGTERM or the end of `--time_limit`, compiled calls run to their end, runs are saved, and the script
+  ends with status 75; a second signal kills it.
 
   Args:
-    run: does the work, of the configuration and the folder.
+    run: `(config, folder)`, does the work.
     default_config: the configuration's file, which `--config=FILE` replaces; or the configuration.
-    saves: whether runs are saved now and then; not where they are timed.
+    saves: whether to save checkpoints of runs; not if they are timed.
   """
   with one_line_errors():
     _check_overrides(sys.argv[1:], default_config)
@@ -91,10 +91,10 @@ def start(
 
 
 def launch(run: Callable[[list[str]], None]) -> None:
-  """Parses the flags and runs; see `one_line_errors` for how it may end.
+  """Parses the flags and runs; see `one_line_errors` for the exit status.
 
   Args:
-    run: does the work, of the arguments that are no flags or follow `--`.
+    run: does the work; its argument is the list of arguments that are not flags or follow `--`.
   """
 
   def run_with(argv: list[str]) -> None:
@@ -111,7 +111,7 @@ def launch(run: Callable[[list[str]], None]) -> None:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-  """Ends the script with one line: bad input is status 2, a refusal of the system 1, a signal 75."""
+  """Ends the script with a one-line message: status 2 for bad input, 1 for an OSError, 75 for a signal."""
   try:
     yield
   except InputError as error:
@@ -136,7 +136,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: Any, 
 
 
 def _end_after(minutes: float) -> None:
-  """Asks this process to end after so many minutes, as a queue of jobs does it."""
+  """Sends SIGTERM to this process after some minutes, as a job queue does."""
 
   def ask() -> None:
     say(f'the time limit of {minutes:g} minutes is over')
@@ -158,7 +158,7 @@ def _end(line: str, status: int) -> NoReturn:
 
 
 def _occupy_standard_streams() -> None:
-  """Where one is closed, the next file would get its number, and what libraries print would go into that file."""
+  """Opens closed standard streams: the next file would get the stream's number, and libraries' output with it."""
   while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
     pass
   os.close(descriptor)
@@ -172,7 +172,7 @@ def _use_cache() -> None:
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
-  """Absl's parser, whose own complaints become InputErrors."""
+  """Absl's parser, with its errors raised as InputErrors."""
   try:
     return flags.FLAGS(argv)
   except (flags.Error, TypeError, ValueError) as error:  # Absl raises the latter for --noNAME=3
@@ -180,13 +180,13 @@ def _parse_flags(argv: list[str]) -> list[str]:
 
 
 def _input_error(error: Exception) -> InputError:
-  """Absl's complaint, which repeats what was given, on one line of bounded length."""
+  """Absl's error as an InputError, on one line of bounded length."""
   text = ' '.join(str(error).removeprefix('ERROR:: ').split())
   return InputError(text if len(text) <= 400 else f'{text[:397]}...')
 
 
 def _check_overrides(arguments: list[str], default_config: str | Config) -> None:
-  """Refuses a configuration file that is none and overrides of keys that it lacks, before absl trips over them."""
+  """Refuses invalid configuration files and overrides of unknown keys, before absl raises less clear errors."""
   given = {}
   try:
     arguments = flags.FLAGS.read_flags_from_files(arguments, force_gnu=False)
@@ -207,7 +207,7 @@ def _check_overrides(arguments: list[str], default_config: str | Config) -> None
 
 
 def _load(file: str) -> Config:
-  """What the file's `get_config()` returns."""
+  """The result of the file's `get_config()`."""
   allowed = 'config must be a Python file with get_config()'
   try:
     if not pathlib.Path(file).is_file():

@@ -1,4 +1,4 @@
-"""A study as a registry: what is measured, compared, claimed and told, each by a decorated function."""
+"""A study as a registry of decorated functions: cells, comparisons, claims and sections of the page."""
 
 import functools
 import pathlib
@@ -31,7 +31,7 @@ Made: TypeAlias = Figure | Table | tuple[Figure, Table]
 
 
 class Told(NamedTuple):
-  """A section of the page as it is registered; see `Study.section`."""
+  """A registered section of the page; see `Study.section`."""
 
   heading: str
   text: tuple[str, ...]
@@ -42,7 +42,7 @@ class Told(NamedTuple):
 
 
 class Measured(NamedTuple):
-  """Cells as they are registered; see `Study.cell`."""
+  """Registered cells; see `Study.cell`."""
 
   function: Callable[..., xr.Dataset]
   needs: tuple[str, ...]
@@ -52,28 +52,28 @@ class Measured(NamedTuple):
   when: Callable[[Any], bool] | None
 
   def items(self, config: Any) -> Sequence[tuple[Any, ...]]:
-    """What each cell measures, `(item,)`; of a single one `()`."""
+    """The item of each cell, `(item,)`, or `()` for a single cell."""
     if not _holds(self.when, config):
       return []
     return [()] if self.over is None else [(item,) for item in self.over(config)]
 
   def name(self, *item: Any) -> str:
-    """A cell's name."""
+    """The name of a cell."""
     return '_'.join(map(str, (self.function.__name__, *item)))
 
 
 class Study:
-  """A study: registered by decorators, run by `main`.
+  """A study: its parts are registered by decorators, `main` runs it.
 
-  Example: tests/study/own_study.py, which runs on an installed gdlab alone.
+  Example: tests/study/own_study.py, which needs only an installed gdlab.
 
   Args:
-    config: the model of its configuration, with a field `seeds: Seeds`.
-    title: of its page.
-    question: what is asked, in a sentence or two.
-    conditions: under what all of it holds, in words; `{config.name}` is filled in.
-    module: of the command that runs it, such as 'experiments.variants'; by default the file that was started.
-    view: what effects, pictures and tables are given.
+    config: the class of its configuration, with a field `seeds: Seeds`.
+    title: the title of its page.
+    question: the question, in a sentence or two.
+    conditions: the conditions of all claims, in words; `{config.name}` is filled in.
+    module: the module in the command that runs it, such as 'experiments.variants'; by default the script itself.
+    view: the class of the argument of effects, pictures and tables.
   """
 
   def __init__(
@@ -109,13 +109,13 @@ class Study:
   ) -> Callable:
     """Registers `(config, *results of needs, progress) -> Dataset`, measured once and kept under the function's name.
 
-    Every set of seeds has cells of its own: `config.seeds.ids` and `config.seeds.for_tuning` are those of the set.
+    Every set of seeds has its own cells, with its own `config.seeds.ids` and `config.seeds.for_tuning`.
 
     Args:
-      *needs: names of earlier cells, whose results it is given; `{}` in one stands for the item.
-      over: `(config) -> items`: a cell for each, called `(config, item, ...)` and kept as `<name>_<item>`.
-      alone: whether nothing else may be measured meanwhile, because it measures time.
-      once: whether all sets of seeds share it, as it does not depend on them; nor may its needs.
+      *needs: names of earlier cells, whose results are arguments; `{}` in a name stands for the item.
+      over: `(config) -> items`: one cell per item, called as `(config, item, ...)` and kept as `<name>_<item>`.
+      alone: whether nothing else may be measured at the same time, because it measures time.
+      once: whether all sets of seeds share it; it must not depend on the seeds, nor may its needs.
       when: `(config) -> bool`, whether it is measured at all; None for always.
     """
 
@@ -127,7 +127,7 @@ class Study:
     return add
 
   def comparison(self, function: Callable[[Any], Mapping[str, Any]]) -> Callable[[Any], Mapping[str, Any]]:
-    """Registers `(config) -> the arguments of gdlab.compare`; the study gives the seeds, one set after the other."""
+    """Registers `(config) -> the arguments of gdlab.compare`; the study adds the seeds, for one set after another."""
     _check_new('comparison', function.__name__, self._comparisons)
     self._comparisons[function.__name__] = function
     return function
@@ -142,14 +142,15 @@ class Study:
   ) -> Callable[..., Callable]:
     """Registers a claim; returns the decorator of its parts, `part(effect in words, rule)(effect)`.
 
-    An effect is `(view) -> Interval`. A claim with several parts is supported if all of them are.
+    An effect is `(view) -> Interval`. A claim with several parts is supported if all of them are; for mixed results and
+    premises see `gdlab.claims.together` and `gdlab.claims.premise`.
 
     Args:
       name: its stable id, such as 'V5'.
-      statement: in words.
-      *compared: the comparisons that it rests on, for its conditions.
-      under: further conditions, in words or a function of the view that makes them; `{config.name}` is filled in.
-      when: `(config) -> bool`, whether it is asked at all; None for always.
+      statement: the claim in words.
+      *compared: the comparisons that it uses, whose tuned choices are added to its conditions.
+      under: further conditions, in words or as a function of the view; `{config.name}` is filled in.
+      when: `(config) -> bool`, whether it is tested at all; None for always.
     """
     _check_new('claim', name, self.claims)
     self.under[name], self._when[name] = under, when
@@ -175,12 +176,12 @@ class Study:
     printed: bool = False,
     when: Callable[[Any], bool] | None = None,
   ) -> Callable:
-    """Registers `(view) -> Figure, Table or both`, a section of the page.
+    """Registers `(view) -> Figure, Table or a tuple of both`, a section of the page.
 
     Args:
-      heading: of the section.
+      heading: its heading.
       *text: paragraphs; `{config.name}` and `{view.name}` are filled in, here and in the caption.
-      caption: of the picture.
+      caption: the caption of the picture.
       printed: whether the table is also printed at the end of a run.
       when: `(config) -> bool`, whether it is on the page; None for always.
     """
@@ -192,17 +193,17 @@ class Study:
     return add
 
   def sections_on(self, claim: str) -> list[str]:
-    """The headings of the sections whose words name a claim, such as '(V5, V6)'."""
+    """The headings of the sections whose text or caption names a claim, as in '(V5, V6)'."""
     named = re.compile(rf'\b{re.escape(claim)}\b')
     return [told.heading for told in self._sections if named.search(' '.join((*told.text, told.caption)))]
 
   def cells(self, given: ml_collections.ConfigDict) -> list[Cell]:
-    """The cells of a configuration, for the process that runs the study and for its workers."""
+    """The cells of a configuration, all sets of seeds included."""
     config: Any = self.config.checked(given.to_dict())
     return [cell for repeat in range(config.seeds.repeats + 1) for cell in self._cells(config, repeat)]
 
   def _cells(self, config: Any, repeat: int) -> list[Cell]:
-    """The cells of one set of seeds, without those that an earlier set has measured for it."""
+    """The cells of one set of seeds, without those that it shares with the first set."""
     own = config.again(repeat)
     made, shared = [], self._shared(config)
     for measured in self._measured.values():
@@ -244,7 +245,7 @@ class Study:
   def finish(
     self, given: ml_collections.ConfigDict, cells: Mapping[str, xr.Dataset], workdir: pathlib.Path
   ) -> None:
-    """Makes the comparisons that are not in the folder, grades the claims on every set of seeds, writes the page.
+    """Runs the comparisons that are not in the folder, grades the claims for every set of seeds, writes the page.
 
     Comparisons are made in this process, on all of its devices: workers measure cells.
     """
@@ -298,7 +299,7 @@ class Study:
     `--repeat=N` does it N times again, each with other seeds, tuned anew: more repeats can be added to a folder later.
 
     Args:
-      default_config: a file with `get_config()`, which `--config=FILE` replaces; None for the model's own defaults.
+      default_config: a file with `get_config()`, which `--config=FILE` replaces; None for the default values.
     """
     repeat = flags.DEFINE_integer('repeat', None, 'How often the study is done again with other seeds.')
 
@@ -310,12 +311,12 @@ class Study:
 
 
 def stored_name(name: str, repeat: int, shared: Collection[str] = ()) -> str:
-  """Under which a set of seeds keeps what it has measured."""
+  """The name under which a set of seeds stores a cell or comparison."""
   return f'{name}-{repeat}' if repeat and name not in shared else name
 
 
 def _as_wide_as_the_page(figure: Figure) -> Figure:
-  """A figure made for a column of print is stretched, so that no third of the page is empty."""
+  """The figure, at least as wide as the page."""
   width, height = figure.get_size_inches()
   figure.set_size_inches(max(width, PAGE), height)
   return figure
@@ -331,7 +332,7 @@ def _check_new(kind: str, name: str, known: Mapping[str, Any]) -> None:
 
 
 def lead(findings: Sequence[Finding]) -> str:
-  """How many statements were tested, and what came out."""
+  """The number of statements tested, and of each verdict, in one sentence."""
   counts = [(sum(finding.verdict is verdict for finding in findings), verdict) for verdict in Verdict]
   parts = [f'{count} {verdict}' for count, verdict in counts if count]
   return f'{len(findings)} statement{"s were" if len(findings) > 1 else " was"} tested: {", ".join(parts)}.'

@@ -1,4 +1,4 @@
-"""What a study's configuration may be: a pydantic model, whose refusals are one line."""
+"""The configuration of a study: a pydantic model with one-line errors."""
 
 import difflib
 import re
@@ -17,7 +17,7 @@ APART = 100_000  # seeds between the first ones of a study and of its repeat
 
 
 class Config(pydantic.BaseModel):
-  """A configuration: every field has a type that says what it may be, and a default value.
+  """A configuration: every field has a type with the allowed values, and a default.
 
   Example:
     >>> class Settings(Config):
@@ -31,10 +31,10 @@ class Config(pydantic.BaseModel):
 
   @classmethod
   def checked(cls: type[_Model], values: Mapping[str, Any]) -> _Model:
-    """The configuration of these values, and the defaults of others.
+    """The configuration with these values, and defaults for the others.
 
     Raises:
-      InputError: one line with the first field that is not what it may be: its name, its value and what is allowed.
+      InputError: for the first invalid field, with its name, its value and what is allowed.
     """
     try:
       return cls.model_validate(_tuples(values))
@@ -42,25 +42,25 @@ class Config(pydantic.BaseModel):
       raise _refusal(cls, error.errors()[0]) from None
 
   def again(self: _Model, number: int) -> _Model:
-    """The configuration of a repeat of the study: the same with other seeds, a field `seeds: Seeds`."""
+    """The configuration of repeat number `number`: the same, with other seeds in its field `seeds: Seeds`."""
     seeds: Seeds = self.seeds  # type: ignore[attr-defined]
     return self.model_copy(update={'seeds': seeds.model_copy(update={'first': seeds.first + number * APART})})
 
   @classmethod
   def defaults(cls) -> ml_collections.ConfigDict:
-    """The default values, as flags change them."""
+    """The default values, as a ConfigDict for flags."""
     return ml_collections.ConfigDict(cls().model_dump(), convert_dict=True)
 
 
 def _tuples(values: Any) -> Any:
-  """The same with tuples for lists, which JSON and flags give."""
+  """The values with lists (from JSON and flags) replaced by tuples."""
   if isinstance(values, Mapping):
     return {name: _tuples(value) for name, value in values.items()}
   return tuple(map(_tuples, values)) if isinstance(values, (list, tuple)) else values
 
 
 def _refusal(model: type[pydantic.BaseModel], found: Any) -> InputError:
-  """The first complaint of pydantic, in the words of the house."""
+  """The first error of pydantic, as an InputError in gdlab's form."""
   place, given = '.'.join(map(str, found['loc'])), found['input']
   if found['type'] == 'extra_forbidden':
     return unknown_name('configuration key', place, _names(model))
@@ -89,7 +89,7 @@ def _values(message: str, given: Mapping[str, Any]) -> str:
 
 
 def _names(model: type[pydantic.BaseModel], prefix: str = '') -> list[str]:
-  """The names of all fields, sections included."""
+  """The names of all fields, including those of nested models."""
   found = []
   for name, field in model.model_fields.items():
     kind = field.annotation
@@ -101,7 +101,7 @@ def _names(model: type[pydantic.BaseModel], prefix: str = '') -> list[str]:
 
 
 def check_rules(rules: Mapping[str, bool]) -> None:
-  """For validators of several fields: raises ValueError with the first rule, in words, that does not hold."""
+  """For validators of several fields: raises ValueError with the first rule (in words) that does not hold."""
   for rule, holds in rules.items():
     if not holds:
       raise ValueError(rule)
@@ -133,18 +133,18 @@ Width = Annotated[int, pydantic.Field(ge=1, le=65_536)]  # of a layer: wider one
 Widths = Annotated[tuple[Width, ...], pydantic.Field(min_length=1)]
 Sizes = Annotated[Counts, pydantic.AfterValidator(ascending)]
 Rising = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(ascending)]
-# What is tried: at least two, all different, so that the best can be told from an end.
+# Values to try: at least two, all different.
 Tried = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(different)]
 
 
 class Seeds(Config):
-  """The seeds of a study. It is repeated with others, its tuning with it; a repeat is the study with other seeds.
+  """The seeds of a study. A repeat is the whole study, tuning included, with other seeds.
 
   Attributes:
-    first: id of the first seed, so low that those of nine repeats stay below the tuning seeds.
-    count: how many there are.
-    tuning: seeds on which trials are chosen, apart from them.
-    repeats: how often the whole study is done again, 0 to 9; each repeat's seeds begin 100,000 later.
+    first: id of the first seed; seeds of nine repeats must stay below the tuning seeds.
+    count: the number of graded seeds.
+    tuning: the number of tuning seeds, which are separate.
+    repeats: the number of repeats, 0 to 9; the seeds of each begin 100,000 after the previous ones.
   """
 
   first: Annotated[int, pydantic.Field(ge=0, le=TUNING - 10 * APART)] = 0
@@ -154,10 +154,10 @@ class Seeds(Config):
 
   @property
   def ids(self) -> list[int]:
-    """The seeds that claims are graded on."""
+    """The seeds on which claims are graded."""
     return [self.first + number for number in range(self.count)]
 
   @property
   def for_tuning(self) -> list[int]:
-    """Those on which trials are chosen, as in `gdlab.compare`."""
+    """The seeds on which hyperparameters are chosen, as in `gdlab.compare`."""
     return [TUNING + self.first + number for number in range(self.tuning)]

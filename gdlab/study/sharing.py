@@ -1,11 +1,11 @@
-"""The cells of a study measured by workers: processes of this machine, or those of a Dask cluster.
+"""Measures the cells of a study in workers: processes of this machine, or of a Dask cluster.
 
-A task is one whole cell, and says in plain values how a worker finds it: the module of the study, the configuration,
-the name. The worker makes the study's cells anew and measures the one. Results go back to the process that was
-started by hand, which alone writes: so workers need not share a folder with it.
+A task is one whole cell, described by plain values: the module of the study, the configuration, the cell's name. The
+worker builds the study's cells and measures that one. Results are returned to the main process, which alone writes
+files; so workers need not share a folder with it.
 
-Workers take over its number of devices and of threads and its XLA flags, for the layout of lanes depends on them, and
-the last bits of results on the layout: what comes back is what one process measures, bit for bit.
+Workers use the main process's numbers of devices and threads and its XLA flags, because the layout of lanes depends on
+them, and the last bits of results on the layout: results are bitwise those of a single process.
 """
 
 import contextlib
@@ -46,12 +46,12 @@ class Origin(NamedTuple):
   """Where a worker finds the cells of a study.
 
   Attributes:
-    module: its name, or the path of its file where it was started as one.
-    function: the name of the function, or of the module's object and its method, that makes the cells.
+    module: the name of its module, or the path of its file if it was started as a script.
+    function: the function that returns the cells, or the module's object and its method, `object.method`.
     config: the configuration, pickled.
-    workdir: in whose `plans` layouts are kept that were found by timing, where the worker has such a folder.
-    settings: of the process that was started by hand.
-    checkpoints: its folder and interval for checkpoints, kept by workers that have the working directory.
+    workdir: the working directory; its `plans` has the layouts found by timing, if the worker can read it.
+    settings: those of the main process.
+    checkpoints: folder and interval of checkpoints, used by workers that can access the working directory.
   """
 
   module: str
@@ -63,7 +63,7 @@ class Origin(NamedTuple):
 
   @classmethod
   def of(cls, cells: Callable[[Config], Sequence[Cell]], config: Config, workdir: pathlib.Path) -> 'Origin':
-    """The study that this process was started for."""
+    """The origin of the study that this process runs."""
     owner = getattr(cells, '__self__', None)  # of a method, such as that of `registry.Study`
     module: Any = sys.modules[cells.__module__ if owner is None else '__main__']
     spec = getattr(module, '__spec__', None)
@@ -82,7 +82,7 @@ class Origin(NamedTuple):
 
 
 def measure_cell(origin: Origin, name: str, needed: Sequence[xr.Dataset]) -> xr.Dataset:
-  """The task of a worker: one cell, of the results that it needs."""
+  """The task of a worker: measures one cell, given the results that it needs."""
   _set_up(origin)
   cell = _cells(origin.module, origin.function, origin.config)[name]
   with contextlib.ExitStack() as stack:
@@ -116,17 +116,17 @@ def _cells(module: str, function: str, config: bytes) -> Mapping[str, Cell]:
 
 
 def measure(cells: Sequence[Cell], results: Results, origin: Origin, workers: Callable[[], Workers]) -> None:
-  """Measures what is not there yet, each cell as soon as what it needs is there.
+  """Measures the missing cells, each as soon as the cells it needs are done.
 
   Args:
     cells: all cells of the study.
-    results: where they are kept.
+    results: where they are stored.
     origin: where workers find them.
     workers: makes the executor, if there is anything to measure.
 
   Raises:
-    InputError: if a cell does, or a worker cannot import the study; no further cell is begun then.
-    ChildProcessError: if a worker has died and the executor does not begin its task anew.
+    InputError: if a cell raises it, or a worker cannot import the study; no further cell is started.
+    ChildProcessError: if a worker died and the executor does not restart its task.
   """
   called = titles(cells)
   waiting = missing(cells, results)
@@ -151,7 +151,7 @@ def measure(cells: Sequence[Cell], results: Results, origin: Origin, workers: Ca
 
 
 def _ready(waiting: Sequence[Cell], results: Results, running: Sequence[Cell]) -> list[Cell]:
-  """The cells that can begin now."""
+  """The cells that can start now."""
   if any(cell.alone for cell in running):
     return []
   ready: list[Cell] = []
@@ -179,7 +179,7 @@ def _submit(
 
 
 def _reason(task: futures.Future, names: Sequence[str]) -> BaseException:
-  """Why there is no result, as what is to be raised."""
+  """The exception to raise for a task without a result."""
   cells = f'cell{"s" if len(names) > 1 else ""} {", ".join(names)}'
   if task.cancelled():
     return ChildProcessError(f'the scheduler ended before the tasks were done, in {cells}; {AGAIN}')
@@ -198,7 +198,7 @@ def _reason(task: futures.Future, names: Sequence[str]) -> BaseException:
 
 
 def check_flags(num_workers: int | None, dask: str | None) -> None:
-  """Raises InputError for what `--workers` and `--dask` may not be."""
+  """Raises InputError for invalid values of `--workers` and `--dask`."""
   if num_workers is not None and dask is not None:
     raise InputError('--workers and --dask are two ways to measure cells; give one of them')
   if num_workers is not None:
@@ -209,7 +209,7 @@ def check_flags(num_workers: int | None, dask: str | None) -> None:
 
 @contextlib.contextmanager
 def workers(num_workers: int | None, dask: str | None) -> Iterator[futures.Executor]:
-  """The executor that the flags ask for; on an error its tasks end at once, with Dask those not yet begun."""
+  """The executor for the flags; on an error its tasks are ended at once (with Dask only those not yet started)."""
   if dask is None:
     assert num_workers is not None
     pool = worker_pool(num_workers)
@@ -228,7 +228,7 @@ def workers(num_workers: int | None, dask: str | None) -> Iterator[futures.Execu
 
 
 def _address(dask: str) -> str:
-  """The scheduler's address: what was given, or what its file says."""
+  """The scheduler's address, given directly or by its file."""
   if pathlib.Path(dask).is_file():
     try:
       return json.loads(pathlib.Path(dask).read_text(encoding='utf-8'))['address']

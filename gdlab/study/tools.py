@@ -1,4 +1,4 @@
-"""What studies ask of their runs: failed ones masked, the tuned choice and its chance, data drawn anew, times."""
+"""Tools for studies: masking of failed runs, the tuned choice and its uncertainty, redrawn data, times."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -19,27 +19,27 @@ from gdlab.training.sweeps import sweep
 
 
 def unless_failed(runs: xr.Dataset, variable: str, failed: float) -> xr.DataArray:
-  """A variable of runs, with `failed` where a run has diverged or the value is not finite."""
+  """A variable of runs, with `failed` in place of values of failed runs and values that are not finite."""
   values = runs[variable]
   return values.where((runs.status == RUNNING) & np.isfinite(values), failed)
 
 
 def best(values: xr.DataArray, dim: str, *ties: xr.DataArray) -> Any:
-  """The tuned choice: the coordinate of the least mean over seeds; of equal ones that of the least tie, or the first.
+  """The tuned choice: the coordinate with the least mean over seeds; `ties` decide between equal means, else the first.
 
   Args:
-    values: with dims `seed` and `dim`, of which small is good; see `unless_failed`.
-    dim: what is chosen from.
-    *ties: the same of what decides between equal means.
+    values: with dims `seed` and `dim`, smaller is better; see `unless_failed`.
+    dim: the dim to choose along.
+    *ties: arrays like `values`, compared in turn if means are equal.
   """
   return chooser(values, dim, *ties)(np.arange(values.sizes['seed']))
 
 
 def chooser(values: xr.DataArray, dim: str, *ties: xr.DataArray) -> Callable[[np.ndarray], Any]:
-  """`best` as a function of the numbers of the tuning runs, for `gdlab.statistics.likely`.
+  """`best` as a function of the indices of the tuning runs, for `gdlab.statistics.likely`.
 
-  Means are equal where their first six digits are: beyond them float32 rounds, and two settings that classify equally
-  many examples would be told apart by the order of a sum.
+  Means count as equal if their first six digits are: beyond them float32 rounds, and the order of a sum would decide
+  between two settings that classify equally many examples.
   """
   each = [np.asarray(array.transpose(dim, 'seed').values, np.float64) for array in (values, *ties)]
 
@@ -62,13 +62,13 @@ def after_choice(
   *,
   scale: str = 'plain',
 ) -> Interval:
-  """The interval of an effect of arms at their tuned choices that allows for other choices of other tuning seeds.
+  """The interval of an effect between tuned arms, widened for the choices that other tuning seeds may have made.
 
   Args:
-    effect: `(*choices) -> Interval`, of one choice for each arm; called with all that are likely.
-    choose: of each arm, as `chooser` makes it; arms are tuned on the same seeds.
-    num: tuning seeds.
-    scale: as in `gdlab.statistics.over_choices`: 'log' of ratios.
+    effect: `(*choices) -> Interval`, for one choice per arm; called for all that are likely.
+    choose: a `chooser` for each arm; all arms are tuned on the same seeds.
+    num: the number of tuning seeds.
+    scale: as in `gdlab.statistics.over_choices`: 'log' for ratios.
   """
   shares = likely(lambda numbers: tuple(each(numbers) for each in choose), num)
   return over_choices({made: effect(*made) for made in shares}, shares, scale=scale)
@@ -83,17 +83,17 @@ def sweep_anew(
   progress: Progress | None = None,
   **options: Any,
 ) -> xr.Dataset:
-  """`gdlab.sweep` with data drawn anew for every seed, so that what varies over seeds is a sample of data as well.
+  """`gdlab.sweep` with new data for every seed, so that the variation over seeds includes that of the data.
 
-  The seeds run one after the other, and share one compiled program.
+  The seeds run one after another, and share one compiled program.
 
   Args:
-    data: seed -> the problem with its own examples, of shapes that do not change; see `gdlab.problems.redraw`.
+    data: `(seed) -> Problem`, with its own examples but the same shapes; see `gdlab.problems.redraw`.
     make: as for `sweep`.
     grid: as for `sweep`.
     seeds: ids.
-    progress: told how many seeds are done.
-    **options: of `sweep`.
+    progress: called with the number of seeds done and their total.
+    **options: further arguments of `sweep`.
   """
   parts = []
   for place, seed in enumerate(seeds):
@@ -104,7 +104,7 @@ def sweep_anew(
 
 
 def at_an_end(value: float, tried: Collection[float]) -> str:
-  """The choice in words, with a remark where it is an end of what was tried: a wider search may find a better one."""
+  """The choice in words, with a remark if it is the smallest or largest tried: a wider search may find a better one."""
   return f'{value:g} (an end of those tried)' if value in (min(tried), max(tried)) else f'{value:g}'
 
 
@@ -115,20 +115,20 @@ def flat_params(problem: Problem, state: State) -> Array:
 
 
 def keys(ids: Sequence[int]) -> jax.Array:
-  """One key for each seed id, for measurements that are not runs of `gdlab.sweep`."""
+  """One key per seed id, for measurements that are not runs of `gdlab.sweep`."""
   return jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(0), seed))(np.asarray(ids, np.int32))
 
 
 def time_updates(
   algorithms: Mapping[Any, Algorithm], problem: Problem, dim: str, *, precision: float = 0.01
 ) -> xr.DataArray:
-  """Seconds of an update of one run in a compiled loop, all algorithms in turn in every round.
+  """Seconds per update of a single run in a compiled loop, with all algorithms timed in turn in every round.
 
   Args:
     algorithms: coordinate -> algorithm.
-    problem: what they minimise.
-    dim: of the coordinates.
-    precision: as in `gdlab.compare`, the relative standard error at which rounds end.
+    problem: the problem that they minimise.
+    dim: the name of the coordinate.
+    precision: the relative standard error at which rounds end, as in `gdlab.compare`.
 
   Returns:
     float[round, dim].

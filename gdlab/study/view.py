@@ -1,4 +1,4 @@
-"""What effects, pictures and tables of a study are given."""
+"""The argument of a study's effects, pictures and tables."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class View:
-  """What effects, pictures and tables are given: the configuration, and what one set of seeds has measured.
+  """The argument of effects, pictures and tables: the configuration, and the results of one set of seeds.
 
-  A study may give a subclass of its own, with questions that several effects ask.
+  A study may use a subclass, with quantities that several effects share.
 
   Attributes:
     config: the configuration, with the seeds of this set.
-    confidence: that the intervals of effects are to have, so that all verdicts of a claim hold at once.
+    confidence: the confidence that intervals of effects must have, so that all verdicts of a claim hold simultaneously.
   """
 
   confidence = 0.95
@@ -42,19 +42,19 @@ class View:
     return other
 
   def cell(self, name: str) -> xr.Dataset:
-    """What a cell has measured."""
+    """The result of a cell."""
     if name not in self._cells:
       raise unknown_name('cell', name, self._cells)
     return self._cells[name]
 
   def comparison(self, name: str) -> Comparison:
-    """A comparison on this set's seeds, tuned on its tuning seeds."""
+    """The result of a comparison on this set's seeds, tuned on its tuning seeds."""
     if name not in self._comparisons:
       raise unknown_name('comparison', name, self._comparisons)
     return self._comparisons[name]
 
   def conditions(self, claim: str) -> str:
-    """Under what a claim was tested, in words: those of the study, and what was chosen in its comparisons."""
+    """The conditions of a claim, in words: those of the study, and the tuned choices of its comparisons."""
     under = self._study.under[claim]
     words = (self._study.conditions, under(self) if callable(under) else under)
     told = [part.format(config=self.config) for part in words if part]

@@ -1,4 +1,4 @@
-"""The working directory of a script: files that appear whole, and the cells of a study."""
+"""The working directory of a script: files that are written atomically, and the cells of a study."""
 
 import collections
 import contextlib
@@ -27,7 +27,7 @@ MOST_DAMAGES = 3  # of one cell in one run, beyond which the disk is at fault
 
 
 def open_workdir(path: str | os.PathLike) -> pathlib.Path:
-  """Makes the folder if it is missing.
+  """Creates the folder if it is missing.
 
   Raises:
     InputError: if it cannot be written.
@@ -44,9 +44,9 @@ def open_workdir(path: str | os.PathLike) -> pathlib.Path:
 
 @contextlib.contextmanager
 def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Yields a temporary path that becomes `target` if nothing is raised; for what can be drawn again from results.
+  """Yields a temporary path that becomes `target` if nothing is raised; for files that can be made from results again.
 
-  The sums of files with numbers, JSON and NetCDF, are listed in SHA256SUMS beside them.
+  The checksums of JSON and NetCDF files are listed in SHA256SUMS in their folder.
   """
   write = checksums.writing if target.suffix in ('.json', '.nc') else files.replacing
   try:
@@ -57,7 +57,7 @@ def replacing(target: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def with_origin(measure: Callable[[], xr.Dataset]) -> xr.Dataset:
-  """What is measured, with where it was made, how many seconds it took, and how busy the machine was at its start."""
+  """A measurement with its provenance, the seconds it took, and the machine's load average at its start."""
   load, started = os.getloadavg()[0], time.perf_counter()
   dataset = measure()
   seconds = time.perf_counter() - started
@@ -67,9 +67,8 @@ def with_origin(measure: Callable[[], xr.Dataset]) -> xr.Dataset:
 class Results:
   """A study's cells in `results/`, immutable files `<cell>.nc`.
 
-  What is there from the same configuration is never measured again, so a study that was stopped goes on where it
-  was, also with another number of workers. A file that is not what was written is moved to `results/damaged/`, and its
-  cell is no longer there.
+  A cell of the same configuration is never measured again, so an interrupted study resumes, also with another number of
+  workers. A damaged file is moved to `results/damaged/`, and its cell counts as missing.
   """
 
   def __init__(self, workdir: pathlib.Path, config: ml_collections.ConfigDict):
@@ -96,15 +95,15 @@ class Results:
       checksums.adopt(self._folder, whole)
 
   def has(self, cell: str) -> bool:
-    """Whether the cell is there."""
+    """Whether there is a result for the cell."""
     return os.path.lexists(self._path(cell))
 
   def read(self, cell: str) -> xr.Dataset:
-    """What was measured.
+    """The result of a cell.
 
     Raises:
-      Damaged: if the file is not what was written; it is moved away, so that the cell can be measured again.
-      InputError: if that has happened to the cell again and again, or the file is of another configuration.
+      Damaged: if the file does not match its checksum; it is moved away, so that the cell can be measured again.
+      InputError: if this happened repeatedly to the cell, or the file is of another configuration.
     """
     file = self._path(cell)
     if error := self._damage(file):
@@ -115,14 +114,14 @@ class Results:
     return dataset
 
   def absent(self, cells: Sequence[str]) -> list[str]:
-    """Which of these cells are not there, or no longer because they are damaged."""
+    """The cells among these without a result; damaged results are moved away first."""
     for cell in cells:
       if self.has(cell) and (error := self._damage(self._path(cell))):
         self._set_aside(self._path(cell), error)
     return [cell for cell in cells if not self.has(cell)]
 
   def write(self, cell: str, dataset: xr.Dataset) -> None:
-    """Adds what was measured."""
+    """Stores the result of a cell; does nothing if another process has stored it meanwhile."""
     try:
       save(dataset.assign_attrs(config=self._config), self._path(cell))
     except InputError:
@@ -131,7 +130,7 @@ class Results:
         raise
 
   def stored(self, prefix: str, name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
-    """What is there under a name, or else what is measured now: `stored` of `gdlab.compare`."""
+    """The stored result under a name, or else the result of `make`, which is stored: `stored` of `gdlab.compare`."""
     title = f'{prefix} {name}'.strip()
     cell = re.sub(r'[^\w-]+', '_', title)
     if not self.absent([cell]):
@@ -150,14 +149,14 @@ class Results:
     return found
 
   def all(self) -> dict[str, xr.Dataset]:
-    """Everything that was measured."""
+    """All stored results."""
     return {path.stem: self.read(path.stem) for path in sorted(self._folder.glob('*.nc'))}
 
   def _path(self, cell: str) -> pathlib.Path:
     return self._folder / f'{cell}.nc'
 
   def _damage(self, file: pathlib.Path) -> Damaged | None:
-    """Why a file cannot be what was written; None where it is, or where there is no list of sums."""
+    """The damage of a file; None if its checksum is right, or if there is no list of checksums."""
     try:
       checksums.verify(file)
     except Damaged as error:
@@ -167,7 +166,7 @@ class Results:
     return None
 
   def _set_aside(self, file: pathlib.Path, error: Damaged) -> None:
-    """Moves a damaged file to where nothing takes it for a cell, and says so."""
+    """Moves a damaged file to `results/damaged/` and prints a line."""
     self._times_damaged[file.stem] += 1
     if self._times_damaged[file.stem] > MOST_DAMAGES:
       raise InputError(

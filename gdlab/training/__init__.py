@@ -1,1 +1,1 @@
-"""The engine: algorithms run over many seeds and hyperparameters side by side."""
+"""The engine: runs algorithms over many seeds and hyperparameters in parallel."""

@@ -1,4 +1,4 @@
-"""The choices that a plan leaves open: by rule where one is enough, by a short timed trial where not."""
+"""Makes the choices that a plan leaves open: by rule, or where no rule is known by a short timed trial."""
 
 import contextlib
 import functools
@@ -36,14 +36,14 @@ _folder: list[pathlib.Path] = []
 
 
 class Footprint(NamedTuple):
-  """What is known of a lane before it is run.
+  """What is known about a lane before it is run.
 
   Attributes:
     size: parameters x examples of an update.
-    num_bytes: of what it carries.
-    signature: the shapes that its program works on.
-    probes: the shape of every array that probes measure.
-    convolves: whether an update has a convolution.
+    num_bytes: the size of its carried state.
+    signature: the shapes and dtypes of its state, batch and problem.
+    probes: the shape of every array that the probes return.
+    convolves: whether an update contains a convolution.
   """
 
   size: int
@@ -61,15 +61,15 @@ def footprint(
   probes: tuple[tuple[str, Probe], ...] = (),
   params: PyTree = None,
 ) -> Footprint:
-  """What an algorithm's update on a problem takes, without computing anything.
+  """The cost of an algorithm's update on a problem, found by tracing, without computing anything.
 
   Args:
-    factory: as of a Program, like the next; an equal sweep traces nothing again.
-    structure: the hyperparameters that shape the program.
-    problem: what it is run on.
+    factory: see `Program`; the result is cached, so an equal sweep is not traced again.
+    structure: see `Program`.
+    problem: the problem to run on.
     names: the traced hyperparameters.
-    probes: what is measured beside the metrics.
-    params: where the run starts; None for the problem's own initial parameters.
+    probes: functions that are evaluated with the metrics.
+    params: the initial parameters; None for the problem's own.
 
   Raises:
     InputError: if the algorithm does not fit the problem.
@@ -119,7 +119,7 @@ def _footprint(
 
 
 def _has(jaxpr: Any, primitive: str) -> bool:
-  """Whether a primitive is anywhere in a traced function."""
+  """Whether a traced function contains a primitive."""
   for equation in jaxpr.eqns:
     if equation.primitive.name == primitive:
       return True
@@ -157,13 +157,13 @@ def lanes_at_once(
 
 
 def program_per_device(found: Footprint, lanes_per_shard: int, num_steps: int) -> bool:
-  """Whether every device should have a program of its own; arguments as of `lanes_at_once`."""
+  """Whether to compile a separate program for every device; arguments as for `lanes_at_once`."""
   # Tiny problems have no products of XLA's library in them, and are far cheaper than estimated.
   return jax.default_backend() == 'cpu' and found.size > SMALL and _is_long(found, lanes_per_shard, num_steps)
 
 
 def host_steps(found: Footprint) -> bool:
-  """Whether the host should make every update by a call: XLA's convolutions are slow inside loops on a CPU."""
+  """Whether the host should call every update separately: XLA's convolutions are slow inside loops on a CPU."""
   return jax.default_backend() == 'cpu' and found.convolves
 
 
@@ -172,15 +172,15 @@ def _is_long(found: Footprint, lanes_per_shard: int, num_steps: int) -> bool:
 
 
 def _seconds(found: Footprint) -> float:
-  """Of an update, roughly: overhead, and 10 GFLOP/s."""
+  """Estimated seconds per update: fixed overhead plus flops at 10 GFLOP/s."""
   return 5e-6 + 6 * found.size / 1e10
 
 
 def remember_plans(folder: str | os.PathLike) -> None:
-  """Keeps what trials find in this folder, and uses what is found there.
+  """Stores the results of timed trials in this folder, and uses those already there.
 
-  Timing is noisy and the layout of lanes changes the last bits of results: so whatever goes on with earlier
-  results has to use their layout. Study scripts do this in their working directory.
+  Timings are noisy, and the layout of lanes changes the last bits of results: a run that continues earlier ones must
+  use their layout. Study scripts call this with their working directory.
   """
   _remembered.clear()
   _folder[:] = [pathlib.Path(folder)]
@@ -198,14 +198,14 @@ def _recall(key: str) -> int | None:
       _remembered[key] = check_count('lanes_at_once', json.loads(file.read_text())['lanes_at_once'])
     except FileNotFoundError:
       pass
-    except (OSError, ValueError, KeyError, TypeError):  # what is there is not ours: it is found anew
+    except (OSError, ValueError, KeyError, TypeError):  # not written by gdlab: measured again
       with contextlib.suppress(OSError):
         checksums.remove(file)
   return _remembered.get(key)
 
 
 def _remember(key: str, width: int) -> int:
-  """Writes a finding down, unless another process was first: then its finding is taken."""
+  """Stores the result of a trial; if another process was first, returns that process's result."""
   if not _folder:
     return _remembered.setdefault(key, width)
   content = json.dumps({'lanes_at_once': width, 'machine': _machine()})

@@ -1,4 +1,4 @@
-"""What compiled loops and traced numbers ask of a user's functions, and what they are told where those do not fit."""
+"""Checks that a user's functions work in compiled loops and with traced numbers, with clear errors if not."""
 
 import contextlib
 import traceback
@@ -32,7 +32,7 @@ COUNTERPARTS = {
 
 
 def check_kept(before: PyTree, after: PyTree) -> None:
-  """Raises InputError unless an update keeps the structure, shapes and types of the state."""
+  """Raises InputError unless an update keeps the structure, shapes and dtypes of the state."""
   paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(before)]
   new_paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(after)]
   advice = 'runs are compiled loops: take transformations whose state stays as init makes it'
@@ -50,7 +50,7 @@ def check_kept(before: PyTree, after: PyTree) -> None:
 
 
 def check_probe_functions(probes: Any) -> None:
-  """Raises InputError unless probes are functions by names that results do not use themselves."""
+  """Raises InputError unless probes are functions with names that results do not use."""
   if probes is not None and not isinstance(probes, Mapping):
     raise InputError(f'probes must be a mapping from name to function, got {shown(probes)}')
   check_names('probe', probes or ())
@@ -62,7 +62,7 @@ def check_probe_functions(probes: Any) -> None:
 
 
 def check_probes(probed: Mapping[str, Any]) -> None:
-  """Raises InputError for a probe that does not return arrays of numbers: one, or a tree of some."""
+  """Raises InputError for a probe that does not return an array of numbers or a pytree of them."""
   for name, value in probed.items():
     leaves = jax.tree.leaves(value)
     if not leaves or not all(_is_number(leaf) for leaf in leaves):
@@ -78,10 +78,10 @@ def _is_number(leaf: Any) -> bool:
 
 @contextlib.contextmanager
 def explained(names: Iterable[str]) -> Iterator[None]:
-  """Turns the error of code that looks at a tracer into an InputError that names the traced hyperparameters.
+  """Turns an error about a tracer's value into an InputError that names the traced hyperparameters.
 
   Args:
-    names: of the traced hyperparameters; with none the error is raised as it is.
+    names: the traced hyperparameters; if there are none, the error is raised unchanged.
   """
   names = sorted(names)
   try:
@@ -99,12 +99,12 @@ def explained(names: Iterable[str]) -> Iterator[None]:
       ) from error
     raise InputError(
       f'{traced}, and make_algorithm needs one as a constant ({str(error).splitlines()[0].rstrip(".")}): give it as '
-      'whole numbers, strings or functions, for which there is a program each'
+      'whole numbers, strings or functions, which get one program per value'
     ) from error
 
 
 def _schedule(found: TracebackType | None) -> str | None:
-  """The Optax schedule that was called where an error arose: the outermost, if several call one another."""
+  """The Optax schedule in which an error arose: the outermost, if several call one another."""
   for frame, _ in traceback.walk_tb(found):
     module, name = frame.f_globals.get('__name__', ''), frame.f_code.co_name
     if module.startswith('optax.') and name in COUNTERPARTS:

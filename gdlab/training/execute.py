@@ -1,4 +1,4 @@
-"""Programs executed: compiled while others run, block by block, in what memory there is."""
+"""Executes programs block by block within the available memory, and compiles the next ones meanwhile."""
 
 import collections
 import contextlib
@@ -22,14 +22,14 @@ from gdlab.training.saved import ENDED, Checkpoint, block_name, lanes_of, put_re
 def compiled_ahead(
   programs: Sequence[Program], stops: Sequence[int] = (), checkpoint: Checkpoint | None = None
 ) -> Iterator[Program]:
-  """The programs in turn, each compiled; those of the next ones are being compiled meanwhile.
+  """Yields the programs in turn, each compiled; the next ones are compiled in the meantime.
 
-  Tracing holds Python's lock, compiling does not: so this thread traces and others compile.
+  Tracing holds Python's global lock, compiling does not: this thread traces, others compile.
 
   Args:
-    programs: what is to run.
-    stops: as of `Records.chunks`.
-    checkpoint: what notes the programs, if anything does.
+    programs: the programs to run.
+    stops: see `Records.chunks`.
+    checkpoint: notes the hash of every program, if given.
   """
   ahead: collections.deque[list[futures.Future]] = collections.deque()
   coming = iter(programs)
@@ -55,15 +55,15 @@ def compiled_ahead(
 def execute(
   program: Program, report: Report, keep: bool = False, checkpoint: Checkpoint | None = None
 ) -> Program:
-  """Runs all lanes from the first record to the last, in blocks that fit the memory.
+  """Runs all lanes from the first record to the last, in blocks that fit into memory.
 
-  Where a block does not fit after all, it is halved and begun again.
+  A block that does not fit after all is halved and restarted.
 
   Args:
-    program: what is to run.
-    report: told the updates made, of all lanes.
-    keep: whether what is left at the end of every run is kept.
-    checkpoint: from which runs go on, and in which they are saved.
+    program: the program to run.
+    report: called with numbers of updates made, summed over lanes.
+    keep: whether to keep the final parameters and model state of every run.
+    checkpoint: where runs are saved and resumed from.
 
   Returns:
     The program with the plan that fitted.
@@ -102,7 +102,7 @@ def _saved_block(
   keep: bool,
   report: Report,
 ) -> None:
-  """All updates of these lanes, from where a checkpoint has them; saved as often as is due, and at the end."""
+  """All updates of these lanes, resumed from a checkpoint if there is one; saved when due, and at the end."""
   interrupt.look()
   records, name = program.records, block_name(program, members[0])
   last, size = len(records.periods), len(members)
@@ -134,7 +134,7 @@ def _saved_block(
 
 
 def counting(report: Report) -> tuple[Report, Callable[[], None]]:
-  """A report that hands on, and what takes back all that it was told, for what is begun again."""
+  """A report that forwards to `report`, and a function that subtracts what was reported, for a restart."""
   made = 0
 
   def counted(updates: int) -> None:
@@ -146,7 +146,7 @@ def counting(report: Report) -> tuple[Report, Callable[[], None]]:
 
 
 def all_smaller(programs: Sequence[Program], error: Exception) -> list[Program]:
-  """Programs under half the block each, if the error says that the memory was full; else the error is raised."""
+  """The programs with halved blocks if the error says that memory ran out; otherwise raises the error."""
   if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
     raise error
   plans = [program.plan.halved() or program.plan for program in programs]

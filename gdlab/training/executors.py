@@ -1,4 +1,4 @@
-"""Sweeps in other processes: their lanes dealt out to anything with the `submit` of `concurrent.futures.Executor`."""
+"""Sweeps in other processes, through anything with the `submit` of `concurrent.futures.Executor`."""
 
 import functools
 import pathlib
@@ -18,7 +18,7 @@ from gdlab.host.progress import reporting
 from gdlab.results.parts import merge
 from gdlab.training.grid import Grid
 
-PARTS = 8  # where an executor does not say how many workers it has
+PARTS = 8  # if the number of an executor's workers is unknown
 
 
 def spread(
@@ -29,19 +29,19 @@ def spread(
   num_seeds: int,
   place: Place | None,
 ) -> xr.Dataset:
-  """A sweep whose parts are tasks of an executor, merged.
+  """A sweep split into tasks of an executor, whose results are merged.
 
   Args:
     sweep: `gdlab.sweep`, called in the workers.
-    arguments: all of its arguments; problem, algorithm and probes have to be such as the executor can send.
+    arguments: all of its arguments; the executor must be able to send problem, algorithm and probes.
     executor: anything with `submit`.
     axes: the points.
-    num_seeds: runs of each.
-    place: where checkpoints are kept, each part's in a folder of its own: a task that is begun again, by whichever
-      worker that sees the folder, goes on from there.
+    num_seeds: the number of runs at each point.
+    place: the checkpoint folder, with a subfolder for each part: a restarted task resumes from there, on any worker
+      that can read the folder.
 
   Raises:
-    InputError: if the executor is none, forks, or cannot send what it is given, or a worker is lost for good.
+    InputError: if the executor has no `submit`, forks or cannot send the arguments, or a worker process ends.
   """
   check_executor(executor)
   own = {'executor', 'progress', 'part', 'checkpoint', 'checkpoint_every'}
@@ -58,22 +58,22 @@ def spread(
 
 
 def _parts_of(folder: pathlib.Path, count: int) -> int:
-  """How many parts a sweep has that was begun in this folder: another number of workers goes on with as many.
+  """The number of parts of the sweep begun in this folder, whatever the number of workers now; else `count`.
 
   Raises:
-    InputError: if the folder holds a sweep that was made without an executor.
+    InputError: if the folder holds a sweep that ran without an executor.
   """
   found = [re.fullmatch(r'part-\d+-of-(\d+)', path.name) for path in folder.glob('part-*-of-*')]
   if [*folder.glob('*.npz')]:
     raise InputError(
       f'checkpoint must be a folder of the same experiment, and {folder} is of one without an executor; give another '
-      'folder, or remove this one to begin anew'
+      'folder, or remove this one to start again'
     )
   return max((int(match[1]) for match in found if match), default=count)
 
 
 def submitted(executor: futures.Executor, task: Callable[..., Any], *arguments: Any) -> futures.Future:
-  """The task, handed to the executor; raises InputError if it cannot be sent, or a worker was killed before."""
+  """Submits the task to the executor; raises InputError if it cannot be sent, or a worker was killed before."""
   try:
     return executor.submit(task, *arguments)
   except futures.BrokenExecutor as error:
@@ -83,7 +83,7 @@ def submitted(executor: futures.Executor, task: Callable[..., Any], *arguments: 
 
 
 def finished(tasks: list[futures.Future], report: Callable[[int], None]) -> list[Any]:
-  """What all tasks returned, in their order; `report(1)` for each that is done. The first error ends the others."""
+  """The results of all tasks, in their order; calls `report(1)` for each. The first error cancels the others."""
   waiting = [*tasks]
   try:
     while waiting:
@@ -103,7 +103,7 @@ def finished(tasks: list[futures.Future], report: Callable[[int], None]) -> list
 
 
 def result_of(task: futures.Future) -> Any:
-  """What a finished task returned; raises InputError for a worker that was killed and for what cannot be sent."""
+  """The result of a finished task; raises InputError if its worker was killed or something could not be sent."""
   try:
     return task.result()
   except futures.BrokenExecutor as error:
@@ -115,7 +115,7 @@ def result_of(task: futures.Future) -> Any:
 
 
 def num_workers(executor: Any) -> int | None:
-  """How many workers an executor has, as far as it says."""
+  """The number of an executor's workers; None if unknown."""
   if hasattr(executor, '_client'):  # Dask's
     return len(executor._client.scheduler_info()['workers']) or None
   count = getattr(executor, '_max_workers', None)
@@ -123,12 +123,14 @@ def num_workers(executor: Any) -> int | None:
 
 
 def check_executor(executor: Any) -> None:
-  """Raises InputError for what has no `submit`, and for a pool of forked processes, in which JAX would hang."""
+  """Raises InputError if there is no `submit`, and for a pool of forked processes, in which JAX would hang."""
   if not callable(getattr(executor, 'submit', None)):
     raise InputError(f'executor must have the submit of concurrent.futures.Executor, got {shown(executor)}')
   context = getattr(executor, '_mp_context', None)
   if context is not None and context.get_start_method() == 'fork':
-    raise InputError('executor must not fork, for JAX hangs in forked processes: give gdlab.worker_pool(n)')
+    raise InputError(
+      'executor must not fork, because JAX hangs in forked processes: use gdlab.worker_pool(n)'
+    )
 
 
 def _ended(error: Exception) -> InputError:

@@ -1,4 +1,4 @@
-"""The points of a sweep: which hyperparameters are traced as lanes, and which shape a program."""
+"""The points of a sweep: which hyperparameters are traced, and which are static (one program per value)."""
 
 import inspect
 import itertools
@@ -18,9 +18,9 @@ class Grid(NamedTuple):
   """Checked points: the product of all axes, one of which may be a list of trials.
 
   Attributes:
-    axes: every dim of the result and its values, in order; those of `trial` are its numbers.
+    axes: every dim of the result and its values, in order; those of `trial` are 0, 1, ...
     trials: hyperparameter -> its value in every trial.
-    traced: the hyperparameters whose values are lanes of one program; the others need a program for each value.
+    traced: the hyperparameters whose values are lanes of one program; the others need one program per value.
   """
 
   axes: dict[str, list[Any]]
@@ -37,12 +37,11 @@ class Grid(NamedTuple):
     return found
 
   def programs(self, num_seeds: int) -> list[tuple[dict[str, Any], dict[str, np.ndarray], np.ndarray]]:
-    """The programs that all runs need.
+    """The programs that the runs need.
 
     Returns:
-      For each `(structure, numbers, places)`: the hyperparameters that shape it; the traced ones of its lanes,
-      name -> float[L], the seeds of a point after one another; and where the lanes belong among all runs, int[L], which
-      are numbered with axes (*axes, seed).
+      For each `(structure, numbers, places)`: its static hyperparameters; the traced ones of its lanes, name ->
+      float[L], seeds varying fastest; and the lanes' flat indices, int[L], among all runs, with axes (*axes, seed).
     """
     points = self.points()
     members: dict[tuple, list[int]] = {}
@@ -69,14 +68,14 @@ def check_grid(
   """Checks points against the functions that take their hyperparameters.
 
   Args:
-    grid: hyperparameter -> values, of which the product is taken; None for none.
+    grid: hyperparameter -> values; the points are their product; None for none.
     trials: hyperparameter -> its value in every trial; None for none.
     make_algorithm: takes any of them; an Algorithm takes none.
-    make_problem: takes those that shape a program; None for a problem that is the same everywhere.
-    num_steps: may be a function that takes those that shape a program, too.
+    make_problem: takes static ones; None if the problem is the same at all points.
+    num_steps: a number, or a function that takes static ones.
 
   Raises:
-    InputError: if nobody takes a name, or values are missing, repeated or of the wrong kind.
+    InputError: if no function takes a name, or values are missing, repeated or of the wrong kind.
   """
   if not callable(make_algorithm) and not isinstance(make_algorithm, Algorithm):
     raise InputError(f'make_algorithm must be a function of hyperparameters, got {shown(make_algorithm)}')
@@ -87,7 +86,7 @@ def check_grid(
       raise InputError(f'grid[{name!r}] must hold distinct values, got {shown(values)}')
   columns = {name: _checked_values('points', name, values) for name, values in trials.items()}
   if both := sorted(axes.keys() & columns.keys()):
-    raise InputError(f'points must not hold what grid holds, got {both[0]!r} in both')
+    raise InputError(f'points and grid must have different hyperparameters, got {both[0]!r} in both')
   lengths = {name: len(column) for name, column in columns.items()}
   if len(set(lengths.values())) > 1:
     raise InputError(
@@ -124,7 +123,7 @@ def _mapping(name: str, given: Mapping[str, Sequence[Any]] | None) -> Mapping[st
 
 
 def named_by(function: Callable, values: Mapping[str, Any]) -> dict[str, Any]:
-  """Those of the values that a function takes by name."""
+  """The values that a function takes by name."""
   names = _parameters(function)
   return {name: value for name, value in values.items() if ANY in names or name in names}
 
@@ -138,7 +137,7 @@ def _parameters(function: Callable) -> set[str]:
 
 
 def _required(function: Callable | None) -> set[str]:
-  """The names that a function cannot be called without."""
+  """The names of a function's required arguments."""
   if function is None:
     return set()
   named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -167,14 +166,14 @@ def _checked_values(what: str, name: str, values: Sequence[Any]) -> list[Any]:
       ) from None
   if len(kinds := {_kind(value): value for value in checked}) > 1:
     raise InputError(
-      f'{what}[{name!r}] must hold values of one kind, for results give back numbers, strings, or the names of other '
-      f'objects, got {" and ".join(shown(value) for value in kinds.values())}: sweep over names of them'
+      f'{what}[{name!r}] must hold values of one kind, because results store numbers, strings, or the names of other '
+      f'objects, got {" and ".join(shown(value) for value in kinds.values())}: sweep over their names'
     )
   return checked
 
 
 def _kind(value: Any) -> str:
-  """As what a result gives a value back, see `datasets.storable`."""
+  """How a result stores a value, see `datasets.storable`."""
   if isinstance(value, str):
     return 'string'
   return 'number' if isinstance(value, bool | int | float | np.number) else 'object'

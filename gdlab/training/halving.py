@@ -24,17 +24,17 @@ NAME = 'halving'  # of its checkpoints
 class Halving(NamedTuple):
   """Stops the worst hyperparameters of a sweep early (Jamieson and Talwalkar 2016, arXiv:1502.07943).
 
-  At each of the steps the points of the grid that still run are ranked by the mean of a metric over their seeds
-  (one diverged run makes it infinite), and only the best share of them goes on. What is stopped has status
-  STOPPED from then on and no further records: a value at the end is that of a survivor.
+  At each of the steps, the points that still run are ranked by the mean of a metric over their seeds (infinite if a run
+  diverged), and only the best fraction continues. Runs that are stopped have status STOPPED from then on and no further
+  records.
 
-  All lanes that still run stay in memory between rankings, whatever `Plan.lanes_per_block` says.
+  All lanes that still run stay in memory between rankings, regardless of `Plan.lanes_per_block`.
 
   Attributes:
-    steps: updates after which points are ranked, increasing.
-    keep: the share of points that goes on each time, in (0, 1), rounded up.
-    metric: what they are ranked by, small is good.
-    largest: large is good instead, as with an accuracy.
+    steps: the numbers of updates after which points are ranked, increasing, each below `num_steps`.
+    keep: the fraction of points that continues each time, in (0, 1); their number is rounded up.
+    metric: the metric to rank by; smaller is better.
+    largest: whether larger is better instead, as for an accuracy.
   """
 
   steps: tuple[int, ...]
@@ -44,7 +44,7 @@ class Halving(NamedTuple):
 
 
 def check_halving(halving: Halving, num_steps: int) -> Halving:
-  """Raises InputError for what does not fit the run."""
+  """Raises InputError if `halving` does not fit the run."""
   if not isinstance(halving, Halving):
     raise InputError(f'halving must be a gdlab.Halving or None, got {shown(halving)}')
   steps = tuple(
@@ -63,16 +63,16 @@ def run_halving(
   report: Report,
   checkpoint: Checkpoint | None = None,
 ) -> list[Program]:
-  """Runs all programs side by side from ranking to ranking, with all running lanes in memory.
+  """Runs all programs from ranking to ranking, with all running lanes in memory.
 
-  Where they do not fit, all begin again in blocks half as large, which wait in the host's memory for the rankings.
+  If they do not fit, all restart with blocks half as large, which are moved to host memory between calls.
 
   Args:
-    programs: of the sweep.
-    num_seeds: runs of every point.
-    halving: when and how is ranked.
-    report: told the updates made, or left out, of all lanes.
-    checkpoint: from which all of them go on, and in which they are saved together.
+    programs: the programs of the sweep.
+    num_seeds: the number of runs at every point.
+    halving: when and how to rank.
+    report: called with numbers of updates made or skipped, summed over lanes.
+    checkpoint: where all runs are saved together and resumed from.
 
   Returns:
     The programs with the plans that fitted.
@@ -170,7 +170,7 @@ def _run(
 
 
 def _save(checkpoint: Checkpoint, programs: Sequence[Program], blocks, made, **about: int) -> None:
-  """Saves all blocks together, and all records: what was stopped has none since."""
+  """Saves all blocks and all records together; stopped runs have no later records."""
   arrays: dict[str, np.ndarray] = {}
   for number, (program, own) in enumerate(zip(programs, blocks, strict=True)):
     rows = program.records.rows(np.arange(len(program.places)), len(program.records.steps))
@@ -182,7 +182,7 @@ def _save(checkpoint: Checkpoint, programs: Sequence[Program], blocks, made, **a
 
 
 def _restored(programs: Sequence[Program], saved: Saved) -> list[list[Block]]:
-  """The blocks of every program as `_save` was given them; puts the records back, too."""
+  """The blocks of every program as passed to `_save`; also restores the records."""
   blocks: list[list[Block]] = []
   for number, (program, own) in enumerate(zip(programs, saved.about['made'], strict=True)):
     prefix = f'{number}.records.'
@@ -227,7 +227,7 @@ def _check_metric(metric: str, program: Program) -> None:
 
 
 def _going(programs: Sequence[Program], blocks, num_seeds: int, halving: Halving, step: int) -> np.ndarray:
-  """The points that go on."""
+  """The points that continue."""
   values, points = [], []
   for program, own in zip(programs, blocks, strict=True):
     running = np.concatenate([block.members for block in own] or [np.zeros(0, int)])
@@ -242,7 +242,7 @@ def _going(programs: Sequence[Program], blocks, num_seeds: int, halving: Halving
 
 
 def _compact(program: Program, block: Block, stays: np.ndarray) -> Block:
-  """The lanes that stay, moved together, so that the others cost nothing."""
+  """The block with only the lanes that stay, so that the others cost nothing."""
   inputs, counts, slots = program.placed(block.members[stays])
   source = np.zeros(program.plan.lanes_per_block, int)
   source[slots] = block.slots[stays]

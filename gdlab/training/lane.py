@@ -1,8 +1,8 @@
 """One lane: one run of one algorithm with one seed, advanced from evaluation to evaluation.
 
-The functions of a lane are `(make, probes, problem, lane, inputs, ...) -> (lane, results)`: `make(numbers)` makes the
-algorithm of the lane's hyperparameters, `probes` maps names to functions, `inputs` holds the lane's `ids` (of its
-seeds) and its `numbers`.
+The functions of a lane are `(make, probes, problem, lane, inputs, ...) -> (lane, results)`: `make(numbers)` returns the
+algorithm with the lane's hyperparameters, `probes` maps names to functions, `inputs` holds the lane's seed `ids` and
+its traced hyperparameters, `numbers`.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,11 +27,11 @@ COUNT_BASE = 2**30  # counts are int32[2] in this base, most significant first: 
 
 
 class Lane(NamedTuple):
-  """All that a run carries from one record to the next: with it a run can go on elsewhere."""
+  """The complete state that a run carries from one record to the next; a run can be resumed from it."""
 
   state: State
   status: Array  # int8[], RUNNING or DIVERGED
-  updates: Array  # int32[], made up to the last finite record
+  updates: Array  # int32[], updates made up to the last finite record
   examples: Array  # drawn since the last record, see `_add`
   gradient_evaluations: Array  # per-example gradients since the last record, see `_add`
 
@@ -39,15 +39,15 @@ class Lane(NamedTuple):
 def start(
   make: Make, probes: Probes, problem: Problem, lane: tuple[()], inputs: Inputs, params: PyTree
 ) -> tuple[tuple[()], tuple[Lane, dict[str, Array]]]:
-  """The lane before its first update, and the metrics there; an optimizer that listens is told of them too.
+  """The lane before its first update, and its metrics, which are also passed to the method's `observe`.
 
   Args:
     make: see above.
     probes: see above.
-    problem: what is minimised.
-    lane: nothing yet.
+    problem: the problem to minimise.
+    lane: empty.
     inputs: see above.
-    params: where the run starts; None for the problem's own initial parameters.
+    params: the initial parameters; None for the problem's own.
   """
   algorithm = make(inputs['numbers'])
   state = algorithm.init(stream_keys(inputs['ids']), problem, params)
@@ -61,11 +61,11 @@ def advance(
 ) -> tuple[Lane, tuple[dict[str, Array], dict[str, Array]]]:
   """Makes the updates of Q periods: `lengths` int32[Q, R] and `evaluates` bool[Q] as in `Chunk`.
 
-  A lane that is not finite at a record has status DIVERGED from there on. At the period's end its state is put
-  back to the period's beginning and stays there: it takes no further updates, and its neighbours never notice.
-  (To look at every step, or to keep the state of every record, would cost as much as small updates do.)
+  A lane that is not finite at a record has status DIVERGED from then on. At the end of the period its state is reset to
+  that at the period's beginning and frozen; other lanes are unaffected. (To check every step, or to keep the state of
+  every record, would cost as much as a small update.)
 
-  A lane that still runs at an evaluation tells its method of the metrics, after the probes have looked at it.
+  At an evaluation the probes see the state of a running lane first; then its method's `observe` gets the metrics.
 
   Returns:
     The lane and `(records [Q, R], metrics [Q, ...])`.
@@ -107,7 +107,7 @@ def advance(
 def update(
   make: Make, probes: Probes, problem: Problem, lane: Lane, inputs: Inputs
 ) -> tuple[Lane, tuple[()]]:
-  """One update without a record, for a host that makes every update by a call; `record` and `close` go with it."""
+  """One update without a record, for host-stepped runs (`Plan.host_steps`), together with `record` and `close`."""
   del probes
   return _counted(lane, *make(inputs['numbers']).step(lane.state, problem)), ()
 
@@ -125,7 +125,7 @@ def record(
 def close(
   make: Make, probes: Probes, problem: Problem, lanes: tuple[Lane, State], inputs: Inputs, evaluates: Array
 ) -> tuple[Lane, dict[str, Array]]:
-  """The end of a period: of a lane that ran through it and the state with which it began, as `advance` does it."""
+  """The end of a period, as in `advance`, from the lane after it and the state before it."""
   moved, began = lanes
   lane = moved._replace(state=_kept(moved.status, moved.state, began))
   return _evaluated(make(inputs['numbers']), problem, lane, evaluates, probes)
@@ -134,13 +134,13 @@ def close(
 def read(
   make: Make, probes: Probes, problem: Problem, lane: Lane, inputs: Inputs
 ) -> tuple[Lane, tuple[PyTree, PyTree]]:
-  """The parameters and the model's state at which the metrics of the lane are measured."""
+  """The parameters and model state at which the lane's metrics are evaluated."""
   del probes
   return lane, _measured_at(make(inputs['numbers']), problem, lane.state)
 
 
 def measure(algorithm: Algorithm, problem: Problem, state: State, probes: Probes) -> dict[str, Array]:
-  """Everything evaluated at an evaluation point: the metrics, where the method says, and the probes of the state."""
+  """All values of one evaluation: the metrics, at the method's `evaluated` parameters, and the probes of the state."""
   metrics = evaluate(problem, *_measured_at(algorithm, problem, state))
   probed = named({name: probe(problem, state) for name, probe in probes.items()})
   if taken := sorted(name for name in metrics if name.partition('.')[0] in probes):
@@ -173,7 +173,7 @@ def _evaluated(
 
 
 def _told(algorithm: Algorithm, state: State, measured: Mapping[str, Array], probes: Probes) -> State:
-  """The state after the method has been told the metrics; a probe is the user's own affair."""
+  """The state after the method's `observe` got the metrics, without the probes."""
   if algorithm.observe is None:
     return state
   metrics = {name: value for name, value in measured.items() if name.partition('.')[0] not in probes}
@@ -194,7 +194,7 @@ def _counted(lane: Lane, state: State, info: Info) -> Lane:
 
 
 def _recorded(before: Lane, moved: Lane, info: Info) -> tuple[Lane, dict[str, Array]]:
-  """The lane after a record, and the record: what the first failed one found is on it, later ones are missing."""
+  """The lane after a record, and the record. The first record that is not finite has its values; later ones do not."""
   finite = _all_finite((info.loss, info.update_norm, info.param_norm, moved.state.model_state))
   alive = before.status == RUNNING
   good = alive & finite
@@ -221,7 +221,7 @@ def _nothing() -> Array:
 
 
 def _add(count: Array, amount: Array) -> Array:
-  """The count plus an amount int32[] of at most COUNT_BASE."""
+  """The count plus `amount`, int32[] of at most COUNT_BASE."""
   low = count[1] + amount
   return jnp.stack([count[0] + low // COUNT_BASE, low % COUNT_BASE])
 

@@ -1,4 +1,4 @@
-"""Where lanes sit on the devices, and one lane's function for all of them."""
+"""The placement of lanes on devices, and the function of one lane mapped over all of them."""
 
 import functools
 from collections.abc import Callable
@@ -17,9 +17,9 @@ LANES_AXIS = 'lanes'
 
 
 def copies(plan: Plan) -> list[jax.Device | None]:
-  """The device of every copy of the program; None for one copy on all of them.
+  """The device of every copy of the program; None for one copy on all devices.
 
-  A host that makes every update calls a program for every `lanes_at_once` lanes, on the devices in turn.
+  With `host_steps` there is a copy for every `lanes_at_once` lanes, on the devices in turn.
   """
   devices = jax.local_devices()[: plan.num_devices]
   if plan.host_steps:
@@ -28,10 +28,10 @@ def copies(plan: Plan) -> list[jax.Device | None]:
 
 
 def place(plan: Plan, tree: PyTree, *, split_lanes: bool = False) -> tuple[PyTree, ...]:
-  """Puts arrays where the compiled calls want them: whole on every device, or split along the lanes.
+  """Places arrays for the compiled calls: replicated on every device, or split along the lanes.
 
   Returns:
-    A tree for each copy of the program, see `copies`; whole, one for each of their devices.
+    One tree for each copy of the program, see `copies`; if replicated, one for each of their devices.
   """
   devices = copies(plan)
   if devices == [None]:
@@ -51,7 +51,7 @@ def place(plan: Plan, tree: PyTree, *, split_lanes: bool = False) -> tuple[PyTre
 
 
 def sharding(plan: Plan) -> tuple[Sharding, ...]:
-  """How arrays with a leading axis of lanes lie on the devices of each copy of the program."""
+  """The sharding of arrays with a leading axis of lanes, for each copy of the program."""
   return tuple(
     NamedSharding(_mesh(plan), PartitionSpec(LANES_AXIS)) if device is None else SingleDeviceSharding(device)
     for device in copies(plan)
@@ -59,10 +59,10 @@ def sharding(plan: Plan) -> tuple[Sharding, ...]:
 
 
 def slots(plan: Plan, num_lanes: int) -> tuple[np.ndarray, np.ndarray]:
-  """Where the lanes of a block sit, dealt out to the shards in turn, and how many each copy or shard has.
+  """The slots of a block's lanes, assigned to the shards in turn, and how many each copy or shard has.
 
   Returns:
-    `(slots int[num_lanes], counts int32[copies or shards])`. The lanes of each are the first of its slots.
+    `(slots int[num_lanes], counts int32[copies or shards])`. Each copy or shard fills its first slots.
   """
   width = plan.lanes_at_once
   if plan.host_steps:
@@ -78,9 +78,8 @@ def slots(plan: Plan, num_lanes: int) -> tuple[np.ndarray, np.ndarray]:
 def map_lanes(plan: Plan, on_lane: Callable[..., PyTree]) -> Callable[..., PyTree]:
   """`(lane, result) = on_lane(problem, lane, inputs, *shared)` for the first `counts` lanes of every shard.
 
-  One loop over the lanes, `lanes_at_once` under vmap: the lanes are replaced in place, so that there is only one of
-  each, and their number is not compiled in. A host that makes every update has no loop: each of its calls is for
-  `lanes_at_once` lanes.
+  One loop over the lanes, `lanes_at_once` of them under vmap: their state is updated in place, and their number is not
+  part of the program. With `host_steps` there is no loop: each call is for `lanes_at_once` lanes.
 
   Returns:
     `(problem, lanes, inputs, counts, shared) -> (lanes, results)`.
@@ -128,7 +127,7 @@ def map_lanes(plan: Plan, on_lane: Callable[..., PyTree]) -> Callable[..., PyTre
 
 
 def _mesh(plan: Plan) -> Mesh:
-  """The devices as a mesh: lanes along the first axis, the batch of each along the second."""
+  """The devices as a mesh: lanes along the first axis, each lane's batch along the second."""
   devices = np.asarray(jax.local_devices()[: plan.num_devices])
   return Mesh(
     devices.reshape(plan.shards, plan.data_parallel),
@@ -138,7 +137,7 @@ def _mesh(plan: Plan) -> Mesh:
 
 
 def _on(device: jax.Device, leaf: Any) -> Array:
-  """The array on one device: no second copy where a whole one is there already."""
+  """The array on one device, without a copy if it is already there."""
   if isinstance(leaf, jax.Array) and leaf.is_fully_replicated:
     for shard in leaf.addressable_shards:
       if shard.device == device:

@@ -1,4 +1,4 @@
-"""How the lanes of a sweep are laid out on the machine."""
+"""The layout of a sweep's lanes on the machine."""
 
 from typing import Any, NamedTuple, TypeAlias
 
@@ -7,35 +7,35 @@ import numpy as np
 
 from gdlab.core.errors import InputError, check_count, shown
 
-CALLS_PER_RUN = 16  # how often a run comes back to the host for progress when the plan does not say
+CALLS_PER_RUN = 16  # compiled calls per run, between which progress is shown, if the plan does not say
 
 
 Choice: TypeAlias = Any  # a whole number or a truth value; None while it is open
 
 
 class Plan(NamedTuple):
-  """A layout of lanes (hyperparameters x seeds); None means: chosen for the backend, the problem and the memory.
+  """A layout of lanes (hyperparameters x seeds). None: chosen for the backend, the problem and the memory.
 
-  Under one plan a lane is the same bit for bit whatever runs beside it. Between plans it agrees to rounding; so it does
-  where records are made at other steps, as the update before a record is compiled with its diagnostics.
+  Under a fixed plan, the results of a lane do not depend, bit for bit, on the other lanes. Between plans they agree to
+  rounding; likewise between different `record_every`, because the update before a record is compiled with diagnostics.
 
   Attributes:
-    lanes_at_once: lanes a device advances together under vmap; groups of them follow one another. 1 maps lane
-      after lane, which is the fastest on a CPU for all but tiny problems.
+    lanes_at_once: lanes that a device advances together under vmap; groups of them run one after another. 1 maps lane
+      by lane, the fastest on a CPU for all but tiny problems.
     num_devices: local devices in use.
-    steps_per_call: updates between two returns to the host, where progress is shown; rounded to whole periods
-      between evaluations.
-    lanes_per_block: lanes in the machine's memory at a time, rounded up to `lanes_at_once` on every device; further
-      blocks follow when these are done.
-    data_parallel: devices that share every batch, all that are in use: lanes then follow one another. 1 by default,
-      and batches must divide by it. For models that one device is too slow for. (Lanes side by side as well would
-      have to take every branch together; processes with devices of their own need not, see `executor` of `sweep`.)
-    program_per_device: whether every device has a compiled copy of its own, which takes as many compilations, at
-      once. XLA's matrix products on a CPU keep working memory with the program, which devices that share one hand
-      to and fro between their caches. By default in long runs on a CPU; the bits were the same wherever compared.
-    host_steps: whether the host makes every update by a call of its own, in place of a compiled loop over updates.
-      By default where an update has a convolution and the backend is a CPU, on which XLA's convolutions are several
-      times slower inside a loop than outside.
+    steps_per_call: updates per compiled call, between which progress is shown; rounded to whole periods between
+      evaluations.
+    lanes_per_block: lanes in device memory at a time, rounded up to a multiple of `lanes_at_once` on every device;
+      blocks run one after another.
+    data_parallel: devices that share every batch: 1, the default, or all in use. The batch size must be a multiple of
+      it. For models too slow for one device; lanes then run one after another. (To run lanes in parallel too, use
+      processes with devices of their own, see `executor` of `sweep`.)
+    program_per_device: whether to compile a separate copy for every device, all at once. XLA's matrix products on a CPU
+      keep working memory with the program, which devices that share a program pass back and forth between their
+      caches. By default in long runs on a CPU. Results were bitwise equal wherever compared.
+    host_steps: whether the host calls every update separately, instead of a compiled loop over updates. By default if
+      an update contains a convolution and the backend is a CPU, where XLA's convolutions are several times slower
+      inside a loop.
   """
 
   lanes_at_once: Choice = None
@@ -48,22 +48,22 @@ class Plan(NamedTuple):
 
   @property
   def shards(self) -> int:
-    """Of a plan with every choice made: groups of devices with lanes of their own."""
+    """The number of device groups with lanes of their own, for a plan with every choice made."""
     return self.num_devices // self.data_parallel
 
   @property
   def unit(self) -> int:
-    """Of a plan with every choice made: how many lanes advance at a time on all devices."""
+    """The number of lanes that advance at a time on all devices, for a plan with every choice made."""
     return self.shards * self.lanes_at_once
 
   def fitted(self, lanes_per_block: int) -> 'Plan':
-    """This plan with another block, rounded up to what fills every device evenly."""
+    """This plan with another block size, rounded up to fill all devices evenly."""
     return self._replace(lanes_per_block=-(-lanes_per_block // self.unit) * self.unit)
 
   def halved(self) -> 'Plan | None':
     """A plan that needs about half the memory; None if there is none.
 
-    Lanes at once are halved last: all else leaves every result as it is, bit for bit.
+    `lanes_at_once` is halved last, because only that changes the last bits of results.
     """
     if self.lanes_per_block > self.unit:
       return self.fitted(max(self.unit, self.lanes_per_block // self.unit // 2 * self.unit))
@@ -76,10 +76,10 @@ FLAGS = 'program_per_device', 'host_steps'
 
 
 def check_plan(plan: Plan | None) -> Plan:
-  """The plan, or an open one for None.
+  """The plan; for None one that leaves every choice open.
 
   Raises:
-    InputError: if a choice is not a whole number >= 1, or the devices do not suffice.
+    InputError: if a choice is of the wrong type or range, there are too few devices, or choices exclude one another.
   """
   plan = Plan() if plan is None else plan
   if not isinstance(plan, Plan):
@@ -120,19 +120,19 @@ def resolved(
   program_per_device: bool = False,
   host_steps: bool = False,
 ) -> Plan:
-  """A checked plan with the choices made that it leaves open.
+  """A checked plan with all open choices made.
 
-  All devices are used even for few lanes (the others rest): so where lanes follow one another, the bits of a lane do
-  not depend on how many there are.
+  All devices are in the plan even if there are fewer lanes: with `lanes_at_once` 1 the results of a lane then do not
+  depend, bit for bit, on the number of lanes.
 
   Args:
-    plan: what was asked for.
-    num_lanes: lanes of the sweep's program.
+    plan: the plan given by the user.
+    num_lanes: lanes of the program.
     num_steps: updates of every run.
-    lanes_at_once: what was found best for the problem, see `autotune`.
-    memory_lanes: how many lanes fit the memory.
-    program_per_device: whether it pays to compile one for every device.
-    host_steps: whether it pays to make every update by a call.
+    lanes_at_once: the best for the problem, see `autotune`.
+    memory_lanes: how many lanes fit into memory.
+    program_per_device: the default of that choice.
+    host_steps: the default of that choice.
   """
   on_host = host_steps if plan.host_steps is None else plan.host_steps
   per_device = program_per_device if plan.program_per_device is None else plan.program_per_device

@@ -1,4 +1,4 @@
-"""The programs of a sweep: for every combination of shaping hyperparameters compiled code, its lanes and their plan."""
+"""The programs of a sweep: for each combination of static hyperparameters the compiled code, lanes and plan."""
 
 import functools
 import itertools
@@ -22,16 +22,16 @@ Report = Callable[[int], None]
 
 
 class Block(NamedTuple):
-  """Lanes in the machine's memory, complete: with it their runs can go on.
+  """The lanes in device memory and all that their runs need to continue.
 
-  What is on the devices is a tuple, with an item for each copy of the program, see `layout.copies`.
+  Device arrays are tuples with one item for each copy of the program, see `layout.copies`.
 
   Attributes:
     lanes: their carried state, on the devices.
     inputs: their seeds and hyperparameters, on the devices.
-    counts: int32[shards], how many each copy or shard has, on the devices.
+    counts: int32[shards], the number of lanes of each copy or shard, on the devices.
     members: int[n], their numbers in the program.
-    slots: int[n], where they sit.
+    slots: int[n], their positions in the block.
   """
 
   lanes: tuple[one.Lane, ...]
@@ -42,19 +42,19 @@ class Block(NamedTuple):
 
 
 class Program(NamedTuple):
-  """What is compiled for one structure and plan, and the lanes that share it.
+  """The compiled code for one structure and plan, and the lanes that share it.
 
   Attributes:
-    factory: an algorithm, or what makes it of the hyperparameters it names.
-    structure: the hyperparameters that shape the program, as sorted (name, value) pairs.
-    probes: (name, function) pairs measured beside the metrics.
-    plan: how the lanes are laid out, every choice made.
-    problem: what is minimised, on the devices that copies of the program are on.
-    inputs: what makes its lanes the lanes they are, on the host: `ids` int32[L, 3], the seed ids of their streams, and
-      `numbers`, traced hyperparameter -> float[L].
-    params: where all runs start, like the problem's parameters; None for its own.
+    factory: an algorithm, or a function of hyperparameters that returns it.
+    structure: the static hyperparameters, as sorted (name, value) pairs.
+    probes: (name, function) pairs, evaluated with the metrics.
+    plan: the layout of the lanes, every choice made.
+    problem: the problem to minimise, on the devices of each copy of the program.
+    inputs: what distinguishes its lanes, on the host: `ids` int32[L, 3], the seed ids of their streams, and `numbers`,
+      traced hyperparameter -> float[L].
+    params: the initial parameters of all runs; None for the problem's own.
     places: int[L], the numbers of the lanes among all runs of the sweep.
-    records: what came of them.
+    records: the results.
   """
 
   factory: Algorithm | Callable[..., Algorithm]
@@ -68,11 +68,11 @@ class Program(NamedTuple):
   records: Records
 
   def compiled(self, function: Callable[..., PyTree], *, donate: bool = False) -> Any:
-    """A function of one lane, see `lane`, for all lanes of a copy; equal programs share what is compiled."""
+    """A function of one lane, see `lane`, compiled for all lanes of a copy; equal programs share compiled code."""
     return _compiled(function, self.factory, self.structure, self.probes, self.plan, donate)
 
   def lowered(self, chunk: Chunk) -> Iterator[jax.stages.Lowered]:
-    """Traces what the run calls, so that it can be compiled while others run; yields every copy of it."""
+    """Traces the functions that the run calls, so that they can be compiled while others run, for every copy."""
     shape = np.zeros(min(len(self.places), self.plan.unit), int)
     inputs, counts, _ = self.placed(shape)
     for place, sharding in enumerate(layout.sharding(self.plan)[: min(len(inputs), len(self.problem))]):
@@ -96,7 +96,7 @@ class Program(NamedTuple):
         yield self.compiled(one.advance, donate=True).lower(problem, lanes, *rest, periods)
 
   def start(self, members: np.ndarray) -> Block:
-    """The block of these lanes, before their first update."""
+    """The block of these lanes before their first update."""
     inputs, counts, slots = self.placed(members)
     start = self.compiled(one.start)
     copies = zip(itertools.cycle(self.problem), inputs, counts)
@@ -106,7 +106,7 @@ class Program(NamedTuple):
     return Block(lanes, inputs, counts, members, slots)
 
   def advance(self, block: Block, chunks: Iterable[Chunk], report: Report) -> Block:
-    """Makes the updates of `chunks`. The block given is used up."""
+    """Makes the updates of `chunks`. The given block's buffers are donated: do not use it afterwards."""
     pending: tuple[Chunk, Sequence[PyTree]] | None = None
     for chunk in chunks:
       interrupt.look()
@@ -121,7 +121,7 @@ class Program(NamedTuple):
     return block
 
   def keep(self, block: Block) -> None:
-    """Keeps the parameters and the model's state of lanes that are at their ends."""
+    """Keeps the final parameters and model states of lanes that are finished."""
     read = self.compiled(one.read)
     copies = zip(itertools.cycle(self.problem), block.lanes, block.inputs, block.counts)
     found = together([read(*arguments, ())[1] for arguments in copies])
@@ -129,7 +129,7 @@ class Program(NamedTuple):
     self.records.keep(block.members, block.slots, kept)
 
   def placed(self, members: np.ndarray) -> tuple[tuple[one.Inputs, ...], tuple[jax.Array, ...], np.ndarray]:
-    """The inputs of these lanes on the devices, how many each copy or shard has, and where they sit."""
+    """The inputs of these lanes on the devices, the counts of each copy or shard, and the lanes' slots."""
     slots, counts = layout.slots(self.plan, len(members))
     # What fills up a group under vmap must compute something.
     chosen = np.full(self.plan.lanes_per_block, members[0])
@@ -149,7 +149,7 @@ class Program(NamedTuple):
     return [advance(*arguments) for arguments in copies]
 
   def _stepped(self, block: Block, chunk: Chunk) -> list[tuple[one.Lane, PyTree]]:
-    """One period of every copy, a call for every update; the copies take turns, so that no device waits."""
+    """One period of every copy, one call for every update; the copies take turns, so that no device waits."""
     functions = [self.compiled(function) for function in (one.update, one.record, one.close)]
     update, record, close = functions
     copies = [*zip(itertools.cycle(self.problem), block.inputs, block.counts)]
@@ -183,7 +183,7 @@ def made(
   structure: tuple[tuple[str, Any], ...],
   numbers: Mapping[str, Any],
 ) -> Algorithm:
-  """A lane's algorithm; `numbers` are its traced hyperparameters, tracers inside a compiled call."""
+  """A lane's algorithm; `numbers` are its traced hyperparameters (tracers inside a compiled call)."""
   if isinstance(factory, Algorithm):
     return factory
   algorithm = factory(**weak(numbers), **dict(structure))
@@ -193,16 +193,16 @@ def made(
 
 
 def weak(numbers: Mapping[str, Any]) -> dict[str, Array]:
-  """Traced hyperparameters as weakly typed as the Python floats that they stand for.
+  """Traced hyperparameters, weakly typed like the Python floats they stand for.
 
-  What they are multiplied by keeps its type then, as it does with a constant: a strongly typed rate would turn updates
-  and states of bfloat16 into float32.
+  A product with one keeps the other factor's dtype, as with a constant: a strongly typed rate would promote bfloat16
+  updates and states to float32.
   """
   return {name: jnp.full_like(0.0, number) for name, number in numbers.items()}
 
 
 def together(results: Sequence[PyTree]) -> PyTree:
-  """The results of all copies of the program, lanes along the leading axis."""
+  """The results of all copies of the program, concatenated along the axis of lanes."""
   if len(results) == 1:
     return results[0]
   return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *results)
@@ -226,7 +226,7 @@ def _compiled(
 def _one_period(
   records: Sequence[Mapping[str, Array]], metrics: PyTree, chunk: Chunk
 ) -> tuple[PyTree, PyTree]:
-  """What a host-stepped period returned, as a chunk of a single period has it."""
+  """The results of a host-stepped period, in the form of a chunk with a single period."""
   padding = chunk.places.shape[1] - len(records)
 
   def stacked(*leaves: Array) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The records of a run: when they are made, how that cuts the updates into compiled calls, and what came of it."""
+"""The records of runs: when they are made, how the updates are divided into compiled calls, and the results."""
 
 import functools
 import itertools
@@ -13,14 +13,14 @@ from gdlab.results.datasets import RUNNING, STOPPED
 from gdlab.training.lane import COUNT_BASE
 
 EVALUATIONS_PER_RUN = 50  # when `eval_every` does not say
-RECORDS_PER_PERIOD = 64  # at most: a diverged run is put back by a period
+RECORDS_PER_PERIOD = 64  # at most: a diverged run is reset to the start of its period
 COUNTS = ('examples', 'gradient_evaluations')
 
 
 class Chunk(NamedTuple):
-  """A stretch of updates between two returns to the host: Q periods of at most R records, some of both padding.
+  """The updates of one compiled call: Q periods of at most R records, both padded.
 
-  A period is the stretch of updates that ends in one evaluation, or in its 64th record.
+  A period ends with an evaluation, or with its 64th record.
 
   Attributes:
     lengths: int32[Q, R], updates up to each record; 0 on padding.
@@ -57,7 +57,7 @@ class Records:
     return int(self.steps[-1])
 
   def stages(self, stops: Sequence[int] = ()) -> list[range]:
-    """The periods up to each of the steps `stops` and then to the end, by their numbers."""
+    """The numbers of the periods up to each of the steps `stops`, and then to the end."""
     ends = [int(np.searchsorted(self.steps, stop, side='right')) for stop in (*stops, self.num_steps)]
     begins = [period.start for period in self.periods]
     return [
@@ -77,27 +77,27 @@ class Records:
     ]
 
   def chunk(self, steps_per_call: int, numbers: range) -> Chunk:
-    """The compiled call for some periods; all are of one shape, filled up with empty ones, and share a program."""
+    """The compiled call for some periods; all calls are padded to one shape, so that they share a program."""
     records = max(len(period) for period in self.periods)
     return self._chunk(
       self.periods[numbers.start : numbers.stop], self.periods_per_call(steps_per_call), records
     )
 
   def periods_per_call(self, steps_per_call: int) -> int:
-    """How many periods a compiled call has room for."""
+    """The number of periods in a compiled call."""
     return min(len(self.periods), max(1, round(steps_per_call * len(self.periods) / self.num_steps)))
 
   def made(self, num_periods: int) -> int:
-    """How many records there are after so many periods, with that of step 0."""
+    """The number of records after `num_periods` periods, including that of step 0."""
     return self.periods[num_periods - 1].stop if num_periods else 1
 
   def put_initial(self, members: np.ndarray, slots: np.ndarray, metrics: Mapping[str, Any]) -> None:
-    """Metrics before the first update, with axes [slot, ...], of the lanes `members` that sit in `slots`."""
+    """Stores metrics before the first update, with axes [slot, ...], of the lanes `members` in `slots`."""
     for name, values in metrics.items():
       self._write(name, members, np.zeros(1, int), _on_host(name, values)[slots][:, None])
 
   def put(self, members: np.ndarray, slots: np.ndarray, chunk: Chunk, results: tuple[Any, Any]) -> None:
-    """What a call returned: records with axes [slot, Q, R] and metrics with axes [slot, Q, ...]."""
+    """Stores the results of a call: records with axes [slot, Q, R] and metrics with axes [slot, Q, ...]."""
     records, metrics = results
     places = chunk.places.ravel()
     kept, evaluated = places >= 0, chunk.ends >= 0
@@ -108,45 +108,45 @@ class Records:
       self._write(name, members, chunk.ends[evaluated], _on_host(name, values)[slots][:, evaluated])
 
   def keep(self, members: np.ndarray, slots: np.ndarray, named: Mapping[str, Any]) -> None:
-    """What is left at the end, with axes [slot, ...]."""
+    """Stores final values, with axes [slot, ...]."""
     for name, values in named.items():
       found = _on_host(name, values)[slots]
       self.kept.setdefault(name, np.zeros((self.num_lanes, *found.shape[1:]), found.dtype))[members] = found
 
   def stop(self, members: np.ndarray, place: int) -> None:
-    """Marks running lanes as stopped after the record at `place`: nothing was recorded of them since."""
+    """Marks running lanes as stopped after the record at `place`; they have no later records."""
     status = self._values['status'][members, place]
     self._values['status'][members, place + 1 :] = np.where(status == RUNNING, STOPPED, status)[:, None]
     self._values['updates'][members, place + 1 :] = self._values['updates'][members, place, None]
 
   def rows(self, members: np.ndarray, made: int) -> dict[str, np.ndarray]:
-    """The first so many records of some lanes, with axes [lane, record, ...]."""
+    """The first `made` records of some lanes, with axes [lane, record, ...]."""
     return {name: values[members, :made] for name, values in self._values.items()}
 
   def put_rows(self, members: np.ndarray, rows: Mapping[str, np.ndarray]) -> None:
-    """The first records of some lanes, as `rows` gave them."""
+    """Stores the first records of some lanes, as returned by `rows`."""
     for name, values in rows.items():
       self._write(name, members, np.arange(values.shape[1]), values)
 
   def column(self, name: str, place: int) -> np.ndarray:
-    """One record of all lanes, [L]; NaN where there is none."""
+    """One record of all lanes, [L]; NaN if there is none."""
     if name not in self._values:
       return np.full(self.num_lanes, np.nan)
     return self._values[name][:, place]
 
   def names(self) -> list[str]:
-    """What is recorded so far."""
+    """The names of what is recorded so far."""
     return list(self._values)
 
   def totals(self) -> dict[str, np.ndarray]:
-    """All records, counts as totals since step 0."""
+    """All records, with counts accumulated since step 0 (in place)."""
     return {
       name: np.cumsum(values, axis=1, out=values) if name in COUNTS else values
       for name, values in self._values.items()
     }
 
   def _write(self, name: str, members: np.ndarray, places: np.ndarray, values: np.ndarray) -> None:
-    """Values [lane, place, ...]."""
+    """Stores values with axes [lane, place, ...]."""
     if name not in self._values:
       missing = np.nan if values.dtype.kind in 'fc' else 0
       shape = (self.num_lanes, len(self.steps), *values.shape[2:])
@@ -155,7 +155,7 @@ class Records:
 
   @functools.cached_property
   def periods(self) -> list[range]:
-    """The records (places in `steps`) of every period: up to the next evaluation, but not too many."""
+    """The records (indices into `steps`) of every period: up to the next evaluation, at most `RECORDS_PER_PERIOD`."""
     periods, first = [], 1
     for place in range(1, len(self.steps)):
       full = place - first + 1 == RECORDS_PER_PERIOD
@@ -180,7 +180,7 @@ class Records:
 def records_factory(
   eval_every: int | None, eval_steps: Sequence[int], record_every: int | None, *, ends_differ: bool = False
 ) -> Callable[[int, int], Records]:
-  """What makes the empty records `(num_steps, num_lanes) -> Records` that `sweep` is asked for.
+  """A function `(num_steps, num_lanes) -> Records` that makes the empty records for the arguments of `sweep`.
 
   With `ends_differ` a run may end before some of `eval_steps`.
 
@@ -205,7 +205,7 @@ def records_factory(
 
 
 def _on_host(name: str, values: Any) -> np.ndarray:
-  """A record as NumPy and NetCDF know it: counts as int64, half precision as float32."""
+  """A record in types that NumPy and NetCDF have: counts as int64, half precision as float32."""
   array = np.asarray(values)
   if name in COUNTS:
     return array[..., 0].astype(np.int64) * COUNT_BASE + array[..., 1]

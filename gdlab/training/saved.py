@@ -1,9 +1,8 @@
-"""What a checkpoint holds of a sweep, and how runs go on from it: a block's whole state, and its records so far.
+"""The checkpoints of a sweep: a block's complete state and its records so far, and how runs resume from them.
 
-A checkpoint is believed if its bytes are those that were written (`host.checkpoints`), and used if it is of the same
-experiment: hyperparameters, seeds, data, records, versions, devices, and the programs as XLA is given them, with the
-constants of the user's own functions. Arrays of keys are kept by their data, those of bfloat16 and its like by their
-bits.
+A checkpoint is used if its checksum is right (`host.checkpoints`) and it is of the same experiment: hyperparameters,
+seeds, data, records, versions, devices, and the programs as passed to XLA, including the constants of the user's
+functions. Random keys are stored by their data, bfloat16 and similar types by their bits.
 """
 
 import functools
@@ -32,18 +31,18 @@ from gdlab.training.programs import Block, Program, Report
 
 CALL_SECONDS = 5.0  # of compiled calls, between which can be saved, at most
 CALLS = 8  # between two checkpoints at least
-# What of a result's origin may be another when runs go on; another CPU changes last bits, which is said.
+# Parts of a result's provenance that may differ when runs resume; another CPU changes last bits, and is reported.
 CPU = 'cpu_model'
 HARMLESS = ('git_revision', 'version_python', 'version_scipy', 'version_scikit_learn', 'system', CPU)
 ENDED = 'ended'  # of a block whose runs are over: its records alone are kept
 
 
 class Checkpoint:
-  """The checkpoints of a sweep: refuses those of another experiment, saves blocks, gives them back.
+  """The checkpoints of a sweep: refuses those of another experiment, saves and loads blocks.
 
   Args:
     place: the folder.
-    experiment: what must be alike for runs to go on, key -> plain value.
+    experiment: what must be equal for runs to resume, key -> plain value.
   """
 
   def __init__(self, place: Place, experiment: Mapping[str, Any]):
@@ -62,24 +61,24 @@ class Checkpoint:
       if saved is not None:
         check_alike(self.folder.path, self._experiment, saved.about['experiment'])
         if saved.about[CPU] != provenance()[CPU]:
-          say(f'{self.folder.path}: begun on another CPU, {saved.about[CPU]}; runs go on, alike to rounding')
+          say(f'{self.folder.path}: begun on another CPU, {saved.about[CPU]}; runs resume, equal to rounding')
         self.seconds_before = max(self.seconds_before, saved.about['seconds'])
         self.plans |= {int(first): _plan(plan) for first, plan in saved.about['plans'].items()}
 
   def noted(self, program: Program, lowered: Iterable[jax.stages.Lowered]) -> Iterator[jax.stages.Lowered]:
-    """Hands on what a program computes, and notes the SHA-256 of all of it."""
+    """Yields the lowered functions of a program and notes the SHA-256 of their text."""
     digest = hashlib.sha256()
     for each in lowered:
       text = each.as_text()
       digest.update(text.encode())
       if 'callback' in text and not self._told_of_callbacks:
-        say(f'{self.folder.path}: what callbacks compute on the host is not compared when runs go on')
+        say(f'{self.folder.path}: what callbacks compute on the host is not compared when runs resume')
         self._told_of_callbacks = True
       yield each
     self._computed[_key(program), program.plan] = digest.hexdigest()
 
   def latest(self, name: str, programs: Sequence[Program]) -> Saved | None:
-    """What is saved under a name, if it is of these programs."""
+    """The latest checkpoint of this name, or None; raises InputError if it is of other programs."""
     saved = self.folder.latest(name)
     if saved is None:
       return None
@@ -98,7 +97,7 @@ class Checkpoint:
     keep: int = KEPT,
     **about: Any,
   ) -> None:
-    """Saves the state of some runs of these programs after so many updates."""
+    """Saves the state of some runs of these programs after `step` updates."""
     common = {
       'experiment': self._experiment,
       'programs': self._facts(programs),
@@ -109,9 +108,9 @@ class Checkpoint:
     self.folder.save(Saved(name, step, dict(arrays), common | about), keep)
 
   def next_block(self, program: Program, done: int) -> tuple[np.ndarray, Saved | None]:
-    """The lanes that are next, and what is saved of them: as many as come back to the host often enough to be saved.
+    """The next lanes to run and their checkpoint, if any: few enough to return to the host as often as saving needs.
 
-    The first block is as small as fills the devices, for nothing is known of its speed.
+    The first block only just fills the devices, because its speed is not known yet.
     """
     left, most = len(program.places) - done, program.plan.lanes_per_block
     saved = self.latest(block_name(program, done), [program])
@@ -122,19 +121,19 @@ class Checkpoint:
     return np.arange(done, done + size), None
 
   def timed(self, program: Program, num_lanes: int, periods: int, seconds: float) -> None:
-    """Notes how long a block took for so many periods."""
+    """Notes the time that a block took for a number of periods."""
     groups = -(-num_lanes // program.plan.unit)
     self._seconds[_key(program)] = max(seconds, 1e-6) / groups / max(periods, 1)
 
   def _soon(self) -> float:
-    """Seconds after which runs should come back to the host."""
+    """Seconds after which runs should return to the host."""
     return min(CALL_SECONDS, self.folder.seconds / CALLS)
 
   def advance(self, program: Program, block: Block, periods: range, report: Report) -> tuple[Block, int]:
-    """Makes updates until a checkpoint is due, a signal comes or the periods are made.
+    """Makes updates until a checkpoint is due, a signal arrives or the periods are done.
 
     Returns:
-      `(block, the number of periods made, those before `periods` among them)`.
+      The block and the number of periods made, including those before `periods`.
     """
     made = periods.start
 
@@ -166,7 +165,7 @@ class Checkpoint:
     return program.advance(block, calls(), report), made
 
   def _facts(self, programs: Sequence[Program]) -> dict[str, Any]:
-    """What the programs compute, and of what."""
+    """Hashes of the programs, their data and their runs."""
     facts = {
       'program': [*map(self._computes, programs)],
       'data': [self._data(program.problem[0]) for program in programs],
@@ -182,7 +181,7 @@ class Checkpoint:
     return self._computed[_key(program), program.plan]
 
   def _data(self, problem: Problem) -> str:
-    """The SHA-256 of a problem's arrays, which programs may share."""
+    """The SHA-256 of a problem's arrays; programs may share them."""
     arrays = tuple(map(id, jax.tree.leaves(problem)))
     if arrays not in self._hashed:
       self._hashed[arrays] = _digest(problem)
@@ -190,18 +189,18 @@ class Checkpoint:
 
 
 def experiment(axes: Grid, ids: np.ndarray, params: PyTree, asked: Mapping[str, Any]) -> dict[str, Any]:
-  """What must be alike for runs to go on: what a sweep is asked for, versions and devices."""
+  """What must be equal for runs to resume: the arguments of the sweep, versions and devices."""
   values = {name: storable(values) for name, values in (*axes.axes.items(), *axes.trials.items())}
   return {'hyperparameters': values, 'seeds': ids.tolist(), 'params': _digest(params)} | {**asked, **origin()}
 
 
 def origin() -> dict[str, str]:
-  """Versions, devices and settings that must be alike for runs to go on."""
+  """Versions, devices and settings that must be equal for runs to resume."""
   return {name: value for name, value in provenance().items() if name not in HARMLESS}
 
 
 def computed(program: Program) -> str:
-  """The SHA-256 of what a program computes and of its data."""
+  """The SHA-256 of a program's code and data."""
   digest = hashlib.sha256(_digest(program.problem[0]).encode())
   with jax.debug_key_reuse(False):  # as in `sweep`
     for each in program.lowered(program.records.chunk(program.plan.steps_per_call, range(1))):
@@ -210,12 +209,12 @@ def computed(program: Program) -> str:
 
 
 def block_name(program: Program, first: int) -> str:
-  """Of the checkpoints of a block: no two blocks have a first lane in common."""
+  """The name of a block's checkpoints, by its first lane: no two blocks share it."""
   return f'lane-{program.places[first]:07}'
 
 
 def _plan(values: Sequence[int]) -> Plan:
-  """A plan as `_plans` wrote it down."""
+  """The plan that `_plans` wrote."""
   plan = Plan(*values)
   return plan._replace(**{name: bool(getattr(plan, name)) for name in FLAGS})
 
@@ -229,20 +228,20 @@ def _key(program: Program) -> int:
 
 
 def lanes_of(block: Block) -> dict[str, np.ndarray]:
-  """The carried state of a block's lanes, on the host, in their order."""
+  """The carried state of a block's lanes, on the host, in lane order."""
   copies = zip(*(map(_bits, jax.tree.leaves(lanes)) for lanes in block.lanes), strict=True)
   return {f'lanes.{number}': np.concatenate(own)[block.slots] for number, own in enumerate(copies)}
 
 
 def records_of(program: Program, members: np.ndarray, periods: int) -> dict[str, np.ndarray]:
-  """The records of a block so far, and what is kept of its ends."""
+  """The records of a block so far, and its final values, if kept."""
   rows = program.records.rows(members, program.records.made(periods))
   kept = {f'kept.{name}': values[members] for name, values in program.records.kept.items()}
   return {f'records.{name}': values for name, values in rows.items()} | kept
 
 
 def put_records(program: Program, members: np.ndarray, arrays: Mapping[str, np.ndarray]) -> None:
-  """The records of a block as `records_of` gave them."""
+  """Restores the records of a block from what `records_of` returned."""
   rows, kept = (
     {name.removeprefix(kind): array for name, array in arrays.items() if name.startswith(kind)}
     for kind in ('records.', 'kept.')
@@ -252,7 +251,7 @@ def put_records(program: Program, members: np.ndarray, arrays: Mapping[str, np.n
 
 
 def restored(program: Program, members: np.ndarray, arrays: Mapping[str, np.ndarray]) -> Block:
-  """The block of these lanes as `lanes_of` gave it."""
+  """The block of these lanes, from what `lanes_of` returned."""
   inputs, counts, slots = program.placed(members)
   chosen = np.zeros(program.plan.lanes_per_block, int)  # what fills up a group must compute something
   chosen[slots] = np.arange(len(members))
@@ -266,7 +265,7 @@ def restored(program: Program, members: np.ndarray, arrays: Mapping[str, np.ndar
 
 
 def _bits(leaf: Any) -> np.ndarray:
-  """An array as NumPy can write it."""
+  """An array in a form that NumPy can write."""
   if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     leaf = jax.random.key_data(leaf)
   array = np.asarray(leaf)
@@ -274,14 +273,14 @@ def _bits(leaf: Any) -> np.ndarray:
 
 
 def _typed(bits: np.ndarray, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-  """The array of which these are the bits; of keys their data."""
+  """The array with these bits; for keys, their data."""
   if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) or bits.dtype == leaf.dtype:
     return bits
   return bits.view(leaf.dtype)
 
 
 def _as_carried(array: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-  """The array as a compiled call returns it: keys as keys, and weakly typed where that was so."""
+  """The array as a compiled call returns it: keys as keys, weak types restored."""
   if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     return jax.random.wrap_key_data(array, impl=_generators()[leaf.dtype])
   if leaf.weak_type:
@@ -291,7 +290,7 @@ def _as_carried(array: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:
 
 @functools.cache
 def _generators() -> dict[Any, str]:
-  """JAX's generators of random numbers by the types of their keys."""
+  """JAX's random number generators by the dtype of their keys."""
   names = ('threefry2x32', 'rbg', 'unsafe_rbg')
   return {jax.eval_shape(functools.partial(jax.random.key, 0, impl=name)).dtype: name for name in names}
 
@@ -306,12 +305,12 @@ def _digest(tree: PyTree) -> str:
 
 
 def _plain(values: Any) -> Any:
-  """As JSON gives it back."""
+  """The values after a round trip through JSON."""
   return json.loads(json.dumps(values, default=lambda value: value.item()))
 
 
 def check_alike(folder: pathlib.Path, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
-  """Raises InputError that names what differs, with its values where they are short."""
+  """Raises an InputError that names what differs, with the values if they are short."""
   keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
   if not keys:
     return
@@ -324,5 +323,5 @@ def check_alike(folder: pathlib.Path, ours: Mapping[str, Any], theirs: Mapping[s
     )
   raise InputError(
     f'checkpoint must be a folder of the same experiment, and {folder} is of one that differs in {", ".join(words)}; '
-    'give another folder, or remove this one to begin anew'
+    'give another folder, or remove this one to start again'
   )

@@ -1,4 +1,4 @@
-"""From what a sweep is asked for to its programs, with nothing computed but the trial that a plan may need."""
+"""From the arguments of a sweep to its programs; computes nothing except the timed trial that a plan may need."""
 
 import functools
 import time
@@ -41,18 +41,18 @@ def make_programs(
   """Checks and lays out every program.
 
   Args:
-    problem: what is minimised, or what makes it.
-    factory: an algorithm, or what makes it.
+    problem: the problem to minimise, or a function that makes it.
+    factory: an algorithm, or a function that makes it.
     grid: the points.
     ids: int32[S, 3], the seed ids of the streams.
-    num_steps: updates of every run, or a function of the hyperparameters that shape a program.
-    records: makes the empty records of `(num_steps, num_lanes)`.
-    probes: what else is measured.
-    plan: how lanes are to be laid out.
-    part: `(i, n)`: of n shares of the lanes of every program the i-th.
-    params: where all runs start; None for the problem's own initial parameters.
-    keep: whether what is left at the end of every run is kept.
-    plans: by the first lane of a program, with which its runs go on.
+    num_steps: updates of every run, or a function of static hyperparameters.
+    records: `(num_steps, num_lanes) -> Records`, makes empty ones.
+    probes: functions that are evaluated with the metrics.
+    plan: the layout, as given by the user.
+    part: `(i, n)`: the i-th of n shares of every program's lanes.
+    params: the initial parameters; None for the problem's own.
+    keep: whether to keep the final parameters and model state of every run.
+    plans: plans of runs that are resumed, by the first lane of their program.
 
   Raises:
     InputError: if the algorithm does not fit the problem, or programs do not fit into one result.
@@ -124,7 +124,7 @@ def _chosen(
   inputs: Mapping[str, Any],
   program: Callable[[Plan, Any, Records], Program],
 ) -> Plan:
-  """The plan with every choice made, by a timed trial of the program where a rule is not enough."""
+  """The plan with every choice made, by a timed trial of the program if no rule decides."""
   sharing = plan.data_parallel or 1
   shards = (plan.num_devices or jax.local_device_count()) // sharing
   per_shard = -(-num_lanes // shards)  # of the whole sweep's lanes: all parts must choose alike
@@ -154,7 +154,7 @@ def _chosen(
 
 
 def _seconds(program: Program) -> float:
-  """The time of one compiled call for all lanes: the faster of two, after one that compiles."""
+  """The time of one compiled call for all lanes: the faster of two, after one to compile."""
   block = program.start(np.arange(len(program.inputs['ids'])))
   [chunks] = program.records.chunks(program.records.num_steps)
   seconds = []

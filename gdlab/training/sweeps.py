@@ -1,4 +1,4 @@
-"""`run` and `sweep`: algorithms over hyperparameters and seeds, all lanes side by side."""
+"""`run` and `sweep`: algorithms over hyperparameters and seeds, all lanes in parallel."""
 
 import os
 import time
@@ -64,13 +64,13 @@ def run(
     {'seed': 8, 'step': 11}
 
   Args:
-    problem: what is minimised.
-    algorithm: how; see `gdlab.algorithm`. With `hyperparameters` a function that makes it of those it names.
+    problem: the problem to minimise.
+    algorithm: see `gdlab.algorithm`. With `hyperparameters`, a function that returns it, with some of them as
+      arguments.
     num_steps: updates of every run, >= 1.
     seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids.
-    hyperparameters: name -> value; floats are traced as in `sweep`, which is also more exact for constants near 1, and
-      are coordinates of the result (of what `merge` makes of parts, dims of length 1). None for an algorithm whose
-      numbers are constants of its program.
+    hyperparameters: name -> value. Floats are traced as in `sweep`, which is more exact for constants near 1. All are
+      coordinates of the result (in a result of `merge`, dims of length 1). None for a complete algorithm.
     eval_every: as for `sweep`.
     eval_steps: as for `sweep`.
     record_every: as for `sweep`.
@@ -143,12 +143,12 @@ def sweep(
 ) -> xr.Dataset:
   """Runs an algorithm at every point of a grid of hyperparameters, with many seeds each.
 
-  Hyperparameters whose values are floats are traced: all their values run side by side in one compiled program. Like
-  the Python floats they stand for, they leave the types of parameters and states as they are. Optimizers are more exact
-  with constants near 1 traced: with Adam's b2 = .9999 as a Python float updates are off by 8e-5 of themselves, traced
-  by 3e-7 (float32), because `1 - b2` is then rounded once, as `b2 ** t` is; `run` takes `hyperparameters` for that.
-  All others (batch sizes, samplers, widths, flags) shape the program, which is compiled once for each (in long runs
-  on a CPU once for every device, see `Plan.program_per_device`).
+  Float hyperparameters are traced: all their values run in parallel in one compiled program. Like the Python floats
+  they stand for, they do not change the dtypes of parameters and states. Constants near 1 are more exact if traced: the
+  relative error of Adam's updates with b2 = .9999 is 8e-5 with a Python float and 3e-7 traced (float32), because then
+  `1 - b2` and `b2 ** t` use the same rounded b2; `run` takes `hyperparameters` for that. All other hyperparameters
+  (batch sizes, samplers, widths, flags) are static: one compilation per value (in long runs on a CPU one per value and
+  device, see `Plan.program_per_device`).
 
   Example:
     >>> import optax, gdlab
@@ -161,64 +161,65 @@ def sweep(
     {'learning_rate': 2, 'batch_size': 3, 'seed': 8, 'step': 3}
 
   Args:
-    problem: what is minimised, or a function that makes it of the non-float hyperparameters it names.
-    make_algorithm: makes the algorithm of the hyperparameters it names. It is traced once and must depend on nothing
-      else: a global that it reads is not looked at again.
-    grid: hyperparameter -> values: all numbers, all strings, or all other hashable objects (functions, None), which
-      come back by their names. The sweep is over all combinations.
-    points: hyperparameter -> its value in each of some trials, for points that are no grid (drawn at random, say). They
-      lie along the dim `trial` of the result; with a grid besides, every trial is made at every point of the grid.
-    num_steps: updates of every run, >= 1, or a function of the hyperparameters that are not floats it names:
-      `lambda batch_size: 10 * 1500 // batch_size` for equal epochs. Runs that end before others stay as they ended, in
-      the records of later steps.
+    problem: the problem to minimise, or a function that returns it, with static hyperparameters as arguments.
+    make_algorithm: a function that returns the algorithm, with hyperparameters as arguments. It is traced once and must
+      depend on nothing else: later changes of a global variable that it reads have no effect.
+    grid: hyperparameter -> values: all numbers, all strings, or all other hashable objects (functions, None), which are
+      coordinates by their names. The sweep is over all combinations.
+    points: hyperparameter -> its value in each trial, for points that are not a grid (random search). Trials are the
+      dim `trial` of the result; with a `grid` as well, every trial is run at every point of the grid.
+    num_steps: updates of every run, >= 1, or a function of static hyperparameters:
+      `lambda batch_size: 10 * 1500 // batch_size` for equal epochs. Shorter runs repeat their last record at later
+      steps.
     seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids. Every grid
-      point gets the same seeds, so that points compare in pairs.
+      point gets the same seeds, so that points can be compared in pairs.
     eval_every: updates between evaluations of the metrics and probes; about 50 evaluations by default.
       Step 0 and the last step are always evaluated.
-    eval_steps: further updates after which to evaluate, in [0, num_steps]. Where `num_steps` is a function, a run has
-      those that are not beyond its end.
-    record_every: updates between records of the step's own diagnostics; as `eval_every` by default. Also
-      how often it is looked whether a run has diverged.
-    probes: name -> `(problem, state) -> array or pytree of arrays`, measured at evaluations, for whatever else is
-      wanted. The arrays of a tree become a variable each: with `{'params': lambda problem, state: state.params}` there
-      is `params.Dense_0.kernel`. They see the state of which the next update is made, wherever metrics are evaluated
-      (`evaluate_at` of `gdlab.algorithm`).
-    params: where all runs start, a pytree like the problem's parameters; None for what each draws by itself.
-    keep: 'params' keeps the parameters and the model's state at which the last metrics of every run are measured, as
-      variables without the dim `step`, `params.Dense_0.kernel`; `gdlab.kept_params` makes trees of them again.
-    plan: the layout of the lanes; None chooses it by rule, and for long runs of small networks on a CPU by a short
-      timed trial (see `remember_plans`). What was chosen is among the attributes of the result.
-    checkpoint: a folder in which runs are saved now and then, with all that they carry, and from which the same call
-      goes on, bit for bit, after whatever ended it; a plan found by trial is taken from there. Where it holds another
-      experiment the call is refused. What is there when all runs have ended gives the result at once; remove the
-      folder when you do not need it any more. With an `executor` workers have to see it.
-    checkpoint_every: seconds between checkpoints, or `{'updates': n}` of every run; by default 120 s, or 40 times what
-      saving takes. A run comes back to be saved where metrics are evaluated, or at its 64th record since, not between.
+    eval_steps: further updates after which to evaluate, in [0, num_steps]. If `num_steps` is a function, steps beyond
+      the end of a run are ignored.
+    record_every: updates between records of an update's own diagnostics; `eval_every` by default. Runs are checked for
+      divergence at each record.
+    probes: name -> `(problem, state) -> array or pytree of arrays`, measured at evaluations. Each array of a pytree
+      becomes a variable: `{'params': lambda problem, state: state.params}` gives `params.Dense_0.kernel`. Probes see
+      the state that the next update starts from, wherever metrics are evaluated (`evaluate_at` of `gdlab.algorithm`).
+    params: the initial parameters of all runs, a pytree like the problem's; None to draw them for each run.
+    keep: 'params' keeps the parameters and model state at which the last metrics of every run are evaluated, as
+      variables without the dim `step`, such as `params.Dense_0.kernel`; `gdlab.kept_params` restores the pytrees.
+    plan: the layout of the lanes; None chooses it by rule, for long runs of small networks on a CPU by a short timed
+      trial (see `remember_plans`). The plan used is in the attributes of the result.
+    checkpoint: a folder in which the complete state of the runs is saved periodically. After an interruption of any
+      kind the same call resumes from it, bit for bit, with the same plan. A folder of another experiment is refused.
+      When all runs have ended, the same call returns their result at once; remove the folder when it is no longer
+      needed. With an `executor`, workers must be able to read and write it.
+    checkpoint_every: seconds between checkpoints, or `{'updates': n}` of every run; by default 120 s, or 40 times the
+      time to save one if that is longer. Runs can be saved only where metrics are evaluated, or after 64 records.
     halving: stops the worst points of the grid early; see `Halving`.
-    part: `(i, n)` runs only the i-th of n shares of the lanes, for the i-th of n processes or jobs. The result is
-      then a table with dims (lane, step), and `gdlab.merge` of all n is what one process returns.
+    part: `(i, n)` runs only the i-th of n shares of the lanes, i from 0, for n processes or jobs. The result is then a
+      table with dims (lane, step); `gdlab.merge` of all n gives the result of a single process.
     executor: runs the lanes in the workers of anything with the `submit` of `concurrent.futures.Executor`: a pool of
-      spawned processes (`gdlab.worker_pool`), Dask's `client.get_executor()`, ... What it is to send, problem,
-      algorithm and probes, has to be functions at the top level of a module. Runs are the same bit for bit as in this
-      process under the same plan.
-    progress: True or False for a progress bar with the time left; a function `(done, total)` in updates to
-      show it elsewhere; None for a bar where a terminal looks on.
+      spawned processes (`gdlab.worker_pool`), Dask's `client.get_executor()`, ... Problem, algorithm and probes must be
+      functions at the top level of a module, so that they can be sent. Under the same plan results are bitwise equal to
+      those of this process.
+    progress: True or False for a progress bar with the time left; a function `(done, total)`, in updates, to
+      show it elsewhere; None for a bar if the output is a terminal.
 
   Returns:
-    A Dataset with dims (*grid, seed, step), and `step` every update with a record, 0 among them. Variables:
-    `train_<metric>`, `validation_<metric>`, `test_<metric>` and probes (between evaluations NaN, or 0 for whole
-    numbers); `batch_loss`, `grad_norm`, `update_norm`, `param_norm` of the last update before the record (NaN at
-    step 0); `status` (0 running; 1 diverged: the run stopped being finite, its counts stay those of its last finite
-    record and its metrics those of the evaluation before, or of 64 records back; 2 stopped by halving); the counts
-    `updates`, `examples`, `gradient_evaluations`, `epoch`. Attributes: the problem, the plan, versions, `wall_time_s`,
-    and `compile_time_s` of all threads, which compile ahead of the runs. A run that diverged so keeps a last loss that
-    may be the least of all: choose points by `gdlab.best`, where it loses.
+    A Dataset with dims (*grid, seed, step); `step` holds the updates with a record, including 0. Variables:
+    `train_<metric>`, `validation_<metric>`, `test_<metric>` and probes (between evaluations NaN, or 0 for integers);
+    `batch_loss`, `grad_norm`, `update_norm`, `param_norm` of the last update before the record (NaN at step 0);
+    `status` (0 running; 1 diverged; 2 stopped by halving); the counts `updates`, `examples`, `gradient_evaluations`,
+    `epoch`. Attributes: the problem, the plan, versions, `wall_time_s`, and `compile_time_s`, summed over the threads
+    that compile during the runs.
+
+    A diverged run is one that was not finite at a record. Its counts stay those of its last finite record, its metrics
+    those of the evaluation before, or of up to 64 records before. Its last loss may be the lowest of all, so choose
+    points with `gdlab.best`, which ranks it last.
 
   Raises:
     InputError: if an argument is out of range, before anything is computed.
-    KeyboardInterrupt: at Ctrl-C, between two compiled calls or while one is waited for. Those under way, two at most,
-      end by themselves, and are saved where there is a checkpoint folder. A handler of one's own is left alone.
-    SystemExit: in the same way after SIGTERM, with status 143, where there is a checkpoint folder and no handler.
+    KeyboardInterrupt: at Ctrl-C, as soon as a compiled call ends or is waited for. Calls in progress, two at most, run
+      to their end, and are saved if there is a checkpoint folder. A signal handler of your own stays in place.
+    SystemExit: likewise after SIGTERM, with status 143, if there is a checkpoint folder and no handler of your own.
   """
   given = dict(locals())
   started, compiled = time.perf_counter(), compile_seconds()
@@ -297,7 +298,7 @@ def sweep(
 
 
 def _check_names(axes: Grid, probes: Mapping[str, Probe], keep: bool) -> None:
-  """Raises InputError where a probe, a hyperparameter and what is kept would share a name in the result."""
+  """Raises InputError if two of the probes, hyperparameters and kept trees have the same name."""
   kept = TREES if keep else ()
   for kind, names in (('probe', probes), ('hyperparameter', [*axes.axes, *axes.trials])):
     if taken := sorted({*names} & {*kept}):
@@ -307,14 +308,14 @@ def _check_names(axes: Grid, probes: Mapping[str, Probe], keep: bool) -> None:
 
 
 def _records(program: Program, steps: np.ndarray) -> dict[str, np.ndarray]:
-  """The records of a program's lanes, at the steps at which any program has some."""
+  """The records of a program's lanes, at the steps at which any program has records."""
   totals = program.records.totals()
   totals['epoch'] = totals['examples'] / program.problem[0].num_examples
   return {name: aligned(name, values, program.records.steps, steps) for name, values in totals.items()}
 
 
 def _attributes(programs: Sequence[Program]) -> dict[str, Any]:
-  """The names of the problems and the number of updates, all of them where programs differ."""
+  """The names of the problems and the numbers of updates: all of them if programs differ."""
   num_steps = [*dict.fromkeys(program.records.num_steps for program in programs)]
   return {
     'problem': ', '.join(dict.fromkeys(program.problem[0].name for program in programs)),
@@ -323,7 +324,7 @@ def _attributes(programs: Sequence[Program]) -> dict[str, Any]:
 
 
 def _plan_attributes(programs: Sequence[Program]) -> dict[str, Any]:
-  """The plans: one number where all programs share it, else one for every program."""
+  """The plans: one number if all programs share it, else one for every program."""
   columns = {name: [int(getattr(program.plan, name)) for program in programs] for name in Plan._fields}
   return {
     f'plan_{name}': values[0] if len(set(values)) == 1 else values
@@ -341,7 +342,7 @@ def _check_part(
   if part is None:
     return 0, 1
   if executor is not None:
-    raise InputError('part must be None with an executor, which is given parts')
+    raise InputError('part must be None with an executor, which divides the sweep into parts itself')
   if not isinstance(part, tuple) or len(part) != 2:
     raise InputError(f'part must be (i, n): of n shares the i-th, from 0; got {shown(part)}')
   count = check_count('part[1]', part[1])

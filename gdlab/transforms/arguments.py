@@ -1,4 +1,4 @@
-"""Checks of the arguments of transforms. A tracer has no value yet and passes, so that it can be swept."""
+"""Checks of the arguments of transforms. Tracers have no value yet and pass, so that they can be swept."""
 
 from typing import Any
 
@@ -25,10 +25,10 @@ def check_seed(seed: Any) -> Any:
 
 
 def spread_prefix(name: str, prefix: PyTree, tree: PyTree) -> PyTree:
-  """Returns a pytree like `tree` whose leaves are those of `prefix`, each a scalar or of its leaf's shape.
+  """Returns a pytree like `tree` with the leaves of `prefix`, each a scalar or of its leaf's shape.
 
   Raises:
-    InputError: `prefix` is no pytree prefix of `tree`, or one of its arrays has neither of those shapes.
+    InputError: if `prefix` is not a pytree prefix of `tree`, or a leaf has neither of these shapes.
   """
   try:
     full = jax.tree.map(lambda value, part: jax.tree.map(lambda _: value, part), prefix, tree)
@@ -49,7 +49,7 @@ def spread_prefix(name: str, prefix: PyTree, tree: PyTree) -> PyTree:
 
 
 def only_state(opt_state: PyTree, kind: type, maker: str) -> Any:
-  """The one node of type `kind` anywhere in an optimizer state, however chained, wrapped or vmapped.
+  """The only node of type `kind` anywhere in an optimizer state, chained, wrapped or vmapped.
 
   Raises:
     InputError: if there is none, or more than one.

@@ -1,10 +1,10 @@
-r"""Averages of the iterates: Polyak-Ruppert over all, over the tail, exponential, all as one recursion.
+r"""Averages of the iterates as one recursion: Polyak-Ruppert over all, over the tail, exponential.
 
 With weight $w_t \in [0, 1]$, $w_0 = 1$, and $\theta_{t+1}$ the parameters after update t = 0, 1, ...,
 
-$$\bar\theta_{t+1} = \bar\theta_t + w_t (\theta_{t+1} - \bar\theta_t):$$
+$$\bar\theta_{t+1} = \bar\theta_t + w_t (\theta_{t+1} - \bar\theta_t),$$
 
-a convex combination of the iterates at every t, with no bias towards the start to correct.
+a convex combination of $\theta_1, ..., \theta_{t+1}$ at every t, without bias towards the initial parameters.
 """
 
 from collections.abc import Callable
@@ -33,16 +33,16 @@ class AverageState(NamedTuple):
 
 @checked(start=at_most_int32)
 def uniform_weights(start: Any = 0) -> Weights:
-  r"""Every iterate from one on weighs the same: $w_t = \frac{1}{\max(t - k, 0) + 1}$.
+  r"""Equal weights for every iterate from some update on: $w_t = \frac{1}{\max(t - k, 0) + 1}$.
 
-  With k = 0 the Polyak-Ruppert average of all iterates; with k > 0 that of the tail, which forgets the first k (until
-  then the average is the current iterate).
+  With k = 0 the Polyak-Ruppert average of all iterates; with k > 0 that of the tail, without the first k (until then
+  the average is the current iterate).
 
   Args:
-    start: k >= 0, a whole number: iterates left out at the start.
+    start: k >= 0, a whole number: the number of iterates left out at the start.
 
   Raises:
-    InputError: `start` out of range.
+    InputError: if `start` is out of range.
 
   Source: Polyak and Juditsky 1992, Acceleration of stochastic approximation by averaging; Rakhlin, Shamir and Sridharan
     2012, arXiv 1109.5647, for the tail.
@@ -54,15 +54,15 @@ def uniform_weights(start: Any = 0) -> Weights:
 
 @checked('decay')
 def exponential_weights(decay: Any) -> Weights:
-  r"""Iterate s weighs in proportion to $\beta^{t-s}$ after update t: $w_t = \frac{1 - \beta}{1 - \beta^{t+1}}$.
+  r"""Iterate s has a weight proportional to $\beta^{t-s}$ after update t: $w_t = \frac{1 - \beta}{1 - \beta^{t+1}}$.
 
   The debiased exponential moving average.
 
   Args:
-    decay: beta in [0, 1); the average reaches back over about 1 / (1 - beta) iterates.
+    decay: beta in [0, 1); the average is over about 1 / (1 - beta) iterates.
 
   Raises:
-    InputError: `decay` out of range.
+    InputError: if `decay` is out of range.
 
   Source: Kingma and Ba 2015, Adam, arXiv 1412.6980, section 3, for the debiasing.
   """
@@ -82,12 +82,12 @@ def exponential_weights(decay: Any) -> Weights:
 
 @checked('weights')
 def average_iterates(weights: Weights | None = None) -> optax.GradientTransformationExtraArgs:
-  r"""Averages the parameters after each update and leaves the updates as they are; last in a chain.
+  r"""Averages the parameters after each update and leaves the updates unchanged; last in a chain.
 
   The average is $\bar\theta_{t+1} = \bar\theta_t + w_t(\theta_{t+1} - \bar\theta_t)$ with
-  $\theta_{t+1} = \theta_t + u_t$, in float32 or wider; `averaged_params` reads it. Constant iterates are their
-  own average exactly. Of Optax, `optax.ema` averages updates, `optax.incremental_update` two trees that the loop
-  keeps itself, and `optax.contrib.schedule_free` changes where the gradient is taken.
+  $\theta_{t+1} = \theta_t + u_t$, in float32 or wider; `averaged_params` reads it. The average of constant iterates is
+  exact. In Optax, `optax.ema` averages updates, `optax.incremental_update` averages two trees in your own loop, and
+  `optax.contrib.schedule_free` changes where the gradient is evaluated.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax
@@ -104,11 +104,11 @@ def average_iterates(weights: Weights | None = None) -> optax.GradientTransforma
       `uniform_weights()` by default, the Polyak-Ruppert average.
 
   Returns:
-    A GradientTransformationExtraArgs whose `update` needs `params`. A NaN iterate makes the average NaN for good,
-    unless it lies before the start of the tail.
+    A GradientTransformationExtraArgs whose `update` needs `params`. A NaN iterate makes the average NaN permanently,
+    unless it comes before the start of the tail.
 
   Raises:
-    InputError: `weights` is not callable; from `update`, without params.
+    InputError: if `weights` is not callable; from `update`, without params.
 
   Source: Polyak and Juditsky 1992; Ruppert 1988.
   """
@@ -146,13 +146,13 @@ def average_iterates(weights: Weights | None = None) -> optax.GradientTransforma
 
 @checked(like=optional(tree()))
 def averaged_params(opt_state: PyTree, like: PyTree = None) -> PyTree:
-  """The averaged parameters held anywhere in an optimizer state; the initial ones before the first update.
+  """The averaged parameters, from anywhere in an optimizer state; before the first update the initial ones.
 
   Args:
-    opt_state: of an optimizer with exactly one `average_iterates` in it. Of `flax.nnx.Optimizer` take
+    opt_state: the state of an optimizer with exactly one `average_iterates`. For a `flax.nnx.Optimizer` pass
       `nnx.as_pure(optimizer.opt_state)`.
-    like: parameters whose dtypes the average is given; None leaves it in float32 or wider. Where `optax.masked` or
-      `optax.partition` has kept parameters from being averaged, those of `like` stand for them.
+    like: parameters whose dtypes the average gets; None leaves it in float32 or wider. Parameters excluded from the
+      average by `optax.masked` or `optax.partition` are taken from `like`.
 
   Raises:
     InputError: if there is none or more than one.

@@ -1,4 +1,4 @@
-"""The gradient noise scale, estimated on the way from per-example gradients."""
+"""The gradient noise scale, estimated during training from per-example gradients."""
 
 from typing import Any, NamedTuple
 
@@ -20,17 +20,18 @@ class NoiseScaleState(NamedTuple):
   """State of `noise_scale`: running averages, in float32 or wider."""
 
   step: Array  # int32[], updates made
-  gradient_square: Array  # float[], of the estimates of |G|^2
-  covariance_trace: Array  # float[], of the estimates of tr Sigma
+  gradient_square: Array  # float[], average of the estimates of |G|^2
+  covariance_trace: Array  # float[], average of the estimates of tr Sigma
 
 
 class NoiseScaleEstimate(NamedTuple):
-  """What `noise_scale_estimate` returns; NaN before the first update.
+  """The result of `noise_scale_estimate`; NaN before the first update.
 
   Attributes:
-    gradient_square: float[], |G|^2 of the true gradient; unbiased, so that it can fall below 0 where noise rules.
-    covariance_trace: float[], tr Sigma, of the covariance of one example's gradient.
-    scale: float[], tr Sigma / |G|^2, in examples; infinite where the estimate of |G|^2 is not above 0.
+    gradient_square: float[], the estimate of |G|^2 for the true gradient G; unbiased, so it can be negative if noise
+      dominates.
+    covariance_trace: float[], the estimate of tr Sigma, with Sigma the covariance of one example's gradient.
+    scale: float[], tr Sigma / |G|^2, in examples; infinite if the estimate of |G|^2 is not above 0.
   """
 
   gradient_square: Array
@@ -42,19 +43,19 @@ class NoiseScaleEstimate(NamedTuple):
 def noise_scale(decay: Any = 0.99, *, examples_per_row: Any = 1) -> optax.GradientTransformationExtraArgs:
   r"""Reduces per-example gradients to their mean, and estimates $B_\text{simple} = \mathrm{tr}\,\Sigma / |G|^2$.
 
-  Incoming updates have one row for every example, leaves [R, ...], as `jax.vmap(jax.grad(loss), (None, 0))` makes them;
-  what goes on is the mean over the rows. With S the sum over all parameters of the sample variances of the rows, each
+  Incoming updates have one row per example, leaves [R, ...], as `jax.vmap(jax.grad(loss), (None, 0))` returns them; the
+  transform returns the mean over the rows. With S the sum over all parameters of the sample variances of the rows, each
   the mean of m examples,
 
   $$\mathrm{tr}\,\hat\Sigma = m S, \qquad |\hat G|^2 = |\bar g|^2 - \frac SR$$
 
-  are unbiased; with m > 1 (gradients of micro-batches, for which nothing larger than usual is held) they are the
-  two-batch estimates of the paper with batches of m and mR. Each is averaged over updates with
-  `exponential_weights(decay)` and only then divided, since the ratio of two noisy numbers is biased.
-  `noise_scale_estimate` reads them. Mean and variance of the rows are `optax.experimental.aggregating`'s.
+  are unbiased; with m > 1 (gradients of micro-batches, which need less memory) they are the two-batch estimates of the
+  paper with batches of m and mR. Each is averaged over updates with `exponential_weights(decay)` before the division,
+  because the ratio of two noisy numbers is biased. `noise_scale_estimate` reads them. Mean and variance of the rows are
+  those of `optax.experimental.aggregating`.
 
-  First in a chain, for what follows has no rows any more. All rows weigh the same: leave padding out. It is for loops
-  of one's own: `gdlab.algorithm` gives its optimizer one gradient, without rows.
+  First in a chain, because the rows end here. All rows have the same weight: leave padding out. With `gdlab.algorithm`
+  use `estimator=gdlab.estimators.per_example(stacked=True)`, which passes rows to the optimizer.
 
   Example:
     >>> import jax.numpy as jnp, optax
@@ -69,10 +70,11 @@ def noise_scale(decay: Any = 0.99, *, examples_per_row: Any = 1) -> optax.Gradie
     examples_per_row: m >= 1, a whole number.
 
   Returns:
-    A GradientTransformationExtraArgs. A NaN gradient passes on, and makes the averages NaN for good.
+    A GradientTransformationExtraArgs. A NaN gradient is passed on, and makes the averages NaN permanently.
 
   Raises:
-    InputError: an argument out of range; from `update`, rows that are fewer than 2 or not as many in every leaf.
+    InputError: if an argument is out of range; from `update`, if there are fewer than 2 rows or leaves differ in their
+      number.
 
   Source: McCandlish et al. 2018, An empirical model of large-batch training, arXiv 1812.06162, appendix A.1.
   """
@@ -106,10 +108,10 @@ def noise_scale(decay: Any = 0.99, *, examples_per_row: Any = 1) -> optax.Gradie
 
 @checked
 def noise_scale_estimate(opt_state: PyTree) -> NoiseScaleEstimate:
-  """The estimate held anywhere in an optimizer state.
+  """The estimate of `noise_scale`, from anywhere in an optimizer state.
 
   Args:
-    opt_state: of an optimizer with exactly one `noise_scale` in it.
+    opt_state: the state of an optimizer with exactly one `noise_scale`.
 
   Raises:
     InputError: if there is none or more than one.

@@ -21,17 +21,17 @@ class CoordinateState(NamedTuple):
 
 @checked('blocks')
 def coordinate_updates(blocks: PyTree = None) -> optax.GradientTransformationExtraArgs:
-  r"""Lets one block of parameters move at each update, one block after another (Gauss-Seidel).
+  r"""Updates one block of parameters at a time, one block after another (Gauss-Seidel).
 
-  With blocks 0 ... K-1, update t moves block $t \bmod K$ by what the chain makes of it and leaves the others:
+  With blocks 0 ... K-1, update t moves block $t \bmod K$ by the update u of the chain and leaves the others unchanged:
 
   $$\theta^{(k)}_{t+1} = \theta^{(k)}_t + [k = t \bmod K]\, u^{(k)}_t.$$
 
-  The loop computes a new gradient for every update, so that each block sees those before it where they have moved
-  to; K updates make one sweep. Plain descent moves all of them from the same point (Jacobi).
+  The loop computes a new gradient for every update, so each block sees the new values of those before it; K updates
+  make one sweep. Plain gradient descent moves all blocks from the same point (Jacobi).
 
-  Last in a chain: what stands before it, momentum too, sees every gradient of every block, and a block moves by
-  what its state holds when its turn comes. Before momentum, that would go on moving blocks whose turn it is not.
+  Last in a chain: transforms before it, such as momentum, see every gradient of every block, and a block moves by its
+  accumulated update when its turn comes. If it came before momentum, the momentum would keep moving the other blocks.
 
   Example:
     >>> import jax.numpy as jnp, optax
@@ -42,15 +42,15 @@ def coordinate_updates(blocks: PyTree = None) -> optax.GradientTransformationExt
     ([-0.5, -0.5], [0.0])
 
   Args:
-    blocks: which turn is whose: a pytree prefix of the parameters of whole numbers, or of integer arrays of a leaf's
-      shape to split that leaf (`np.arange(d)`: one number at a time). Every number from 0 to the largest has to be
-      there. None: every leaf is a block, in the order of `jax.tree.leaves`.
+    blocks: the block of each parameter: a pytree prefix of the parameters with whole numbers as leaves, or integer
+      arrays of a leaf's shape to split that leaf (`np.arange(d)`: one coordinate at a time). Every number from 0 to the
+      largest must occur. None: every leaf is a block, in the order of `jax.tree.leaves`.
 
   Returns:
-    A GradientTransformationExtraArgs. A NaN in a block moves nothing until that block's turn.
+    A GradientTransformationExtraArgs. A NaN in a block has no effect until that block's turn.
 
   Raises:
-    InputError: blocks of another kind; from `init`, blocks that do not fit the parameters.
+    InputError: if `blocks` is invalid; from `init`, if it does not fit the parameters.
 
   Source: Wright 2015, Coordinate descent algorithms, arXiv 1502.04759.
   """

@@ -1,4 +1,4 @@
-"""Keys and draws of the transforms that add noise, and sums that keep the dtype of the updates."""
+"""Keys and random draws of the transforms that add noise, and sums that keep the dtype of the updates."""
 
 import zlib
 from typing import Any
@@ -12,9 +12,9 @@ from gdlab.core.types import Array, Key, PyTree
 
 
 def own_key(seed: Any, salt: int, params: PyTree) -> Key:
-  """The key that a transform carries: `salt` keeps two kinds of noise with equal seeds apart.
+  """The key that a transform carries: `salt` makes two kinds of noise with equal seeds independent.
 
-  So do the paths of the parameters for two of a kind that are given different parts of them, as by `optax.partition`.
+  The paths of the parameters do so for two transforms of a kind on different parts of them (`optax.partition`).
   """
   # Not the default generator: draws of `rbg` depend on what else is under the same vmap.
   is_key = isinstance(seed, jax.Array) and jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
@@ -25,18 +25,18 @@ def own_key(seed: Any, salt: int, params: PyTree) -> Key:
 
 
 def draw_key(carried: Key, count: Array, key: Key | None) -> Key:
-  """The key of one update: from the carried key alone, or from both where the caller gives one.
+  """The key of one update: from the carried key, and from `key` if the caller passes one.
 
-  Every transform of a chain is given the same `key`; the carried one keeps their draws apart.
+  Every transform of a chain gets the same `key`; the carried keys make their draws independent.
   """
   own = jax.random.fold_in(carried, count)
   return own if key is None else jax.random.fold_in(key, jax.random.bits(own, dtype=jnp.uint32))
 
 
 def standard_normals(key: Key, tree: PyTree) -> PyTree:
-  """Independent N(0, 1) like `tree`, in at least float32: JAX's bfloat16 normals end at 2.9 deviations.
+  """Independent N(0, 1) like `tree`, in at least float32: JAX's bfloat16 normals are cut off at 2.9 deviations.
 
-  Of a complex number real and imaginary part are one each.
+  Real and imaginary parts of complex numbers are N(0, 1) each.
   """
   return optax.tree.random_like(key, tree, sampler=_normal)
 

@@ -1,4 +1,4 @@
-"""An optimizer that stops for good at the first gradient that is not finite."""
+"""An optimizer that stops permanently at the first gradient that is not finite."""
 
 from typing import Any, NamedTuple
 
@@ -21,11 +21,11 @@ class FreezeState(NamedTuple):
 
 
 class FreezeStatus(NamedTuple):
-  """What `freeze_status` returns.
+  """The result of `freeze_status`.
 
   Attributes:
-    frozen: bool[], whether the parameters have stopped moving.
-    updates: int32[], updates made until then.
+    frozen: bool[], whether the optimizer has stopped.
+    updates: int32[], the number of updates made before.
   """
 
   frozen: Array
@@ -34,14 +34,14 @@ class FreezeStatus(NamedTuple):
 
 @checked('inner')
 def freeze_non_finite(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-  """Stops an optimizer for good at the first gradient with a NaN or infinity in it.
+  """Stops an optimizer permanently at the first gradient with a NaN or infinity.
 
-  From that update on (or from the first where the inner transformation makes such an update of a finite gradient) every
-  update is zero and the inner state stays as it was before, momentum and counts included. So the last parameters
-  reached in good order are kept and can be looked at, and other lanes of a vmap go on; `freeze_status` tells.
+  From that update on (or the first at which `inner` returns such an update), every update is zero and the inner state,
+  including momentum and counts, does not change. The last finite parameters can thus be inspected, and other lanes of a
+  vmap continue; `freeze_status` reports it.
 
-  Optax's `apply_if_finite` skips such gradients and goes on, and after `max_consecutive_errors` of them applies the
-  NaN; `optax.zero_nans` puts 0 for NaN and keeps infinities. A skipped step hides a divergence; a frozen one dates it.
+  Optax's `apply_if_finite` skips such gradients, and applies the NaN after `max_consecutive_errors` of them;
+  `optax.zero_nans` replaces NaN by 0 and keeps infinities. A skipped step hides a divergence; a frozen one dates it.
 
   Example:
     >>> import jax.numpy as jnp, optax
@@ -59,9 +59,9 @@ def freeze_non_finite(inner: optax.GradientTransformation) -> optax.GradientTran
     A GradientTransformationExtraArgs.
 
   Raises:
-    InputError: if `inner` is not one.
+    InputError: if `inner` is not a gradient transformation.
 
-  Source: `optax.apply_if_finite`, but for good.
+  Source: `optax.apply_if_finite`, made permanent.
   """
   transformation = optax.with_extra_args_support(check_transformation('inner', inner))
 
@@ -83,10 +83,10 @@ def freeze_non_finite(inner: optax.GradientTransformation) -> optax.GradientTran
 
 @checked
 def freeze_status(opt_state: PyTree) -> FreezeStatus:
-  """Whether, and after how many updates, `freeze_non_finite` anywhere in an optimizer state has stopped.
+  """Whether, and after how many updates, the `freeze_non_finite` in an optimizer state has stopped.
 
   Args:
-    opt_state: of an optimizer with exactly one `freeze_non_finite` in it.
+    opt_state: the state of an optimizer with exactly one `freeze_non_finite`.
 
   Raises:
     InputError: if there is none or more than one.
@@ -105,6 +105,6 @@ def _all_finite(tree: PyTree) -> Array:
 def _select(good: Array, new: Array, old: Array) -> Array:
   if not jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
     return jnp.where(good, new, old)
-  # By their words: JAX's checker of key reuse takes a selected key for a used one.
+  # By their words: the key-reuse checker counts a selected key as consumed.
   words = jnp.where(good, jax.random.key_data(new), jax.random.key_data(old))
   return jax.random.wrap_key_data(words, impl=jax.random.key_impl(old))

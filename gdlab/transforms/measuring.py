@@ -1,4 +1,4 @@
-"""What the gradients look like on the way: minimum, maximum, mean, deviation and norm, per leaf and as a whole."""
+"""Statistics of gradients during training: minimum, maximum, mean, deviation and norm, per leaf and overall."""
 
 from typing import Any, NamedTuple
 
@@ -16,13 +16,13 @@ from gdlab.transforms.arguments import only_state
 
 
 class Statistics(NamedTuple):
-  """Five numbers of an array, or a pytree of each; in float32 or wider.
+  """Five statistics of an array, or a pytree of each; in float32 or wider.
 
   Attributes:
     min: the smallest entry.
     max: the largest.
     mean: the mean over the entries.
-    std: the standard deviation over the entries, divided by their number.
+    std: the population standard deviation of the entries (divisor n).
     norm: the Euclidean norm.
   """
 
@@ -34,10 +34,10 @@ class Statistics(NamedTuple):
 
 
 class GradientStatistics(NamedTuple):
-  """What `statistics` returns.
+  """The result of `statistics`.
 
   Attributes:
-    update: int32[], the update (from 0) that was measured last; -1 before the first.
+    update: int32[], the update (from 0) measured last; -1 before the first.
     leaves: Statistics of pytrees like the parameters, one number for every leaf.
     whole: Statistics of numbers, over all parameters together.
   """
@@ -56,10 +56,10 @@ class GradientStatisticsState(NamedTuple):
 
 @checked(every=at_most_int32)
 def gradient_statistics(every: Any = 1) -> optax.GradientTransformationExtraArgs:
-  r"""Measures what passes through, every k updates, and changes nothing.
+  r"""Measures the updates that pass through, every k updates, and does not change them.
 
-  First in a chain it sees the gradients, elsewhere what the chain has made of them up to there. `statistics` reads
-  the measurement. Between measurements nothing is computed, under vmap too. Other measurements: `optax.snapshot` takes
+  First in a chain it sees the gradients, elsewhere the output of the transforms before it. `statistics` reads the
+  measurement. Between measurements nothing is computed, also under vmap. For other measurements, `optax.snapshot` takes
   any function of the updates, at every update.
 
   Example:
@@ -75,11 +75,11 @@ def gradient_statistics(every: Any = 1) -> optax.GradientTransformationExtraArgs
     every: k >= 1, a whole number; updates 0, k, 2k, ... are measured.
 
   Returns:
-    A GradientTransformationExtraArgs. A leaf without entries has norm 0 and NaN elsewhere, and does not count in the
-    whole. A NaN gradient passes through and shows as NaN until the next measurement.
+    A GradientTransformationExtraArgs. A leaf without entries has norm 0 and NaN elsewhere, and does not count in
+    `whole`. A NaN gradient passes through and gives NaN until the next measurement.
 
   Raises:
-    InputError: `every` out of range; from `init`, for complex parameters.
+    InputError: if `every` is out of range; from `init`, for complex parameters.
 
   Source: Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance, for the whole from its leaves.
   """
@@ -104,10 +104,10 @@ def gradient_statistics(every: Any = 1) -> optax.GradientTransformationExtraArgs
 
 @checked
 def statistics(opt_state: PyTree) -> GradientStatistics:
-  """The last measurement held anywhere in an optimizer state; NaN before the first.
+  """The last measurement of `gradient_statistics`, from anywhere in an optimizer state; NaN before the first.
 
   Args:
-    opt_state: of an optimizer with exactly one `gradient_statistics` in it.
+    opt_state: the state of an optimizer with exactly one `gradient_statistics`.
 
   Raises:
     InputError: if there is none or more than one.
@@ -120,7 +120,7 @@ def _refresh(measured: GradientStatistics, count: Array, updates: PyTree) -> Gra
 
 
 def _measure(tree: PyTree) -> tuple[Statistics, Statistics]:
-  """Statistics per leaf, and of all entries together pooled from those."""
+  """Statistics per leaf, and those of all entries, pooled from these."""
   if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(tree)):
     raise InputError('gradient_statistics measures real gradients, got complex ones, which have no order')
   tree = widened(tree)

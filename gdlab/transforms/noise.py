@@ -1,4 +1,4 @@
-"""Gaussian noise with a law: Langevin dynamics at a temperature, and gradient noise that is annealed away."""
+"""Gaussian noise: Langevin dynamics at a temperature, and annealed gradient noise."""
 
 from typing import Any, NamedTuple
 
@@ -29,14 +29,14 @@ def langevin_noise(
 ) -> optax.GradientTransformationExtraArgs:
   r"""Adds the noise that turns gradient descent into Langevin dynamics at a temperature.
 
-  Last in a chain, after the learning rate has been applied, it adds $\sqrt{2\alpha_t T_t P}\, n_t$ to the update,
-  $n_t \sim N(0, I)$. With the gradient preconditioned alike,
+  Last in a chain, after the learning rate, it adds $\sqrt{2\alpha_t T_t P}\, n_t$ to the update, $n_t \sim N(0, I)$.
+  With the gradient preconditioned by P as well,
 
   $$\theta_{t+1} = \theta_t - \alpha P \nabla U(\theta_t) + \sqrt{2\alpha T P}\, n_t,$$
 
-  whose stationary law tends to $e^{-U/T}$ as $\alpha \to 0$. On $U = \frac h2 \theta^2$ its variance is
-  $\frac{T}{h(1 - \alpha P h/2)}$ exactly. The preconditioner acts on the noise alone: scale the gradient by P earlier
-  in the chain. SGLD is this with mini-batch gradients, whose own noise comes on top.
+  whose stationary density tends to one proportional to $e^{-U/T}$ as $\alpha \to 0$. For $U = \frac h2 \theta^2$ its
+  variance is exactly $\frac{T}{h(1 - \alpha P h/2)}$. The preconditioner acts only on the noise: scale the gradient by
+  P earlier in the chain. With mini-batch gradients, which add their own noise, this is SGLD.
 
   Example:
     >>> import optax
@@ -45,18 +45,18 @@ def langevin_noise(
 
   Args:
     temperature: T >= 0, in units of the loss, or a schedule `(count) -> T`; 0 is gradient descent exactly.
-    learning_rate: alpha >= 0, the one the chain applies, or its schedule.
-    preconditioner: P, factors >= 0: a pytree prefix of the parameters, of scalars or arrays of the leaf's shape (the
-      diagonal of P). None for 1.
-    seed: a whole number or a key, for plain loops; with the extra argument `key` of `update`, a fresh one each
-      time as `gdlab.algorithm` gives, each run has its own noise. Two of a kind in one chain need different seeds.
+    learning_rate: alpha >= 0, that of the chain, or its schedule.
+    preconditioner: P, the diagonal, with entries >= 0: a pytree prefix of the parameters, of scalars or arrays of the
+      leaf's shape. None for 1.
+    seed: a whole number or a key, for plain loops; with the extra argument `key` of `update`, a new one each time, as
+      `gdlab.algorithm` passes it, each run has its own noise. Two of these in one chain need different seeds.
 
   Returns:
-    A GradientTransformationExtraArgs. Noise is drawn in float32 at least and the sum rounded to the dtype of the
-    updates. A NaN update stays NaN; so does all where a schedule falls below 0.
+    A GradientTransformationExtraArgs. Noise is drawn in at least float32 and the sum rounded to the dtype of the
+    updates. A NaN update stays NaN; a schedule with a value below 0 gives NaN.
 
   Raises:
-    InputError: an argument out of range; from `init`, a preconditioner that does not fit the parameters.
+    InputError: if an argument is out of range; from `init`, if the preconditioner does not fit the parameters.
 
   Source: Welling and Teh 2011, Bayesian learning via stochastic gradient Langevin dynamics; Li et al. 2016, arXiv
     1512.07666, for preconditioners.
@@ -90,20 +90,20 @@ def langevin_noise(
 def annealed_gradient_noise(eta: Any, gamma: Any, *, seed: Any = 0) -> optax.GradientTransformationExtraArgs:
   r"""Adds Gaussian noise to the gradient, of variance $\sigma_t^2 = \frac{\eta}{(1+t)^\gamma}$ at update t = 0, 1, ...
 
-  First in a chain, for it is the gradient that gets the noise. The law is that of `optax.add_noise`, whose key is bound
-  when it is built: closed over, every lane of a vmap gets the same noise. Here the extra argument `key` of `update`
-  gives each run its own.
+  First in a chain, because the noise is added to the gradient. The distribution is that of `optax.add_noise`, whose key
+  is fixed when it is built: every lane of a vmap gets the same noise. Here the extra argument `key` of `update` gives
+  each run its own.
 
   Args:
-    eta: variance of the first update's noise, >= 0; the paper takes 0.01, 0.3 or 1. 0 is no noise, exactly.
-    gamma: exponent of the decay, >= 0; the paper takes 0.55.
-    seed: a whole number or a key, for plain loops without `key`. Two of a kind in one chain need different seeds.
+    eta: variance of the first update's noise, >= 0; the paper uses 0.01, 0.3 or 1. With 0 there is exactly no noise.
+    gamma: exponent of the decay, >= 0; the paper uses 0.55.
+    seed: a whole number or a key, for plain loops without `key`. Two of these in one chain need different seeds.
 
   Returns:
     A GradientTransformationExtraArgs; dtypes and NaN as for `langevin_noise`.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Neelakantan et al. 2015, Adding gradient noise improves learning for very deep networks, arXiv 1511.06807.
   """

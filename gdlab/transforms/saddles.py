@@ -1,4 +1,4 @@
-r"""Perturbed gradient descent: a small random step wherever the gradient is small, so that no saddle holds it."""
+r"""Perturbed gradient descent: a small random step where the gradient is small, to escape saddle points."""
 
 import math
 from typing import Any, NamedTuple
@@ -39,16 +39,15 @@ def perturb_at_saddle(
   $$\theta_{t+1} = \theta_t + u_t + \xi_t, \qquad \xi_t \sim U(\{\|\xi\| \le r\}) \text{ if }
     \|g_t\| \le g_\text{thres} \text{ and } t - t_\text{last} \ge t_\text{thres}, \text{ else } 0.$$
 
-  The ball is over all parameters together. Its place in a chain is last, after the learning rate; the threshold is
-  for the raw gradient, which the loop passes as Optax's line searches take it, `update(g, state, params, grad=g)`
-  (`gdlab.algorithm` does). Where a loop cannot (Flax's `TrainState`), `learning_rate` says behind which rate the
-  transform stands, and what comes in is divided by it: behind `optax.sgd(rate)` that is the gradient. Without both,
-  `update` refuses. `perturbed_gradient_descent` is the whole method. Under vmap the draw costs nothing while it is due
-  in no lane.
+  The ball is over all parameters together. The transform is last in a chain, after the learning rate. The threshold
+  applies to the raw gradient, passed as for Optax's line searches, `update(g, state, params, grad=g)`
+  (`gdlab.algorithm` does so). If a loop cannot pass it (Flax's `TrainState`), give the preceding `learning_rate`; the
+  incoming update is divided by it, which after `optax.sgd(rate)` is the gradient. With neither, `update` raises.
+  `perturbed_gradient_descent` is the complete method. Under vmap the draw costs nothing while no lane needs it.
 
-  Where it departs from the paper: there the perturbed point's own gradient makes the step, here the one already
-  computed; the two differ by $\eta(\nabla f(\theta_t + \xi_t) - \nabla f(\theta_t))$. Its test for having arrived,
-  no decrease by f_thres within t_thres steps, is the caller's.
+  Departure from the paper: there the step uses the gradient at the perturbed point, here the one already computed; the
+  two steps differ by $\eta(\nabla f(\theta_t + \xi_t) - \nabla f(\theta_t))$. The paper's stopping criterion, no
+  decrease by f_thres within t_thres steps, is left to the caller.
 
   Example:
     >>> import jax.numpy as jnp, optax
@@ -59,20 +58,20 @@ def perturb_at_saddle(
     True
 
   Args:
-    radius: r >= 0 of the ball, in units of the parameters; 0 leaves every update as it is.
+    radius: r >= 0 of the ball, in units of the parameters; 0 leaves every update unchanged.
     grad_threshold: g_thres >= 0, for the Euclidean norm over all parameters.
-    min_interval: t_thres >= 0, updates from one perturbation to the next at least; any real number.
-    learning_rate: a number >= 0 or an Optax schedule: by what the gradient has been multiplied before, used where
-      `update` is not given `grad`. Behind momentum or a preconditioner it is their output that is compared, not the
-      gradient; where the rate is 0 nothing is perturbed.
-    seed: a whole number or a key, for plain loops; with the extra argument `key` of `update`, a fresh one each
-      time as `gdlab.algorithm` gives, each run has its own noise. Two of a kind in one chain need different seeds.
+    min_interval: t_thres >= 0, the least number of updates between two perturbations; any real number.
+    learning_rate: a number >= 0 or an Optax schedule: the rate by which the gradient was multiplied, used if `update`
+      does not get `grad`. After momentum or a preconditioner, the threshold then applies to their output, not to the
+      gradient; where the rate is 0, nothing is perturbed.
+    seed: a whole number or a key, for plain loops; with the extra argument `key` of `update`, a new one each time, as
+      `gdlab.algorithm` passes it, each run has its own noise. Two of these in one chain need different seeds.
 
   Returns:
-    A GradientTransformationExtraArgs. A NaN gradient is not small: it passes through unperturbed.
+    A GradientTransformationExtraArgs. A NaN gradient is not small, so it passes through unperturbed.
 
   Raises:
-    InputError: an argument out of range; from `update`, with neither `grad` nor `learning_rate`.
+    InputError: if an argument is out of range; from `update`, with neither `grad` nor `learning_rate`.
 
   Source: Jin, Ge, Netrapalli, Kakade and Jordan 2017, How to escape saddle points efficiently, arXiv 1703.00887.
   """
@@ -88,8 +87,8 @@ def perturb_at_saddle(
       return optax.tree.norm(widened(grad)) <= grad_threshold
     if learning_rate is None:
       raise InputError(
-        'perturb_at_saddle needs the gradient, update(updates, state, params, grad=gradient), or the rate that it '
-        'stands behind, perturb_at_saddle(..., learning_rate=rate), got neither'
+        'perturb_at_saddle needs the gradient, update(updates, state, params, grad=gradient), or the learning rate '
+        'before it, perturb_at_saddle(..., learning_rate=rate), got neither'
       )
     rate = learning_rate(step) if callable(learning_rate) else learning_rate
     return (optax.tree.norm(widened(updates)) <= grad_threshold * rate) & (rate > 0)
@@ -124,7 +123,7 @@ def perturb_at_saddle(
 
 
 def _plus_ball(updates: PyTree, key: Key, radius: Array) -> PyTree:
-  """Updates plus a uniform draw from a ball: a uniform direction, and the d-th root of a uniform radius."""
+  """Updates plus a uniform draw from a ball: a uniform direction times r times the d-th root of a uniform number."""
   direction_key, radius_key = jax.random.split(key)
   normals = standard_normals(direction_key, updates)
   norm = optax.tree.norm(normals)
@@ -137,19 +136,19 @@ def _plus_ball(updates: PyTree, key: Key, radius: Array) -> PyTree:
 def perturbed_gradient_descent(
   learning_rate: Any, radius: Any, grad_threshold: Any, min_interval: Any, *, seed: Any = 0
 ) -> optax.GradientTransformationExtraArgs:
-  r"""Gradient descent perturbed where the gradient is small, complete: `optax.sgd`, then `perturb_at_saddle`.
+  r"""Perturbed gradient descent, complete: `optax.sgd`, then `perturb_at_saddle`.
 
-  The threshold is for the gradient that comes in (or the extra argument `grad`), so plain loops need to pass nothing.
+  The threshold applies to the incoming gradient (or the extra argument `grad`), so plain loops need not pass anything.
 
   Args:
     learning_rate: eta, a number >= 0 or an Optax schedule.
-    radius: as for `perturb_at_saddle`, as are the next two and `seed`; radius 0 is gradient descent exactly.
-    grad_threshold: g_thres.
-    min_interval: t_thres.
-    seed: a whole number or a key. Two of a kind in one chain need different seeds.
+    radius: r, as for `perturb_at_saddle`; 0 is gradient descent exactly.
+    grad_threshold: g_thres, as for `perturb_at_saddle`.
+    min_interval: t_thres, as for `perturb_at_saddle`.
+    seed: as for `perturb_at_saddle`.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Jin et al. 2017, arXiv 1703.00887, algorithm 1; constants by its theorem: `pgd_constants`.
   """
@@ -170,7 +169,7 @@ def perturbed_gradient_descent(
 
 
 class PGDConstants(NamedTuple):
-  """The constants of perturbed gradient descent; the first four are what `perturbed_gradient_descent` takes."""
+  """The constants of perturbed gradient descent; the first four are arguments of `perturbed_gradient_descent`."""
 
   learning_rate: Any
   radius: Any
@@ -199,7 +198,7 @@ def pgd_constants(
     t_\text{thres} = \frac{\chi}{c^2}\frac{\ell}{\sqrt{\rho\epsilon}}.$$
 
   A point with $\|\nabla f\| \le \epsilon$ and $\lambda_\text{min}(\nabla^2 f) \ge -\sqrt{\rho\epsilon}$ is found
-  with probability $1 - \delta$ in $O(\ell\Delta\epsilon^{-2}\chi^4)$ steps.
+  with probability at least $1 - \delta$ in $O(\ell\Delta\epsilon^{-2}\chi^4)$ steps.
 
   Example:
     >>> found = pgd_constants(2.0, 1.0, 0.01, dimension=10, gap=1.0)
@@ -211,12 +210,12 @@ def pgd_constants(
     hessian_lipschitz: rho > 0, that of the Hessian.
     epsilon: in (0, ell^2 / rho], the gradient norm to reach.
     dimension: d >= 1, the number of parameters.
-    gap: Delta > 0, a bound on the loss at the start above its minimum.
+    gap: Delta > 0, a bound on the initial loss minus the minimum.
     failure: delta in (0, 1), the allowed probability of failure.
-    c: in (0, 1]; the theorem holds for all c below a constant that it does not name.
+    c: in (0, 1]; the theorem holds for all c below a constant that it does not state.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Jin et al. 2017, arXiv 1703.00887, algorithm 2 and theorem 3.
   """

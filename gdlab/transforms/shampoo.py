@@ -1,4 +1,4 @@
-r"""Shampoo: each axis of a gradient preconditioned by a matrix of its own, the roots computed exactly."""
+r"""Shampoo: each axis of a gradient preconditioned by its own matrix, with exact roots."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ class ShampooState(NamedTuple):
   """State of `shampoo`."""
 
   factors: (
-    PyTree  # for each leaf a tuple, of one [d, d] or (of long axes) [d] for each axis; in at least float32
+    PyTree  # for each leaf a tuple with one [d, d] or (for long axes) [d] per axis; in at least float32
   )
 
 
@@ -26,38 +26,37 @@ def shampoo(
 ) -> optax.GradientTransformationExtraArgs:
   r"""Preconditions each axis of every gradient by its own matrix: Shampoo in its simplest exact form.
 
-  For a gradient $G_t$ of k axes, with $G_t^{(i)}$ its matricisation along axis i,
+  For a gradient $G_t$ with k axes, with $G_t^{(i)}$ its matricisation along axis i,
 
   $$L^{(i)}_t = \beta L^{(i)}_{t-1} + G_t^{(i)} G_t^{(i)\dagger}, \qquad L^{(i)}_0 = 0, \qquad
     u_t = G_t \times_1 (L^{(1)}_t + \epsilon I)^{-1/2k} \cdots \times_k (L^{(k)}_t + \epsilon I)^{-1/2k}.$$
 
-  Of a matrix it is $(L + \epsilon I)^{-1/4} G (R + \epsilon I)^{-1/4}$ with $L = \sum G G^\dagger$ and
-  $R = \sum G^\dagger G$; of a vector full-matrix AdaGrad; of one number AdaGrad. Roots are computed at every update, by
-  `eigh`. Its place is first in a chain: momentum and the learning rate follow.
+  For a matrix and $\beta = 1$ it is $(L + \epsilon I)^{-1/4} G (R + \epsilon I)^{-1/4}$ with $L = \sum G G^\dagger$ and
+  $R = \sum G^\dagger G$; for a vector full-matrix AdaGrad; for a single number AdaGrad. Roots are computed at every
+  update, by `eigh`. It is first in a chain: momentum and the learning rate follow.
 
-  Where it departs from the paper: sums may forget, and of an axis longer than `max_size` only the diagonal of its
-  matrix is kept. What large implementations add (grafting of another method's step length, blocks, roots now and then)
-  is left out.
+  Departure from the paper: sums may decay, and for an axis longer than `max_size` only the diagonal of its matrix is
+  kept. What large implementations add (grafting of another method's step length, blocks, infrequent roots) is left out.
 
   Example:
     >>> import jax.numpy as jnp, optax
     >>> descent = optax.chain(shampoo(eps=0.0001), optax.trace(0.9), optax.scale_by_learning_rate(0.1))
     >>> params = {'w': jnp.eye(2)}
     >>> updates, state = descent.update({'w': jnp.diag(jnp.array([3.0, -0.5]))}, descent.init(params))
-    >>> updates['w'].round(3).tolist()  # of a diagonal gradient the signs
+    >>> updates['w'].round(3).tolist()  # for a diagonal gradient the signs
     [[-0.1, 0.0], [0.0, 0.1]]
 
   Args:
-    decay: beta in [0, 1]: 1 sums all gradients, as in the paper and AdaGrad. Below 1 a sum holds about
-      $1/(1-\beta)$ of them, and updates are $\sqrt{1-\beta}$ times as long as by their mean.
-    eps: > 0.
-    max_size: axes longer than this keep a diagonal; a matrix takes d^2 numbers and a root d^3 operations.
+    decay: beta in [0, 1]: 1 sums over all gradients, as in the paper and AdaGrad. Below 1 the sum is over about
+      $1/(1-\beta)$ of them, and updates are $\sqrt{1-\beta}$ times as long as with their mean.
+    eps: epsilon > 0.
+    max_size: longer axes use a diagonal; a matrix takes d^2 numbers and its root about d^3 operations.
 
   Returns:
-    A GradientTransformationExtraArgs. Updates have the gradients' dtypes. A NaN makes the leaf that it is in NaN.
+    A GradientTransformationExtraArgs. Updates have the gradients' dtypes. A NaN makes all of its leaf NaN.
 
   Raises:
-    InputError: an argument out of range.
+    InputError: if an argument is out of range.
 
   Source: Gupta, Koren and Singer 2018, Shampoo: preconditioned stochastic tensor optimization, arXiv 1802.09568.
   """
@@ -96,12 +95,12 @@ def shampoo(
 
 
 def _shape(leaf: Array) -> tuple[int, ...]:
-  """A single number is a vector of one; a leaf without entries has no axis to precondition."""
+  """The axes to precondition: a single number is a vector of length 1; a leaf without entries has none."""
   return (leaf.shape or (1,)) if leaf.size else ()
 
 
 def _product(tensor: Array, axis: int, diagonal: bool) -> Array:
-  """The matricisation along an axis times its adjoint, or the diagonal of that."""
+  """The matricisation along an axis times its adjoint, or the diagonal of this product."""
   rows = jnp.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
   return jnp.sum(jnp.abs(rows) ** 2, axis=1) if diagonal else rows @ rows.conj().T
 

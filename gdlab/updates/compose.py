@@ -34,23 +34,23 @@ from gdlab.updates.real_slots import filled, on_real_slots, real_sizes
 from gdlab.updates.running_averages import reestimated
 
 _OPTIMIZER = 0x6F7074  # folds the optimizer's key apart from those of slices and examples
-_STATISTICS = 0x737461  # and that of the pass that estimates statistics anew
+_STATISTICS = 0x737461  # and that of the pass that re-estimates statistics
 
 
 def check_updates(updates: PyTree, params: PyTree) -> None:
-  """Raises InputError unless updates have the shapes of the parameters: others would be broadcast without a word."""
+  """Raises InputError unless updates have the shapes of the parameters: others would be broadcast silently."""
   shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (updates, params)]
   if shapes[0] != shapes[1]:
     raise InputError(
       f"optimizer must return updates of the parameters' shapes, {shown(shapes[1])}, got {shown(shapes[0])}: one that "
       'takes per-example gradients, such as optax.contrib.dpsgd, needs '
-      'estimator=gdlab.estimators.per_example(stacked=True), and all others an estimator that is not stacked'
+      'estimator=gdlab.estimators.per_example(stacked=True), all others need an estimator that is not stacked'
     )
 
 
 @checked
 def streams(key: Key) -> Streams:
-  """The three independent random streams of a run, derived from its one key by `fold_in`."""
+  """The three independent random streams of a run, derived from one key by `fold_in`."""
   return Streams(*(jax.random.fold_in(key, number) for number in range(len(Streams._fields))))
 
 
@@ -63,7 +63,7 @@ def algorithm(
   evaluate_at: Callable[[State], PyTree] | None = None,
   reestimate: bool = False,
 ) -> Algorithm:
-  r"""Composes one update of gradient descent from the choices that vary independently.
+  r"""Composes one update of gradient descent from independent choices.
 
   With batch $(i_b, w_b)$ from the sampler, estimate $g_t$ from the estimator and $u$ the optimizer's update rule,
 
@@ -72,10 +72,10 @@ def algorithm(
 
   Batch, stochastic and mini-batch gradient descent differ in `sampler` only.
 
-  `Info.gradient_evaluations` counts what the estimator computes. What the optimizer computes by itself through
-  `value_fn`, as line searches and L-BFGS do, does not pass through here and is not in it: add the steps that its state
-  tells (`optax.tree.get(state.optimizer, 'info').num_linesearch_steps`, each as many evaluations of the loss as the
-  batch has examples, and of the gradient too in a zoom search), or compare times.
+  `Info.gradient_evaluations` counts those of the estimator. Evaluations by the optimizer itself through `value_fn`
+  (line searches, L-BFGS) are not included: add the steps recorded in its state
+  (`optax.tree.get(state.optimizer, 'info').num_linesearch_steps`; each evaluates the loss once for every example of the
+  batch, in a zoom search the gradient too), or compare times.
 
   Example:
     >>> import jax, optax, gdlab
@@ -89,31 +89,30 @@ def algorithm(
     True
 
   Args:
-    sampler: which examples each update sees.
-    optimizer: any Optax gradient transformation. It is given `value`, `grad` and `value_fn` (the loss on the
-      same batch) as extra arguments, so line searches and Polyak steps work, and `key`, a fresh one for every
-      update from the run's noise stream, so that injected noise differs between runs. It sees one gradient, the
-      estimate; those that take one for every example (`optax.contrib.dpsgd`, `gdlab.transforms.noise_scale` first in a
-      chain) get them from `gdlab.estimators.per_example(stacked=True)`. `optax.lookahead` has to be around all else,
-      and keeps its slow parameters in the state; `optax.contrib.sam` has to stand by itself, and with `opaque_mode` is
-      given the gradient on the same batch (which is not counted).
-    estimator: the gradient estimate; `gdlab.estimators.batch_mean()` by default.
-    evaluate_at: `(state) -> params`, where `gdlab.run` measures metrics in place of the iterate:
+    sampler: chooses the examples of each update.
+    optimizer: any Optax gradient transformation. It gets `value`, `grad` and `value_fn` (the loss on the same batch) as
+      extra arguments, so that line searches and Polyak steps work, and `key`, a new one for every update from the run's
+      noise stream, so that injected noise differs between runs. Its input is one gradient, the estimate; optimizers
+      that take per-example gradients (`optax.contrib.dpsgd`, `gdlab.transforms.noise_scale` first in a chain) need
+      `gdlab.estimators.per_example(stacked=True)`. `optax.lookahead` must be the outermost transformation; its slow
+      parameters are kept in the state. `optax.contrib.sam` must be used alone; with `opaque_mode` it gets the gradient
+      on the same batch (which is not counted).
+    estimator: the gradient estimator; `gdlab.estimators.batch_mean()` by default.
+    evaluate_at: `(state) -> params`, the parameters at which `gdlab.run` evaluates metrics, instead of the iterate:
       `lambda state: gdlab.transforms.averaged_params(state.optimizer, like=state.params)` for averages. By default
-      the iterate, except with schedule-free optimizers, measured at their average (which Optax calls evaluation
-      parameters), and `optax.lookahead`, at its slow parameters. Probes see the state itself, of which the next update
-      is made; `evaluated(state, problem)` of the Algorithm tells them these parameters.
-    reestimate: whether the running statistics of batch normalisation are estimated anew for those parameters at each
-      evaluation, by a pass over the training data in training mode; those of the iterate are wrong for an average.
+      the iterate; for schedule-free optimizers the average (Optax's evaluation parameters), for `optax.lookahead` the
+      slow parameters, for `optax.contrib.sam` the unperturbed ones. Probes see the state itself, from which the next
+      update starts; there `evaluated(state, problem)` of the Algorithm gives these parameters.
+    reestimate: whether to re-estimate the running statistics of batch normalisation for those parameters at each
+      evaluation, by a pass over the training data in training mode; the iterate's are wrong for an average.
 
   Returns:
-    An Algorithm. `init(key, problem, params=None)` takes one key, or `Streams` to set each stream by itself;
-    `params` overrides the problem's own initial parameters. `step(state, problem)` makes one update.
-    `observe(state, metrics)` tells the optimizer of an evaluation, for those that listen, see
-    `gdlab.schedules.observe`; `gdlab.run` does so by itself.
+    An Algorithm. `init(key, problem, params=None)` takes one key, or `Streams` to set each stream separately; `params`
+    replaces the problem's own initial parameters. `step(state, problem)` makes one update. `observe(state, metrics)`
+    passes the metrics of an evaluation to optimizers that use them, see `gdlab.schedules.observe`; `gdlab.run` does so.
 
   Raises:
-    InputError: if an argument is not of its kind; from `init` or `step`, if the optimizer does not fit.
+    InputError: if an argument has the wrong type; from `init` or `step`, if the optimizer does not fit.
   """
   estimator = batch_mean() if estimator is None else check_estimator('estimator', estimator)
   if not isinstance(sampler, Sampler):
@@ -163,14 +162,14 @@ def algorithm(
       try:
         updates, optimizer_state = transformation.update(gradient, state.optimizer, state.params, **extra)
       except (TypeError, ValueError, AttributeError) as error:
-        # Of a tracer more is known where it comes from.
+        # Errors about tracers are explained by the caller.
         if isinstance(error, InputError | jax.errors.JAXTypeError):
           raise
         what = 'one gradient for every slot' if estimator.stacked else 'one gradient for the batch'
         reason = ' '.join(str(error).split())[:300]
         raise InputError(
           f'optimizer cannot make an update of {what} ({type(error).__name__}: {reason}); those that take per-example '
-          'gradients need estimator=gdlab.estimators.per_example(stacked=True), others do not take that'
+          'gradients need estimator=gdlab.estimators.per_example(stacked=True), all others must not have it'
         ) from error
       check_updates(updates, state.params)
       return mean, updates, optimizer_state, estimator_state, filled(estimated, drawn.weights.shape[0])

@@ -1,4 +1,4 @@
-"""Optax's optimizers as `gdlab.algorithm` drives them: what each is handed, and where it is to be measured."""
+"""Optax's optimizers in `gdlab.algorithm`: their extra arguments, and the parameters at which to evaluate them."""
 
 import inspect
 from collections.abc import Callable
@@ -22,14 +22,14 @@ class SlowParams(NamedTuple):
 
 
 def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
-  """The optimizer for plain parameters and any extra arguments, of which it is handed those that its `update` takes.
+  """The optimizer for plain parameters and any extra arguments; it gets those that its `update` takes.
 
-  The slow parameters of `optax.lookahead` are kept in the state. The `grad_fn` that `optax.contrib.sam` wants with
-  `opaque_mode` is made of `value_fn`.
+  The slow parameters of `optax.lookahead` are kept in the state. The `grad_fn` that `optax.contrib.sam` needs with
+  `opaque_mode` is derived from `value_fn`.
 
   Raises:
-    InputError: for what is no transformation; from `init`, if lookahead is inside another transformation; from
-      `update`, if something inside refuses extra arguments.
+    InputError: if it is not a transformation; from `init`, if lookahead is inside another transformation, draws random
+      numbers, or schedule-free has b1 = 0; from `update`, if a part refuses extra arguments.
   """
   check_transformation('optimizer', optimizer)
   takes = _takes(optimizer.update)
@@ -41,19 +41,19 @@ def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
     for found in _nodes(state, optax.contrib.ScheduleFreeState):
       if not isinstance(found.b1, jax.core.Tracer) and float(found.b1) == 0:
         raise InputError(
-          'optimizer must have b1 > 0 for schedule-free, whose average is not kept with 0, got b1=0'
+          'optimizer must have b1 > 0 for schedule-free, which keeps no average otherwise, got b1=0'
         )
     if isinstance(state, optax.LookaheadState):
       if any(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in jax.tree.leaves(state)):
         raise InputError(
-          'optimizer must draw outside of optax.lookahead, which does not hand on the key of the run: its noise would '
-          'be the same for all seeds'
+          "optimizer must draw random numbers outside of optax.lookahead, which does not pass on the run's key: its "
+          'noise would be the same for all seeds'
         )
       # Copies: an array that is in a state and in the parameters cannot be donated.
       return SlowParams(state, jax.tree.map(jnp.array, params))
     if _nodes(state, optax.LookaheadState):
       raise InputError(
-        'optimizer must have optax.lookahead around all else, whose updates are of fast and slow parameters: give '
+        'optimizer must have optax.lookahead around all else, because it updates fast and slow parameters: give '
         'optax.lookahead(optax.chain(...), ...), got one inside another transformation'
       )
     return state
@@ -72,18 +72,18 @@ def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
       if 'unexpected keyword argument' not in str(error):
         raise
       raise InputError(
-        f'optimizer must consist of transformations that take or ignore extra arguments, and {error}: give that one '
-        'by itself, with what goes with it as its inner optimizer'
+        f'optimizer must consist of transformations that take or ignore extra arguments, and {error}: use that one '
+        'alone, with the others as its inner optimizer'
       ) from None
 
   return optax.GradientTransformationExtraArgs(init, update)
 
 
 def evaluation_params(state: PyTree, params: PyTree) -> PyTree:
-  """Where an optimizer says that it is to be measured, as its state knows it; else at the parameters themselves.
+  """The parameters at which an optimizer is to be evaluated, from its state; by default the parameters themselves.
 
-  Of schedule-free methods that is the average x, where y is what takes the gradients; of lookahead, the slow ones; of
-  SAM, those that are not perturbed.
+  For schedule-free methods the average x (gradients are taken at y); for lookahead the slow parameters; for SAM the
+  unperturbed ones.
   """
   if isinstance(state, SlowParams):
     return state.slow
@@ -104,7 +104,7 @@ def evaluation_params(state: PyTree, params: PyTree) -> PyTree:
 
 
 def check_like(name: str, found: PyTree, params: PyTree) -> PyTree:
-  """Returns what a function gave if it has the structure and shapes of the parameters; raises InputError if not."""
+  """Returns `found` if it has the structure and shapes of the parameters; raises InputError if not."""
   got, wanted = (jax.tree.map(jnp.shape, tree) for tree in (found, params))
   if got != wanted:
     raise InputError(
@@ -114,7 +114,7 @@ def check_like(name: str, found: PyTree, params: PyTree) -> PyTree:
 
 
 def check_params(params: PyTree, own: PyTree) -> PyTree:
-  """Returns parameters to start from if they are like the problem's own; raises InputError if not."""
+  """Returns initial parameters if they are finite and like the problem's own; raises InputError if not."""
   check_like('params', params, own)
   for path, leaf in jax.tree.leaves_with_path(params):
     name = f'params{jax.tree_util.keystr(path)}'

@@ -1,8 +1,8 @@
-"""Batches cut to their real examples, for problems and estimators that padding would reach.
+"""Batches cut to their real examples, for problems and estimators that padding would affect.
 
-An epoch's last batch is padded to keep one shape. Where the losses of real examples depend on what the padding holds
-(batch normalisation, contrastive losses), or where an optimizer averages over the rows of a batch, the update is made
-with a batch of the real shape instead: one branch of the program for each number of examples that the sampler draws.
+An epoch's last batch is padded to a fixed shape. If the losses of real examples depend on the padding (batch
+normalisation, contrastive losses), or an optimizer averages over the rows of a batch, the update uses a batch without
+padding instead: the program has one branch for each number of examples that the sampler may draw.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from gdlab.core.types import Array, Batch, EstimateInfo, Estimator, Problem, PyT
 def real_sizes(
   sampler: Sampler, estimator: Estimator, problem: Problem, params: PyTree, model_state: PyTree
 ) -> tuple[int, ...]:
-  """The numbers of examples that batches have to be cut to; none where padding is harmless.
+  """The possible numbers of real examples in a batch, to which it is cut; none if padding is harmless.
 
   Raises:
     InputError: if padding is not harmless and the sampler's batches can have any number of examples.
@@ -27,21 +27,21 @@ def real_sizes(
     return ()
   if sampler.sizes is None:
     why = (
-      'the estimator hands on the gradient of every slot'
+      'the estimator returns the gradient of every slot'
       if estimator.stacked
-      else f'the losses of problem {problem.name!r} mix the examples of a batch, its padding among them'
+      else f'the losses of problem {problem.name!r} mix the examples of a batch, including padding'
     )
     raise InputError(
-      f'sampler must draw batches of known sizes, for {why}: take reshuffle(B), reshuffle(B, drop_remainder=True) or '
-      'with_replacement(B), or set Sampler.sizes of one of your own'
+      f'sampler must draw batches of known sizes, because {why}: use reshuffle(B), reshuffle(B, drop_remainder=True) '
+      'or with_replacement(B), or set Sampler.sizes of your own sampler'
     )
   return tuple(sorted(set(sampler.sizes(problem.num_examples))))
 
 
 def on_real_slots(sizes: tuple[int, ...], batch: Batch, function: Callable[[Batch], PyTree]) -> PyTree:
-  """`function(batch)` of the batch cut to its real examples, of which there is one of the numbers `sizes`.
+  """`function(batch)` for the batch cut to its real examples; `sizes` are the possible numbers of these.
 
-  What the function returns must have shapes that do not depend on the batch's, see `filled`.
+  The shapes of what the function returns must not depend on the batch's, see `filled`.
   """
   num_slots = batch.weights.shape[0]
   if sizes in ((), (num_slots,)):
@@ -56,7 +56,7 @@ def on_real_slots(sizes: tuple[int, ...], batch: Batch, function: Callable[[Batc
 
 
 def filled(info: EstimateInfo, num_slots: int) -> EstimateInfo:
-  """The same by-products for a batch that was not cut: zeros where the padding was."""
+  """The by-products for the full batch, with zeros on padding."""
 
   def fill(leaf: Array) -> Array:
     return jnp.pad(leaf, [(0, num_slots - leaf.shape[0]), *[(0, 0)] * (leaf.ndim - 1)])

@@ -1,8 +1,8 @@
-r"""The running averages in a model's state, estimated anew: batch normalisation's statistics at given parameters.
+r"""Re-estimates the running averages in a model's state: batch normalisation's statistics at given parameters.
 
-A running average moves by $s \leftarrow m s + (1 - m) b$ with what a batch found, $b$. A forward pass from $s = 0$
-gives $(1 - m) b$, one from another $s$ gives $m$, and so $b$ is known to rounding, whatever the momentum. (A derivative
-would not do: modules stop gradients there.) Averaged over the training data it is the estimate.
+A running average is updated by $s \leftarrow m s + (1 - m) b$ with the batch's statistic $b$. A forward pass from
+$s = 0$ gives $(1 - m) b$, one from another $s$ then gives $m$; so $b$ is known to rounding for any momentum. (A
+derivative does not help: modules stop gradients there.) The estimate is the mean of $b$ over the training data.
 
 Source: Izmailov et al. 2018, Averaging weights leads to wider optima, arXiv 1803.05407, section 3.2.
 """
@@ -17,17 +17,17 @@ _TOLERANCE = 1e-3  # of a momentum that is to be one number
 
 
 def reestimated(problem: Problem, params: PyTree, model_state: PyTree, key: Key) -> PyTree:
-  """The model's state with every running average replaced by the mean of what batches of the training data find.
+  """The model's state with every running average replaced by the mean of the batch statistics over the training data.
 
   Args:
-    problem: its training examples make equal batches, as large as evaluations use them (of one device's memory or
-      cache); the last goes back to end with the data.
-    params: where the averages are wanted.
+    problem: its training examples are split into equal batches, as large as in evaluations; the last one overlaps the
+      one before if necessary.
+    params: the parameters at which to compute the averages.
     model_state: the model's state.
     key: randomness of the forward pass in training mode (Dropout).
 
   Returns:
-    A state like it. What is no running average (counters, keys, power iterations) stays as it is.
+    A state like it. Leaves that are not running averages (counters, keys, power iterations) are unchanged.
   """
   leaves, structure = jax.tree.flatten(model_state)
   places = [place for place, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
@@ -44,7 +44,7 @@ def reestimated(problem: Problem, params: PyTree, model_state: PyTree, key: Key)
     return jax.tree.unflatten(structure, filled)
 
   def found(number: Array) -> tuple[list[Array], list[Array]]:
-    """What a batch found for each average, and whether it is one."""
+    """The batch's statistic for each leaf, and whether the leaf is a running average."""
     first = jnp.minimum(number * block, num_examples - block)
     piece = jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, block), problem.train)
 

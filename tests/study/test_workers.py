@@ -238,7 +238,7 @@ def test_workers_of_a_scheduler_file_give_the_results_of_one_process(plain):
 @pytest.mark.parametrize(
   ('arguments', 'words'),
   [
-    (('--cell=0/2',), ('--cell is gone', '--workers=N', '--dask=ADDRESS')),
+    (('--cell=0/2',), ('--cell is no longer a flag', '--workers=N', '--dask=ADDRESS')),
     (('--workers=2', '--dask=h:1'), ('--workers and --dask',)),
   ],
 )
@@ -275,7 +275,7 @@ def test_an_address_is_accepted(dask):
 @pytest.mark.parametrize('name', app.GONE)
 def test_every_old_flag_is_named(name):
   for argument in (f'--{name}=1', f'-{name}', f'--{name}'):
-    with pytest.raises(InputError, match=f'^--{name} is gone: --workers=N .*--dask=FILE'):
+    with pytest.raises(InputError, match=f'^--{name} is no longer a flag: --workers=N .*--dask=FILE'):
       app._refuse_old_flags(['--workdir=w', argument])
   app._refuse_old_flags([f'--config.{name}=1', f'{name}', '--', f'--{name}'])
 

@@ -39,7 +39,7 @@ def test_flax_modules_in_place_of_a_problem(module, adapter):
 
 @pytest.mark.parametrize('values', [[None, 0.5], [0.5, 'auto'], [1, 'auto'], ['plain', None], [True, sum]])
 def test_grids_of_more_than_one_kind(values):
-  message = r"grid\['momentum'\] must hold values of one kind, .*: sweep over names of them"
+  message = r"grid\['momentum'\] must hold values of one kind, .*: sweep over their names"
   refused(message, sweep, {'momentum': values}, make=lambda momentum: stream_sgd(0.1))
 
 

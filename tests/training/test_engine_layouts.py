@@ -221,8 +221,8 @@ class DataParallelTest(parameterized.TestCase):
   def test_a_batch_that_does_not_divide_is_refused(self):
     with self.assertRaisesRegex(
       gdlab.InputError,
-      r'^batches must divide by the 4 devices that share them, got one of 6 \(the last of an epoch is left out by '
-      r'reshuffle\(B, drop_remainder=True\)\)$',
+      r'^batch sizes must be multiples of the 4 devices that share a batch, got 6 '
+      r'\(reshuffle\(B, drop_remainder=True\) leaves out the smaller last batch of an epoch\)$',
     ):
       gdlab.run(problem(), sgd(0.1, 6), seeds=1, plan=Plan(1, 4, data_parallel=4), **OPTIONS)
 

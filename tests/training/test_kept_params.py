@@ -125,5 +125,5 @@ class KeptTest(parameterized.TestCase):
   def test_two_arrays_of_one_name_are_refused(self):
     """One would be written over by the other."""
     task = problems.from_function(lambda p: p['a.b'] ** 2 + p['a']['b'] ** 2, {'a.b': 1.0, 'a': {'b': 2.0}})
-    with self.assertRaisesRegex(InputError, "arrays must have names of their own, got two at 'params.a.b'"):
+    with self.assertRaisesRegex(InputError, "arrays must have distinct names, got two at 'params.a.b'"):
       run(task, FULL, 1)

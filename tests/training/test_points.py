@@ -85,7 +85,8 @@ def test_points_that_are_none_are_refused(points, message):
 
 
 def test_a_hyperparameter_in_both_is_refused():
-  with pytest.raises(InputError, match="points must not hold what grid holds, got 'learning_rate' in both"):
+  message = "points and grid must have different hyperparameters, got 'learning_rate' in both"
+  with pytest.raises(InputError, match=message):
     sweep({'learning_rate': [0.1]}, points={'learning_rate': [0.1]})
 
 

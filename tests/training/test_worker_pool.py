@@ -82,7 +82,9 @@ def test_a_pool_that_forks_is_refused():
   context = multiprocessing.get_context('fork')
   with (
     concurrent.futures.ProcessPoolExecutor(2, context) as forking,
-    pytest.raises(InputError, match=r'^executor must not fork, for JAX hangs in forked processes') as caught,
+    pytest.raises(
+      InputError, match=r'^executor must not fork, because JAX hangs in forked processes'
+    ) as caught,
   ):
     sent_runs.runs(sent_runs.quadratic, forking)
   assert '\n' not in str(caught.value)

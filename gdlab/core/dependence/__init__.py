@@ -1,4 +1,4 @@
-"""Which examples of a batch the loss of one of them depends on, found out from the traced program."""
+"""Which examples of a batch each example's loss depends on, found from the traced program."""
 
 from gdlab.core.dependence.batches import (
   Mixing,

@@ -1,4 +1,4 @@
-"""Whether the loss of an example depends on the other examples of its batch, and on what padding holds."""
+"""Whether the loss of an example depends on other examples of its batch, or on the contents of padding."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
@@ -27,8 +27,8 @@ class Mixing(NamedTuple):
     training: whether in training mode the loss of an example depends on others in its batch: batch normalisation,
       contrastive losses.
     evaluation: the same for any metric in evaluation mode.
-    padding: whether in training mode the loss of a real example, or the model's state, depends on what the slots hold
-      that the mask calls padding.
+    padding: whether in training mode the loss of a real example, or the model's state, depends on the contents of
+      padding slots.
   """
 
   training: bool
@@ -40,10 +40,10 @@ class Mixing(NamedTuple):
 def mixing(problem: Problem) -> Mixing:
   """Which losses of a problem mix the examples of a batch.
 
-  The programs of `problem.loss` and `problem.metrics` are traced for a small batch, and every number in them is
-  followed back to the examples that it can depend on; nothing is computed. Only where a program holds operations that
-  gdlab cannot look into (callbacks, kernels of one's own), small batches that differ in one example are run and decide.
-  Answers are kept for functions and shapes, so that asking again is free, also inside a compiled function.
+  `problem.loss` and `problem.metrics` are traced for a small batch, and every value is followed back to the examples
+  that it can depend on; nothing is computed. Only if a program has operations that gdlab cannot trace through
+  (callbacks, custom kernels), the functions are run on small batches that differ in one example. Answers are cached by
+  function and shapes, so a second call is free, also inside a compiled function.
 
   Example:
     >>> import gdlab
@@ -76,12 +76,12 @@ def padding_reaches(problem: Problem, params: PyTree, model_state: PyTree) -> bo
 
 
 def one_by_one(name: str, problem: Problem, params: PyTree, model_state: PyTree) -> None:
-  """Raises InputError if `problem` mixes examples in training: `name` takes them one by one."""
+  """Raises InputError if `problem` mixes examples in training, for `name`, which treats each example alone."""
   if mixes_in_training(problem, params, model_state):
     raise InputError(
       f'{name} is of one example alone, but in problem {problem.name!r} the training loss of an example depends on the '
-      'others of its batch (as with BatchNorm or a contrastive loss): use batch_mean() and what needs no per-example '
-      'gradients, or a model without that, such as one with LayerNorm or GroupNorm'
+      'others in its batch (BatchNorm, contrastive losses): use batch_mean() and methods without per-example '
+      'gradients, or a model without BatchNorm, such as one with LayerNorm or GroupNorm'
     )
 
 
@@ -134,7 +134,7 @@ def _at_some_size(
 
 
 def _in_training(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> Answers:
-  """Whether examples reach the losses of others, and whether padding reaches those of real ones or the state."""
+  """Whether examples affect the losses of others, and whether padding affects those of real ones or the state."""
 
   def losses(params, model_state, examples, mask, key):
     losses, model_state = problem.loss(params, model_state, examples, mask, key)
@@ -159,7 +159,7 @@ def _in_training(problem: Problem, params: PyTree, model_state: PyTree, size: in
 
 
 def _in_evaluation(problem: Problem, params: PyTree, model_state: PyTree, size: int) -> Answers:
-  """Whether examples reach the metrics of others."""
+  """Whether examples affect the metrics of others."""
 
   def metrics(params, model_state, examples, mask, key):
     found = dict(problem.metrics(params, model_state, examples))

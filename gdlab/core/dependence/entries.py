@@ -1,4 +1,4 @@
-"""Labels through what works entry by entry, and through sums and maxima along axes."""
+"""Labels through elementwise operations, and through sums and maxima along axes."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from gdlab.core.dependence.labels import BITS, Labels, Value, either, full, over
 
 
 def elementwise(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """The union of what stands in the same place; a scalar stands in every place."""
+  """The union of the labels at the same index, with scalars broadcast."""
   rank = len(shapes[0])
   return [either(*(raised(value.labels, rank) for value in inputs))] * len(shapes)
 
 
 def product(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Of a product or a logical and: what stands beside a known 0 (a mask) does not count."""
+  """Labels of a product or a logical and: factors of a known 0 (a mask) do not count."""
   labels = []
   for own, other in (inputs, inputs[::-1]):
     passed = raised(own.labels, len(shapes[0]))
@@ -26,7 +26,7 @@ def product(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int,
 
 
 def select(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Of `select_n`: where it is known which case is taken, that one alone."""
+  """Labels of `select_n`: where the selected case is known, only that case."""
   which, *cases = inputs
   rank = len(shapes[0])
   labels = [raised(case.labels, rank) for case in cases]
@@ -41,19 +41,19 @@ def select(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, 
 
 
 def per_input(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Outputs that are the inputs."""
+  """Labels of outputs that are the inputs."""
   return [value.labels for value in inputs]
 
 
 def reduction(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Sums, maxima, arguments of maxima: the union along the axes that vanish."""
+  """Sums, maxima, argmax: the union along the reduced axes."""
   axes = params['axes'] if 'axes' in params else params['dimensions']
   labels = over(either(*(value.labels for value in inputs[: len(shapes)])), axes)
   return [None if labels is None else np.squeeze(labels, tuple(axes))] * len(shapes)
 
 
 def cumulative(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Running sums: the union of all before."""
+  """Cumulative sums: the union of all earlier entries."""
   axis = params['axis']
   labels = inputs[0].labels
   if labels is None or labels.shape[axis] == 1:
@@ -74,7 +74,7 @@ def windows(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int,
 
 
 def bitcast(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Entry by entry where words keep their width; else an axis of parts of words comes or goes at the end."""
+  """Elementwise if words keep their width; otherwise a last axis of word parts is added or removed."""
   labels, rank = inputs[0].labels, len(shapes[0])
   if labels is None or labels.ndim == rank:
     return [labels]

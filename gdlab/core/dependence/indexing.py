@@ -8,7 +8,7 @@ from gdlab.core.dependence.labels import BITS, Labels, Value, either, full, over
 
 
 def gather(operand: Value, indices: Value, params: dict[str, Any], out_shape: tuple[int, ...]) -> Labels:
-  """Labels of `lax.gather`: an index that is not known may be any."""
+  """Labels of `lax.gather`: an unknown index may be any."""
   numbers, sizes = params['dimension_numbers'], params['slice_sizes']
   batch_shape = indices.shape[:-1]
   columns = _columns(indices)
@@ -74,7 +74,7 @@ def dynamic_slice(operand: Value, starts: list[Value], sizes: tuple[int, ...]) -
 
 
 def dynamic_update_slice(operand: Value, update: Value, starts: list[Value]) -> Labels:
-  """Labels of `lax.dynamic_update_slice`; entries that are replaced keep their labels beside the new ones."""
+  """Labels of `lax.dynamic_update_slice`; replaced entries keep their labels in addition to the new ones."""
   new = update.labels
   for axis, (start, size) in enumerate(zip(starts, update.shape, strict=True)):
     if new is None or size == operand.shape[axis]:
@@ -92,7 +92,7 @@ def dynamic_update_slice(operand: Value, update: Value, starts: list[Value]) -> 
 
 
 def _columns(indices: Value) -> list[np.ndarray | None]:
-  """Every component of the index vectors, where it is known."""
+  """Every component of the index vectors, if it is known."""
   count = indices.shape[-1]
   if indices.pieces and all(piece.shape[-1] == 1 for piece in indices.pieces):
     columns = [piece.known() for piece in indices.pieces]
@@ -112,7 +112,7 @@ def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
 
 
 def _at(labels: np.ndarray, axes: list[int], rank: int) -> np.ndarray:
-  """Labels whose axes become these of an array of higher rank."""
+  """Labels placed along these axes of an array of higher rank."""
   order = np.argsort(axes)
   shape = [1] * rank
   for position, axis in enumerate(axes):
@@ -121,9 +121,9 @@ def _at(labels: np.ndarray, axes: list[int], rank: int) -> np.ndarray:
 
 
 def scatter(operand: Value, indices: Value, updates: Value, params: dict[str, Any]) -> Labels:
-  """Labels of `lax.scatter` and its kin; an index that is not known may be any.
+  """Labels of `lax.scatter` and its variants; an unknown index may be any.
 
-  Entries keep their own labels, and gain those of what may be put there and of where that goes.
+  Entries keep their own labels, and gain those of the updates that may be written there and of their indices.
   """
   numbers = params['dimension_numbers']
   batch_rank, rank = len(indices.shape) - 1, len(operand.shape)

@@ -18,11 +18,11 @@ LARGEST_KNOWN = 2**16  # entries of an array that is computed on the way, such a
 
 
 class Followed(NamedTuple):
-  """What came of following labels.
+  """The result of following labels.
 
   Attributes:
     labels: a pytree like the function's outputs, of labels at full length.
-    doubt: the primitives without a rule that labels came to: what they mix is only assumed.
+    doubt: primitives without a rule that labels reached; these are only assumed to mix all inputs.
   """
 
   labels: PyTree
@@ -30,11 +30,11 @@ class Followed(NamedTuple):
 
 
 class Traced(NamedTuple):
-  """A program through which labels can be followed more than once: tracing is most of the work.
+  """A traced program, through which labels can be followed more than once (tracing is most of the work).
 
   Attributes:
     program: a ClosedJaxpr.
-    structure: of its outputs.
+    structure: the tree structure of its outputs.
   """
 
   program: Any
@@ -42,7 +42,7 @@ class Traced(NamedTuple):
 
 
 def trace(function: Callable[..., PyTree], args: Sequence[PyTree]) -> Traced:
-  """The program of a function of arrays, or of shapes and dtypes."""
+  """The program of a function, traced for arrays or for shapes and dtypes."""
   program, outputs = jax.make_jaxpr(function, return_shape=True)(*args)
   return Traced(program, jax.tree.structure(outputs))
 
@@ -50,12 +50,12 @@ def trace(function: Callable[..., PyTree], args: Sequence[PyTree]) -> Traced:
 def follow(traced: Traced, args: Sequence[PyTree], labels: Sequence[int | np.ndarray]) -> Followed:
   """Labels of a program's outputs, given those of its arguments.
 
-  An entry of an output carries at least the labels of every entry of an argument that it depends on. It may carry more
-  where the program hides what it does (an index that is not known before it runs may be any index).
+  An entry of an output has at least the labels of every entry of an argument that it depends on. It may have more if
+  the dependence is unknown before the program runs (an unknown index may be any index).
 
   Args:
     traced: see `trace`.
-    args: of the same shapes; of NumPy arrays among the leaves the values are known.
+    args: arguments of the same shapes; values of leaves that are NumPy arrays count as known.
     labels: for every argument a bit field for all entries of its leaves, or uint32[B], one for each index of their
       leading axis.
   """
@@ -136,7 +136,7 @@ def _ruled(
 
 
 def _inner(eqn: Any) -> Any:
-  """The program that a call makes, where it has the call's own inputs (jit, checkpoint, custom derivatives)."""
+  """The program inside a call with the same inputs (jit, checkpoint, custom derivatives)."""
   for param in ('jaxpr', 'call_jaxpr', 'fun_jaxpr', 'call'):
     program = eqn.params.get(param)
     if isinstance(program, core.Jaxpr):
@@ -147,7 +147,7 @@ def _inner(eqn: Any) -> Any:
 
 
 def _known(eqn: Any, inputs: list[Value], shapes: list[tuple[int, ...]]) -> list[Callable[[], Any]]:
-  """Gives the outputs where all inputs are known; computed when first asked for."""
+  """Functions that return the outputs if all inputs are known; computed at the first call."""
   if (
     any(value.labels is not None for value in inputs) or max(map(np.prod, shapes), default=0) > LARGEST_KNOWN
   ):
@@ -238,7 +238,7 @@ def _while(eqn: Any, inputs: list[Value], doubt: set[str]) -> list[Value]:
 def _settled(
   body: Callable[[list[Value]], tuple[list[Value], list[Value]]], carry: list[Value]
 ) -> tuple[Any, Any]:
-  """The carry of a loop with all the labels that any number of rounds can bring, and what a round gives beside it."""
+  """The carry of a loop with all labels that any number of iterations can add, and an iteration's other outputs."""
   carry = [Value(value.shape, value.labels) for value in carry]
   while True:
     after, beside = body(carry)
@@ -249,7 +249,7 @@ def _settled(
 
 
 def _joined(values: Sequence[Value], bits: int = 0) -> Value:
-  """What may be any of several values; nothing is known of it but its labels."""
+  """A value that may be any of several; only its labels are known."""
   labels = either(*(value.labels for value in values), uniform(bits, values[0].shape))
   return Value(values[0].shape, labels)
 
@@ -259,7 +259,7 @@ def _same(old: Value, new: Value) -> bool:
 
 
 def _item(value: Value, step: int) -> Value:
-  """One step of what a scan goes over."""
+  """One item of the values that a scan iterates over."""
   labels = value.labels
   if labels is not None:
     labels = labels[step if labels.shape[0] > 1 else 0]

@@ -1,7 +1,7 @@
-"""Labels on the entries of an array: a bit field for each entry that says which inputs it depends on.
+"""Labels on the entries of an array: for each entry a bit field of the inputs that it depends on.
 
-An array of labels is kept short: an axis along which they are all equal has length 1, so that the labels of a batch of
-images are [B, 1, 1, 1] whatever the images' size. `None` stands for no label at all, which is what parameters have.
+Arrays of labels are compressed: an axis along which all labels are equal has length 1, so that the labels of a batch of
+images are [B, 1, 1, 1] for any size of the images. `None` means no labels, as for parameters.
 """
 
 import math
@@ -20,13 +20,13 @@ def of_examples(size: int) -> np.ndarray:
 
 
 class Value(NamedTuple):
-  """What is known of one array of a program.
+  """What is known about one array of a program.
 
   Attributes:
     shape: its shape.
-    labels: of its entries, of the same rank, every axis of full length or 1; None where there is none.
-    known: gives the array itself, or None if it is not known before the program runs.
-    pieces: for a concatenation along its last axis, what was concatenated: indices are put together so.
+    labels: those of its entries, of the same rank, every axis of full length or 1; None if there are none.
+    known: returns the array itself, or None if it is unknown before the program runs.
+    pieces: for a concatenation along the last axis, its parts: index vectors are built this way.
   """
 
   shape: tuple[int, ...]
@@ -47,7 +47,7 @@ def either(*labels: Labels) -> Labels:
 
 
 def over(labels: Labels, axes: Iterable[int]) -> Labels:
-  """The union along axes, which stay with length 1."""
+  """The union along axes, which are kept with length 1."""
   axes = tuple(axes)
   if labels is None or not axes:
     return labels
@@ -69,14 +69,14 @@ def uniform(bits: int, shape: Sequence[int]) -> Labels:
 
 
 def full(labels: Labels, shape: Sequence[int]) -> np.ndarray:
-  """Labels at full length, read only."""
+  """Labels at full length, read-only."""
   if labels is None:
     return np.broadcast_to(BITS(0), tuple(shape))
   return np.broadcast_to(labels, tuple(shape))
 
 
 def short(labels: np.ndarray) -> Labels:
-  """Labels with every axis along which they are equal cut to length 1; None if there is none."""
+  """Labels with every axis along which they are equal reduced to length 1; None if there are none."""
   if not labels.any():
     return None
   for axis in range(labels.ndim):
@@ -102,5 +102,5 @@ def reshaped(labels: Labels, shape: Sequence[int], new_shape: Sequence[int]) -> 
 
 
 def raised(labels: Labels, rank: int) -> Labels:
-  """Labels of a scalar as those of an array of this rank; others as they are."""
+  """Labels of a scalar as those of an array of this rank; other labels unchanged."""
   return labels if labels is None or labels.ndim == rank else labels.reshape((1,) * rank)

@@ -1,4 +1,4 @@
-"""What small batches show: for programs with operations through which labels cannot be followed."""
+"""Tests on small batches, for programs with operations through which labels cannot be followed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,11 +26,11 @@ def reaches_others(
 
   Args:
     function: `(params, model_state, examples, mask, key) -> (losses, state)`, losses a pytree of float[size].
-    problem: whose examples are taken, made-up ones inside a compiled function.
+    problem: the source of examples; inside a compiled function synthetic ones are used.
     params: of these shapes.
     model_state: of these shapes.
-    size: of the batches.
-    mask: bool[size]; where given, only what is False there is replaced, and a changed state counts too.
+    size: the size of the batches.
+    mask: bool[size]; if given, only examples with False are replaced, and a changed state counts too.
   """
   # Not traced, where what asks is: the answer is needed now.
   with jax.ensure_compile_time_eval():
@@ -57,7 +57,7 @@ def reaches_others(
 
 
 def _point(problem: Problem, params: PyTree, model_state: PyTree) -> tuple[PyTree, PyTree]:
-  """Parameters away from the start, where a layer of zeros can hide what comes before it."""
+  """Parameters away from the initial ones, where a layer of zeros can hide the layers before it."""
   init: Any = problem.init
   if callable(init):
     params, model_state = init(jax.random.key(0))
@@ -67,14 +67,14 @@ def _point(problem: Problem, params: PyTree, model_state: PyTree) -> tuple[PyTre
 
 
 def _too_few(train: PyTree, size: int) -> bool:
-  """Whether there are not two batches, and whole numbers that cannot be moved a little: then nothing can be shown."""
+  """Whether no test is possible: too few examples for two batches, and integers, which cannot be perturbed."""
   leaves = jax.tree.leaves(train)
   whole = any(not jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
   return whole and leaves[0].shape[0] < 2 * size
 
 
 def _examples(train: PyTree, size: int, trial: int) -> tuple[PyTree, PyTree]:
-  """Two batches of examples from anywhere; made up where the data have no values yet."""
+  """Two batches of examples; synthetic if the data have no values yet."""
   leaves, rng = jax.tree.leaves(train), np.random.default_rng(trial)
   if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
     draw = lambda leaf: jnp.asarray(rng.integers(0, 2, (size, *leaf.shape[1:])), leaf.dtype)
@@ -98,7 +98,7 @@ def _moved(tree: PyTree, key: Any) -> PyTree:
 
 
 def _differ(one: PyTree, two: PyTree) -> bool:
-  """Whether numbers differ by more than rounding, or in where they are not finite."""
+  """Whether numbers differ by more than rounding, or in which of them are finite."""
 
   def differ(a: Any, b: Any) -> bool:
     if not jnp.issubdtype(a.dtype, jnp.inexact):

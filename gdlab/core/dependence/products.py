@@ -9,7 +9,7 @@ from gdlab.core.dependence.labels import Labels, Value, either, everything, over
 
 
 def dot(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Of `dot_general`: axes of the batch, then those of the left side that stay, then those of the right."""
+  """Labels of `dot_general`: batch axes first, then the remaining axes of the left side, then of the right."""
   (left_sum, right_sum), (left_batch, right_batch) = params['dimension_numbers']
   rank, batch = len(shapes[0]), len(left_batch)
   left_stay = [axis for axis in range(len(inputs[0].shape)) if axis not in (*left_sum, *left_batch)]
@@ -34,7 +34,7 @@ def dot(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...
 
 
 def convolution(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """An image of the batch depends on itself, whatever lies where in it, and on all of the kernel."""
+  """Labels of convolutions: each image depends on all of its own entries, and on all of the kernel."""
   images, kernel = inputs[0].labels, inputs[1].labels
   numbers, rank = params['dimension_numbers'], len(shapes[0])
   bits = uniform(everything([kernel]), shapes[0])
@@ -48,18 +48,18 @@ def convolution(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[
 
 
 def sort(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """The union along the axis that is sorted, of all arrays that are."""
+  """The union along the sorted axis, over all sorted arrays."""
   return [over(either(*(value.labels for value in inputs)), [params['dimension']])] * len(shapes)
 
 
 def last_axis(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Of `top_k`."""
+  """Labels of `top_k`."""
   axis = params.get('axis', -1) % len(inputs[0].shape)
   return [over(inputs[0].labels, [axis])] * len(shapes)
 
 
 def matrices(count: int) -> Callable[[list[Value], dict[str, Any], list[tuple[int, ...]]], list[Labels]]:
-  """Functions of the last `count` axes, with any number of outputs that begin with the axes in front of these."""
+  """Functions of the last `count` axes, with any number of outputs that begin with the other axes."""
 
   def rule(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
     batch = len(inputs[0].shape) - count
@@ -75,12 +75,12 @@ def matrices(count: int) -> Callable[[list[Value], dict[str, Any], list[tuple[in
 
 
 def fourier(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Of `fft`."""
+  """Labels of `fft`."""
   return matrices(len(params['fft_lengths']))(inputs, params, shapes)
 
 
 def keys(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Of random keys, and of numbers drawn of each: axes in front are those of the keys, one by one."""
+  """Labels of random keys, and of numbers drawn from each: the leading axes are those of the keys."""
   shape = shapes[0]
   found: list[Labels] = []
   for value in inputs:

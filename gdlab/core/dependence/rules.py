@@ -1,7 +1,7 @@
 """How labels pass through the primitives of JAX: for each a rule `(inputs, params, output shapes) -> labels`.
 
-A rule may name more inputs than an entry depends on, and never fewer. What has no rule here mixes everything, and the
-interpreter notes that it did not know better.
+A rule may name more inputs than an entry depends on, but never fewer. Primitives without a rule are assumed to mix all
+inputs, and the interpreter notes this.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Labels through what moves entries: transposes, reshapes, slices, padding."""
+"""Labels through operations that move entries: transposes, reshapes, slices, padding."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from gdlab.core.dependence.labels import Labels, Value, either, full, raised, re
 
 
 def transpose(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Axes in another order."""
+  """Permuted axes."""
   labels = inputs[0].labels
   return [None if labels is None else np.transpose(labels, params['permutation'])]
 
@@ -19,7 +19,7 @@ def reshape(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int,
 
 
 def broadcast(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """New axes, along which all is equal."""
+  """New axes, along which all labels are equal."""
   labels = inputs[0].labels
   if labels is None:
     return [None]
@@ -30,7 +30,7 @@ def broadcast(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[in
 
 
 def cut(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Of `slice`."""
+  """Labels of `slice`."""
   labels = inputs[0].labels
   if labels is None:
     return [None]
@@ -40,7 +40,7 @@ def cut(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...
 
 
 def parts(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Of `split`."""
+  """Labels of `split`."""
   labels, axis = inputs[0].labels, params['axis']
   if labels is None or labels.shape[axis] == 1:
     return [labels] * len(shapes)
@@ -48,13 +48,13 @@ def parts(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, .
 
 
 def reverse(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Of `rev`."""
+  """Labels of `rev`."""
   labels = inputs[0].labels
   return [None if labels is None else np.flip(labels, params['dimensions'])]
 
 
 def pad(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Edges, gaps, or negative edges."""
+  """Padding at the edges and between entries, or cropping by negative padding."""
   labels = inputs[0].labels
   edge = raised(inputs[1].labels, len(shapes[0]))
   if labels is not None:
@@ -76,7 +76,7 @@ def pad(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...
 
 
 def concatenate(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """One behind the other."""
+  """Concatenation along an existing axis."""
   axis = params['dimension']
   if all(value.labels is None for value in inputs):
     return [None]
@@ -92,7 +92,7 @@ def concatenate(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[
 
 
 def stack(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """One beside the other, along a new axis."""
+  """Stacking along a new axis."""
   axis = params['axis']
   if all(value.labels is None for value in inputs):
     return [None]
@@ -104,7 +104,7 @@ def stack(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, .
 
 
 def unstack(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """Every item along an axis, which vanishes."""
+  """Every item along an axis, which is removed."""
   labels, axis = inputs[0].labels, params['axis']
   if labels is None:
     return [None] * len(shapes)
@@ -113,7 +113,7 @@ def unstack(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int,
 
 
 def tile(inputs: list[Value], params: dict[str, Any], shapes: list[tuple[int, ...]]) -> list[Labels]:
-  """The array again and again."""
+  """Repetition of the array."""
   labels = inputs[0].labels
   if labels is None:
     return [None]
