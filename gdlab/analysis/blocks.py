@@ -116,7 +116,7 @@ def check_real_params(params: PyTree) -> None:
     if jnp.iscomplexobj(leaf):
       raise InputError(
         f'params{jax.tree_util.keystr(path)} must be real, got {jnp.result_type(leaf)}: give real and imaginary parts '
-        'as parameters of their own'
+        'as separate parameters'
       )
 
 

@@ -80,8 +80,8 @@ class Comparison:
     """
     if self.most_seeds == self.num_seeds:
       raise InputError(
-        f'most_seeds must be given to gdlab.compare before the first look, above {self.num_seeds}: verdicts of so many '
-        'seeds have spent the whole chance of an error'
+        f'most_seeds must be given to gdlab.compare before the first look, above {self.num_seeds}: the verdicts so far '
+        'have spent the whole level of error'
       )
     least, most = self.num_seeds + 1, self.most_seeds
     goal = most if seeds is None else check_count('seeds', seeds, minimum=least, maximum=most)

@@ -26,7 +26,7 @@ class Timer:
     self._program = program
 
   def __call__(self, num_steps: int) -> float:
-    """The seconds of a compiled call that makes so many updates of every lane."""
+    """The seconds of a compiled call that makes `num_steps` updates of every lane."""
     program, count = self._program, len(self._program.inputs['ids'])
     own = program._replace(records=Records(np.asarray([0, num_steps]), np.asarray([False, False]), count))
     [chunks] = own.records.chunks(num_steps)

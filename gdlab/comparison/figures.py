@@ -1,4 +1,4 @@
-"""The pictures of a comparison's page."""
+"""The figures of a comparison's page."""
 
 from collections.abc import Sequence
 from numbers import Real

@@ -144,9 +144,9 @@ def _check_stored(
   asked |= {key: (result[key].values.tolist(), storable(values)) for key, values in points.items()}
   for what, (found, wanted) in asked.items():
     if found != wanted:
-      raise InputError(f'stored must give back the runs that are asked for, and {name!r} has other {what}')
+      raise InputError(f'stored must return the requested runs, and {name!r} has other {what}')
   if not {end for _, end in places.values()} <= {*result.step.values.tolist()}:
-    raise InputError(f'stored must give back the runs that are asked for, and {name!r} has other ends')
+    raise InputError(f'stored must return the requested runs, and {name!r} has other ends')
 
 
 def file_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The page of a comparison: the answer in words, the tables, the pictures, and what might change it."""
+"""The page of a comparison: the answer in words, the tables, the figures, and what might change it."""
 
 import os
 import pathlib

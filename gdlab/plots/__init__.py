@@ -3,7 +3,7 @@
 Colours are distinguishable with any colour vision and in grey print; markers, hatches and line styles repeat the
 distinction. One panel is as wide as a column, so that it fits the screen of a phone.
 
-| picture | function |
+| figure | function |
 |---|---|
 | a quantity along the runs, median and band over seeds | `curves` |
 | a map of two hyperparameters, failed cells marked | `heat_map` |
@@ -14,7 +14,7 @@ distinction. One panel is as wide as a column, so that it fits the screen of a p
 | effects of claims with verdicts | `forest` |
 | the gradient noise scale along a run | `noise_scale` |
 
-Pieces for other pictures: `panels` (a figure in this style), `band`, `spread`, `surface`, `contours`, and `to_svg`.
+Pieces for other figures: `panels` (a figure in this style), `band`, `spread`, `surface`, `contours`, and `to_svg`.
 """
 
 import lazy_loader

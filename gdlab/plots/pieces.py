@@ -71,7 +71,7 @@ def spread(
   """Draws the median over seeds at few points, with bars over the middle 80 %.
 
   An infinite value counts as larger (or smaller) than any other: an infinite end of a bar is an arrow to the border of
-  the picture, an infinite median a hollow triangle there.
+  the axes, an infinite median a hollow triangle there.
 
   Args:
     axes: the axes.

@@ -234,7 +234,7 @@ def _is_noisy(f: Callable, num_draws: int | None) -> bool:
   required = [parameter.name for parameter in places if parameter.default is parameter.empty]
   if len(required) > 2:
     raise InputError(
-      f'f must take (params), (params, key) or, with data, (params, example), got one that asks for {required}'
+      f'f must take (params), (params, key) or, with data, (params, example), got one with {required}'
     )
   if len(required) < 2 and len(places) > 1 and places[1].name in ('key', 'rng'):
     raise InputError(

@@ -46,7 +46,7 @@ def by_name(name: str, shape: Shape) -> Role:
 
 
 def all_axes(kind: str, shape: Shape) -> Role:
-  """The role of a bias or a scale: each number belongs to a unit of its own."""
+  """The role of a bias or a scale: each number belongs to a different unit."""
   return Role(kind, tuple(range(len(shape))), shape)
 
 

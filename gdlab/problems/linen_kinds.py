@@ -90,7 +90,7 @@ class _Box(nn.meta.AxisMetadata[Any]):
 
 
 def _boxing(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
-  """An interceptor that puts every array into a box while its owner is initialised."""
+  """An interceptor that boxes every array while its module is initialised."""
   returned = method(*args, **kwargs)
   module = context.module
   if module.scope is not None and module.is_mutable_collection('params'):

@@ -17,7 +17,7 @@ from gdlab.problems.quadratics import QuadraticExamples
 
 # Examples that differ but are not a sample from a distribution.
 NO_SAMPLES = {
-  Draws: 'are fixed draws of noise, which its updates draw anew',
+  Draws: 'are fixed draws of noise, and updates draw others',
   DriftingExamples: 'come in the order of a stream',
   QuadraticExamples: 'are one function with noise that sums to zero over all of them',
 }
@@ -116,7 +116,7 @@ def redraw(problem: Problem, seed: int) -> Problem:
 
 
 def _check_sample(problem: Problem) -> None:
-  """Raises InputError for a problem whose training examples cannot be divided."""
+  """Raises InputError for a problem whose training examples cannot be split."""
   if problem.validation is not None:
     count = jax.tree.leaves(problem.validation)[0].shape[0]
     raise InputError(
@@ -124,14 +124,14 @@ def _check_sample(problem: Problem) -> None:
     )
   for kind, reason in NO_SAMPLES.items():
     if isinstance(problem.train, kind):
-      raise InputError(f'problem must have examples to divide, and those of {problem.name!r} {reason}')
+      raise InputError(f'problem must have examples to split, and those of {problem.name!r} {reason}')
   if problem.num_examples < 2:
     raise InputError(
-      f'problem must have at least 2 training examples to divide, got {problem.name!r} with {problem.num_examples}'
+      f'problem must have at least 2 training examples to split, got {problem.name!r} with {problem.num_examples}'
     )
   if _all_equal(problem.train):
     raise InputError(
-      f'problem must have examples to divide, and the {problem.num_examples} of {problem.name!r} are all the same'
+      f'problem must have examples to split, and the {problem.num_examples} of {problem.name!r} are all the same'
     )
 
 

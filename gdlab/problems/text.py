@@ -177,7 +177,7 @@ def sample_text(
   causal.
 
   Example:
-    >>> next_one = lambda ids: 30.0 * jax.nn.one_hot((ids + 1) % 3, 3)  # in place of a trained model
+    >>> next_one = lambda ids: 30.0 * jax.nn.one_hot((ids + 1) % 3, 3)  # instead of a trained model
     >>> sample_text(next_one, 'ab', 'abc', length=5, key=jax.random.key(0))
     'abcabca'
 

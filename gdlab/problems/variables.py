@@ -24,7 +24,7 @@ def to_flax(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict[
   user's `make_module(nnx.Rngs(0))` with these values set, also where they are shared. It is in evaluation mode
   (by `module.eval()` and the attributes of `flags`; with `flags={}` no mode is set); `module.train()` switches it to
   training. Arguments of the call, such as `train=False`, are up to the caller. It also works for problems derived by
-  `with_penalty`, `split` and the like.
+  `with_penalty`, `split` and others.
 
   Example:
     >>> import flax.linen as nn, numpy as np, optax, gdlab

@@ -154,8 +154,8 @@ def find_stationary_points(
 ) -> FoundPoints:
   """The distinct stationary points, of any index, reached from many starts; a host function around one jitted search.
 
-  No such search knows that it has found all: add starts until few points have few `hits`. On a continuum of stationary
-  points every start may find a point of its own.
+  The search cannot tell whether it has found all: add starts until few points have few `hits`. On a continuum of
+  stationary points every start may find a different one.
 
   Cost: that of `seek_stationary` for each start.
 

@@ -21,7 +21,7 @@ def filter_direction(
   where a filter $\theta_j$ is the weights of one output unit: a column of a Dense kernel [in, out]; kernel[:, :, :, j]
   of a convolution; query[:, h, j] of attention, one for every head h and dimension j; a row of an embedding; each of
   these in every copy of a stack (`nn.scan`, `nnx.vmap`). A step of a given length along it then has the same effect
-  whatever the scale of a ReLU or normalised layer, so that pictures of two minima are comparable. Jittable. Cost: no
+  whatever the scale of a ReLU or normalised layer, so that plots of two minima are comparable. Jittable. Cost: no
   gradient.
 
   Example:
@@ -34,7 +34,7 @@ def filter_direction(
     key: of the random draw.
     params: float leaves.
     biases: whether biases and scales vary too (also those of attention and normalisation): each such leaf is then one
-      filter, in every copy of a stack. With False the direction is 0 there, as in the paper's pictures.
+      filter, in every copy of a stack. With False the direction is 0 there, as in the paper's figures.
     kinds: the kind of each array: `problem.kinds()` for a problem of `from_linen` or `from_nnx`. Without it names
       decide and, for other names, rank: one axis is a bias, two are [inputs, outputs]; whatever remains undecided is
       refused, see `gdlab.core.leaves.leaf_kinds`.
