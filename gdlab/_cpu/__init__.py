@@ -1,1 +1,1 @@
-"""What makes XLA's CPU backend fast; elsewhere all of it is the plain operation."""
+"""Forms of common operations that XLA's CPU backend computes fast; on other devices the plain operations."""

@@ -1,4 +1,4 @@
-"""The Euclidean norm of a tree of arrays, as the diagnostics of an update need it."""
+"""The Euclidean norm of a tree of arrays, for the diagnostics of an update."""
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ def norm(tree: PyTree) -> Array:
   r"""$\sqrt{\sum_i |x_i|^2}$ over all elements of all leaves, 0 without any.
 
   In at least float32: in half precision the squares of a finite tree overflow. `optax.tree.norm` is the same sum in the
-  leaves' own type, of reductions that XLA's CPU backend adds up one element after another or by a call to a library;
-  either costs an update of one example of a small network more than its arithmetic.
+  leaves' own type, by reductions that XLA's CPU backend adds up one element after another or by a call to a library;
+  for a small network and one example, either takes longer than the update's arithmetic.
   """
   return jnp.sqrt(sum((_squares(leaf) for leaf in jax.tree.leaves(tree)), start=jnp.float32(0)))
 
@@ -30,7 +30,7 @@ def _squares(leaf: Array) -> Array:
 def _total(values: Array) -> Array:
   """The sum of all elements, by adding one half of the leading axis to the other until few are left.
 
-  Sums of halves are elementwise, so they use the machine's vectors and become part of a loop that is made one function
+  Sums of halves are elementwise, so they use vector instructions and can be part of a loop that is compiled whole
   (see `use_all_cores`); a library's reduction in it would prevent that. Larger arrays gain nothing.
   """
   rest = []

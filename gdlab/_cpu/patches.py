@@ -29,7 +29,7 @@ def conv_general_dilated(
 
   XLA's convolution is 5 to 7 times slower inside a compiled loop on a CPU than outside; a matrix product is not. Inputs
   [B, *spatial, C] and a kernel [*window, C, F] give [B, *spatial', F]. Transposed and grouped convolutions, layouts
-  other than Flax's, those of a precision of their own and very large ones are left to XLA.
+  other than Flax's, those with a given precision and very large ones are left to XLA.
   """
   rank = kernel.ndim - 2
   last = (0, rank + 1, *range(1, rank + 1))
@@ -70,7 +70,7 @@ def _patches(
   strides: Sequence[int],
   pads: Sequence[tuple[int, int]],
 ) -> Array | None:
-  """What each output sees, [B, *spatial', K * C] for K places of the window; None where that is too much or nothing."""
+  """The inputs of each output, [B, *spatial', K * C] for K places of the window; None if too large or empty."""
   batch, *spatial, channels = inputs.shape
   sizes = [
     (size + sum(pad) - reach) // stride + 1

@@ -1,10 +1,10 @@
 r"""Sums over the whole training set in blocks of bounded memory: the mean loss and its gradient.
 
-Which loss is meant is the caller's choice, by the function that is given as `losses`. `evaluation_losses` is the
-metric `'loss'` in evaluation mode: BatchNorm with the statistics held in `model_state`, no Dropout; it is a sum over
-examples, whatever the blocks, and what studies of sharpness measure. `training_losses` is the loss that the updates
-differentiate: Dropout draws one mask per block from the key, and BatchNorm takes the statistics of each block, so that
-the value depends on `block_size`. For models with neither the two are the same function.
+The argument `losses` chooses the loss. `evaluation_losses` is the metric `'loss'` in evaluation mode: BatchNorm with
+the statistics in `model_state`, no Dropout. It is a mean over examples, whatever the blocks, and the usual choice for
+sharpness. `training_losses` is the loss that the updates differentiate: Dropout draws one mask per block from the key,
+and BatchNorm takes the statistics of each block, so that the value depends on `block_size`. For models with neither the
+two are the same.
 """
 
 from collections.abc import Callable
@@ -43,23 +43,23 @@ def evaluation_losses(problem: Problem, params: PyTree, model_state: PyTree, bat
 def sum_over_blocks(
   function: Callable[[Batch, Key], PyTree], num_examples: int, key: Key, *, block_size: int = BLOCK
 ) -> PyTree:
-  """The sum over blocks of a weighted sum over the examples of one block; a mean, as every weight is 1/N.
+  """The mean of a function over the training set, summed block by block with weights 1/N.
 
-  All blocks have one shape, so that `function` is compiled once: they are made as equal as possible, and the last is
-  filled up with padding of weight 0.
+  All blocks have the same shape, so that `function` is compiled once: block sizes are as equal as possible, and the
+  last block is padded with weight 0.
 
   Args:
-    function: `(batch, key) -> pytree` of float arrays, the sum over the batch's slots of weight times something.
-      Block b gets fold_in(key, b).
+    function: `(batch, key) -> pytree` of float arrays, a weighted sum over the batch's slots. Block b gets
+      fold_in(key, b).
     num_examples: N >= 1.
     key: randomness.
-    block_size: examples at once at most, >= 1, static under jit.
+    block_size: most examples per block, >= 1, static under jit.
 
   Returns:
-    A pytree like the function's, in float32 or wider: sums in half precision stop growing early.
+    A pytree like the function's, in float32 or wider, as sums in half precision soon stop growing.
 
   Raises:
-    InputError: if `block_size` is no count.
+    InputError: if `block_size` is not a whole number >= 1.
   """
   num_blocks, size = _equal_blocks(num_examples, block_size)
 
@@ -82,7 +82,7 @@ def sum_over_blocks(
 
 
 def _equal_blocks(num_examples: int, block_size: int) -> tuple[int, int]:
-  """How many blocks there are, and of how many examples."""
+  """The number of blocks, and of examples in each."""
   num_blocks = -(-num_examples // min(check_count('block_size', block_size), num_examples))
   return num_blocks, -(-num_examples // num_blocks)
 
@@ -90,7 +90,7 @@ def _equal_blocks(num_examples: int, block_size: int) -> tuple[int, int]:
 def _check_blocks(
   problem: Problem, params: PyTree, model_state: PyTree, losses: Losses, block_size: int
 ) -> None:
-  """Raises InputError where the sum over blocks would not be what it stands for."""
+  """Raises InputError where the sum over blocks would not be the mean over the training set."""
   num_examples = problem.num_examples
   num_blocks, size = _equal_blocks(num_examples, block_size)
   if losses is evaluation_losses and num_blocks > 1 and mixes_in_evaluation(problem, params, model_state):
@@ -116,7 +116,7 @@ def check_real_params(params: PyTree) -> None:
     if jnp.iscomplexobj(leaf):
       raise InputError(
         f'params{jax.tree_util.keystr(path)} must be real, got {jnp.result_type(leaf)}: give real and imaginary parts '
-        'as parameters of their own'
+        'as separate parameters'
       )
 
 
@@ -131,12 +131,12 @@ def full_loss(
 ) -> Callable[[PyTree], Array]:
   r"""The mean loss over the training set as a function of the parameters, $f(\theta) = \frac1N \sum_i \ell_i(\theta)$.
 
-  It can be differentiated, but reverse mode then holds what every block has computed; `full_gradient` does not.
+  It is differentiable, but reverse mode keeps the intermediate values of all blocks; `full_gradient` does not.
 
   Args:
     problem: whose training examples are used.
     model_state: the model's other state, `()` if it has none; it is not advanced.
-    key: randomness of the forward pass, for `training_losses`; the function is the same at every call.
+    key: randomness of the forward pass, for `training_losses`; the same at every call.
     block_size: examples at once, >= 1, static under jit.
     losses: which loss: `evaluation_losses`, `training_losses`, or any function of their form.
 
@@ -144,8 +144,9 @@ def full_loss(
     `(params) -> float[]`, in float32 or wider.
 
   Raises:
-    InputError: if `losses` is no function; from what is returned, if `block_size` is no count, if the parameters are
-      complex, or if losses that depend on the others of a batch do not go into equal blocks.
+    InputError: if `losses` is not a function; from the returned function, if `block_size` is not a whole number >= 1,
+      if the parameters are complex, or if the losses depend on the other examples of a batch and the blocks would
+      change them.
   """
   block = _block_loss(problem, model_state, losses)
 
@@ -169,10 +170,10 @@ def full_gradient(
 ) -> Callable[[PyTree], PyTree]:
   r"""The gradient of the mean loss over the training set as a function of the parameters, $\nabla f(\theta)$.
 
-  Memory is that of one block, also under `jax.jvp`, which makes it the Hessian-vector product.
+  Memory is that of one block, also under `jax.jvp`, which gives the Hessian-vector product.
 
   Args:
-    problem: as for `full_loss`, like all others.
+    problem: as for `full_loss`.
     model_state: as for `full_loss`.
     key: as for `full_loss`.
     block_size: as for `full_loss`.
@@ -182,7 +183,7 @@ def full_gradient(
     `(params) -> pytree like params`, in float32 or wider.
 
   Raises:
-    InputError: if `losses` is no function; from what is returned, if `block_size` is no count.
+    InputError: as for `full_loss`.
   """
   gradient = jax.grad(_block_loss(problem, model_state, losses))
 
@@ -203,7 +204,7 @@ def sampled_gradient(
   block_size: int = BLOCK,
   losses: Losses = evaluation_losses,
 ) -> Callable[[PyTree], PyTree]:
-  """The gradient of the mean loss over one block of evenly spaced training examples: over all, if they are 512 at most.
+  """The gradient of the mean loss over one block of at most 512 evenly spaced training examples.
 
   Arguments, shapes and errors are those of `full_gradient`.
   """
@@ -232,7 +233,7 @@ def full_loss_and_gradient(
   block_size: int = BLOCK,
   losses: Losses = evaluation_losses,
 ) -> Callable[[PyTree], tuple[Array, PyTree]]:
-  """What `full_loss` and `full_gradient` return, for the price of the second.
+  """The values of `full_loss` and `full_gradient` together, at the cost of the second.
 
   Arguments and errors are those of `full_loss`; returns `(params) -> (float[], pytree like params)`.
   """

@@ -1,8 +1,8 @@
 """The gradients of single training examples: one by one, and their mean and variance over the training set.
 
-The gradient of an example is that of a batch which holds it alone. A model that mixes the examples of a batch
-(BatchNorm in training mode) has no per-example gradients in this sense: alone, an example is its own batch
-statistic, and the mean of these gradients is not the gradient of the batch.
+The gradient of an example is that of a batch that contains it alone. A model that mixes the examples of a batch
+(BatchNorm in training mode) has no per-example gradients in this sense: the mean of these gradients is not the gradient
+of the batch.
 """
 
 from collections.abc import Callable
@@ -47,14 +47,14 @@ def per_example_gradients(
     problem: whose training examples and loss are used.
     params: the parameters theta.
     model_state: the model's other state, `()` if it has none; it is not advanced.
-    key: randomness of the forward pass; example i uses fold_in(key, i), whichever others are asked for.
+    key: randomness of the forward pass; example i uses fold_in(key, i), whatever the other indices.
     indices: int[k], each in [0, N); None for all N in order.
 
   Returns:
     A pytree like `params` whose leaves have the leading axis k.
 
   Raises:
-    InputError: if indices are not of that form. Inside jit their range is unknown and not checked.
+    InputError: if indices are not of that form; inside jit their range is not checked.
   """
   if indices is None:
     indices = jnp.arange(problem.num_examples)
@@ -71,7 +71,7 @@ def gradient_covariance_trace(
   $$\bar g = \frac1N \sum_i g_i, \qquad \operatorname{tr}\Sigma = \frac1N \sum_i \|g_i - \bar g\|^2,$$
 
   the variance that `gdlab.theory.mean_variance` takes. Two passes in blocks: the difference of the mean
-  square and the squared mean would lose all digits where the mean dominates. Memory is that of `block_size`
+  square and the squared mean would cancel where the mean dominates. Memory is that of `block_size`
   copies of the parameters. With Dropout the variance includes that of one mask per example.
 
   Args:
@@ -79,11 +79,11 @@ def gradient_covariance_trace(
     params: the parameters theta.
     model_state: the model's other state, `()` if it has none; it is not advanced.
     key: randomness of the forward pass, as in `per_example_gradients`.
-    block_size: examples at once, >= 1, static under jit. On a CPU more than about 100 gain nothing and, for
-      a network of 300,000 parameters, cost four times the time.
+    block_size: examples at once, >= 1, static under jit. On a CPU more than about 100 are not faster and, for
+      a network of 300,000 parameters, take four times as long.
 
   Raises:
-    InputError: if `block_size` is no count.
+    InputError: if `block_size` is not a whole number >= 1.
   """
   num_examples = problem.num_examples
   block_size = min(check_count('block_size', block_size), num_examples)
@@ -111,7 +111,7 @@ def gradient_sum(
 
   Args:
     loss: of one example, see `example_loss`.
-    params: where.
+    params: the point.
     indices: int[k], the examples.
     weights: float[k], of any sign.
     block_size: examples at once, >= 1.
@@ -135,7 +135,7 @@ def gradient_sum(
 
 
 def example_loss(problem: Problem, model_state: PyTree, key: Key) -> ExampleLoss:
-  """`(params, index) -> float[]`, the loss of the batch that holds one example with weight 1."""
+  """`(params, index) -> float[]`, the loss of a batch of one example with weight 1."""
 
   def loss(params: PyTree, index: Array) -> Array:
     check_real_params(params)

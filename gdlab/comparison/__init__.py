@@ -1,4 +1,4 @@
-"""From a question about methods to an answer: `compare` tunes arms alike, runs them on other seeds, and judges."""
+"""Comparisons of methods: `compare` tunes all arms alike, runs them on other seeds, and judges the differences."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""What a comparison found, and how it goes on."""
+"""The result of a comparison, and its extension by further seeds."""
 
 import dataclasses
 import itertools
@@ -22,16 +22,16 @@ class Comparison:
   """The answer of `gdlab.compare`.
 
   Attributes:
-    verdicts: a Row for each arm but the baseline, for each problem and budget.
+    verdicts: a Row for each arm except the baseline, for each problem and budget.
     problems: their names.
-    baseline: the arm that the others are held against.
+    baseline: the arm with which the others are compared.
     budgets: kind -> amount.
-    question: what is graded, and how effects are judged.
-    metric: what trials are chosen by.
-    large: further metrics that are good when large, without the names of their sets.
-    seconds: of an update, float[trial] by (problem, arm); empty without a budget in seconds.
-    num_seeds: pairs of runs behind the undecided rows.
-    most_seeds: to which `extend` may go.
+    question: the graded metric, and how effects are judged.
+    metric: by which trials are chosen.
+    large: further metrics for which larger is better, without the names of their sets.
+    seconds: (problem, arm) -> float[trial], of an update; empty without a budget in seconds.
+    num_seeds: number of grading seeds so far.
+    most_seeds: the limit of `extend`.
   """
 
   verdicts: tuple[Row, ...]
@@ -55,7 +55,7 @@ class Comparison:
 
   @property
   def chosen(self) -> dict[Key, tuple[int, ...]]:
-    """The trial of every arm on every problem for each budget, the first of those that were likely."""
+    """(problem, arm) -> the chosen trial for each budget."""
     return {key: tuple(next(iter(shares)) for shares in budgets) for key, budgets in self.likely.items()}
 
   @property
@@ -70,18 +70,18 @@ class Comparison:
     """The comparison with further seeds, added until every row is decided or there are `most_seeds`.
 
     Every look has its own share of the error, see `gdlab.statistics.spent`, so that the chance of any wrong verdict
-    stays what was asked for. What an earlier look has decided stays as it was.
+    stays at most 1 - `confidence`. Verdicts of earlier looks do not change.
 
     Args:
-      seeds: to have at the next and last look; by default twice as many at each look.
+      seeds: the number of seeds at the next and only look; by default each look doubles it.
 
     Raises:
-      InputError: if the comparison was not told `most_seeds`, or more seeds are asked for than that.
+      InputError: if there are `most_seeds` already, or `seeds` is out of range.
     """
     if self.most_seeds == self.num_seeds:
       raise InputError(
-        f'most_seeds must be given to gdlab.compare before the first look, above {self.num_seeds}: verdicts of so many '
-        'seeds have spent the whole chance of an error'
+        f'most_seeds must be given to gdlab.compare before the first look, above {self.num_seeds}: the verdicts so far '
+        'have spent the whole level of error'
       )
     least, most = self.num_seeds + 1, self.most_seeds
     goal = most if seeds is None else check_count('seeds', seeds, minimum=least, maximum=most)
@@ -92,10 +92,10 @@ class Comparison:
     return answer
 
   def report(self, path: str | os.PathLike[str], *, title: str = '') -> pathlib.Path:
-    """Writes the answer as one HTML page that needs no other file, and returns its path.
+    """Writes the answer as one self-contained HTML page, and returns its path.
 
     Args:
-      path: the file; one that exists is replaced.
+      path: the file; an existing one is replaced.
       title: of the page; by default the arms' names.
     """
     from gdlab.comparison import page  # pictures are slow to import, and it needs this module
@@ -104,17 +104,17 @@ class Comparison:
     return page.write(self, path, title or f'{", ".join(others)} against {self.baseline}')
 
   def profile(self, budget: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    r"""The performance profile over all problems: how often an arm comes within a factor of the best arm.
+    r"""The performance profile over all problems: how often an arm is within a factor of the best arm.
 
     With $r_{pa}$ the mean graded metric of arm a on problem p over that of the best arm there,
-    $\rho_a(\tau)$ is the share of problems with $r_{pa} \le \tau$. Of a metric that is good when large the shortfall
-    from 1 is taken in its place.
+    $\rho_a(\tau)$ is the share of problems with $r_{pa} \le \tau$. A metric for which larger is better is replaced by
+    1 minus the metric.
 
     Returns:
       `(factors, shares)`: every tau at which a share changes, from 1 on, and for each arm its shares there.
 
     Raises:
-      InputError: if a mean is not positive, for which there are no factors.
+      InputError: if a mean is not positive, as it then has no ratio.
 
     Source: Dolan and More 2002, Benchmarking optimization software with performance profiles, Math. Prog. 91.
     """
@@ -146,16 +146,16 @@ class Comparison:
 
 
 def graded_name(key: Key, ids: range) -> str:
-  """Under which graded runs are stored."""
+  """The name under which graded runs are stored."""
   return f'graded {key[0]} {key[1]} {ids.start}-{ids.stop - 1}'
 
 
 def judged(comparison: Comparison, before: int) -> Comparison:
-  """The comparison with the verdicts of one look; those that were decided before stay.
+  """The comparison with the verdicts of one look; earlier decisions do not change.
 
   Args:
     comparison: with its runs.
-    before: the seeds at the look before this, 0 at the first.
+    before: the number of seeds at the look before this, 0 at the first.
   """
   question, base = comparison.question, comparison.baseline
   cases = [
@@ -200,7 +200,7 @@ def judged(comparison: Comparison, before: int) -> Comparison:
 def _pair(comparison: Comparison, arm: str, budget: str, problem: str, trials: Sequence[int]) -> np.ndarray:
   """The graded values of an arm and the baseline at these trials, float[2, seed].
 
-  No failed run is ahead of one that did not fail.
+  A failed run never counts as better than its partner that did not fail.
   """
   arms = [comparison.arms[name] for name in (arm, comparison.baseline)]
   both = [*zip(arms, trials, strict=True)]
@@ -213,7 +213,7 @@ def _pair(comparison: Comparison, arm: str, budget: str, problem: str, trials: S
 
 
 def _over_choices(comparison: Comparison, arm: str, budget: str, problem: str) -> tuple[np.ndarray, float]:
-  """The values of `_pair` at what was chosen, and the variance of the mean effect over what may have been chosen."""
+  """The values of `_pair` at the chosen trials, and the variance of the mean effect over the likely choices."""
   likely = [comparison.arms[name].likely(budget, problem) for name in (arm, comparison.baseline)]
   weights, means, made = [], [], None
   for (ours, share), (theirs, other) in itertools.product(*(shares.items() for shares in likely)):
@@ -232,7 +232,7 @@ def _failures(ours: ArmResult, theirs: ArmResult, budget: str, problem: str) -> 
 
 
 def as_text(rows: tuple[Row, ...]) -> str:
-  """The verdicts as lines of a terminal or a notebook."""
+  """The verdicts as a table of text lines."""
   heads: tuple[str, ...] = (
     'problem',
     'budget',

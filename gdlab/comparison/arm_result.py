@@ -1,4 +1,4 @@
-"""One arm of a comparison: what was chosen of it, and how it ran."""
+"""One arm of a comparison: its chosen hyperparameters and its runs."""
 
 import math
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ Key = tuple[str, str]  # problem and arm
 
 
 class Window(NamedTuple):
-  """The trials that come close to the best one: how much care a method's hyperparameters need.
+  """The trials close to the best one: a measure of a method's sensitivity to its hyperparameters.
 
   Attributes:
-    share: of all trials, the best among them.
-    ranges: hyperparameter -> lowest and highest value among them, of those that are numbers.
+    share: their share of all trials, including the best one.
+    ranges: hyperparameter -> lowest and highest value among them, if these are numbers.
   """
 
   share: float
@@ -35,9 +35,9 @@ class Window(NamedTuple):
 
 
 class ArmResult:
-  """One arm of a comparison: what was chosen of it, and how it ran.
+  """One arm of a comparison: its chosen hyperparameters and its runs.
 
-  Every method takes the budget's kind and, where there are several, the problem's name.
+  Every method takes the budget's kind and, if there are several problems, the problem's name.
   """
 
   def __init__(self, comparison: 'Comparison', name: str):
@@ -49,7 +49,7 @@ class ArmResult:
     return self._comparison.entries[key].point(self._comparison.chosen[key][place])
 
   def at_an_end(self, budget: str, problem: str | None = None) -> list[str]:
-    """The hyperparameters that were best at an end of what was tried: a wider search may find better ones."""
+    """The hyperparameters whose chosen value is at an end of the search: a wider search may find better ones."""
     key, _ = self._place(budget, problem)
     entry = self._comparison.entries[key]
     return ends(entry.search, self.best(budget, problem), entry.num_trials)
@@ -57,8 +57,8 @@ class ArmResult:
   def final(self, budget: str, variable: str | None = None, problem: str | None = None) -> xr.DataArray:
     """A variable where the budget ends, float[seed]; by default the graded metric.
 
-    Of a run that failed (it diverged, or the value is not finite) the value before its first update stands, or the
-    number `failed` of the comparison.
+    For a run that failed (it diverged, or the value is not finite) it is the value before the first update; for the
+    graded metric, the comparison's `failed` if given.
     """
     key, place = self._place(budget, problem)
     return self.final_of(self._comparison.chosen[key][place], budget, variable, problem)
@@ -66,7 +66,7 @@ class ArmResult:
   def final_of(
     self, trial: int, budget: str, variable: str | None = None, problem: str | None = None
   ) -> xr.DataArray:
-    """The same of another trial that other tuning seeds may have chosen; see `likely`."""
+    """`final` of another trial that was run with the grading seeds; see `likely`."""
     key, place = self._place(budget, problem)
     name, runs = self._variable(key, variable), self._comparison.graded[key]
     values = runs.at(trial, place, name)
@@ -80,12 +80,12 @@ class ArmResult:
     return int(self._comparison.ends[key][self._comparison.chosen[key][place], place])
 
   def likely(self, budget: str, problem: str | None = None) -> Mapping[int, float]:
-    """The trials that other tuning seeds may well have chosen, each with its chance; the one chosen is the first."""
+    """Trial -> the probability that resampled tuning seeds choose it, if at least 5 %; the chosen one is the first."""
     key, place = self._place(budget, problem)
     return self._comparison.likely[key][place]
 
   def failures(self, budget: str, problem: str | None = None, trial: int | None = None) -> np.ndarray:
-    """Which graded runs failed, bool[seed], at the trial that was chosen or another one."""
+    """Which graded runs failed, bool[seed], of the chosen trial or another one."""
     key, place = self._place(budget, problem)
     trial = self._comparison.chosen[key][place] if trial is None else trial
     runs = self._comparison.graded[key]
@@ -112,11 +112,14 @@ class ArmResult:
     """When each graded run first reached a target; runs that did not within the budget are censored.
 
     Args:
-      target: the value to reach, from above; from below for an accuracy.
-      budget: whose runs.
+      target: the value to reach, from above; from below for an accuracy and other metrics of `largest`.
+      budget: its kind.
       variable: the metric; by default the graded one.
       clock: 'updates', 'examples', 'gradient_evaluations' or 'seconds' (without evaluations).
-      problem: where there are several.
+      problem: its name, if there are several.
+
+    Raises:
+      InputError: an unknown name, or no seconds were measured.
     """
     key, _ = self._place(budget, problem)
     name, curve = self._variable(key, variable), self.curve(budget, problem).transpose('seed', 'step', ...)
@@ -142,7 +145,7 @@ class ArmResult:
       return steps
     if clock == 'seconds':
       if key not in self._comparison.seconds:
-        raise InputError("clock must not be 'seconds' where no budget is in seconds, for none were measured")
+        raise InputError("clock must not be 'seconds' where no budget is in seconds, as none were measured")
       return steps * self._comparison.seconds[key][self._comparison.chosen[key][place]]
     if clock not in ('examples', 'gradient_evaluations'):
       raise unknown_name('clock', clock, ('updates', 'examples', 'gradient_evaluations', 'seconds'))
@@ -160,12 +163,12 @@ class ArmResult:
     )
 
   def window(self, budget: str, *, within: float | None = None, problem: str | None = None) -> Window:
-    """Which trials come within `within` of the best one, in the mean metric over the tuning seeds.
+    """The trials whose mean metric over the tuning seeds is within `within` of the best one.
 
     Args:
-      budget: where it ends.
-      within: a difference, or with `effect='ratio'` a share; by default the margin of the comparison.
-      problem: where there are several.
+      budget: at whose end.
+      within: a difference, or with `effect='ratio'` a relative one; by default the margin of the comparison.
+      problem: its name, if there are several.
     """
     question = self._comparison.question
     margin = question.margin if within is None else check_real('within', within, minimum=0)
@@ -182,11 +185,11 @@ class ArmResult:
     return Window(good.size / means.size, ranges)
 
   def best_of(self, budget: str, problem: str | None = None) -> np.ndarray:
-    r"""The expected metric of the best of k trials, for k = 1 ... all of them: what each further trial is worth.
+    r"""The expected metric of the best of k trials, for k = 1 ... n: the value of each further trial.
 
-    Of k trials drawn from the n without replacement the i-th best is the best with chance
-    $\binom{n-i}{k-1} / \binom nk$. A trial with failed runs counts as the worst that did not fail. On the tuning seeds,
-    so the metric of the best is too good by as much as choosing by luck makes it (the graded runs are not).
+    Of k trials drawn from the n without replacement the i-th best of all is the best with probability
+    $\binom{n-i}{k-1} / \binom nk$. A trial with failed runs counts as the worst that did not fail. The metric is on the
+    tuning seeds, so that of the best is optimistic by selection (the graded runs are not).
 
     Returns:
       float[trials].
@@ -206,11 +209,11 @@ class ArmResult:
     return self._sign * (np.asarray(chances) @ ordered)
 
   def speedup(self, budget: str, problem: str | None = None) -> float:
-    """How many times less of the budget this arm needs than the baseline for the same mean graded metric.
+    """The factor by which the baseline needs more of the budget than this arm for the same mean graded metric.
 
-    The arm that ends ahead is looked at when its mean curve first reaches where the other ends: above 1 if that is this
-    arm, below 1 if it is the baseline. By the curves of the runs as they are: a method whose schedule ends with the
-    budget would get there sooner still if it aimed for it. Infinite or 0 where the curve begins there.
+    From when the mean curve of the arm that ends ahead first reaches the other arm's end: above 1 if this arm is ahead,
+    below 1 if the baseline is. It uses the curves as they are: a method whose schedule ends with the budget would be
+    faster with a schedule for the shorter run. Infinite or 0 if the curve starts at that value.
     """
     names = self.name, self._comparison.baseline
     arms = [self._comparison.arms[name] for name in names]
@@ -229,10 +232,10 @@ class ArmResult:
     return float(1 / factor if ahead else factor)
 
   def params(self, seed: int, budget: str, problem: str | None = None) -> tuple[PyTree, PyTree]:
-    """The parameters and the model's state of a graded run, of a comparison with `keep='params'`.
+    """The parameters and the model's state of a graded run, for a comparison with `keep='params'`.
 
     Raises:
-      InputError: if they were not kept, or the run went on beyond this budget.
+      InputError: if they were not kept, the seed was not graded, or the run continued beyond this budget.
     """
     key, place = self._place(budget, problem)
     runs, trial = self._comparison.graded[key], self._comparison.chosen[key][place]
@@ -253,7 +256,7 @@ class ArmResult:
     return -1 if large_is_good(self._comparison.metric, self._comparison.large) else 1
 
   def _means(self, budget: str, problem: str | None) -> np.ndarray:
-    """The mean metric of every trial, so that small is good; infinite where a run failed."""
+    """The mean metric of every trial, with the sign for which smaller is better; infinite where a run failed."""
     values = self._sign * self.trials(budget, problem).values
     return np.where(np.isnan(values).any(axis=1), np.inf, np.nan_to_num(values).mean(axis=1))
 
@@ -275,11 +278,11 @@ class ArmResult:
 
 
 def large_is_good(metric: str, large: tuple[str, ...]) -> bool:
-  """Whether a metric is one that should be large: an accuracy, or one of those in `large`, on whichever set."""
+  """Whether larger is better for a metric: an accuracy, or one of those in `large`, on any set."""
   return metric.endswith('accuracy') or bare(metric) in large
 
 
 def bare(metric: str) -> str:
-  """A metric's name without that of the set it is measured on."""
+  """A metric's name without the prefix of its set of examples."""
   split, _, name = metric.partition('_')
   return name if split in SPLITS and name else metric

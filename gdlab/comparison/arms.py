@@ -1,4 +1,4 @@
-"""The arms of a comparison: what each is made of, what is tried of it, and on which problems it runs."""
+"""The arms of a comparison: algorithms, their trials, and the problems they run on."""
 
 import dataclasses
 import inspect
@@ -15,18 +15,18 @@ from gdlab.core.types import Algorithm, Problem
 from gdlab.problems.checks import check_problem
 from gdlab.training.grid import check_grid
 
-HORIZON = 'num_steps'  # the name by which a method asks for the number of its updates
+HORIZON = 'num_steps'  # the argument for the number of updates
 
 
 class Arm(NamedTuple):
   """One method of a comparison.
 
   Attributes:
-    make: an algorithm, or a function that makes it of the hyperparameters in `search`. One that also takes `num_steps`
-      is told the updates of its run, for a schedule that ends with the budget; it then runs once for every budget.
+    make: an algorithm, or a function that makes it from the hyperparameters in `search`. If it also takes `num_steps`,
+      it gets the number of updates of its run, for a schedule that ends with the budget; it then runs once per budget.
     search: hyperparameter -> `gdlab.log_uniform(low, high)`, `gdlab.uniform(low, high)` or a list of values; empty for
-      a method that is not tuned. Values that are not floats (batch sizes, widths, samplers) are compiled apart.
-    problem: what this arm minimises in place of the comparison's problem, such as another model on the same data; with
+      a method that is not tuned. Values that are not floats (batch sizes, widths, samplers) are compiled separately.
+    problem: minimised by this arm instead of the comparison's problem, such as another model on the same data; with
       several problems a mapping from their names. None for the comparison's own.
   """
 
@@ -39,14 +39,14 @@ class Entry(NamedTuple):
   """An arm on one problem, checked.
 
   Attributes:
-    make: as of `Arm`.
-    search: as of `Arm`.
-    problem: what it minimises.
+    make: as for `Arm`.
+    search: as for `Arm`.
+    problem: the problem of this arm.
     trials: hyperparameter -> its value in each trial.
-    num_trials: how many there are, 1 without hyperparameters.
-    shaping: the hyperparameters that are compiled apart.
-    takes_horizon: whether `make` asks for the number of updates.
-    redraw: as of `gdlab.compare`.
+    num_trials: number of trials, 1 without hyperparameters.
+    shaping: the static hyperparameters, with one program per value.
+    takes_horizon: whether `make` takes the number of updates.
+    redraw: as for `gdlab.compare`.
   """
 
   make: Algorithm | Callable[..., Algorithm]
@@ -59,7 +59,7 @@ class Entry(NamedTuple):
   redraw: Callable[[Problem, int], Problem] | None = None
 
   def of_seed(self, seed: int) -> Problem:
-    """What is minimised with a seed."""
+    """The problem for one seed."""
     if self.redraw is None:
       return self.problem
     drawn = self.redraw(dataclasses.replace(self.problem), int(seed))
@@ -81,11 +81,11 @@ class Entry(NamedTuple):
     return [*found.values()]
 
   def shape(self, trial: int) -> tuple[Any, ...]:
-    """The hyperparameters of a trial that are compiled apart."""
+    """The static hyperparameters of a trial."""
     return tuple(self.trials[name][trial] for name in self.shaping)
 
   def longest(self, ends: np.ndarray) -> np.ndarray:
-    """The updates that each trial makes for all budgets, int[trial], of where they end, int[trial, budget]."""
+    """The updates that each trial makes for all budgets, int[trial], from the budgets' ends, int[trial, budget]."""
     if self.takes_horizon:
       return np.asarray([sum({*own}) for own in ends.tolist()])
     found = ends.max(axis=1)
@@ -94,7 +94,7 @@ class Entry(NamedTuple):
     return found
 
   def algorithm(self, trial: int, num_steps: int) -> Algorithm:
-    """What a trial runs."""
+    """The algorithm of a trial."""
     if isinstance(self.make, Algorithm):
       return self.make
     return self.make(**self.point(trial), **({HORIZON: num_steps} if self.takes_horizon else {}))
@@ -118,7 +118,7 @@ def entries(
   """Every arm on every problem, `(problem, arm) -> Entry`.
 
   Raises:
-    InputError: if there are fewer than two arms, one is not what it should be, or their trials are not equally many.
+    InputError: if there are fewer than two arms, an arm is malformed, or arms have different numbers of trials.
   """
   check_count('trials', num_trials)
   if not isinstance(arms, Mapping) or len(arms) < 2:
@@ -137,7 +137,7 @@ def entries(
   counts = {name: entry.num_trials for (_, name), entry in made.items() if entry.search}
   if len({*counts.values()}) > 1:
     raise InputError(
-      f'arms must have equal numbers of trials, for more of them are an advantage; got {shown(counts)}'
+      f'arms must have equal numbers of trials, as more of them are an advantage; got {shown(counts)}'
     )
   return made
 
@@ -159,7 +159,7 @@ def _entry(name: str, arm: Arm, label: str, problem: Problem, num_trials: int, s
       f'arms[{name!r}].make must be an algorithm or a function that makes one, got {shown(arm.make)}'
     )
   if HORIZON in search:
-    raise InputError(f'arms[{name!r}].search must not hold {HORIZON!r}, which the budgets say')
+    raise InputError(f'arms[{name!r}].search must not hold {HORIZON!r}, which follows from the budgets')
   trials = trials_of(search, num_trials, seed)
   takes = HORIZON in inspect.signature(arm.make).parameters
   try:

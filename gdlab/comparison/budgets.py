@@ -1,4 +1,4 @@
-"""Where a budget ends: of updates, examples, gradient evaluations or seconds, the updates of every trial."""
+"""The number of updates of every trial within a budget of updates, examples, gradient evaluations or seconds."""
 
 import functools
 import json
@@ -28,8 +28,8 @@ from gdlab.training.setup import make_programs
 
 KINDS = ('updates', 'examples', 'gradient_evaluations', 'seconds')
 COUNTED = KINDS[1:3]
-ROUNDING = 1e-9  # so that an arm that sets the seconds makes all of its updates in them
-LONG = 2**20  # updates that a method is told where it is counted or timed, not run
+ROUNDING = 1e-9  # so that an arm whose updates define the seconds makes all of them
+LONG = 2**20  # num_steps of a method that is counted or timed, not run
 
 Budgets: TypeAlias = Mapping[str, Any]
 
@@ -38,7 +38,7 @@ def check_budgets(budgets: Any, arms: Any) -> dict[str, Any]:
   """The budgets, checked.
 
   Raises:
-    InputError: if a kind is unknown, a number out of range, or seconds are those of an arm that has no updates.
+    InputError: if a kind is unknown, a number is out of range, or seconds name an arm and no updates are given.
   """
   if not isinstance(budgets, Mapping) or not budgets:
     raise InputError(f"budgets must map kinds to amounts, such as {{'updates': 1000}}, got {shown(budgets)}")
@@ -61,13 +61,13 @@ def ends_of(
 ) -> dict[tuple[str, str], np.ndarray]:
   """The updates at which every budget ends, int[trial, budget] for every arm on every problem.
 
-  The last update is the one with which the work made comes nearest to the budget without passing it. Work is counted
-  once for all trials that share a program; `measuring.check_work` looks at it again where it was done.
+  The last update is the last one with which the work does not exceed the budget. Work is counted once for all trials
+  that share a program; `measuring.check_work` verifies it after the runs.
 
   Args:
     entries: the arms on the problems.
     budgets: kind -> amount.
-    seconds: float[trial], of an update of each arm on each problem.
+    seconds: (problem, arm) -> float[trial], of an update.
 
   Raises:
     InputError: if a budget is not enough for one update.
@@ -93,24 +93,24 @@ def ends_of(
 
 
 def _seconds(budgets: Budgets, seconds: Mapping[tuple[str, str], np.ndarray], problem: str) -> float:
-  """The seconds of the budget: as given, or what an arm takes for its updates."""
+  """The seconds of the budget: the given number, or the time of an arm's updates."""
   amount = budgets['seconds']
   if not isinstance(amount, str):
     return float(amount)
   own = seconds[problem, amount]
   if np.unique(own).size > 1:
     raise InputError(
-      f"budgets['seconds'] must be a number, for the trials of {amount!r} are of different shapes and take "
+      f"budgets['seconds'] must be a number, as the trials of {amount!r} are of different shapes and take "
       f'{own.min():.3g} to {own.max():.3g} seconds for an update'
     )
   return float(budgets['updates'] * own[0])
 
 
 def updates_within(algorithm: Algorithm, problem: Problem, amount: int, kind: int) -> int:
-  """The most updates whose examples (kind 0) or gradient evaluations (1) do not pass `amount`.
+  """The largest number of updates whose examples (kind 0) or gradient evaluations (1) do not exceed `amount`.
 
-  Counted by making the updates, but for methods that repeat themselves: two passes over the data are enough then. Where
-  counts are random (Poisson batches) they are those of one seed.
+  Counted by making the updates; for methods with the same counts in every epoch, two epochs suffice. Random counts
+  (Poisson batches) are those of one seed.
   """
   period = algorithm.sampler.updates_per_epoch(problem.num_examples)
   made = _work(algorithm, problem, 2 * period)[:, kind]
@@ -126,7 +126,7 @@ def updates_within(algorithm: Algorithm, problem: Problem, amount: int, kind: in
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def _work(algorithm: Algorithm, problem: Problem, num_steps: int) -> Array:
-  """Examples and gradient evaluations of each update, int32[num_steps, 2]. XLA leaves out what they do not need."""
+  """Examples and gradient evaluations of each update, int32[num_steps, 2]. XLA omits all other computations."""
 
   def step(state, _):
     state, info = algorithm.step(state, problem)
@@ -138,13 +138,13 @@ def _work(algorithm: Algorithm, problem: Problem, num_steps: int) -> Array:
 def clock(
   entries: Mapping[tuple[str, str], Entry], plan: Plan, precision: float, stored: Stored, place: Place | None
 ) -> dict[tuple[str, str], np.ndarray]:
-  """Seconds of an update of every trial, float[trial] by problem and arm: medians of rounds in which all take turns.
+  """Seconds per update, (problem, arm) -> float[trial]: medians over rounds in which all programs take turns.
 
-  One run on every device in a compiled loop, as in the runs that are compared; without evaluations. Where checkpoints
-  are kept the seconds are, too: other ones would move where budgets end.
+  One run on every device in a compiled loop, as in the runs that are compared; without evaluations. With checkpoints
+  the seconds are stored too, as new ones would change where budgets end.
 
   Raises:
-    InputError: if there are seconds of other arms, data or versions in the folder of checkpoints.
+    InputError: if the checkpoint folder has seconds of other arms, data or versions.
   """
   owners = [(key, trials) for key, entry in entries.items() for trials in entry.shapes()]
 
@@ -187,7 +187,7 @@ def one_program(
   plan: Plan,
   point: Mapping[str, Any] = MappingProxyType({}),
 ) -> Program:
-  """The program of an algorithm, or of what makes it of a point, with a run on every device of the plan."""
+  """The program of an algorithm, or of a function of a point that makes it, with a run on every device of the plan."""
   grid = check_grid(None, {name: [value] for name, value in point.items()}, make, None)
   ids = seed_ids(plan.num_devices or jax.local_device_count())
   records = records_factory(None, (), None)

@@ -1,4 +1,4 @@
-"""Seconds per update of several programs, measured in turn, so that what slows the machine slows all of them."""
+"""Seconds per update of several programs, measured in turn, so that a slow phase of the machine affects all of them."""
 
 import time
 from collections.abc import Sequence
@@ -11,22 +11,22 @@ from gdlab.training.programs import Program
 from gdlab.training.records import Records
 
 LEAST_ROUNDS, MOST_ROUNDS = 5, 60
-CALL_SECONDS = 0.1  # of one program in one round: long beside what a clock and a call take
+CALL_SECONDS = 0.1  # of one program in one round: long compared with the overhead of a clock and a call
 MOST_UPDATES = 2**24
 
 
 class Timer:
-  """Times updates of all lanes of a program, each time from the start, with no record but the last and no evaluation.
+  """Times updates of all lanes of a program, always from the start, with only the last record and no evaluation.
 
-  From the start, since lanes that were found diverged at a record rest, which takes no time. Up to the first record
-  all updates are made, whatever becomes of them.
+  From the start, since lanes that have diverged at a record stop, which takes no time. Up to the first record all
+  updates are made in any case.
   """
 
   def __init__(self, program: Program):
     self._program = program
 
   def __call__(self, num_steps: int) -> float:
-    """The seconds of a compiled call that makes so many updates of every lane."""
+    """The seconds of a compiled call that makes `num_steps` updates of every lane."""
     program, count = self._program, len(self._program.inputs['ids'])
     own = program._replace(records=Records(np.asarray([0, num_steps]), np.asarray([False, False]), count))
     [chunks] = own.records.chunks(num_steps)
@@ -41,12 +41,12 @@ class Timer:
 def seconds_per_update(programs: Sequence[Program], *, precision: float = 0.01) -> np.ndarray:
   """Seconds in which all lanes of a program make one update, all programs in turn in every round.
 
-  Rounds follow until the standard error of the mean logarithm of every program's seconds over the first one's is at
-  most `precision`: at least 5, at most 60.
+  Rounds are repeated until the standard error of the mean logarithm of every program's seconds over the first one's is
+  at most `precision`: at least 5, at most 60 rounds.
 
   Args:
-    programs: with as many lanes as they are to be timed with.
-    precision: the relative standard error that is wanted, > 0.
+    programs: with the number of lanes to be timed.
+    precision: the relative standard error to reach, > 0.
 
   Returns:
     float[round, program].
@@ -72,7 +72,7 @@ def _rounds(programs: Sequence[Program], precision: float) -> np.ndarray:
 
 
 def _updates(timer: Timer) -> int:
-  """How many updates take about `CALL_SECONDS`."""
+  """The number of updates that take about `CALL_SECONDS`."""
   timer(1)  # compiles
   count = 1
   while (seconds := timer(count)) < CALL_SECONDS / 2 and count < MOST_UPDATES:

@@ -1,4 +1,4 @@
-"""`compare`: from a question about methods to an answer with intervals."""
+"""`compare`: a comparison of methods, with intervals and verdicts."""
 
 import dataclasses
 import os
@@ -23,7 +23,7 @@ from gdlab.statistics import likely
 from gdlab.training.plan import Plan, check_plan
 
 TUNING = 1_000_000_000  # seeds for tuning start here
-NEVER = 2**30  # updates between evaluations but for those where a budget ends
+NEVER = 2**30  # updates between evaluations, except those where a budget ends
 EFFECTS = ('difference', 'ratio')
 
 
@@ -57,20 +57,21 @@ def compare(
   executor: Executor | None = None,
   progress: bool | Progress | None = None,
 ) -> Comparison:
-  r"""Holds methods against a baseline: tuned alike, graded on other seeds, at equal budgets.
+  r"""Compares methods with a baseline: tuned alike, graded on other seeds, at equal budgets.
 
-  Every arm gets equally many trials. For each problem and budget the trial with the best mean `metric` over the tuning
-  seeds, where the budget ends, is run with the grading seeds, which tuning never saw. Runs are paired by seed: arms
-  share initial parameters and, with samplers alike, the order of examples. The effect is the mean over seeds of the
-  arm's graded metric minus the baseline's, or with `effect='ratio'` the geometric mean of their ratio. Intervals hold
-  for all rows (arm, problem, budget) at once, with `confidence`; see `gdlab.statistics.joint_intervals`. Then a row is
+  All arms have the same number of trials. For each problem and budget the trial with the best mean `metric` over the
+  tuning seeds, where the budget ends, is run with the grading seeds, which tuning does not use. Runs are paired by
+  seed: arms share initial parameters and, with the same sampler, the order of examples. The effect is the mean over
+  seeds of the arm's graded metric minus the baseline's, or with `effect='ratio'` the geometric mean of their ratio.
+  Intervals are simultaneous for all rows (arm, problem, budget), with `confidence`; see
+  `gdlab.statistics.joint_intervals`. Then a row is
 
-  - equivalent if its interval lies within the margin, on both sides of no effect,
+  - equivalent if its interval lies within the margin on both sides of no effect,
   - else better or worse if its interval is on one side of no effect,
   - else undecided.
 
-  So "better" is wrong of arms that are equal, and "equivalent" is wrong of arms that differ by the margin or more, in
-  at most 1 - `confidence` of all comparisons, for differences that are not very skewed.
+  So the probability that any arm equal to the baseline is called "better" or "worse", or any arm that differs by the
+  margin or more "equivalent", is at most 1 - `confidence`, for differences that are not very skewed.
 
   Example:
     >>> import optax, gdlab
@@ -88,41 +89,43 @@ def compare(
     'better'
 
   Args:
-    problem: what is minimised, or several by name.
+    problem: the problem, or several by name.
     arms: name -> Arm, at least two.
-    baseline: the arm that the others are held against.
+    baseline: the arm with which the others are compared.
     budgets: kind -> amount, of 'updates', 'examples', 'gradient_evaluations' and 'seconds'. Seconds, of a run's updates
-      without evaluations, are a number, or an arm's name: what it takes for the `updates` of the budgets. They are
-      measured beforehand, all arms in turn.
-    margin: the smallest effect that matters, > 0: a difference of the graded metric, or with `effect='ratio'` a share
-      of it. To be chosen before the runs.
-    metric: what trials are chosen by: 'validation_loss' by default, 'train_loss' of problems without held-out
+      without evaluations, are a number, or the name of an arm: the time that it takes for the `updates` of the budgets.
+      They are measured beforehand, all arms in turn.
+    margin: the smallest effect that matters, > 0: a difference of the graded metric, or with `effect='ratio'` a
+      relative one. Choose it before the runs.
+    metric: by which trials are chosen: 'validation_loss' by default, 'train_loss' for problems without held-out
       examples. Never of the test set.
-    graded: what arms are held against one another by: 'test_loss' by default, 'train_loss' without a test set.
+    graded: by which arms are compared: 'test_loss' by default, 'train_loss' without a test set.
     effect: 'difference' or 'ratio'.
-    largest: metrics that are good when large, such as 'test_f1', on all sets of examples; accuracies are anyway.
+    largest: metrics for which larger is better, such as 'test_f1', on all sets of examples; accuracies always are.
     failed: the graded value of a run that failed (it diverged, or the value is not finite); by default that of its
-      parameters before the first update. Of trials the one with fewer failures is always better.
-    trials: of each arm, from a quasi-random search; arms that search lists of values are given all combinations of
-      them, and those must be equally many in all arms. An arm without hyperparameters is not tuned.
-    tuning_seeds: on which trials are chosen. Other tuning seeds may choose otherwise: graded are all trials that are
-      chosen in 5 % of the draws of these seeds, and the intervals hold that chance; with one tuning seed they cannot.
-    seeds: on which they are graded, >= 2.
-    most_seeds: to which `extend` may add; None to judge once and for all. The more it exceeds `seeds`, the wider are
-      the intervals of the first look.
-    first_seed: the id of the first grading seed; other ids, and other tuning seeds with them, make a replication.
+      parameters before the first update. In tuning, a trial with fewer failures is always better.
+    trials: number per arm, from a quasi-random search; arms that search lists of values get all their combinations,
+      whose number must be the same for all arms. An arm without hyperparameters is not tuned.
+    tuning_seeds: number of seeds for tuning. Other tuning seeds may choose otherwise: all trials that are chosen in at
+      least 5 % of the resamples of these seeds are graded, and the intervals include this uncertainty; with one tuning
+      seed they cannot.
+    seeds: number of grading seeds, >= 2.
+    most_seeds: the limit of `extend`; None for a single look. The more it exceeds `seeds`, the wider are the intervals
+      of the first look.
+    first_seed: the id of the first grading seed; another id, which also changes the tuning seeds, gives a replication.
     confidence: of all verdicts together, in (0, 1).
     search_seed: of the quasi-random search.
-    redraw: `(problem, seed) -> problem` with the data of that seed, tuning seeds too, such as `gdlab.problems.redraw`:
-      then the intervals hold for other data of this kind. None keeps one division of the data for all seeds.
-    eval_every: updates between evaluations of the graded runs, as for `sweep`; where a budget ends there is one anyway.
+    redraw: `(problem, seed) -> problem` with the data of that seed, also for tuning seeds, such as
+      `gdlab.problems.redraw`: then the intervals hold for other data of this kind. None keeps one split of the data for
+      all seeds.
+    eval_every: updates between evaluations of the graded runs, as for `sweep`; there is always one where a budget ends.
     keep: as for `sweep`: 'params' keeps the parameters of the graded runs.
-    clock_precision: the relative standard error of the seconds of an update, against the first arm's.
-    stored: `(name, make) -> Dataset` gives back what is stored under a name, or else stores and returns `make()`: for
-      comparisons that go on where they were stopped. None stores nothing.
+    clock_precision: the relative standard error of the seconds of an update, relative to the first arm's.
+    stored: `(name, make) -> Dataset` returns the dataset stored under a name, or else stores and returns `make()`, so
+      that a stopped comparison can be resumed. None stores nothing.
     plan: as for `sweep`.
-    checkpoint: as for `sweep`: a folder from which the same comparison goes on, `extend` too. The seconds of an update
-      are kept there as well, for other ones would move the ends of a budget in seconds.
+    checkpoint: as for `sweep`: a folder from which the same comparison resumes, also for `extend`. It keeps the seconds
+      of an update too, as new ones would change where a budget in seconds ends.
     checkpoint_every: as for `sweep`.
     executor: as for `sweep`.
     progress: as for `sweep`, for all runs together.
@@ -131,7 +134,7 @@ def compare(
     A Comparison: its `verdicts`, `arms`, `extend`, and `report`.
 
   Raises:
-    InputError: if an argument is out of range or arms do not fit the problem, before anything is run.
+    InputError: if an argument is out of range or arms do not fit the problem, before any run.
   """
   problems = check_problems(problem)
   check_real('margin', margin, above=0)
@@ -223,7 +226,7 @@ def compare(
 def _metrics(
   made: Mapping[tuple[str, str], Entry], metric: str | None, graded: str | None
 ) -> tuple[str, str]:
-  """The metric that trials are chosen by and the graded one, which all arms have on all problems."""
+  """The metric by which trials are chosen and the graded one, which all arms have on all problems."""
   own = [entry.problem for entry in made.values()]
   tested, validated = (
     any(getattr(each, split) is not None for each in own) for split in ('test', 'validation')
@@ -231,7 +234,7 @@ def _metrics(
   if metric is None:
     if tested and not validated:
       raise InputError(
-        'problem must have a validation set, for trials are not chosen on the test set: make one by '
+        'problem must have a validation set, as trials are not chosen on the test set: make one by '
         'gdlab.problems.split(problem, validation=0.2), or give metric='
       )
     metric = 'validation_loss' if validated else 'train_loss'
@@ -254,7 +257,7 @@ def _metrics(
 
 
 def _large(made: Mapping[tuple[str, str], Entry], largest: Sequence[str] | None) -> tuple[str, ...]:
-  """The metrics that should be large, without the names of their sets."""
+  """The metrics for which larger is better, without the names of their sets."""
   if isinstance(largest, str):
     raise InputError(f'largest must be a list of metrics, got {largest!r}')
   known = set[str]()
@@ -268,7 +271,7 @@ def _large(made: Mapping[tuple[str, str], Entry], largest: Sequence[str] | None)
 
 
 def _told(report: Callable[[int], None]) -> Callable[[int, int], None]:
-  """A progress for one sweep after another, which hands on what each has newly done."""
+  """A progress function for successive sweeps, which reports the newly finished updates of each."""
   before = 0
 
   def progress(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""The pictures of a comparison's page."""
+"""The figures of a comparison's page."""
 
 from collections.abc import Sequence
 from numbers import Real
@@ -31,12 +31,12 @@ Case: TypeAlias = tuple[str, ArmResult, str, np.ndarray]  # arm, its results, hy
 
 
 def words(name: str) -> str:
-  """A variable's name as it is read."""
+  """A variable's name in words."""
   return name.replace('_', ' ')
 
 
 def effects(answer: Comparison) -> Figure:
-  """All effects on one axis, with what counts as no difference shaded: they have one unit."""
+  """All effects on one axis, as they have one unit, with the margin shaded."""
   rows, question = answer.verdicts, answer.question
   with panels(1, width=8.4, height=0.42 * len(rows) + 1.3) as (figure, (axes,)):
     none = 1.0 if question.ratio else 0.0
@@ -71,7 +71,7 @@ def effects(answer: Comparison) -> Figure:
 
 
 def curves(answer: Comparison, problem: str) -> Figure:
-  """The graded metric of every arm on each clock: each budget's own runs, on the clock of that budget."""
+  """The graded metric of every arm on each clock: the runs of each budget on the clock of that budget."""
   kinds = [*answer.budgets]
   clocks = [(kind, kind) for kind in kinds]
   further = ['updates', 'examples', *(['seconds'] if answer.seconds else [])]
@@ -98,7 +98,7 @@ def curves(answer: Comparison, problem: str) -> Figure:
 
 
 def tuning(answer: Comparison, problem: str, budget: str) -> list[Figure]:
-  """The metric of every trial against the hyperparameter: a panel for each arm and hyperparameter, four in a row."""
+  """The metric of every trial over the hyperparameter: a panel for each arm and hyperparameter, four in a row."""
   cases: list[Case] = []
   for name, arm in answer.arms.items():
     key = (problem, name)
@@ -144,7 +144,7 @@ def _tried(answer: Comparison, problem: str, budget: str, cases: Sequence[Case])
 
 
 def best_of(answer: Comparison, problem: str, budget: str) -> Figure | None:
-  """What each further trial is worth: the expected metric of the best of k, for each arm."""
+  """The expected metric of the best of k trials, for each arm."""
   with panels(1, width=9.2, height=3.1) as (figure, (axes,)):
     for number, (name, arm) in enumerate(answer.arms.items()):
       if (problem, name) in answer.tuning:
@@ -165,7 +165,7 @@ def best_of(answer: Comparison, problem: str, budget: str) -> Figure | None:
 
 
 def profile(answer: Comparison, budget: str) -> Figure:
-  """For each arm the share of problems on which it comes within a factor of the best arm there."""
+  """For each arm the share of problems on which it is within a factor of the best arm there."""
   factors, shares = answer.profile(budget)
   with panels(1, width=9.2, height=3.1) as (figure, (axes,)):
     for number, (name, share) in enumerate(shares.items()):

@@ -1,4 +1,4 @@
-"""The runs of a comparison: all trials on the tuning seeds, what was best of them on the grading seeds."""
+"""The runs of a comparison: all trials on the tuning seeds, the best of them on the grading seeds."""
 
 import hashlib
 import re
@@ -25,7 +25,7 @@ SLACK = 1.1  # how far random batch sizes may exceed a budget
 
 
 class How(NamedTuple):
-  """What all runs of a comparison share; see `gdlab.compare`."""
+  """The options of all runs of a comparison; see `gdlab.compare`."""
 
   stored: Stored
   place: Place | None
@@ -40,8 +40,8 @@ class Runs(NamedTuple):
   """Some trials of one arm on one problem, run with some seeds.
 
   Attributes:
-    result: with dims (trial, seed, step, ...); its trials are runs, not those of the search.
-    places: (trial, budget) -> (which run, after which update).
+    result: with dims (trial, seed, step, ...); its dim `trial` numbers the runs, not the trials of the search.
+    places: (trial, budget) -> (number of the run, last update).
   """
 
   result: xr.Dataset
@@ -60,7 +60,7 @@ class Runs(NamedTuple):
 
 
 class LastUpdate:
-  """The updates of a run by the hyperparameters that shape its program, as `num_steps` of `gdlab.sweep`."""
+  """The updates of a run as a function of its static hyperparameters, as `num_steps` of `gdlab.sweep`."""
 
   def __init__(self, known: Mapping[frozenset, int]):
     self.known = dict(known)
@@ -79,15 +79,15 @@ def measure(
 ) -> Runs:
   """Runs (trial, budget) pairs of an arm with some seeds.
 
-  A method that does not know its horizon makes the same updates for every budget, so that one run serves all of them.
+  A method that does not take its horizon makes the same updates for every budget, so that one run serves all of them.
 
   Args:
     name: under which the result is stored.
     entry: the arm on its problem.
     ends: int[trial, budget], the updates at which a budget ends.
-    pairs: what is to be run.
+    pairs: the (trial, budget) pairs to run.
     seeds: ids.
-    how: what all runs share.
+    how: the options of all runs.
   """
   runs: dict[tuple[int, int], int] = {}
   longest = {trial: max(ends[t, b] for t, b in pairs if t == trial) for trial, _ in pairs}
@@ -139,18 +139,18 @@ def measure(
 def _check_stored(
   name: str, result: xr.Dataset, points: Mapping[str, Any], seeds: Sequence[int], places
 ) -> None:
-  """Raises InputError if a stored result is not of the runs that are asked for."""
+  """Raises InputError if a stored result is not that of the requested runs."""
   asked = {'seeds': (result.seed.values.tolist(), [*seeds])}
   asked |= {key: (result[key].values.tolist(), storable(values)) for key, values in points.items()}
   for what, (found, wanted) in asked.items():
     if found != wanted:
-      raise InputError(f'stored must give back the runs that are asked for, and {name!r} has other {what}')
+      raise InputError(f'stored must return the requested runs, and {name!r} has other {what}')
   if not {end for _, end in places.values()} <= {*result.step.values.tolist()}:
-    raise InputError(f'stored must give back the runs that are asked for, and {name!r} has other ends')
+    raise InputError(f'stored must return the requested runs, and {name!r} has other ends')
 
 
 def file_name(name: str) -> str:
-  """A name as one that every file system takes, and that no other name has."""
+  """A file name for a name: valid on every file system, and unique by its hash."""
   return f'{re.sub(r"[^a-zA-Z0-9-]+", "_", name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}'
 
 
@@ -161,9 +161,9 @@ def measured(name: str, make: Callable[[], xr.Dataset]) -> xr.Dataset:
 
 
 def check_work(runs: Runs, budgets: Sequence[str], amounts: Sequence[Any], arm: str) -> None:
-  """Raises InputError where runs have drawn or computed far more than a budget allows.
+  """Raises InputError where runs have used far more examples or gradients than a budget allows.
 
-  Work is counted beforehand, for one trial of each shape and one seed: it may depend on what is not looked at then.
+  Work is counted beforehand for one trial of each shape and one seed, but it may depend on the trial or the seed.
   """
   for (trial, place), (run, end) in runs.places.items():
     kind, amount = budgets[place], amounts[place]
@@ -171,8 +171,8 @@ def check_work(runs: Runs, budgets: Sequence[str], amounts: Sequence[Any], arm: 
       made = int(runs.result[kind].isel({TRIAL: run}).sel(step=end).max())
       if made > SLACK * amount and end > 1:
         raise InputError(
-          f'budgets[{kind!r}] cannot be kept by arm {arm!r}, which makes {made:,} in place of {amount:,} with trial '
-          f"{trial}: the work of its updates changes in the course of a run or with a number; give 'updates'"
+          f'budgets[{kind!r}] cannot be kept by arm {arm!r}, which uses {made:,} instead of {amount:,} with trial '
+          f"{trial}: the work of its updates changes during a run or with a hyperparameter; give 'updates'"
         )
 
 
@@ -182,9 +182,9 @@ def more(runs: Runs, further: Runs) -> Runs:
 
 
 def choose(runs: Runs, entry: Entry, budget: int, metric: str, largest: bool) -> Callable[[np.ndarray], int]:
-  """The trial with the best mean metric where a budget ends, as a function of the numbers of the tuning runs.
+  """The trial with the best mean metric where a budget ends, as a function of the indices of the tuning runs.
 
-  One that fails with fewer seeds is always better.
+  A trial that fails with fewer seeds is always better.
   """
   values = np.stack([runs.at(trial, budget, metric).values for trial in range(entry.num_trials)])
   values = -values if largest else values

@@ -1,4 +1,4 @@
-"""The page of a comparison: the answer in words, the table, the pictures, and what would change it."""
+"""The page of a comparison: the answer in words, the tables, the figures, and what might change it."""
 
 import os
 import pathlib
@@ -46,10 +46,10 @@ def lead(answer: Comparison) -> list[str]:
   margin = f'{100 * question.margin:g} %' if question.ratio else f'{question.margin:g}'
   return [
     '. '.join(told) + '.',
-    f'Graded by {words(question.graded)} where a budget ends, over {answer.num_seeds} seeds. A difference below '
+    f'Graded by {words(question.graded)} at the end of a budget, over {answer.num_seeds} seeds. A difference below '
     f'{margin} was said beforehand not to matter. Every arm was chosen by {words(answer.metric)} among {trials} '
-    f'trial{"s" if trials > 1 else ""} on other seeds. The intervals hold all at once with '
-    f'{100 * question.confidence:g} % confidence, other choices on other tuning seeds included'
+    f'trial{"s" if trials > 1 else ""} on other seeds. The intervals are simultaneous, with '
+    f'{100 * question.confidence:g} % confidence, and include the uncertainty of that choice'
     + (f', over all looks up to {answer.most_seeds} seeds.' if answer.most_seeds > answer.num_seeds else '.'),
   ]
 
@@ -95,19 +95,19 @@ def sections(answer: Comparison) -> list[Section]:
   return found
 
 
-EFFECTS = 'Effects with the intervals that the verdicts stand on. Shaded: too small to matter.'
-CURVES = 'Medians over the graded runs; the bands hold the middle 80 %. Every panel shows the runs of its own budget.'
+EFFECTS = 'Effects with the intervals on which the verdicts are based. Shaded: too small to matter.'
+CURVES = 'Medians over the graded runs; bands: the middle 80 %. Every panel shows the runs of its own budget.'
 CHOSEN = (
-  "Times as fast: the baseline's budget over what this arm needs of it for the same mean metric, by the curves of the "
-  'runs (for the arm that is behind, the other way round). Near the best: the share of trials within the margin of the '
-  'best.'
+  "Times as fast: the baseline's budget over the part that this arm needs for the same mean metric, by the curves of "
+  'the runs (for an arm that is behind, the other way round). Near the best: the share of trials within the margin of '
+  'the best.'
 )
 TUNED = (
-  'Every trial on the tuning seeds, where the first budget ends: medians with the middle 80 %. Dashed: what was '
-  'chosen. Dotted: a run failed.'
+  'Every trial on the tuning seeds, at the end of the first budget: medians with the middle 80 %. Dashed: the chosen '
+  'trial. Dotted: a run failed.'
 )
-WORTH = 'Expected metric, on the tuning seeds, of the best of so many trials.'
-PROFILE = 'Share of problems on which an arm comes within a factor of the best arm there.'
+WORTH = 'Expected metric, on the tuning seeds, of the best of k trials.'
+PROFILE = 'Share of problems on which an arm is within a factor of the best arm there.'
 
 
 def verdicts(answer: Comparison) -> Table:
@@ -151,7 +151,7 @@ def verdicts(answer: Comparison) -> Table:
 
 
 def chosen(answer: Comparison, problem: str) -> Table:
-  """Each arm at each budget: what was chosen, how it did, how fast it was."""
+  """Each arm at each budget: its chosen hyperparameters, its mean metric, its speed."""
   rows = []
   for name, arm in answer.arms.items():
     for budget in answer.budgets:
@@ -183,14 +183,14 @@ def _shown(value: object) -> str:
 
 
 def changes(answer: Comparison) -> list[str]:
-  """What may turn a verdict: ends of the search, failures, few seeds."""
+  """What may change a verdict: ends of the search, failures, few seeds."""
   told = []
   for problem in answer.problems:
     for name, arm in answer.arms.items():
       for budget in answer.budgets:
         if ends := arm.at_an_end(budget, problem):
           told.append(
-            f'{name} was best at an end of what was tried of {" and ".join(map(words, ends))} (equal {words(budget)}, '
+            f'{name} was best at an end of the search over {" and ".join(map(words, ends))} (equal {words(budget)}, '
             f'{problem}): a wider search may find better.'
           )
         if failures := arm.num_failed(budget, problem):
@@ -202,8 +202,8 @@ def changes(answer: Comparison) -> list[str]:
     if row.verdict is Outcome.UNDECIDED and not row.remark:
       told.append(_seeds_needed(answer, row))
   told.append(
-    'All of this is of these problems, budgets and searches alone. Means over seeds say how the methods do on this '
-    'division of the data; another division may differ by more than the intervals.'
+    'All of this holds for these problems, budgets and searches only. Means over seeds say how the methods do on this '
+    'split of the data; another split may differ by more than the intervals.'
   )
   return told
 
@@ -221,12 +221,12 @@ def _seeds_needed(answer: Comparison, row: Row) -> str:
   return (
     f'{row.arm} against {answer.baseline} at equal {words(row.budget)} ({row.problem}) is undecided: differences '
     f'between seeds have a standard deviation of {number(float(spread))}, so that about {needed:,} seeds are needed to '
-    'see an effect as large as the margin four times in five.'
+    'detect an effect as large as the margin with a power of 80 %.'
   )
 
 
 def facts(answer: Comparison) -> Table:
-  """Where the results come from."""
+  """The origin of the results: device, versions, and the number of runs and updates."""
   runs = next(iter(answer.graded.values())).result
   names = ['device', 'git_revision'] + sorted(name for name in runs.attrs if name.startswith('version_'))
   rows = [[words(name), str(runs.attrs[name])] for name in names if name in runs.attrs]

@@ -1,4 +1,4 @@
-"""Where the values of hyperparameters are looked for: distributions, lists, and the trials made of them."""
+"""Search spaces of hyperparameters: distributions, lists, and the trials drawn from them."""
 
 import itertools
 import math
@@ -14,20 +14,20 @@ from gdlab.core.errors import InputError, check_real, shown
 
 
 class Distribution(NamedTuple):
-  """Of one hyperparameter: `low` to `high`, uniform, or uniform in the logarithm."""
+  """A distribution of one hyperparameter from `low` to `high`: uniform, or uniform in the logarithm."""
 
   low: float
   high: float
   logarithmic: bool
 
   def at(self, share: float) -> float:
-    """The value below which so large a share in [0, 1] of the distribution lies."""
+    """The quantile of the distribution at `share` in [0, 1]."""
     if self.logarithmic:
       return float(self.low * (self.high / self.low) ** share)
     return float(self.low + (self.high - self.low) * share)
 
   def share(self, value: float) -> float:
-    """How much of the distribution lies below a value; the inverse of `at`."""
+    """The share of the distribution below a value; the inverse of `at`."""
     if self.logarithmic:
       return math.log(value / self.low) / math.log(self.high / self.low)
     return (value - self.low) / (self.high - self.low)
@@ -38,7 +38,7 @@ Search: TypeAlias = Mapping[str, Distribution | Sequence[Any]]
 
 @checked('low', 'high')
 def uniform(low: float, high: float) -> Distribution:
-  """Values between two numbers, all equally likely.
+  """A uniform distribution between two numbers.
 
   Raises:
     InputError: if low < high does not hold, or one is not finite.
@@ -49,7 +49,7 @@ def uniform(low: float, high: float) -> Distribution:
 
 @checked('low', 'high')
 def log_uniform(low: float, high: float) -> Distribution:
-  """Values between two positive numbers, all powers equally likely: for rates and whatever else is tried in decades.
+  """A distribution between two positive numbers, uniform in the logarithm: for learning rates and other scales.
 
   Raises:
     InputError: if 0 < low < high does not hold, or one is not finite.
@@ -59,7 +59,7 @@ def log_uniform(low: float, high: float) -> Distribution:
 
 
 def check_search(arm: str, search: Any) -> None:
-  """Raises InputError for what is no mapping of names to distributions or lists of values."""
+  """Raises InputError unless `search` maps names to distributions or lists of values."""
   if not isinstance(search, Mapping):
     raise InputError(f'arms[{arm!r}].search must map hyperparameters to where to look, got {shown(search)}')
   for name, where in search.items():
@@ -75,9 +75,9 @@ def check_search(arm: str, search: Any) -> None:
 def trials_of(search: Search, num_trials: int, seed: int) -> dict[str, list[Any]]:
   """The trials of one arm, hyperparameter -> its value in each.
 
-  Where all are lists: their product. Else `num_trials` points of a scrambled Sobol sequence, which fill the space more
-  evenly than random ones: of one hyperparameter, when the number is a power of 2, one lies in every equal part. A list
-  among distributions is drawn from with equal chances.
+  If all are lists: their product. Else `num_trials` points of a scrambled Sobol sequence, which fill the space more
+  evenly than random ones: if the number is a power of 2, each of as many equal parts of one hyperparameter has one
+  point. Values of a list among distributions are equally likely.
 
   Source: Owen 1998, Scrambling Sobol' and Niederreiter-Xing points, J. Complexity 14.
   """
@@ -98,9 +98,9 @@ def is_grid(search: Search) -> bool:
 
 
 def ends(search: Search, point: Mapping[str, Any], num_trials: int) -> list[str]:
-  """The hyperparameters whose value in `point` is the first or last that was tried, or as good as that.
+  """The hyperparameters whose value in `point` is at an end of the search.
 
-  Of a distribution: in the outermost of as many equal parts as there were trials.
+  For a list of numbers: the smallest or largest. For a distribution: in the outermost of `num_trials` equal parts.
   """
   return [name for name, where in search.items() if _at_an_end(where, point[name], num_trials)]
 

@@ -12,7 +12,7 @@ from gdlab.statistics.joint import joint_intervals
 
 
 class Outcome(enum.StrEnum):
-  """What a comparison says of an arm against the baseline."""
+  """The verdict of a comparison on an arm relative to the baseline."""
 
   BETTER = 'better'
   WORSE = 'worse'
@@ -28,15 +28,15 @@ class Row(NamedTuple):
     budget: its kind: 'updates', 'examples', 'gradient_evaluations' or 'seconds'.
     arm: its name.
     verdict: an Outcome.
-    effect: arm minus baseline, or arm over baseline, with the interval that holds for all rows at once.
+    effect: arm minus baseline, or arm over baseline, with its simultaneous interval.
     mean: of the graded metric over the arm's runs.
-    baseline_mean: of the baseline's.
-    updates: that the arm makes in the budget.
-    baseline_updates: that the baseline makes.
-    num_seeds: pairs of runs.
-    failed: how many of the arm's runs failed.
-    baseline_failed: how many of the baseline's.
-    remark: what else has to be known, or ''.
+    baseline_mean: of the graded metric over the baseline's runs.
+    updates: of the arm within the budget.
+    baseline_updates: of the baseline within the budget.
+    num_seeds: number of pairs of runs.
+    failed: number of the arm's runs that failed.
+    baseline_failed: number of the baseline's runs that failed.
+    remark: a further note, or ''.
   """
 
   problem: str
@@ -59,7 +59,7 @@ class Question(NamedTuple):
 
   Attributes:
     graded: the metric.
-    largest: whether large is good.
+    largest: whether larger is better.
     margin: the smallest effect that matters.
     ratio: whether effects are ratios.
     confidence: of all verdicts together.
@@ -72,7 +72,7 @@ class Question(NamedTuple):
   confidence: float
 
   def effects(self, arm: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    """Of paired values float[S] each."""
+    """The effect of every pair, float[S]: the difference, or the logarithm of the ratio."""
     if not self.ratio:
       return arm - baseline
     if min(arm.min(), baseline.min()) <= 0:
@@ -101,14 +101,14 @@ def judge_all(
   significance: float,
   selection: np.ndarray | float = 0.0,
 ) -> list[tuple[Outcome, Interval, str]]:
-  """The verdict of every row, the interval it stands on, and a remark.
+  """The verdict of every row, the interval it is based on, and a remark.
 
   Args:
     effects: float[seed, row].
-    varies: of each row, whether the runs of either arm differ between seeds.
+    varies: for each row, whether the runs of either arm differ between seeds.
     question: how they are judged.
-    significance: the chance of any error that this look may have.
-    selection: float[row], the variance of each effect that comes from the choice of trials.
+    significance: the probability of any error that this look may spend.
+    selection: float[row], the variance of each effect due to the choice of trials.
   """
   found = []
   intervals = joint_intervals(effects, confidence=1 - significance, selection=selection)

@@ -1,9 +1,9 @@
-"""What is wrong with a run: findings with their evidence, and checks of a problem before it is run.
+"""Diagnosis of training runs: findings with their evidence, and checks of a problem before it is run.
 
-| function | what it tells | cost |
+| function | what it shows | cost |
 | --- | --- | --- |
-| `diagnose` | what is wrong with each run of a result, and what to try | next to nothing |
-| `probes` | what `diagnose` reads beside the losses | at most 40 gradients of up to 1024 examples per evaluation |
+| `diagnose` | what is wrong with each run of a result, and what to try | negligible |
+| `probes` | further measurements for `diagnose` | at most 40 gradients of up to 1024 examples per evaluation |
 | `check_gradients` | whether the gradient is the derivative of the loss | 22 losses per leaf and direction |
 | `overfit_small` | whether the model can fit 100 examples | 2,000 updates on them |
 | `first_nonfinite` | at which update, leaf and example a run stopped being finite | the run up to there |

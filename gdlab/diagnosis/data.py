@@ -1,4 +1,4 @@
-"""What can be seen of bad data without training: values that are missing, not scaled, constant, or labels at random."""
+"""Detection of bad data without training: missing, unscaled or constant values, and random labels."""
 
 from typing import NamedTuple
 
@@ -12,15 +12,15 @@ from gdlab.diagnosis.findings import Cause, Finding, Severity
 
 
 class Data(NamedTuple):
-  """What the rules need to know of a training set.
+  """Properties of a training set that the rules use.
 
   Attributes:
     findings: what is wrong with it.
-    chance: the loss of knowing nothing but the shares of the classes, their entropy; NaN where targets are no labels.
-    agreement: the share of examples whose nearest neighbour has their label; NaN where that cannot be told.
-    agreement_z: by how many standard errors it is above that of labels drawn at random.
-    told_at_most: what neighbours tell of a label, from 0 (as at random) to 1 (all agree): two standard errors above
-      what was found.
+    chance: the loss of predicting the class shares, which is their entropy; NaN where targets are not labels.
+    agreement: the share of examples whose nearest neighbour has the same label; NaN where unknown.
+    agreement_z: by how many standard errors it exceeds that of random labels.
+    told_at_most: an upper bound, two standard errors above the estimate, of what neighbours tell about a label, from 0
+      (as at random) to 1 (all agree).
   """
 
   findings: tuple[Finding, ...] = ()
@@ -32,7 +32,7 @@ class Data(NamedTuple):
 
 @checked
 def look_at_data(problem: Problem) -> Data:
-  """Looks at the training examples. A host function, of about N * features + 1000^2 * features operations."""
+  """Checks the training examples. A host function, of about N * features + 1000^2 * features operations."""
   count = problem.num_examples
   if not isinstance(problem.train, Examples) or count < at.MIN_EXAMPLES:
     return Data(_not_finite(jax.tree.leaves(problem.train)))
@@ -48,7 +48,7 @@ def look_at_data(problem: Problem) -> Data:
   shares = np.unique(labels, return_counts=True)[1] / count
   if len(shares) == 1:
     findings += (
-      _bad({'classes': 1}, 'All training examples have the same label.', 'look at how the labels were read.'),
+      _bad({'classes': 1}, 'All training examples have the same label.', 'check how the labels were read.'),
     )
   chance = float(-np.sum(shares * np.log(shares)))
   if not inputs or findings or len(shares) == 1:
@@ -64,9 +64,9 @@ def _not_finite(leaves: list) -> tuple[Finding, ...]:
     wrong = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if wrong.any():
       first = int(np.argmax(wrong))
-      words = f'{int(wrong.sum())} training examples hold NaN or infinity, the first is example {first}.'
+      words = f'{int(wrong.sum())} training examples contain NaN or infinity; the first is example {first}.'
       evidence = {'examples not finite': int(wrong.sum()), 'first of them': first}
-      return (_bad(evidence, words, 'leave these examples out, or fill in what is missing.', Severity.FATAL),)
+      return (_bad(evidence, words, 'leave these examples out, or fill in missing values.', Severity.FATAL),)
   return ()
 
 
@@ -76,7 +76,7 @@ def _scales(inputs: np.ndarray) -> tuple[Finding, ...]:
   constant = float(1 - varies.mean())
   if constant > at.CONSTANT:
     words = f'{constant:.0%} of the input features have the same value in all training examples.'
-    advice = 'look at how the inputs were read; leave constant features out.'
+    advice = 'check how the inputs were read; leave constant features out.'
     return (_bad({'constant features': constant}, words, advice, Severity.FATAL),)
   size = float(np.sqrt(np.mean(np.square(inputs))))
   offset = float(np.median(np.abs(mean[varies]) / spread[varies]))

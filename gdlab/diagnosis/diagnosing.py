@@ -1,4 +1,4 @@
-"""What is wrong with a run, in plain words."""
+"""`diagnose`: what is wrong with a run, in words."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,21 +28,21 @@ def diagnose(
   rate: float | Callable[[int], Any] | xr.DataArray | None = None,
   momentum: float = 0.0,
 ) -> Diagnosis:
-  r"""Says of every run of a result what is wrong with it, on what evidence, and what to try.
+  r"""Reports for every run of a result what is wrong with it, the evidence, and what to try.
 
-  Causes are looked for in the order in which one brings about the next: bad data, a softmax of a softmax, updates along
-  the gradient instead of against it, exploding gradients, numbers that are not finite, a rate beyond
+  Causes are tested in the order in which one causes the next: bad data, a softmax of a softmax, updates along the
+  gradient instead of against it, exploding gradients, values that are not finite, a rate beyond
   $(2 + 2\beta) / \lambda_\max$, dead layers, vanishing gradients; and if there is none of these, oscillation (at the
-  edge of stability or from gradient noise), labels learned by heart, overfitting, labels that inputs do not tell, a
-  schedule that decayed too soon, a rate that is too small, a plateau. Layers that were never trained are said of any
-  run that stayed finite, and first, as they may be meant. Each cause has its numbers in `gdlab.diagnosis.thresholds`.
-  The first finding of a run is the likeliest cause.
+  edge of stability or from gradient noise), memorised labels, overfitting, labels unrelated to the inputs, a schedule
+  that decayed too soon, a rate that is too small, a plateau. Layers that were never trained are reported for any run
+  that stayed finite, and first, as they may be intended. The thresholds of each cause are in
+  `gdlab.diagnosis.thresholds`. The first finding of a run is the most likely cause.
 
-  All of it needs a run recorded with `probes=gdlab.diagnosis.probes()`. Of a plain result layers and curvature are
-  unknown: what rests on them is left out or told from the course of the losses.
+  A full diagnosis needs a run recorded with `probes=gdlab.diagnosis.probes()`. Without them layers and curvature are
+  unknown: rules that use them are left out or rely on the losses.
 
-  A host function. It computes next to nothing, unless runs stopped being finite and `algorithm` is given: then these
-  are made again up to the update that failed.
+  A host function. Its cost is negligible, unless runs stopped being finite and `algorithm` is given: then these are
+  repeated up to the update that failed.
 
   Example:
     >>> import optax, gdlab
@@ -56,8 +56,8 @@ def diagnose(
 
   Args:
     result: of `gdlab.run` or `gdlab.sweep`.
-    problem: that was run; its data are looked at, and its layers named. None leaves that out.
-    algorithm: that was run, or what made it of the grid's point, as given to `sweep`.
+    problem: the problem of the runs, to check its data and name its layers. None leaves that out.
+    algorithm: the algorithm of the runs, or the function that makes it from a grid point, as given to `sweep`.
     rate: the learning rate: a number, an Optax schedule, or one number per run as an array with dims of the result
       (`result.learning_rate` where it was swept). None infers it from the length of the updates: exactly for plain
       descent; for adaptive methods it is the rate on average over the parameters.
@@ -67,7 +67,7 @@ def diagnose(
     A Diagnosis; print it, or read `causes` and `runs`.
 
   Raises:
-    InputError: if an argument is not of its kind.
+    InputError: if an argument is not of these types, or out of range.
 
   Source: J. M. Cohen et al., "Gradient descent on neural networks typically occurs at the edge of stability", ICLR 2021
   (the border); C. Zhang et al., "Understanding deep learning requires rethinking generalization", ICLR 2017.
@@ -142,7 +142,7 @@ def _findings(
 
 
 def _made_of(trace: Trace, result: xr.Dataset) -> tuple[dict[str, Any], Streams]:
-  """The grid point and the keys with which a run is made again."""
+  """The grid point and the keys with which a run can be repeated."""
   point = {name: value for name, value in trace.where.items() if name != 'seed'}
   seeds = result.sel(seed=trace.where['seed'])
   ids = np.asarray([seeds[f'{stream}_seed'].item() for stream in Streams._fields], np.int32)

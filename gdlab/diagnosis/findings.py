@@ -1,4 +1,4 @@
-"""What a diagnosis says: findings with their evidence, by run, and how they print."""
+"""Findings with their evidence, by run, and how they are printed."""
 
 import enum
 import textwrap
@@ -9,7 +9,7 @@ WIDTH = 100  # of a printed diagnosis
 
 
 class Cause(enum.Enum):
-  """What can be wrong with a run. The value is what prints."""
+  """What can be wrong with a run. The value is the printed text."""
 
   BAD_DATA = 'bad data'
   SOFTMAX_TWICE = 'softmax applied twice'
@@ -20,8 +20,8 @@ class Cause(enum.Enum):
   DEAD_LAYER = 'dead layer'
   FROZEN_LAYER = 'layer that is not trained'
   VANISHING_GRADIENTS = 'vanishing gradients'
-  RANDOM_LABELS = 'labels that inputs do not tell'
-  MEMORISING = 'memorising labels that inputs do not tell'
+  RANDOM_LABELS = 'labels unrelated to the inputs'
+  MEMORISING = 'memorising labels unrelated to the inputs'
   OVERFITTING = 'overfitting'
   SCHEDULE_TOO_SHORT = 'schedule decayed too soon'
   RATE_TOO_SMALL = 'learning rate too small'
@@ -31,22 +31,22 @@ class Cause(enum.Enum):
 
 
 class Severity(enum.IntEnum):
-  """How much a finding costs."""
+  """How serious a finding is."""
 
   MILD = 1  # the run learned, and could have learned more or faster
   SERIOUS = 2  # most of what could be learned was not
-  FATAL = 3  # the run is of no use
+  FATAL = 3  # the run is useless
 
 
 class Finding(NamedTuple):
-  """One thing that is wrong.
+  """One problem of a run.
 
   Attributes:
-    cause: what.
-    severity: how much it costs.
-    evidence: the numbers it rests on, by name.
-    words: what was seen, in one or two sentences.
-    advice: what to try, the first thing first.
+    cause: its Cause.
+    severity: how serious it is.
+    evidence: the numbers it is based on, by name.
+    words: what was observed, in one or two sentences.
+    advice: what to try, most promising first.
   """
 
   cause: Cause
@@ -67,7 +67,7 @@ class RunDiagnosis(NamedTuple):
 
   Attributes:
     where: the run's coordinates in the result: seed and hyperparameters.
-    findings: the likeliest cause first, what follows from it behind; empty for a sound run.
+    findings: the most likely cause first, then its consequences; empty for a sound run.
   """
 
   where: Mapping[str, Any]
@@ -75,7 +75,7 @@ class RunDiagnosis(NamedTuple):
 
   @property
   def cause(self) -> Cause | None:
-    """The likeliest cause of what is wrong; None for a sound run."""
+    """The most likely cause; None for a sound run."""
     return self.findings[0].cause if self.findings else None
 
   def __str__(self) -> str:
@@ -85,7 +85,7 @@ class RunDiagnosis(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-  """What is wrong with the runs of a result; prints as plain words.
+  """What is wrong with the runs of a result; prints as text.
 
   Attributes:
     runs: one diagnosis for every run, in the order of the result's dims.
@@ -95,7 +95,7 @@ class Diagnosis(NamedTuple):
 
   @property
   def causes(self) -> tuple[Cause | None, ...]:
-    """The likeliest cause of every run; None for a sound one."""
+    """The most likely cause of every run; None for a sound one."""
     return tuple(run.cause for run in self.runs)
 
   def __str__(self) -> str:

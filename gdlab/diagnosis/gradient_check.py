@@ -15,19 +15,19 @@ from gdlab.core.errors import check_count, check_real
 from gdlab.core.objective import batch_loss
 from gdlab.core.types import Array, Key, Problem, PyTree
 
-STEPS = 10.0 ** -np.arange(1.5, 6.6, 0.5)  # of the scan, relative to the leaf's own root mean square
-SPACING = 10**0.5  # between neighbours of it
+STEPS = 10.0 ** -np.arange(1.5, 6.6, 0.5)  # of the scan, relative to the leaf's root mean square
+SPACING = 10**0.5  # ratio of successive steps
 
 
 class LeafCheck(NamedTuple):
-  """One leaf's gradient against differences.
+  """The gradient of one leaf compared with finite differences.
 
   Attributes:
     leaf: its path.
-    error: the largest over directions of |difference - derivative|, relative to the leaf's gradient norm over
-      sqrt(size), at the best step of the scan after Richardson's extrapolation.
-    order: the order at which plain central differences approach the derivative as the step falls, 2 where the loss is
-      smooth; NaN where all of them are within rounding already, as on a quadratic.
+    error: the maximum over directions of |difference - derivative|, relative to the leaf's gradient norm over
+      sqrt(size), at the best step of the scan with Richardson extrapolation.
+    order: the order of convergence of plain central differences as the step falls, 2 where the loss is smooth; NaN
+      where all of them are within rounding, as on a quadratic.
   """
 
   leaf: str
@@ -41,8 +41,8 @@ class GradientCheck(NamedTuple):
   Attributes:
     right: whether every leaf's error is within the tolerance.
     worst: the leaf with the largest error.
-    leaves: all of them.
-    tolerance: on the error.
+    leaves: all leaves.
+    tolerance: for the error.
   """
 
   right: bool
@@ -68,18 +68,18 @@ def check_gradients(
   directions: int = 3,
   tolerance: float = 1e-6,
 ) -> GradientCheck:
-  r"""Holds the gradient of the training loss against central differences along random directions, in float64.
+  r"""Compares the gradient of the training loss with central differences along random directions, in float64.
 
   For a unit direction v within one leaf, and steps h over five decades,
 
   $$D_h = \frac{f(\theta + h v) - f(\theta - h v)}{2 h} = v^\top \nabla f + O(h^2), \qquad
     R_h = \frac{10 D_{h/\sqrt{10}} - D_h}{9} = v^\top \nabla f + O(h^4).$$
 
-  Truncation falls with h and rounding grows, so the best step of the scan counts: a right gradient agrees at one of
-  them to many digits, a wrong one at none. Where a step crosses the kink of a ReLU a smaller one does not.
+  As h falls, truncation falls and rounding grows, so the best step of the scan counts: a correct gradient agrees at one
+  of them to many digits, a wrong one at none. If a step crosses the kink of a ReLU, a smaller one does not.
 
-  A host function, whatever the default float type is; 22 losses of `num_examples` examples for each leaf and
-  direction. Models that fix float32 inside reach about 1e-3 only.
+  A host function, in float64 whatever the default float; 22 losses of `num_examples` examples for each leaf and
+  direction. Models that fix float32 internally reach only about 1e-3.
 
   Example:
     >>> import jax, gdlab
@@ -89,12 +89,12 @@ def check_gradients(
 
   Args:
     problem: whose training loss is checked.
-    params: where; by default at the problem's own start.
-    model_state: the model's other state there; by default the start's.
-    key: of the start, the directions, and the forward pass (which is the same for all).
-    num_examples: in the loss, >= 1, evenly spread over the training set.
-    directions: for each leaf, >= 1.
-    tolerance: on the error, > 0.
+    params: the point; by default drawn by `problem.init`.
+    model_state: the model's other state there; by default that of `problem.init`.
+    key: for the start, the directions, and the forward pass (the same in all evaluations).
+    num_examples: in the loss, >= 1, evenly spaced in the training set.
+    directions: number per leaf, >= 1.
+    tolerance: for the error, > 0.
 
   Raises:
     InputError: if an argument is out of range, or the parameters are complex.

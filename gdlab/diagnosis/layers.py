@@ -1,4 +1,4 @@
-"""The layers of a model as the diagnosis sees them: which arrays count as layers, and what one unit of each is."""
+"""The layers of a model for the diagnosis: which arrays count as layers, and the units of each."""
 
 from typing import NamedTuple
 
@@ -12,14 +12,14 @@ KINDS = ('kernel', 'embedding')  # of leaves that are layers
 
 
 class Layer(NamedTuple):
-  """One array of the parameters that holds a layer, or copies of one.
+  """A parameter array with the weights of a layer, or of stacked copies of one.
 
   Attributes:
     leaf: its number among the leaves.
     path: its path, as text.
-    outputs: the axes that count its units.
-    stacked: the axes along which copies lie.
-    copies: how many.
+    outputs: the axes of its units.
+    stacked: the axes along which copies are stacked.
+    copies: number of copies.
   """
 
   leaf: int
@@ -30,13 +30,13 @@ class Layer(NamedTuple):
 
 
 def layers_of(problem: Problem, params: PyTree) -> list[Layer]:
-  """The layers: kernels and embeddings that the loss depends on, as the module says.
+  """The layers: kernels and embeddings that the loss depends on, by `problem.kinds`.
 
-  Where no module says, or none of its leaves is one: the leaves with two axes or more, whose last axis counts units, or
-  all leaves where none has.
+  Without `kinds`, or if none of the leaves is one: the leaves with at least two axes, the last one counting units, or
+  all leaves if there are none.
 
   Args:
-    problem: whose `kinds` are asked.
+    problem: with its `kinds`.
     params: its parameters, or their shapes.
   """
   leaves = [
@@ -57,7 +57,7 @@ def layers_of(problem: Problem, params: PyTree) -> list[Layer]:
 
 
 def layer_names(problem: Problem) -> list[str]:
-  """What the rows of `diagnosis_layers` are called: the path of each layer, with the number of the copy in a stack."""
+  """The names of the rows of `diagnosis_layers`: the path of each layer, with the number of the copy in a stack."""
   params = jax.eval_shape(problem.init, jax.random.key(0))[0]
   return [
     layer.path if not layer.stacked else f'{layer.path}, copy {copy + 1} of {layer.copies}'

@@ -1,4 +1,4 @@
-"""Rules about layers, and about what was learned: gradients that vanish or explode, dead units, held-out loss."""
+"""Rules about layers and generalisation: gradients that vanish or explode, dead units, held-out loss."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from gdlab.diagnosis.traces import Trace
 
 
 def exploding(trace: Trace, data: Data, names: Sequence[str]) -> Finding | None:
-  """Gradients that are far too large before the first update."""
+  """Gradients or a loss that are far too large before the first update."""
   if (
     not trace.layers.shape[1]
     or not np.isfinite(trace.layers[0, :, :2]).all()
     or not np.isfinite(trace.train[0])
-    or not trace.train[0] > 0  # a loss that can be 0 or less has no size to hold gradients against
+    or not trace.train[0] > 0  # a loss that can be 0 or less is no scale for gradients
   ):
     return None
   gradients, norms = trace.layers[0, :, 0], trace.layers[0, :, 1]
@@ -37,8 +37,8 @@ def exploding(trace: Trace, data: Data, names: Sequence[str]) -> Finding | None:
   words = (
     f'Gradients explode: before the first update that of {name_of(names, worst)} is {gradients[worst]:.3g}'
   )
-  words += f', against {gradients[-1]:.3g} at {name_of(names, len(gradients) - 1)}'
-  words += f', and the loss is {chance:.3g} times that of knowing nothing.' if chance > at.CHANCE else '.'
+  words += f', that of {name_of(names, len(gradients) - 1)} {gradients[-1]:.3g}'
+  words += f', and the loss is {chance:.3g} times that of guessing.' if chance > at.CHANCE else '.'
   advice = (
     'a smaller initialisation (variance 1/fan-in, 2/fan-in for ReLU), normalisation layers, or clipping.'
   )
@@ -46,7 +46,7 @@ def exploding(trace: Trace, data: Data, names: Sequence[str]) -> Finding | None:
 
 
 def vanishing(trace: Trace, names: Sequence[str]) -> Finding | None:
-  """Gradients that die out on their way through the layers."""
+  """Gradients that vanish through the layers."""
   gradients = trace.layers[:, :, 0]
   if gradients.shape[1] < 2 or not share_left(trace) > at.UNLEARNED:
     return None
@@ -70,7 +70,7 @@ def vanishing(trace: Trace, names: Sequence[str]) -> Finding | None:
 
 
 def dead(trace: Trace, names: Sequence[str]) -> Finding | None:
-  """A layer hardly any unit of which has a gradient."""
+  """A layer of which hardly any unit has a gradient."""
   if not trace.layers.shape[1] or not share_left(trace) > at.UNFINISHED:
     return None
   # Where the loss answers to a change of layers without a gradient, that is stopped and they are not dead.
@@ -83,7 +83,7 @@ def dead(trace: Trace, names: Sequence[str]) -> Finding | None:
   words = f'{shares[worst]:.0%} of the units of {name_of(names, worst)} are dead: '
   words += f'no example gives them a gradient, {when}.'
   advice = (
-    'a start with biases near 0, a leaky activation, a smaller rate or a warm-up if they died on the way.'
+    'initial biases near 0, a leaky activation, a smaller rate or a warm-up if they died during the run.'
   )
   return Finding(
     Cause.DEAD_LAYER, Severity.FATAL, {'dead units': shares[worst], 'since update': begun}, words, advice
@@ -91,7 +91,7 @@ def dead(trace: Trace, names: Sequence[str]) -> Finding | None:
 
 
 def generalisation(trace: Trace, data: Data) -> Finding | None:
-  """Overfitting, and labels that can only be learned by heart."""
+  """Overfitting, and labels that can only be memorised."""
   if len(trace.train) < 3 or not np.isfinite(trace.test).all():
     return None
   nothing = min(trace.test[0], data.chance) if data.chance > 0 else trace.test[0]
@@ -113,15 +113,17 @@ def generalisation(trace: Trace, data: Data) -> Finding | None:
   by_chance = at.TOLD if np.isnan(data.agreement_z) else at.TOLD_BY_CHANCE
   if told < by_chance and gap > 0.5 and not data.agreement_z > at.NEIGHBOURS:
     words = f'The training loss falls to {last_train:.3g} while the held-out loss ends at {last_test:.3g} '
-    words += f'(best {best:.3g}), against {nothing:.3g} for knowing nothing: the labels are learned by heart.'
-    advice = 'look at how inputs and labels were paired (shuffled apart, sorted, off by one), on a few examples by eye.'
+    words += f'(best {best:.3g}), compared with {nothing:.3g} for guessing: the labels are memorised.'
+    advice = (
+      'check how inputs and labels were paired (shuffled apart, sorted, off by one); look at a few examples.'
+    )
     return Finding(Cause.MEMORISING, Severity.FATAL, evidence, words, advice)
   if gap < at.GAP or (last_test - last_train) / nothing < at.GAP_SIZE:
     return None
   step = int(trace.steps[np.argmin(trace.test)])
   words = f'The run overfits: the training loss is {last_train:.3g}, the held-out loss {last_test:.3g} '
   words += f'(best {best:.3g} after {step} updates); '
-  words += f'{gap:.0%} of what was gained in training is not there on new examples.'
+  words += f'{gap:.0%} of the improvement in training does not carry over to new examples.'
   advice = (
     f'more data or augmentation, weight decay or Dropout, a smaller model, or stopping near update {step}.'
   )
@@ -137,5 +139,5 @@ def _failed(trace: Trace, data: Data) -> bool:
 
 
 def name_of(names: Sequence[str], number: int) -> str:
-  """What a layer is called in words."""
+  """The name of a layer in text."""
   return names[number] if number < len(names) else f'layer {number + 1}'

@@ -1,4 +1,4 @@
-"""Rules about mistakes of a script that leave all shapes right: softmax twice, ascent, layers not trained, labels."""
+"""Rules about mistakes in a script that shapes do not reveal: softmax twice, ascent, layers not trained, labels."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ from gdlab.diagnosis.traces import Trace
 
 
 def softmax_twice(trace: Trace) -> Finding | None:
-  r"""A loss that takes its outputs for logits and is given probabilities.
+  r"""A loss that expects logits and gets probabilities.
 
-  They lie in [0, 1], so that the loss of C classes never falls below $\log(1 + (C-1)/e)$, and is that or 1 more as soon
-  as the probabilities are 0 and 1, which larger parameters bring about.
+  They lie in [0, 1], so that the loss of C classes never falls below $\log(1 + (C-1)/e)$, and has this value or 1 more
+  if the probabilities are 0 and 1, as they are for larger parameters.
   """
   shares = trace.saturated.max(axis=1)
   shares = shares[np.isfinite(shares)]
@@ -29,7 +29,7 @@ def softmax_twice(trace: Trace) -> Finding | None:
     f'The loss is bounded: with all parameters larger, {share:.0%} of the examples have exactly the loss '
   )
   words += (
-    'of outputs that are 0 and 1. It is given probabilities where it wants logits, and cannot fall below '
+    'of outputs that are 0 and 1. It gets probabilities where it expects logits, and cannot fall below '
   )
   words += 'log(1 + (C-1)/e) for C classes.'
   advice = (
@@ -39,29 +39,29 @@ def softmax_twice(trace: Trace) -> Finding | None:
 
 
 def ascent(trace: Trace, momentum: float, replayed: NonFinite | None, uphill: float) -> Finding | None:
-  """Updates that go up: the loss rises at a rate at which descent is stable, and the way follows the gradient."""
+  """Updates that ascend: the loss rises at a rate at which descent is stable, and the path follows the gradient."""
   fraction = float(stability(trace, momentum)[0])
   grew = share_left(trace)
   if replayed is not None:
     grew = max(grew, replayed.previous_loss / replayed.first_loss)
-  # Beyond the border of stability descent moves away as well: there the way of some steps follows the gradient too.
+  # Beyond the border of stability descent diverges too, and some steps follow the gradient.
   if not (uphill > at.UPHILL and grew > 1) or fraction >= 1:
     return None
-  evidence = {'cosine of way and gradient': uphill, 'last loss over first': grew}
-  words = f'The updates climb: the cosine of the way and the gradient is {uphill:.2f}, where descent has less than 0, '
+  evidence = {'cosine of path and gradient': uphill, 'last loss over first': grew}
+  words = f'The updates climb: the cosine of the path and the gradient is {uphill:.2f}, below 0 for descent, '
   words += f'and the loss grew to {grew:.3g} times the first one'
   if np.isfinite(fraction):
     evidence['rate over stable'] = fraction
-    words += f', at a rate of {fraction:.2g} times the largest stable one, where descent does not'
-  advice = 'look for a sign: updates are added to the parameters, so that an optimizer ends with scale(-rate); a loss '
+    words += f', at a rate of {fraction:.2g} times the largest stable one, at which descent does not grow'
+  advice = 'look for a sign error: updates are added to the parameters, so an optimizer ends with scale(-rate); a loss '
   advice += (
-    'is minimised, so that a likelihood or reward needs a minus; check_gradients tells of a wrong derivative.'
+    'is minimised, so a likelihood or reward needs a minus; check_gradients detects a wrong derivative.'
   )
   return Finding(Cause.ASCENT, Severity.FATAL, evidence, words + '.', advice)
 
 
 def climb(trace: Trace) -> float:
-  """The median cosine, over evaluations, of the way to the next one and the gradient; NaN where it is unknown."""
+  """The median cosine, over evaluations, of the step to the next one and the gradient; NaN where unknown."""
   way, gradient = np.diff(trace.sketch[:, 0], axis=0), trace.sketch[:-1, 1]
   with np.errstate(invalid='ignore', over='ignore', divide='ignore'):
     sizes = np.linalg.norm(way, axis=1) * np.linalg.norm(gradient, axis=1)
@@ -89,23 +89,23 @@ def frozen(trace: Trace, names: Sequence[str]) -> Finding | None:
   if stopped[worst]:
     evidence['relative change of the loss for one of theirs'] = float(np.median(answers[:, worst]))
     why = 'its gradient is exactly zero although the loss depends on it'
-    advice = 'look for a stop_gradient, a detached copy or an integer cast behind it.'
+    advice = 'look for a stop_gradient, a detached copy or an integer cast after it.'
   else:
     evidence['median gradient'] = float(np.median(gradients[:, worst]))
     why = f'its gradient is {np.median(gradients[:, worst]):.2g}'
-    advice = 'look at masks, labels of `optax.partition` and what the optimizer was given; in half precision, keep the '
+    advice = 'check masks, labels of `optax.partition` and the arguments of the optimizer; in half precision, keep the '
     advice += 'parameters in float32.'
   words = (
     f'{name_of(names, worst)} is the same, to the last bit, at all {len(trace.steps)} evaluations; {why}.'
   )
   severity = Severity.SERIOUS if share_left(trace) > at.UNFINISHED else Severity.MILD
   return Finding(
-    Cause.FROZEN_LAYER, severity, evidence, words, advice + ' If it is frozen on purpose, all is well.'
+    Cause.FROZEN_LAYER, severity, evidence, words, advice + ' Nothing is wrong if it is frozen on purpose.'
   )
 
 
 def random_labels(trace: Trace, data: Data) -> Finding | None:
-  """Nothing learned of labels that the inputs do not tell, as their neighbours show."""
+  """Nothing learned, with labels that are unrelated to the inputs by the test of nearest neighbours."""
   if not data.told_at_most < at.NEIGHBOURS_TELL or not data.agreement_z < at.NEIGHBOURS:
     return None
   nothing = data.chance
@@ -116,14 +116,16 @@ def random_labels(trace: Trace, data: Data) -> Finding | None:
     return None
   evidence = {
     'train loss': last,
-    'loss of knowing nothing': nothing,
+    'loss of guessing': nothing,
     'neighbours that agree': data.agreement,
     'standard errors above chance': data.agreement_z,
   }
   words = (
-    f'The training loss stays at {last:.3g}, and knowing nothing gives {nothing:.3g}; examples that are next '
+    f'The training loss stays at {last:.3g}, and guessing gives {nothing:.3g}; nearest neighbours have the '
   )
-  words += f'to each other agree in {data.agreement:.0%} of the cases, as labels drawn at random would.'
-  advice = 'look at how inputs and labels were paired (shuffled apart, sorted, off by one), on a few examples by eye; '
-  advice += 'labels that only a combination of inputs tells (a parity) look the same.'
+  words += f'same label in {data.agreement:.0%} of the cases, as labels drawn at random would.'
+  advice = (
+    'check how inputs and labels were paired (shuffled apart, sorted, off by one); look at a few examples. '
+  )
+  advice += 'Labels that depend on a combination of inputs only (a parity) look the same.'
   return Finding(Cause.RANDOM_LABELS, Severity.FATAL, evidence, words, advice)

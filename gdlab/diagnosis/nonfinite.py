@@ -1,4 +1,4 @@
-"""Where a run first stopped being finite: it is made again, update by update, up to there."""
+"""Where a run first stopped being finite, by repeating it update by update."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,9 +22,9 @@ class NonFinite(NamedTuple):
     loss: the batch's loss before it.
     previous_loss: the batch's loss one update earlier; NaN at the first.
     first_loss: the batch's loss before the first update.
-    leaf: the first leaf whose gradient is not finite; '' where all are and the update itself is not.
-    bad_leaves: leaves whose gradient is not finite.
-    num_leaves: of all.
+    leaf: the first leaf whose gradient is not finite; '' where all are finite and only the update is not.
+    bad_leaves: number of leaves whose gradient is not finite.
+    num_leaves: number of all leaves.
     examples: indices of the training examples in the batch whose loss is not finite.
   """
 
@@ -45,10 +45,10 @@ Replay = Callable[[Streams | Array], NonFinite | None]
 def first_nonfinite(
   problem: Problem, algorithm: Algorithm, streams: Streams | Array, *, max_steps: int
 ) -> NonFinite | None:
-  """Makes a run again until an update is not finite, and looks at that update's gradient leaf by leaf.
+  """Repeats a run until an update is not finite, and checks that update's gradient leaf by leaf.
 
-  A host function, at the cost of the run up to there and one gradient more. In a user's own loop it takes the key
-  that `algorithm.init` was given.
+  A host function, at the cost of the run up to there and one more gradient. For a user's own loop, pass the key that
+  was given to `algorithm.init`.
 
   Example:
     >>> import jax, optax, gdlab
@@ -58,23 +58,23 @@ def first_nonfinite(
     2
 
   Args:
-    problem: what is minimised.
-    algorithm: how.
+    problem: the problem of the run.
+    algorithm: the algorithm of the run.
     streams: the key, or the streams, of the run.
-    max_steps: updates to look at, >= 1.
+    max_steps: most updates to repeat, >= 1.
 
   Returns:
-    The first update whose loss is not finite, or the norm of its gradient, its change or its parameters, which is how
-    `gdlab.run` judges; None if there is none.
+    The first update at which the loss, or the norm of the gradient, the update or the parameters is not finite, which
+    is the criterion of `gdlab.run`; None if there is none.
 
   Raises:
-    InputError: if `max_steps` is no count.
+    InputError: if `max_steps` is not a whole number >= 1.
   """
   return replayer(problem, algorithm, max_steps=max_steps)(streams)
 
 
 def replayer(problem: Problem, algorithm: Algorithm, *, max_steps: int) -> Replay:
-  """`first_nonfinite` of many runs of one algorithm: a function of their streams, compiled once."""
+  """`first_nonfinite` for many runs of one algorithm: a function of their streams, compiled once."""
   check_count('max_steps', max_steps)
 
   @jax.jit
@@ -132,7 +132,7 @@ def replayer(problem: Problem, algorithm: Algorithm, *, max_steps: int) -> Repla
 
 
 def first_alignment(problem: Problem, algorithm: Algorithm, streams: Streams | Array) -> float:
-  """The cosine of the first update of a run and the gradient of the batch it was made on: -1 for plain descent.
+  """The cosine of the first update of a run and the gradient of its batch: -1 for plain descent.
 
   A host function, at the cost of one update and one gradient.
   """

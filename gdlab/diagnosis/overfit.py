@@ -1,4 +1,4 @@
-"""Whether a model can fit a handful of its examples: if not, the model or the data is broken, not the training."""
+"""Whether a model can fit a few of its examples: if not, the fault is in the model or the data, not in training."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,21 +17,21 @@ from gdlab.sampling import full_batch
 from gdlab.training.sweeps import sweep
 from gdlab.updates.compose import algorithm
 
-RATES = (1e-3, 1e-2)  # Adam's; a decade apart, the better one counts
-FITTED_LOSS = 0.01  # of the loss at the start: what counts as fitted where there is no accuracy
+RATES = (1e-3, 1e-2)  # Adam's; the better one counts
+FITTED_LOSS = 0.01  # of the loss at the start: counts as fitted where there is no accuracy
 
 
 class OverfitSmall(NamedTuple):
   """Whether a model fits a few examples perfectly.
 
   Attributes:
-    fits: whether it does: every example right, or the loss down to 1 % where there is no accuracy.
-    num_examples: how many.
+    fits: whether it does: accuracy 1 or, without an accuracy, the loss at most `tolerance` times the first.
+    num_examples: number of examples.
     first_loss: their mean loss at the start.
     loss: the lowest reached.
     accuracy: the highest reached; NaN where the problem has none.
-    steps: after which it fitted; -1 if it did not.
-    words: the verdict; of a model that does not fit with the shapes that meet in its loss, and likely causes.
+    steps: updates after which it fitted; -1 if it did not.
+    words: the verdict; for a model that does not fit, with the shapes in its loss and likely causes.
   """
 
   fits: bool
@@ -55,10 +55,11 @@ def overfit_small(
   seed: int = 0,
   tolerance: float = FITTED_LOSS,
 ) -> OverfitSmall:
-  """Trains on a few examples with Adam over all of them, until they are known by heart or the steps are spent.
+  """Tests whether full-batch Adam fits a few examples perfectly.
 
-  Any sound model with more parameters than examples can do it, with random labels too. One that cannot has a layer that
-  passes nothing, inputs that do not reach it, equal inputs with different labels, or a loss that is not of its outputs.
+  Any sound model with more parameters than examples can, even with random labels. One that cannot has a layer that
+  passes no signal, inputs that do not reach it, equal inputs with different labels, or a loss that does not depend on
+  its outputs.
 
   A host function: two runs of `num_steps` updates, one for each of Adam's rates 0.001 and 0.01.
 
@@ -70,10 +71,10 @@ def overfit_small(
 
   Args:
     problem: the model and the data.
-    num_examples: of them, evenly spread over the training set; all, if it has fewer.
+    num_examples: evenly spaced in the training set; all, if it has fewer.
     num_steps: updates, >= 10.
     seed: of the start.
-    tolerance: in (0, 1): the share of the first loss that counts as fitted where the problem has no metric 'accuracy'.
+    tolerance: in (0, 1): the share of the first loss that counts as fitted if the problem has no metric 'accuracy'.
 
   Raises:
     InputError: if an argument is out of range.
@@ -104,8 +105,8 @@ def overfit_small(
   else:
     words = (
       f'The model CANNOT fit {count} examples in {num_steps} updates of Adam: the loss went from {first:.3g} to '
-      f'{lowest:.3g}{right}. {_shapes_of(small)} Look for a layer that passes nothing, equal inputs with different '
-      'labels, or a loss that is not of the outputs; check_gradients tells whether the gradient is right.'
+      f'{lowest:.3g}{right}. {_shapes_of(small)} Look for a layer that passes no signal, equal inputs with different '
+      'labels, or a loss that ignores the outputs; check_gradients checks the gradient.'
     )
   return OverfitSmall(fits, count, first, lowest, best, steps, words)
 
@@ -115,7 +116,7 @@ def _adam(rate: float) -> Algorithm:
 
 
 def _shapes_of(problem: Problem) -> str:
-  """In words, the shapes that meet in the loss, and what they may do to one another."""
+  """In words, the shapes in the loss, and whether they may be broadcast."""
   count = problem.num_examples
   params, model_state = jax.eval_shape(problem.init, jax.random.key(0))
   mask = jax.ShapeDtypeStruct((count,), bool)
@@ -129,12 +130,14 @@ def _shapes_of(problem: Problem) -> str:
       ' The loss of one example depends on the others, in evaluation as well: unless it is contrastive, the '
     )
     words += f'likeliest cause is broadcasting, as of outputs [{count}] minus targets [{count}, 1], which is '
-    words += f'[{count}, {count}], and whose mean makes every output answer to all targets. Give both the same shape.'
+    words += (
+      f'[{count}, {count}], and whose mean compares every output with all targets. Give both the same shape.'
+    )
   return words
 
 
 def _shape(tree: PyTree) -> str:
-  """`float32[100, 3]`, or the first such of a tree with how many more there are."""
+  """`float32[100, 3]`; for a tree the first three, and the number of others."""
   leaves = jax.tree.leaves(tree)
   shown = ', '.join(f'{leaf.dtype}{list(leaf.shape)}' for leaf in leaves[:3])
   return shown if len(leaves) <= 3 else f'{shown} and {len(leaves) - 3} more'

@@ -1,4 +1,4 @@
-"""What `gdlab.diagnose` needs to know of a run beyond its losses: five probes for `gdlab.run`."""
+"""The measurements of `gdlab.diagnose` in addition to the losses: five probes for `gdlab.run`."""
 
 import dataclasses
 import functools
@@ -33,27 +33,27 @@ def probes(
 ) -> Mapping[str, Callable[[Problem, State], Array]]:
   r"""The measurements that `gdlab.diagnose` reads, for `gdlab.run(..., probes=gdlab.diagnosis.probes())`.
 
-  All on the same `max_examples` training examples, evenly spread over the set, m of them:
+  All on the same m training examples, at most `max_examples`, evenly spaced in the set:
 
-  - `diagnosis_layers`, float[L, 5], for every layer (the kernels and embeddings of the module, each copy of a stack by
-    itself; where no module says, the arrays with two axes or more):
-    the norm of its gradient, the norm of its parameters, the share of its units (output features, filters) whose
-    gradient is exactly zero, a checksum of its parameters' bits (a whole number below 2^24, the same while they are the
-    same), and, where its gradient is exactly zero, $|\Delta f / f| / 0.01$ when all such
-    layers change by 1 %: 0 where the loss does not depend on them, more where only the gradient was stopped.
+  - `diagnosis_layers`, float[L, 5], for every layer (the kernels and embeddings of the module, each copy of a stack
+    separately; without a module, the arrays with at least two axes): the norm of its gradient, the norm of its
+    parameters, the share of its units (output features, filters) whose gradient is exactly zero, a checksum of its
+    parameters' bits (a whole number below 2^24, unchanged while they are), and, where its gradient is exactly zero,
+    $|\Delta f / f| / 0.01$ when all such layers change by 1 %: 0 where the loss does not depend on them, more where
+    only the gradient was stopped.
   - `diagnosis_gradient`, float[]: the norm of the gradient over all parameters.
-  - `diagnosis_curvature`, float[]: $\lambda_\max$ of the Hessian, by `gdlab.analysis.eigenpairs`, to within 1 % or as
-    far as `max_products` go: then it is a lower bound.
+  - `diagnosis_curvature`, float[]: $\lambda_\max$ of the Hessian, by `gdlab.analysis.eigenpairs`, to within 1 % or, if
+    `max_products` do not suffice, a lower bound.
   - `diagnosis_sketch`, float[2, 64]: parameters and gradient, each as sums with random signs over 64 sets of
-    parameters; inner products of two sketches are unbiased for those of what they stand for.
-  - `diagnosis_saturated`, float[2]: the share of the examples whose loss is at a value that only a softmax (or sigmoid)
-    of a softmax has, when all parameters are 10 and 100 times as large: outputs that are probabilities are 0 and 1
-    there, and the cross-entropy of them is $\log(1 + (C-1)/e)$ or 1 more. NaN where targets are no classes.
+    parameters; inner products of two sketches are unbiased for those of the vectors.
+  - `diagnosis_saturated`, float[2]: the share of examples whose loss has a value that only a softmax (or sigmoid) of a
+    softmax has, when all parameters are 10 and 100 times as large: outputs that are probabilities are 0 and 1 there,
+    and their cross-entropy is $\log(1 + (C-1)/e)$ or 1 more. NaN where targets are not classes.
 
-  Cost at an evaluation: three gradients of m examples (which a compiler may merge to one), three losses, and at most
+  Cost per evaluation: three gradients of m examples (which the compiler may merge into one), four losses, and at most
   `max_products` Hessian-vector products of 2 to 3 gradients each: up to 40 gradients of m examples with the defaults.
-  On the digits 7 to 9 products are enough. Beside `gdlab.run` they are functions `(problem, state) -> array` of
-  anything with the attributes `params`, `model_state` and `key`.
+  On the digits 7 to 9 products are enough. The probes are functions `(problem, state) -> array`, which need only the
+  attributes `params`, `model_state` and `key` of a state.
 
   Example:
     >>> import optax, gdlab
@@ -64,8 +64,8 @@ def probes(
     'learning rate too large'
 
   Args:
-    max_examples: m at most, >= 1.
-    max_products: Hessian-vector products for the curvature, >= 1.
+    max_examples: the largest m, >= 1.
+    max_products: most Hessian-vector products for the curvature, >= 1.
 
   Raises:
     InputError: if an argument is out of range.
@@ -86,15 +86,15 @@ def probes(
 def largest_curvature(
   problem: Problem, params: PyTree, model_state: PyTree, key: Key, batch: Batch, *, max_products: int = 12
 ) -> Array:
-  r"""$\lambda_\max$ of the Hessian of the loss on a batch, to within 1 % or as far as the products go, float[].
+  r"""$\lambda_\max$ of the Hessian of the loss on a batch, to within 1 % or as far as the products allow, float[].
 
   Args:
     problem: whose training loss is used.
-    params: where.
+    params: the point.
     model_state: the model's other state; it is not advanced.
-    key: of the forward pass, and of the random start.
+    key: for the forward pass and the random start.
     batch: the examples, of equal weights.
-    max_products: Hessian-vector products at most, >= 1.
+    max_products: most Hessian-vector products, >= 1.
   """
   few = dataclasses.replace(
     problem, train=take(problem.train, batch.indices), validation=None, test=None, known=Known()
@@ -183,7 +183,7 @@ def _saturated(count: int, problem: Problem, state: State) -> Array:
 
 
 def _classes(problem: Problem) -> Array | None:
-  """The number of classes as the targets show it, int[]; None where they are no classes."""
+  """The number of classes by the targets, int[]; None where they are not classes."""
   targets = jax.tree.leaves(problem.train.targets) if isinstance(problem.train, Examples) else []
   if len(targets) != 1:
     return None
@@ -201,7 +201,7 @@ def _signs(number: int, like: Array) -> Array:
 
 
 def _checksum(layer: Layer, leaf: Array) -> Array:
-  """A whole number below 2^24 for each copy, uint32[copies]: a float sum would depend on its order, and so on XLA."""
+  """A whole number below 2^24 for each copy, uint32[copies]; a float sum would depend on the order XLA chooses."""
   bits = jax.lax.bitcast_convert_type(leaf, jnp.dtype(f'uint{8 * min(leaf.dtype.itemsize, 4)}'))
   bits = bits.astype(jnp.uint32).reshape(*leaf.shape, -1)  # of eight bytes two words
   factors = jax.random.bits(jax.random.key(SIGNS), bits.shape, jnp.uint32) | 1
@@ -218,7 +218,7 @@ def _flat(tree: PyTree) -> Array:
 
 
 def _real(leaf: Array) -> Array:
-  """A complex array as real and imaginary parts along a last axis more; a real one as it is."""
+  """A complex array as real and imaginary parts along an additional last axis; a real one unchanged."""
   return jnp.stack([leaf.real, leaf.imag], axis=-1) if jnp.iscomplexobj(leaf) else leaf
 
 

@@ -1,4 +1,4 @@
-"""Rules about the learning rate: runs that blow up, stand still, or swing."""
+"""Rules about the learning rate: runs that diverge, stall, or oscillate."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ def stability(trace: Trace, momentum: float) -> Floats:
 
 
 def blown_up(trace: Trace, momentum: float, replayed: NonFinite | None) -> Finding | None:
-  """A run that stopped being finite: by its learning rate, or by a number that should not have come up."""
+  """A run that stopped being finite: by its learning rate, or by an invalid operation."""
   if not trace.diverged and np.isfinite(trace.train[0]):
     return None
   fraction = _largest(stability(trace, momentum))
@@ -45,12 +45,12 @@ def blown_up(trace: Trace, momentum: float, replayed: NonFinite | None) -> Findi
       'first loss': replayed.first_loss,
     }
   evidence |= _known(rate_over_stable=fraction, loss_growth=grew)
-  # What was seen update by update goes before what was measured around it.
+  # A repeated run takes precedence over measurements at the evaluations around the failure.
   too_large = grew > at.GREW or (fraction > at.UNSTABLE and not (replayed is not None and grew <= 1))
   if too_large:
     words = f'The run diverged: it stopped being finite {place}{_fraction(fraction)}.'
     return Finding(Cause.RATE_TOO_LARGE, Severity.FATAL, evidence, words, _smaller(fraction))
-  words = f'The run stopped being finite {place}, without its loss having grown.'
+  words = f'The run stopped being finite {place}, although its loss had not grown.'
   advice = 'look for a logarithm, root, norm or quotient at 0 and overflow; give `algorithm` to see where.'
   if replayed is not None:
     evidence |= {'leaves not finite': replayed.bad_leaves, 'leaves': replayed.num_leaves}
@@ -84,13 +84,13 @@ def too_large(trace: Trace, momentum: float) -> Finding | None:
     return None
   evidence = _known(rate_over_stable=start, largest_loss_over_first=grew, last_loss_over_first=left)
   words = (
-    f'The run left its start and never learned{_fraction(start)}; its loss is {left:.2f} of the first one.'
+    f'The run left its start but never learned{_fraction(start)}; its loss is {left:.2f} of the first one.'
   )
   return Finding(Cause.RATE_TOO_LARGE, Severity.FATAL, evidence, words, _smaller(start))
 
 
 def too_small(trace: Trace, momentum: float) -> Finding | None:
-  """A run that is stalled since its updates are too short."""
+  """A run that is stalled because its updates are too small."""
   left = share_left(trace)
   if len(trace.train) < 3 or not left > 0.5:
     return None
@@ -108,7 +108,7 @@ def too_small(trace: Trace, momentum: float) -> Finding | None:
 
 
 def decayed_too_soon(trace: Trace, momentum: float) -> Finding | None:
-  """A schedule that took the rate away while there was still something to learn."""
+  """A schedule that reduced the rate to nearly 0 before the run had finished learning."""
   rate, left = trace.rate, share_left(trace)
   if len(rate) < 4 or not np.isfinite(rate[1:]).any() or not left > at.UNFINISHED:
     return None
@@ -136,7 +136,7 @@ def decayed_too_soon(trace: Trace, momentum: float) -> Finding | None:
 
 
 def swinging(trace: Trace, momentum: float) -> Finding | None:
-  """A loss that goes up and down: by curvature, at the edge of stability, or by gradient noise."""
+  """A loss that oscillates: by curvature, at the edge of stability, or by gradient noise."""
   late = trace.late
   if len(trace.train) < 6:
     return None
@@ -157,7 +157,9 @@ def swinging(trace: Trace, momentum: float) -> Finding | None:
   apart = _apart(trace)
   whole = apart < at.FULL_BATCH
   if whole and ascents > at.ASCENTS and at.EDGE[0] < fraction < at.EDGE[1]:
-    words = f'The loss swings although its gradients are exact{_fraction(fraction)}: the edge of stability.'
+    words = (
+      f'The loss oscillates although its gradients are exact{_fraction(fraction)}: the edge of stability.'
+    )
     advice = (
       f'a learning rate of {0.5 / fraction:.2g} times this one; the loss may still fall in the long run.'
     )
@@ -167,7 +169,7 @@ def swinging(trace: Trace, momentum: float) -> Finding | None:
   middle, end = _halves(trace.train[late])
   stands = (middle - end) / trace.train[0] < at.FLAT or scatter > at.SCATTER
   if not whole and scatter > at.SCATTER and stands and share_left(trace) > 0.05 and noisy:
-    words = f'The loss goes up and down by {scatter:.2f} of its first value without getting on: '
+    words = f'The loss goes up and down by {scatter:.2f} of its first value without further progress: '
     words += (
       f'gradient noise is {max(noise - 1, 0):.3g} times the squared gradient'
       if np.isfinite(noise)
@@ -180,7 +182,7 @@ def swinging(trace: Trace, momentum: float) -> Finding | None:
 
 
 def standing_still(trace: Trace, momentum: float) -> Finding | None:
-  """A loss that no longer falls, far from the end, for no other reason that was found."""
+  """A loss that no longer falls although it is still large, if no other cause was found."""
   if len(trace.train) < 6 or not share_left(trace) > at.UNLEARNED:
     return None
   middle, end = _halves(trace.train[trace.late])
@@ -199,7 +201,7 @@ def standing_still(trace: Trace, momentum: float) -> Finding | None:
 
 
 def _apart(trace: Trace) -> float:
-  """How far a batch's loss is from the training loss, as a share of it: by sampling, or one update if it is whole."""
+  """The median distance of a batch's loss from the training loss, as a share of it; small for full batches."""
   seen = np.isfinite(trace.batch_loss)
   apart = np.abs(trace.batch_loss - trace.train)[seen] / np.maximum(trace.train[seen], 1e-30)
   return float(np.median(apart)) if len(apart) else float('nan')

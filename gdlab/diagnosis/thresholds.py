@@ -1,8 +1,8 @@
-"""The numbers that separate a fault from a sound run, with their reasons.
+"""The thresholds that separate faulty from sound runs, with their reasons.
 
-All were set on the tuning sets of `experiments.diagnosis_check` and on closed forms where there is one; the checking
-set has seen none of them. Ranges that are quoted are those of the sound runs there; what has none is a choice. Losses
-are compared with the loss at the start, so that no number has a unit.
+All were set on the tuning sets of `experiments.diagnosis_check`, or from closed forms; none was set on the checking
+set. The quoted ranges are those of sound runs of the tuning sets; a threshold without a range is a choice. Losses are
+compared with the loss at the start, so that no threshold has a unit.
 """
 
 # How well a run did: the share of its first loss that is left. Between the two nothing is concluded from the level.
@@ -11,12 +11,12 @@ UNLEARNED = 0.7
 UNFINISHED = 0.25
 
 # Rates, as the measured fraction of the largest stable one, rate * curvature / (2 + 2 momentum): theory says 1.
-# Batches and large steps widen the border a little; plants of a rate that is too large start above 2.8.
+# Batches and large steps widen the border a little; planted rates that are too large start above 2.8.
 UNSTABLE = 1.5
 # Hovering at the border: Cohen et al. 2021 find 1 and a little above; the examples of the probes may add to it.
 EDGE = (0.9, 1.4)
 # The fastest direction takes 100 updates and more to fall by a factor of e; sound runs reach 0.021 and
-# more, plants of a rate that is too small at most 0.0007.
+# more, planted rates that are too small at most 0.0007.
 TINY_RATE = 0.005
 # The loss over its first value: beyond what the batches of a sound run scatter.
 GREW = 3.0
@@ -24,11 +24,12 @@ GREW = 3.0
 TRAVEL = 0.1
 
 # Layers.
-# Smallest gradient of a layer over the largest at the start; sound networks stay above 0.009, plants below 1.3e-4.
+# Smallest gradient of a layer over the largest at the start; sound networks stay above 0.009, planted faults below
+# 1.3e-4.
 VANISHED = 1e-3
 # Relative change of the loss for a relative change of one layer's parameters; sound networks start below 7.1.
 SENSITIVE = 30.0
-# First loss over that of knowing nothing but the classes' shares; sound starts are below 1.8.
+# First loss over that of predicting the classes' shares; sound starts are below 1.8.
 CHANCE = 5.0
 # Share of a layer's units without any gradient; sound runs end below 0.26.
 DEAD = 0.9
@@ -43,15 +44,15 @@ SHOULD_MOVE = 1e-5
 # Mistakes of a script.
 # Share of examples whose loss is one that only a softmax of a softmax has: above 0.99 there, 0 in sound runs.
 SOFTMAX_TWICE = 0.9
-# Median cosine of the way between two evaluations and the gradient at the first: sound runs stay below -0.05, ascent
+# Median cosine of the step between two evaluations and the gradient at the first: sound runs stay below -0.05, ascent
 # is above 0.5 with Adam and 0.6 with plain updates.
 UPHILL = 0.25
 # Share of what neighbours could tell of a label, at most; the sound data here have 0.97 and more.
 NEIGHBOURS_TELL = 0.25
-# How far from knowing nothing the training loss may end, as a share of it.
+# How far from the loss of guessing the training loss may end, as a share of it.
 NOTHING_LEARNED = 0.1
 
-# Held-out loss, as a share of that of knowing nothing.
+# Held-out loss, as a share of that of guessing.
 # The least improvement that shows that inputs tell the labels, and the least that shows it although nearest
 # neighbours do not: 400 random labels of inputs in two clusters gave 0.15 by chance.
 TOLD = 0.05
@@ -61,7 +62,7 @@ LEARNED = 0.02
 # Of what the training loss gained and the test loss did not, at the end; sound runs are below 0.17. A choice as well:
 # a fifth of what was to be had.
 GAP = 0.2
-# The same as a share of the loss of knowing nothing: below, both losses are the same for all purposes.
+# The same as a share of the loss of guessing: below it, the difference does not matter.
 GAP_SIZE = 0.1
 # Standard errors by which nearest neighbours must agree more than chance.
 NEIGHBOURS = 4.0
@@ -96,6 +97,6 @@ SCALE = 10.0
 OFFSET = 10.0
 # Share of features that never change; the corners of images are a few in a hundred.
 CONSTANT = 0.6
-# Below so many examples nothing is said of a data set, and so many are looked at for neighbours.
+# The fewest examples for a statement about a data set, and the most in the search for neighbours.
 MIN_EXAMPLES = 10
 MAX_EXAMPLES = 1000

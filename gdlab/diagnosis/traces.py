@@ -1,4 +1,4 @@
-"""One run of a result as the rules of a diagnosis read it: NumPy arrays over its evaluations."""
+"""One run of a result for the rules of a diagnosis: NumPy arrays over its evaluations."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ Floats = np.ndarray
 
 
 class Trace(NamedTuple):
-  """What is known of one run at its E evaluations; where something was not measured it is NaN.
+  """The values of one run at its E evaluations; NaN where something was not measured.
 
   Attributes:
     where: the run's coordinates.
@@ -28,14 +28,14 @@ class Trace(NamedTuple):
     param_norm: float[E], of all parameters.
     gradient: float[E], norm of the gradient over the probes' examples.
     curvature: float[E], the largest eigenvalue of the Hessian there.
-    layers: float[E, L, 5], see `gdlab.diagnosis.probes`, as the following.
+    layers: float[E, L, 5], see `gdlab.diagnosis.probes`.
     sketch: float[E, 2, 64], of parameters and gradient.
     saturated: float[E, 2], share of examples at the values of a softmax of a softmax.
     rate: float[E], the learning rate of the last update.
     diverged: whether the run stopped being finite.
     last_update: the updates made up to the last finite record.
-    failed_at: the first record that was not finite; the last step where all were.
-    num_steps: updates asked for.
+    failed_at: the first record that was not finite; the last step if all were.
+    num_steps: requested updates.
   """
 
   where: Mapping[str, Any]
@@ -116,7 +116,7 @@ def _trace(run: xr.Dataset, where: Mapping[str, Any], rate: Any, momentum: float
 
 
 def _rates(rate: Any, steps: np.ndarray, update: Floats, gradient: Floats, momentum: float) -> Floats:
-  """As given; else inferred, exactly for plain descent: the length of an update over that of its gradient."""
+  """The given rates, or inferred ones, exact for plain descent: the norm of an update over that of its gradient."""
   if callable(rate):
     return np.array([float(rate(max(int(step) - 1, 0))) for step in steps])
   if rate is not None:

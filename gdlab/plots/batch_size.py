@@ -19,15 +19,15 @@ def steps_by_batch_size(
 ) -> Figure:
   r"""Median steps to a target against the batch size, both logarithmic, with 1/B and the fitted bend.
 
-  A dot with a bar is the median over seeds with the middle 80 %, an arrow up in its place a bar whose end no run lived
-  to see; a hollow triangle says that half of the runs or more
-  never got there, at the steps they had: the truth is above. Dotted, 1/B from the smallest batch: perfect scaling.
-  Thin, $S = S_\text{min} (1 + B_\text{crit} / B)$ as fitted by `gdlab.statistics.fit_bend`.
+  A marker with a bar is the median over seeds with the middle 80 %; an arrow replaces an upper end that is censored. A
+  hollow triangle means that at least half of the runs did not reach the target; it is at the median of the steps they
+  made, a lower bound. Dotted: 1/B from the smallest batch, perfect scaling. Thin:
+  $S = S_\text{min} (1 + B_\text{crit} / B)$ as fitted by `gdlab.statistics.fit_bend`.
 
   Args:
     batch_sizes: float[k] > 0.
-    crossings: label -> Crossing of shape [seed, k] or [k], as `gdlab.statistics.first_crossing` gives it.
-    fit: whether to fit; an arm with fewer than three batch sizes that are not censored is not.
+    crossings: label -> Crossing of shape [seed, k] or [k], from `gdlab.statistics.first_crossing`.
+    fit: whether to fit; an arm needs three batch sizes with a finite median.
 
   Raises:
     InputError: if shapes do not match, or a batch size or a time is not positive.

@@ -29,21 +29,20 @@ def forest(
   thresholds: Mapping[str, float] | None = None,
   units: Mapping[str, str] | None = None,
 ) -> Figure:
-  """One row for each effect of each claim: estimate, interval, verdict, and the threshold it was held against.
+  """One row for each effect of each claim: estimate, interval, verdict, and the threshold of its rule.
 
-  Rows of one unit share a scale and stand together above their axis, so that their lengths can be compared. Every other
-  row has its own scale, from the lower to the upper end of its interval (and the threshold); what the numbers are is
-  written beside it. Verdicts differ in
-  mark and colour: a green dot supported, an orange cross contradicted, a blue square no difference, a plus mixed, a
-  grey diamond inconclusive. An arrow stands for an end without bound.
+  Rows of one unit share a scale above a common axis, so that their lengths can be compared. Every other row has its own
+  scale, from the lower to the upper end of its interval (and the threshold), with the numbers next to it. Verdicts
+  differ in marker and colour: a green dot supported, an orange cross contradicted, a blue square no difference, a plus
+  mixed, a grey diamond inconclusive. An arrow marks an infinite end.
 
   Args:
-    findings: as `gdlab.claims.grade` gives them or `gdlab.claims.read_claims` reads them; at least one.
+    findings: from `gdlab.claims.grade` or `gdlab.claims.read_claims`; at least one.
     thresholds: effect name -> a threshold of its rule, drawn as a dotted line.
-    units: effect name -> what it is measured in, such as 'points of accuracy'; effects of one unit share an axis.
+    units: effect name -> its unit, such as 'points of accuracy'; effects of one unit share an axis.
 
   Raises:
-    InputError: if there is no finding or something else is among them.
+    InputError: if there is no finding, or an entry is not a Finding.
   """
   findings = list(findings) if isinstance(findings, Sequence) else []
   if not findings or not all(isinstance(finding, Finding) for finding in findings):
@@ -74,7 +73,7 @@ def forest(
 
 
 class _Scale:
-  """Where numbers stand: the finite ones take the middle 80 %, what is infinite ends at the border."""
+  """The positions of numbers in a row: finite ones in the middle 80 %, infinite ones at the border."""
 
   def __init__(self, numbers: Sequence[float]):
     finite = [value for value in numbers if math.isfinite(value)]
@@ -87,7 +86,7 @@ class _Scale:
 
 
 def _numbers_of(part: Finding | Part, thresholds: Mapping[str, float]) -> list[float]:
-  """All that a row shows: estimate, interval, and threshold."""
+  """All numbers of a row: estimate, interval, and threshold."""
   return [part.effect, part.ci_low, part.ci_high] + (
     [thresholds[part.effect_name]] if part.effect_name in thresholds else []
   )

@@ -1,4 +1,4 @@
-"""What pictures accept: checks that name the argument, before anything is drawn."""
+"""Checks of the arguments of plots, before anything is drawn."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from gdlab.statistics.intervals import floats
 
 
 def arms(name: str, given: Any) -> Mapping[str, Any]:
-  """A mapping from label to what is drawn, with at least one entry."""
+  """Returns a mapping from labels with at least one entry; raises InputError for anything else."""
   if not isinstance(given, Mapping) or not given:
     raise InputError(f'{name} must be a mapping from label to what is drawn, got {shown(given)}')
   return given

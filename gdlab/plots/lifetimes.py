@@ -14,13 +14,13 @@ from gdlab.statistics import Crossing, kaplan_meier
 def survival(
   crossings: Mapping[str, Crossing], *, confidence: float = 0.95, log: bool = False, xlabel: str = 'updates'
 ) -> Figure:
-  """The Kaplan-Meier curve of each arm with its band; ticks mark runs that ended before they got there.
+  """The Kaplan-Meier curve of each arm with its band; ticks mark runs that ended before they reached the target.
 
   Args:
-    crossings: label -> Crossing of shape [n], as `gdlab.statistics.first_crossing` gives it.
+    crossings: label -> Crossing of shape [n], from `gdlab.statistics.first_crossing`.
     confidence: of the bands, in (0, 1).
     log: whether time is on a logarithmic scale; it must then be positive.
-    xlabel: what time is counted in.
+    xlabel: the unit of time.
 
   Raises:
     InputError: if there is no arm, a time is 0 on a logarithmic scale, or as `gdlab.statistics.kaplan_meier`.
@@ -43,9 +43,9 @@ def survival(
       lost = curve.censored > 0
       axes.plot(
         curve.time[lost], curve.share[lost], '|', color=colour, markersize=11, markeredgewidth=1.8,
-        label=None if not lost.any() else f'{label}: {curve.censored.sum()} never got there',
+        label=None if not lost.any() else f'{label}: {curve.censored.sum()} never reached it',
       )  # fmt: skip
-    axes.set(xlabel=xlabel, ylabel='share still on the way', ylim=(-0.03, 1.05))
+    axes.set(xlabel=xlabel, ylabel='share not yet at the target', ylim=(-0.03, 1.05))
     axes.set_xscale('log' if log else 'linear')
     figure.legend(loc='outside right upper', fontsize=8)  # curves leave no corner free
   return figure

@@ -1,4 +1,4 @@
-"""Curves along runs: losses and whatever else was recorded, eigenvalues, the noise scale."""
+"""Curves along runs: losses and other records, eigenvalues, the noise scale."""
 
 from collections.abc import Mapping
 
@@ -25,15 +25,15 @@ def curves(
   target: float | None = None,
   label: str | None = None,
 ) -> Figure:
-  """The median over seeds of a recorded quantity along the runs, with the band that holds the middle 80 %.
+  """The median over seeds of a recorded quantity along the runs, with a band of the middle 80 %.
 
   Args:
-    results: label -> a result of `gdlab.run`, or of a sweep at one point of its grid; dims (seed, step) or step alone.
-    name: which variable.
-    against: what is to the right: 'step', or another variable such as 'epoch', 'examples', 'gradient_evaluations'.
-    log: whether the quantity is drawn on a logarithmic scale; what is not positive is then left out.
-    target: a value to draw across.
-    label: what the quantity is called; its name by default.
+    results: label -> a result of `gdlab.run`, or of a sweep at one point of its grid; dims (seed, step) or only step.
+    name: the variable.
+    against: the horizontal axis: 'step', or another variable such as 'epoch', 'examples', 'gradient_evaluations'.
+    log: whether the quantity is on a logarithmic scale; values that are not positive are then left out.
+    target: a value to mark by a horizontal line.
+    label: of the quantity; its name by default.
 
   Raises:
     InputError: if there is no result, a variable is missing or has other dims, or no value can be drawn.
@@ -69,7 +69,7 @@ def eigenvalue_curves(
     steps: float[t].
     eigenvalues: float[t, k], the k largest, or float[t] of one; NaN where none was measured.
     threshold: a number or float[t] to compare with, such as 2 / rate for plain descent; None for none.
-    threshold_label: what it is.
+    threshold_label: its label.
 
   Raises:
     InputError: if shapes do not match or nothing is finite.
@@ -107,7 +107,7 @@ def noise_scale(
     steps: float[t].
     scales: label -> float[t] or float[seed, t]; NaN, infinite and negative estimates (the squared gradient was
       estimated as negative) are left out.
-    batch_size: a batch size to draw across.
+    batch_size: a batch size to mark by a horizontal line.
 
   Raises:
     InputError: if shapes do not match or an arm has no positive value.

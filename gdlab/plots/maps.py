@@ -21,21 +21,21 @@ def heat_map(
   label: str | None = None,
   framed: tuple[int, int] | None = None,
 ) -> Figure:
-  """The median over seeds at every point of a grid of two hyperparameters, with the cells that failed marked.
+  """The median over seeds at every point of a grid of two hyperparameters, with failed cells marked.
 
-  Cells are of equal size whatever the values of the hyperparameters. One whose runs all failed is grey and crossed; one
-  where some did says how many (`2✗`). One cell is framed: the best, which is the lowest, or `framed`. Dark is low.
+  Cells have equal size whatever the values of the hyperparameters. A cell whose runs all failed is grey and crossed; if
+  some failed, it shows how many (`2✗`). One cell is framed: the lowest, or `framed`. Dark is low.
 
   Args:
-    values: dims of two hyperparameters, the first drawn upwards and the second to the right, and `seed` if there are
-      several; as `result.train_loss.isel(step=-1)` of a sweep. Not finite: the run failed.
+    values: dims of two hyperparameters, the first vertical and the second horizontal, and `seed` if there are several;
+      such as `result.train_loss.isel(step=-1)` of a sweep. A value that is not finite counts as a failed run.
     failed: bool of the same dims, runs that failed whatever their value (`result.status == gdlab.DIVERGED`).
     log: whether colours follow the logarithm; all values must then be positive.
     label: of the values; their name by default.
-    framed: row and column of the cell to frame, from 0, where the lowest is not what matters.
+    framed: row and column of the cell to frame, from 0, instead of the lowest one.
 
   Raises:
-    InputError: if the dims are not such, every run failed, a value has no logarithm, or there is no such cell to frame.
+    InputError: if the dims are not these, every run failed, a value has no logarithm, or `framed` is not a cell.
   """
   if not isinstance(values, xr.DataArray) or len(set(values.dims) - {'seed'}) != 2:
     raise InputError(
@@ -101,5 +101,5 @@ def heat_map(
 
 
 def shown_number(value: object) -> str:
-  """A hyperparameter's value as a tick: short if it is a number."""
+  """A hyperparameter's value as a tick label, floats with three digits."""
   return f'{value:.3g}' if isinstance(value, (float, np.floating)) else str(value)

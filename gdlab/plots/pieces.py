@@ -1,4 +1,4 @@
-"""What pictures of runs are made of: drawn into axes that are there already."""
+"""Parts of plots of runs, drawn into existing axes."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ MIDDLE = (0.1, 0.5, 0.9)  # the median, and the ends of the middle 80 %
 def quantiles(values: np.ndarray, levels: Sequence[float]) -> np.ndarray:
   """Quantiles over the first axis, float[level, ...]: NaN is left out, infinite values count.
 
-  Linear between order statistics as NumPy's, whose own interpolation makes NaN of a finite value next to an infinite
-  one: between those two the quantile is infinite, and NaN between minus infinity and infinity.
+  Linear between order statistics, like NumPy's, whose interpolation gives NaN between a finite and an infinite value:
+  here the quantile is infinite there, and NaN between minus infinity and infinity.
   """
   ordered = np.sort(values, axis=0)  # NaN last
   last = np.maximum((~np.isnan(values)).sum(axis=0) - 1, 0)
@@ -39,17 +39,17 @@ def quantiles(values: np.ndarray, levels: Sequence[float]) -> np.ndarray:
 
 
 def band(axes: Axes, x: npt.ArrayLike, values: npt.ArrayLike, label: str, number: int = 0) -> None:
-  """Draws the median over seeds and the band that holds the middle 80 % of them.
+  """Draws the median over seeds and a band of the middle 80 %.
 
-  An infinite value counts as larger (or smaller) than any. Where the median is infinite the line has a gap; an infinite
-  end of the band is drawn at the largest (smallest) finite value there is.
+  An infinite value counts as larger (or smaller) than any other. Where the median is infinite the line has a gap; an
+  infinite end of the band is drawn at the largest (smallest) finite value.
 
   Args:
-    axes: where.
-    x: float[t], or float[seed, t] whose median is taken.
+    axes: the axes.
+    x: float[t], or float[seed, t], whose median is used.
     values: float[seed, t]; NaN (a run without a value there) is left out.
     label: for the legend.
-    number: which colour.
+    number: of the colour.
 
   Raises:
     InputError: if shapes do not match.
@@ -70,16 +70,16 @@ def spread(
 ) -> None:
   """Draws the median over seeds at few points, with bars over the middle 80 %.
 
-  An infinite value counts as larger (or smaller) than any: an infinite end of a bar is an arrow to the border of the
-  picture, an infinite median a hollow triangle there.
+  An infinite value counts as larger (or smaller) than any other: an infinite end of a bar is an arrow to the border of
+  the axes, an infinite median a hollow triangle there.
 
   Args:
-    axes: where.
+    axes: the axes.
     x: float[k].
     values: float[seed, k]; NaN (a run without a value there) is left out.
     label: for the legend.
-    number: which colour and marker.
-    line: Matplotlib's line style; '' for points alone.
+    number: of the colour and marker.
+    line: Matplotlib's line style; '' for points only.
 
   Raises:
     InputError: if shapes do not match.
@@ -122,7 +122,7 @@ def spread(
 
 
 def arrows(axes: Axes, x: np.ndarray, y: np.ndarray, border: float, colour: str) -> None:
-  """Arrows from points to the border of the axes, 1 for the upper and 0 for the lower one: bars without an end."""
+  """Arrows from points to a border of the axes, 1 for the upper and 0 for the lower one: bars with an infinite end."""
   style = {'arrowstyle': '->', 'color': colour, 'linewidth': 1.2, 'shrinkA': 0, 'shrinkB': 0}
   for place, start in zip(x, y, strict=True):
     axes.annotate(
@@ -131,7 +131,7 @@ def arrows(axes: Axes, x: np.ndarray, y: np.ndarray, border: float, colour: str)
 
 
 def _by_seed(x: npt.ArrayLike, values: npt.ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-  """Values[seed, k] and the x[k] that they belong to."""
+  """The positions x[k] and the values[seed, k]."""
   x, values = along('x', x, 'seed', ...), along('values', values, 'seed', ...)
   if values.ndim != 2 or x.shape not in (values.shape, values.shape[1:]):
     raise InputError(f'values must have shape [seed, k] and x [k], got {values.shape} and {x.shape}')
@@ -142,7 +142,7 @@ def surface(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLik
   """Draws contours of a loss of two parameters, spaced evenly in the logarithm of its excess over the minimum.
 
   Args:
-    axes: where.
+    axes: the axes.
     x: float[k], first parameter.
     y: float[m], second parameter.
     values: float[m, k], the loss; where it is not finite nothing is drawn.
@@ -161,13 +161,13 @@ def contours(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLi
   Unlike evenly spaced levels these show valleys, plateaus and cliffs alike, and need no minimum.
 
   Args:
-    axes: where.
+    axes: the axes.
     x: float[k], first parameter.
     y: float[m], second parameter.
     values: float[m, k], the function; where it is not finite nothing is drawn.
 
   Returns:
-    The contour lines, to be labelled; None where there is none between two values.
+    The contour lines, for labels; None if there are none.
   """
   values = _finite(values)
   levels = np.unique(np.quantile(values[~np.isnan(values)], np.linspace(0, 1, 22)))
@@ -183,7 +183,7 @@ def contours(axes: Axes, x: npt.ArrayLike, y: npt.ArrayLike, values: npt.ArrayLi
 
 
 def _finite(values: npt.ArrayLike) -> np.ndarray:
-  """NaN where they are not finite, which Matplotlib leaves out; a level at infinity it refuses."""
+  """The values with NaN where they are not finite: Matplotlib leaves NaN out, and refuses an infinite level."""
   heights = floats('values', values)
   if not np.isfinite(heights).any():
     raise InputError('values must be finite somewhere')

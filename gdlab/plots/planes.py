@@ -16,12 +16,12 @@ from gdlab.plots.style import COLOURS, LINES, panels
 
 
 def plane(surface: xr.Dataset, name: str = 'train_loss', *, path: npt.ArrayLike | None = None) -> Figure:
-  """Contours of a loss over a plane of parameter space, with equal areas between them, and the way of a run over it.
+  """Contours of a loss over a plane of parameter space, with equal areas between them, and the path of a run.
 
   Args:
-    surface: with dims (`alpha`, `beta`), as `gdlab.analysis.loss_plane` and `trajectory_plane` give it.
-    name: which variable.
-    path: float[t, 2], coordinates of a run in the plane; by default the variable `path` that `trajectory_plane` leaves.
+    surface: with dims (`alpha`, `beta`), from `gdlab.analysis.loss_plane` or `trajectory_plane`.
+    name: the variable.
+    path: float[t, 2], coordinates of a run in the plane; by default the variable `path` of `trajectory_plane`, if any.
 
   Raises:
     InputError: if the variable is missing, has other dims or is nowhere finite, or the path has another shape.
@@ -60,11 +60,11 @@ def plane(surface: xr.Dataset, name: str = 'train_loss', *, path: npt.ArrayLike 
 
 
 def interpolation(lines: Mapping[str, xr.Dataset], name: str = 'train_loss') -> Figure:
-  """A loss on the straight way between two solutions, with the barrier as an arrow where there is one.
+  """A loss on the straight line between two solutions, with an arrow for the barrier if there is one.
 
   Args:
-    lines: label -> Dataset with dim `t`, as `gdlab.analysis.interpolate` gives it.
-    name: which variable.
+    lines: label -> Dataset with dim `t`, from `gdlab.analysis.interpolate`.
+    name: the variable.
 
   Raises:
     InputError: if there is no line, or a variable is missing, has other dims or is nowhere finite.

@@ -10,16 +10,16 @@ from gdlab.plots.style import COLOURS, panels
 
 
 def eigenvalue_histogram(eigenvalues: npt.ArrayLike, *, num_bins: int = 60, rounding: float = 0.0) -> Figure:
-  """How many eigenvalues lie where; counts on a logarithmic scale, negative ones in another colour and hatched.
+  """A histogram of eigenvalues; counts on a logarithmic scale, negative ones in another colour and hatched.
 
   Args:
     eigenvalues: float[d], all of them, as from a dense Hessian.
-    num_bins: of equal width.
-    rounding: eigenvalues no larger than this in size have no certain sign, and count as zero: with a Hessian computed
-      in float32 about 1e-5 of the largest.
+    num_bins: number of bins of equal width.
+    rounding: eigenvalues at most this large in absolute value have no certain sign and count as zero: for a Hessian in
+      float32 about 1e-5 of the largest.
 
   Raises:
-    InputError: if they are not finite numbers, there is no bin, or the rounding is negative.
+    InputError: if they are not finite numbers, `num_bins` < 1, or the rounding is negative.
   """
   values = numbers('eigenvalues', eigenvalues, (1,), finite=True)
   check_count('num_bins', num_bins)
@@ -34,7 +34,7 @@ def eigenvalue_histogram(eigenvalues: npt.ArrayLike, *, num_bins: int = 60, roun
       label = f'negative: {(values < 0).sum():,} of {values.size:,}'
       axes.hist(values[values < 0], edges, color=COLOURS[1], hatch='///', edgecolor='white', label=label)
       axes.legend(fontsize=9)
-    axes.set(xlabel='eigenvalue', ylabel='how many', yscale='log', ylim=(0.6, None))
+    axes.set(xlabel='eigenvalue', ylabel='count', yscale='log', ylim=(0.6, None))
   return figure
 
 
@@ -49,11 +49,11 @@ def spectrum(
   """The density of eigenvalues on a logarithmic scale, with its band; single eigenvalues are ticks at the bottom.
 
   Args:
-    points: float[g], ascending, as `SpectralDensity.points` of `gdlab.analysis.spectral_density`.
+    points: float[g], ascending, such as `SpectralDensity.points` of `gdlab.analysis.spectral_density`.
     density: float[g] >= 0.
-    lower: float[g], lower end of the band, with `upper`.
-    upper: float[g].
-    eigenvalues: float[k], found otherwise, such as the largest.
+    lower: float[g], lower end of the band, only together with `upper`.
+    upper: float[g], upper end.
+    eigenvalues: float[k], single eigenvalues to mark, such as the largest.
 
   Raises:
     InputError: if shapes do not match, points do not ascend, or no density is positive.

@@ -1,6 +1,6 @@
-"""The lab's style of picture: colours, marks, figures without pyplot, and SVG for pages.
+"""The style of plots: colours, markers, figures without pyplot, and SVG for pages.
 
-Colours are those of Okabe and Ito (2008), told apart with any colour vision and by their lightness in print; marks and
+Colours are those of Okabe and Ito (2008), distinguishable with any colour vision and by lightness in print; markers and
 line styles differ along with them.
 """
 
@@ -40,14 +40,14 @@ STYLE: dict[Any, Any] = {
 
 @contextlib.contextmanager
 def panels(count: int, *, width: float = 3.6, height: float = 3.2) -> Iterator[tuple[Figure, Sequence[Axes]]]:
-  """Yields a figure in the lab's style with `count` panels side by side, sizes in inches."""
+  """Yields a figure in this style with `count` panels in a row, and its axes; width and height per panel in inches."""
   with matplotlib.rc_context(STYLE):
     figure = Figure(figsize=(width * count, height), layout='constrained')
     yield figure, figure.subplots(1, count, squeeze=False)[0]
 
 
 def to_svg(figure: Figure) -> str:
-  """The figure as an <svg> element that shrinks with its page, the same bytes for the same figure."""
+  """The figure as an <svg> element that scales with its page; the same figure gives the same bytes."""
   buffer = io.StringIO()
   with matplotlib.rc_context(STYLE):
     for axes in figure.axes:
@@ -67,7 +67,7 @@ def to_svg(figure: Figure) -> str:
 
 
 def _is_math(text: str) -> bool:
-  """Whether text can be set as mathematics where it has dollar signs: a name with some may be none, and stays plain."""
+  """Whether text with dollar signs is valid mathematics; other text, such as a name with dollar signs, stays plain."""
   if text.count('$') < 2:
     return True
   try:

@@ -1,7 +1,7 @@
-"""Training problems: what is minimised, over which examples, and what is known exactly about it.
+"""Training problems: the loss, its examples, and what is known exactly about it.
 
-`landscapes` and `matrices` hold problems all of whose stationary points are known, `noise` the gradient noise that
-`with_noise` puts on any problem.
+`landscapes` and `matrices` have problems whose stationary points are known, `noise` has the gradient noise that
+`with_noise` adds to any problem.
 """
 
 import lazy_loader

@@ -1,36 +1,35 @@
-r"""From a Flax module and examples to a Problem: what the adapters ask of a module, and what they find out.
+r"""From a Flax module and examples to a Problem: what the adapters require of a module, and what they detect.
 
 `from_linen` and `from_nnx` make the mean loss of any Flax module a Problem.
 
-**Asked of the module.** It is called as `module(inputs)` with a batch of examples along the leading axis, and its
-outputs go to `loss(outputs, targets) -> float[B]`, one number per example. All of its randomness comes from its own
-streams (Linen: `make_rng`; NNX: `rngs`), and all that it stores is in its variables. Its parameters are floats, or
+**Requirements.** The module is called as `module(inputs)` with a batch of examples along the leading axis, and its
+outputs are passed to `loss(outputs, targets) -> float[B]`, one number per example. All of its randomness comes from its
+own streams (Linen: `make_rng`; NNX: `rngs`), and all of its state is in its variables. Its parameters are floats or
 complex numbers.
 
-**The mode.** Where its call, or the module itself as an attribute, has `train`, `training`, `is_training`,
-`deterministic`, `use_running_average`, `inference` or `update_stats`, it is told the mode by these; NNX modules also by
-`train()` and `eval()`. Others are named: `flags={'is_fitting': True}`, with the value in training, or a pair of the
-values in training and in evaluation. A module with Dropout or BatchNorm whose outputs and state show that one of them
-stays on or off is refused, and so is one with a boolean argument that nobody named and that switches on draws or a
-changing state. Naming a flag says that what it leaves on or off is meant; `flags={}` says that the module is told
-nothing.
+**The mode.** If the call has an argument, or the module an attribute, `train`, `training`, `is_training`,
+`deterministic`, `use_running_average`, `inference` or `update_stats`, the mode is set by it; for NNX modules also by
+`train()` and `eval()`. Other flags are named: `flags={'is_fitting': True}`, with the value in training, or a pair of
+the values in training and in evaluation. A module with Dropout or BatchNorm whose outputs and state show that one of
+them stays on or off is refused, and so is one with an unnamed boolean argument that switches on random draws or a
+changing state. Naming a flag declares that whatever it leaves on or off is intended; with `flags={}` no mode is set.
 
-**The padded batch.** A sampler pads the last batch of an epoch. Where the call has `mask`, it is given bool[B], False
-on padding; a module with BatchNorm may hand it on (`nn.BatchNorm(...)(x, mask=mask[:, None])`). No module has to:
-whether the loss of an example depends on others, and on what padding holds, is read off the traced program
-(`gdlab.problems.mixing`), and where it does, `gdlab.algorithm` cuts the batch to its real examples. A call whose `mask`
-means something else is given none by `flags={'mask': None}`.
+**The padded batch.** A sampler pads the last batch of an epoch. If the call has an argument `mask`, it gets bool[B],
+False on padding; a module with BatchNorm may pass it on (`nn.BatchNorm(...)(x, mask=mask[:, None])`). This is optional:
+the traced program shows whether the loss of an example depends on other examples and on the contents of padding
+(`gdlab.problems.mixing`), and if so, `gdlab.algorithm` cuts the batch to its real examples. For a call whose `mask` has
+another meaning, `flags={'mask': None}` leaves it out.
 
-**Sown values.** What Linen's `sow` puts into collections of one's own, and NNX's into types of variables of one's own,
-is either handed to the loss, `sown=('losses',)`: then its outputs are the pair `(outputs, {'losses': ...})`; or left
-out, `sown=()`. Where nothing is said, intermediates are left out, and all others are refused.
+**Sown values.** Values that Linen's `sow` puts into other collections, or NNX's into other types of variables, than
+intermediates are either passed to the loss, `sown=('losses',)`, whose outputs are then the pair
+`(outputs, {'losses': ...})`; or left out, `sown=()`. Without `sown` they are refused; intermediates are left out.
 
 **Randomness.** In training every stream starts from the key given to `Problem.loss`. A module that draws in evaluation
 too draws the same each time.
 
-**Found out without being told:** whether losses mix examples in training, in evaluation, or through padding; whether
-outputs and targets would be broadcast to pairs; class labels out of range; what each array of the parameters is
-(`Problem.kinds`: kernel, bias, heads, stacked layers).
+**Detected automatically:** whether losses mix examples in training, in evaluation, or through padding; whether outputs
+and targets would be broadcast to pairs; class labels out of range; the kind of each parameter array (`Problem.kinds`:
+kernel, bias, heads, stacked layers).
 
 The functions of a Problem are static metadata of a pytree, so they are frozen dataclasses rather than closures: a
 problem built twice from the same parts compares equal and compiles once.
@@ -54,7 +53,7 @@ from gdlab.problems.labels import check_targets
 from gdlab.problems.modes import check_modes
 
 PerExample: TypeAlias = Callable[[PyTree, PyTree], Array]  # (outputs, targets) -> float[B]
-EVALUATION_KEY = 0  # of what a module draws in evaluation
+EVALUATION_KEY = 0  # for a module's draws in evaluation
 
 
 class Model(Protocol):
@@ -62,7 +61,7 @@ class Model(Protocol):
 
   @property
   def flags(self) -> Flags:
-    """What the module is told of the mode and the padding."""
+    """The arguments and attributes that set the module's mode and mask."""
 
   def init(self, key: Key) -> tuple[PyTree, PyTree]:
     """Draws `(params, model_state)`."""
@@ -73,7 +72,7 @@ class Model(Protocol):
     """Returns `(outputs, model_state)` in training mode."""
 
   def evaluate(self, params: PyTree, model_state: PyTree, inputs: PyTree, key: Key | None = None) -> PyTree:
-    """Returns the outputs in evaluation mode; what is random even there draws from the key, by default a fixed one."""
+    """Returns the outputs in evaluation mode; any draws there use the key, by default a fixed one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +130,7 @@ def batch_length(inputs: PyTree) -> int:
 
 
 def check_sown(sown: Any) -> tuple[Any, ...] | None:
-  """Returns what is said of sown values as a tuple, None where nothing is; raises InputError if it is neither."""
+  """Returns the argument `sown` as a tuple, or None; raises InputError if it is neither."""
   if sown is None:
     return None
   if isinstance(sown, str) or not isinstance(sown, tuple | list):
@@ -151,7 +150,7 @@ def supervised(
   holds: Callable[[], Collection[str]],
   kinds: Callable[[], PyTree],
 ) -> Problem:
-  """Checks that model, loss, metrics and data fit together, without computing anything, and joins them.
+  """Checks by abstract evaluation that model, loss, metrics and data fit together, and makes the Problem.
 
   Args:
     model: the model as pure functions.
@@ -159,9 +158,9 @@ def supervised(
     loss: `(outputs, targets) -> float[B]`.
     test: a pair (inputs, targets) of held-out examples, or None.
     validation: the same.
-    metrics: further functions like `loss`, by name; `'loss'` is taken.
-    name: what reports call the problem.
-    holds: gives 'Dropout' and 'BatchNorm', as far as they are in the module.
+    metrics: further functions like `loss`, by name; not `'loss'`.
+    name: of the problem, in reports.
+    holds: returns which of 'Dropout' and 'BatchNorm' are in the module.
     kinds: see Problem.
 
   Raises:

@@ -1,6 +1,6 @@
-"""What problems without a Flax model share: initial points, losses that leave examples unmixed, and landscapes.
+"""Parts of problems without a Flax model: initial points, losses that do not mix examples, and landscapes.
 
-All are frozen dataclasses, equal when their constants are, so that a problem built twice compiles once.
+All are frozen dataclasses, equal if their constants are, so that a problem built twice compiles once.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class PointwiseLoss:
   def __call__(
     self, params: PyTree, model_state: PyTree, examples: PyTree, mask: Array, key: Key
   ) -> tuple[Array, PyTree]:
-    """Returns the losses, float[B], and the state as it came."""
+    """Returns the losses, float[B], and the state unchanged."""
     return self.losses(params, examples), model_state
 
 
@@ -81,9 +81,9 @@ def of_function(
   """A problem of one example whose loss is f itself.
 
   Args:
-    name: what reports call it.
+    name: of the problem, in reports.
     init: see Problem.
-    value: f, `(params) -> float[]`; hashable, equal when its constants are, so that equal problems compile once.
+    value: f, `(params) -> float[]`; hashable, equal if its constants are, so that equal problems compile once.
     known: what is known of f.
     metrics: further functions of the parameters, by name.
   """

@@ -1,4 +1,4 @@
-"""Checks of data where it is given. Each raises InputError with argument, value and what is allowed."""
+"""Checks of data. Each raises InputError with argument, value and what is allowed."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def as_array(name: str, value: Any) -> Array:
 
   Args:
     name: the argument's name in messages.
-    value: a NumPy or JAX array, or anything `numpy.asarray` makes one of.
+    value: a NumPy or JAX array, or anything that `numpy.asarray` accepts.
 
   Raises:
     InputError: not a rectangular array of real numbers, no example in it, or not all finite.
@@ -55,7 +55,7 @@ def as_array(name: str, value: Any) -> Array:
 
 
 def check_unmasked(name: str, value: Any) -> None:
-  """Raises InputError for an array with masked entries, which JAX would take for numbers."""
+  """Raises InputError for an array with masked entries, which JAX would use as numbers."""
   if isinstance(value, np.ma.MaskedArray) and (count := int(np.ma.count_masked(value))):
     raise InputError(
       f'{name} must be a plain array, got a masked one with {count} masked entries: fill them or drop the examples'
@@ -63,7 +63,7 @@ def check_unmasked(name: str, value: Any) -> None:
 
 
 def check_whole(name: str, array: np.ndarray) -> None:
-  """Raises InputError for whole numbers that would wrap in the dtype that JAX keeps them in."""
+  """Raises InputError for whole numbers that would overflow JAX's integer dtype."""
   if not jnp.issubdtype(array.dtype, jnp.integer):
     return
   stored = jax.dtypes.canonicalize_dtype(array.dtype)
@@ -76,7 +76,7 @@ def check_whole(name: str, array: np.ndarray) -> None:
 
 
 def _check_rounding(name: str, array: np.ndarray) -> None:
-  """Raises InputError for numbers beyond float32's whole ones whose differences it does not keep: ids, time stamps."""
+  """Raises InputError for large numbers whose differences would be lost in float32, such as ids and time stamps."""
   if array.dtype.itemsize <= default_float().itemsize or not np.isfinite(array).all():
     return
   largest, spread = np.abs(array).max(axis=0), np.ptp(array, axis=0)
@@ -92,7 +92,7 @@ def _check_rounding(name: str, array: np.ndarray) -> None:
 
 
 def real_array(name: str, value: Any) -> np.ndarray:
-  """Returns finite real numbers of any shape as float64, not rounded to JAX's default float as by `as_array`.
+  """Returns finite real numbers of any shape as float64; unlike `as_array`, it does not round to JAX's default float.
 
   Raises:
     InputError: not a rectangular array of real numbers, or not all finite in JAX's default float.
@@ -112,7 +112,7 @@ def real_array(name: str, value: Any) -> np.ndarray:
 
 
 def real_vector(name: str, value: Any) -> np.ndarray:
-  """Returns one or more finite real numbers as float64[d]; raises InputError if they are not such."""
+  """Returns one or more finite real numbers as float64[d]; raises InputError for anything else."""
   vector = real_array(name, value)
   if vector.ndim != 1 or not vector.size:
     raise InputError(f'{name} must be one or more numbers in one dimension, got {shown(value)}')
@@ -120,7 +120,7 @@ def real_vector(name: str, value: Any) -> np.ndarray:
 
 
 def as_pair(name: str, data: Any) -> Examples:
-  """Returns a pair (inputs, targets) as Examples, its parts unchecked; raises InputError if it is no pair."""
+  """Returns a pair (inputs, targets) as Examples, its parts unchecked; raises InputError if it is not a pair."""
   if not (isinstance(data, (tuple, list)) and len(data) == 2):
     raise InputError(f'{name} must be a pair (inputs, targets), got {shown(data)}')
   return Examples(*data)
@@ -148,7 +148,7 @@ def as_data(name: str, data: PyTree, what: str = 'arrays of one length') -> PyTr
   Args:
     name: the argument's name in messages.
     data: a pytree; lists of numbers, and lists of these, are arrays.
-    what: is said to be asked of it where leaves differ in length.
+    what: the requirement, in the message for leaves of different length.
 
   Raises:
     InputError: no leaf, a leaf refused by `as_array`, or leaves of different length.
@@ -181,7 +181,7 @@ def check_labels(name: str, labels: Array, num_classes: int) -> None:
   wrong = host[(host < 0) | (host >= num_classes)]
   if wrong.size:
     advice = (
-      'a label that marks what does not count needs a valid one in its place, and a mask among the targets for the loss'
+      'replace labels that mark ignored entries by valid ones, and give the loss a mask among the targets'
       if wrong[0] < 0
       else 'pass regression targets as floats'
     )
@@ -192,7 +192,7 @@ def check_labels(name: str, labels: Array, num_classes: int) -> None:
 
 
 def as_rows(data: tuple[Any, Any], inputs_name: str, targets_name: str) -> Examples:
-  """Returns inputs float[N, d] with d >= 1 and targets [N]; raises InputError if they are not such."""
+  """Returns inputs float[N, d] with d >= 1 and targets [N]; raises InputError for anything else."""
   inputs, targets = as_array(inputs_name, data[0]), as_array(targets_name, data[1])
   if inputs.ndim != 2 or inputs.shape[1] == 0:
     raise InputError(f'{inputs_name} must have shape [N, d] with d >= 1, got {inputs.shape}')
@@ -209,7 +209,7 @@ def nonnegative(name: str, value: Any) -> float:
 
 
 def moderate(name: str, value: Any) -> float:
-  """Returns a constant of a landscape in [1e-6, 1e6], where no power of it that is needed leaves float32's range."""
+  """Returns a constant of a landscape in [1e-6, 1e6], whose powers stay in float32's range."""
   return float(check_real(name, value, minimum=_SMALLEST, maximum=_LARGEST))
 
 
@@ -228,7 +228,7 @@ def hashable(name: str, value: PyTree) -> None:
 
 
 def check_problem(problem: object) -> None:
-  """Raises InputError for what is not a problem."""
+  """Raises InputError unless `problem` is a Problem."""
   refuse_module(problem)
   if not isinstance(problem, Problem):
     raise InputError(f'problem must be a gdlab Problem such as gdlab.problems.digits(), got {shown(problem)}')
@@ -240,7 +240,7 @@ def check_problem(problem: object) -> None:
 
 
 def refuse_module(problem: object) -> None:
-  """Raises InputError for a Flax module, or a class of them, which can be called as what makes problems can."""
+  """Raises InputError for a Flax module or a class of modules, callable like a function that makes problems."""
   kind = problem if isinstance(problem, type) else type(problem)
   for module, adapter in (
     (linen.Module, 'from_linen(module, ...)'),

@@ -1,4 +1,4 @@
-"""Regression on a stream whose target moves while the examples arrive."""
+"""Regression on a stream of examples whose target drifts."""
 
 import dataclasses
 from collections.abc import Callable
@@ -32,10 +32,10 @@ def drifting_regression(
   r"""Least squares on a stream: example i arrives at time i, when the true weights are $w^*_i$.
 
   $\ell_i(w) = \frac12 (x_i^\top w - y_i)^2$ with $y_i = x_i^\top w^*_i + \sigma \varepsilon_i$ and standard normal
-  $\varepsilon_i$. The inputs are the rows of `features` in a random order; the examples are stored in the
-  order of arrival, which `gdlab.sampling.sequential` keeps. Known exactly: the moving optimum, which is part
-  of the data, `problem.train.optima[i]`, and is what `TrackingError` measures distances from; and the fixed
-  weights that are best in hindsight for the whole stream, `problem.known`.
+  $\varepsilon_i$. The inputs are the rows of `features` in a random order; the examples are stored in the order of
+  arrival, which `gdlab.sampling.sequential` keeps. Known exactly: the moving optimum, which is part of the data,
+  `problem.train.optima[i]`, and the reference of `TrackingError`; and the fixed weights that are best in hindsight for
+  the whole stream, `problem.known`.
 
   Example:
     >>> features = np.random.default_rng(0).normal(size=(100, 3))
@@ -74,14 +74,14 @@ def drifting_regression(
 
 @checked('step', 'start')
 def random_walk(step: float, *, start: Any = None) -> Path:
-  r"""Weights that walk at random: $w^*_i = w^*_{i-1} + s \xi_i$ from $w^*_{-1}$, with standard normal $\xi_i$.
+  r"""A random walk of the weights: $w^*_i = w^*_{i-1} + s \xi_i$ from $w^*_{-1}$, with standard normal $\xi_i$.
 
   Args:
-    step: s >= 0, the standard deviation of each weight's step; 0 for a target that stays.
+    step: s >= 0, the standard deviation of each weight's step; 0 for a constant target.
     start: $w^*_{-1}$, float[d] or one number for all; drawn from N(0, I) by default.
 
   Raises:
-    InputError: a negative step, a start that is not finite; when the stream is built, a start of another shape.
+    InputError: a negative step, or a start that is not finite; when the stream is built, a start of another shape.
   """
   step = nonnegative('step', step)
   first = None if start is None else real_array('start', start)

@@ -1,7 +1,7 @@
-"""A user's own layers with the products and convolutions that are fast on a CPU, while gdlab calls the module.
+"""Products and convolutions that are fast on a CPU, for the layers of a user's module while gdlab calls it.
 
-`nn.Dense`, `nn.Conv`, `nnx.Linear` and `nnx.Conv` have an attribute for the operation inside; where the user has set
-none it is one of `gdlab._cpu`, which is equal to rounding. The user's module stays as it is.
+`nn.Dense`, `nn.Conv`, `nnx.Linear` and `nnx.Conv` have an attribute for the operation inside. If the user has not set
+it, it is one of `gdlab._cpu`, which is equal up to rounding. The user's module is not changed.
 """
 
 from typing import Any
@@ -20,12 +20,12 @@ _OPERATIONS = (
 
 
 def with_fast_layers() -> Any:
-  """A context in which Linen modules, those behind the bridge among them, have the fast operations."""
+  """A context in which Linen modules, also those behind `nnx.bridge`, use the fast operations."""
   return nn.intercept_methods(_linen)
 
 
 def make_fast(module: nnx.Module) -> None:
-  """Gives an NNX module that is a copy of the user's the fast operations."""
+  """Sets the fast operations in an NNX module, which must be a copy of the user's."""
   for _, part in nnx.iter_modules(module):
     for _, kind, name, operation in _OPERATIONS:
       # What a subclass makes of the attribute by itself, or does without, is its own affair.

@@ -1,4 +1,4 @@
-"""Whether model, loss, metrics and data fit together: each misfit in one line, with the shapes."""
+"""Whether model, loss, metrics and data fit together: each mismatch is reported in one line, with the shapes."""
 
 import contextlib
 import itertools
@@ -13,7 +13,7 @@ from gdlab.core.dependence import follow, of_examples, trace
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Examples, PyTree
 
-# Shapes are checked on batches of two sizes, which another axis will hardly have both by chance; models that need an
+# Shapes are checked on batches of two sizes, as another axis may have the length of one by chance; models that need an
 # even, a divisible or a larger number of examples get another pair.
 PROBE_SIZES = (7, 11), (8, 12), (16, 32)
 
@@ -34,14 +34,14 @@ def arrays(tree: PyTree) -> str:
 
 
 def complaint(error: Exception) -> str:
-  """The first line of what JAX or Flax says, on one line of bounded length."""
+  """The beginning of an error of JAX or Flax, on one line of bounded length."""
   text = ' '.join(str(error).split('--------------------')[0].split())
   return f'{type(error).__name__}: {text}' if len(text) <= 300 else f'{type(error).__name__}: {text[:297]}...'
 
 
 @contextlib.contextmanager
 def in_one_line(what: str) -> Iterator[None]:
-  """Turns whatever a user's module raises into an InputError of one line that begins with `what`."""
+  """Turns any exception of a user's module into an InputError of one line that begins with `what`."""
   try:
     yield
   except InputError:
@@ -53,7 +53,7 @@ def in_one_line(what: str) -> Iterator[None]:
 def fitting_shapes(
   name: str, model: Any, at: tuple[PyTree, PyTree], train: Examples, functions: Mapping[str, Callable]
 ) -> dict[int, PyTree]:
-  """Checks that model, loss and metrics take batches, without computing any.
+  """Checks by abstract evaluation that model, loss and metrics take batches.
 
   Args:
     name: the module's, for messages.
@@ -63,10 +63,10 @@ def fitting_shapes(
     functions: loss and metrics by name, `(outputs, targets) -> float[B]`.
 
   Returns:
-    The outputs in evaluation mode, shapes and dtypes, for two sizes of a batch.
+    Batch size -> the outputs in evaluation mode, shapes and dtypes, for two sizes.
 
   Raises:
-    InputError: if there are no two sizes of a batch that all of them take.
+    InputError: if no pair of batch sizes in PROBE_SIZES works.
   """
   hint = (
     " (its call is given mask, bool[B]; flags={'mask': None} leaves that out)" if model.flags.mask else ''
@@ -90,7 +90,7 @@ def fitting_shapes(
 
 
 def check_params(params: PyTree) -> None:
-  """Raises InputError for parameters that have no derivative."""
+  """Raises InputError for parameters that are not floats or complex."""
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
       raise InputError(
@@ -100,7 +100,7 @@ def check_params(params: PyTree) -> None:
 
 
 def check_function(label: str, function: Callable, inputs: PyTree, outputs: PyTree, targets: PyTree) -> None:
-  """Raises InputError unless a loss or a metric gives one number per example, and no pairs by broadcasting."""
+  """Raises InputError unless a loss or a metric gives one number per example, without broadcasting to pairs."""
   size = jax.tree.leaves(inputs)[0].shape[0]
   given = f'outputs {arrays(outputs)} (of inputs {arrays(inputs)}) and targets {arrays(targets)}'
   try:
@@ -124,7 +124,7 @@ def check_function(label: str, function: Callable, inputs: PyTree, outputs: PyTr
 
 
 def _pair(outputs: PyTree, targets: PyTree) -> str:
-  """Two arrays that differ in axes of length 1 alone and broadcast to a shape that is neither's, in words; or ''."""
+  """The shapes, in words, of two arrays that differ only in axes of length 1 and broadcast to a third shape; or ''."""
   leaves = jax.tree.leaves((outputs, targets))
   for one, two in itertools.combinations(leaves, 2):
     bare = [[length for length in leaf.shape if length != 1] for leaf in (one, two)]
@@ -145,7 +145,7 @@ def _mixes(function: Callable, size: int, outputs: PyTree, targets: PyTree) -> b
 
 
 def _hint(outputs: PyTree, targets: PyTree) -> str:
-  """What is most often wrong where class labels were meant."""
+  """The most common mistake with class labels that fits these shapes, in words; or ''."""
   both = (outputs, targets)
   if not all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in both):
     return ''

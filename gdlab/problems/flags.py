@@ -1,4 +1,4 @@
-"""What a module's call is told of the mode and of the padding: the arguments, under their usual names or given ones."""
+"""The arguments and attributes that set a module's mode and mask, under their usual names or given ones."""
 
 import difflib
 import inspect
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array
 
-# Names of Flax's own modules and of the field's, with their values in training mode; evaluation is the opposite.
+# Names in Flax and other common ones, with their values in training mode; evaluation is the opposite.
 USUAL = {
   'train': True,
   'training': True,
@@ -22,14 +22,14 @@ MASK = 'mask'
 
 
 class Flags(NamedTuple):
-  """What a module is told, hashable.
+  """How a module's mode and mask are set; hashable.
 
   Attributes:
     arguments: (name, value in training, value in evaluation) of arguments of its call.
-    attributes: the same of attributes of the module itself, where the call has no such argument.
+    attributes: the same for attributes of the module itself, where the call has no such argument.
     mask: whether the call takes `mask`, bool[B], False on padding.
     given: whether the user named them: '' for the usual ones, 'none' for `flags={}`, else 'some'.
-    switches: (name, default) of the booleans that the call takes beside these.
+    switches: (name, default) of the other boolean arguments of the call.
   """
 
   arguments: tuple[tuple[str, Any, Any], ...]
@@ -44,20 +44,20 @@ class Flags(NamedTuple):
     return found | ({MASK: mask} if self.mask else {})
 
   def names(self) -> list[str]:
-    """What the module is told the mode by."""
+    """The names of the arguments and attributes that set the mode."""
     return [name for name, *_ in (*self.arguments, *self.attributes)]
 
   def as_given(self) -> dict[str, Any]:
-    """The same as a user would give it."""
+    """The argument `flags` that gives the same."""
     return {name: training for name, training, _ in (*self.arguments, *self.attributes)}
 
   def turned(self) -> 'Flags':
-    """What tells the module in training that it is evaluated."""
+    """The flags with the values for training and evaluation exchanged."""
     turn = lambda told: tuple((name, evaluation, training) for name, training, evaluation in told)
     return self._replace(arguments=turn(self.arguments), attributes=turn(self.attributes))
 
   def told(self, name: str, training: bool) -> 'Flags':
-    """The same with one more argument."""
+    """The flags with one more argument."""
     return self._replace(arguments=(*self.arguments, (name, training, not training)))
 
   def set(self, *, train: bool) -> dict[str, Any]:
@@ -69,13 +69,13 @@ def find_flags(flags: Mapping[str, Any] | None, call: Callable, attributes: Mapp
   """The flags of a module.
 
   Args:
-    flags: beside the usual names, name -> value in training mode; a boolean has the opposite value in evaluation, a
-      pair is the values in training and in evaluation. An empty one says that the module is told nothing.
+    flags: in addition to the usual names, name -> value in training mode; a boolean has the opposite value in
+      evaluation, a pair is the values in training and in evaluation. If it is empty, no mode is set.
     call: the module's.
     attributes: of the module, with their values; under a usual name only True, False and None are a mode.
 
   Raises:
-    InputError: if `flags` is no such mapping, or names what the module does not have.
+    InputError: if `flags` is not such a mapping, or has a name that the module does not have.
   """
   parameters = inspect.signature(call).parameters
   anything = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())

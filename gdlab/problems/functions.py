@@ -1,4 +1,4 @@
-"""Problems from functions of one's own: landscapes, functions with noise, and losses of single examples."""
+"""Problems from a user's own functions: landscapes, functions with noise, and losses of single examples."""
 
 import dataclasses
 import inspect
@@ -18,11 +18,11 @@ from gdlab.problems.fitting import arrays, batch_of, in_one_line
 from gdlab.problems.starts import DrawnTree, FixedTree
 
 NUM_DRAWS = 128
-_DRAWS = 0x64726177  # of the fixed draws, apart from the keys of runs
+_DRAWS = 0x64726177  # for the fixed draws, so that they differ from those of runs
 
 
 class Draws(NamedTuple):
-  """The training examples of a function with noise: the numbers of the fixed draws that metrics are a mean of."""
+  """The training examples of a function with noise: the numbers of the fixed draws over which metrics average."""
 
   numbers: Array  # int32[N]
 
@@ -40,20 +40,20 @@ class ForEach:
 
 @dataclasses.dataclass(frozen=True)
 class FreshDraws:
-  """`Problem.loss` of `(params, key) -> float[]`: a draw of its own for every slot of the batch."""
+  """`Problem.loss` of `(params, key) -> float[]`: an independent draw for every slot of the batch."""
 
   function: Callable[[PyTree, Key], Array]
 
   def __call__(
     self, params: PyTree, model_state: PyTree, examples: Draws, mask: Array, key: Key
   ) -> tuple[Array, PyTree]:
-    """Returns the losses, float[B], and the state as it came."""
+    """Returns the losses, float[B], and the state unchanged."""
     return ForEach(self.function)(params, _folded(key, jnp.arange(mask.shape[0]))), model_state
 
 
 @dataclasses.dataclass(frozen=True)
 class FixedDraws:
-  """Of `(params, key) -> []` the values at the examples' own draws, the same at every call."""
+  """The values of `(params, key) -> []` at the examples' fixed draws, the same at every call."""
 
   function: Callable[[PyTree, Key], Array]
 
@@ -76,24 +76,25 @@ def from_function(
   known: Known | None = None,
   name: str | None = None,
 ) -> Problem:
-  r"""The problem of minimising one's own function of a pytree of parameters.
+  r"""The problem of minimising a given function of a pytree of parameters.
 
-  What f takes says which of three kinds it is:
+  The arguments of f decide which of three kinds it is:
 
   - `f(params)`, a landscape: $f(\theta)$ itself is minimised. The problem has one example, so that every batch is the
     full batch.
-  - `f(params, key)`, with noise: $\mathbb E_\xi f(\theta, \xi)$ is minimised. Every slot of every batch draws anew at
-    every update, with a key folded from the run's noise stream, so a batch of B is the mean of B independent draws.
-    The N = `num_draws` examples stand for fixed draws, the same in all runs and processes; metrics, and the
-    instruments of `gdlab.analysis` that measure in evaluation mode, see the mean over these. It differs from the
-    expectation by about the standard deviation of f over $\sqrt N$. Which examples a sampler picks has no influence.
-  - `f(params, example)`, with `data`: $\frac1N \sum_i f(\theta, x_i)$ is minimised. f sees one example, the leaves of
+  - `f(params, key)`, with noise: $\mathbb E_\xi f(\theta, \xi)$ is minimised. At every update each slot of the batch
+    draws independently, with a key folded from the run's noise stream, so a batch of B is the mean of B independent
+    draws. The N = `num_draws` examples stand for fixed draws, the same in all runs and processes; metrics, and the
+    functions of `gdlab.analysis` that measure in evaluation mode, use the mean over these. It differs from the
+    expectation by about the standard deviation of f over $\sqrt N$. It does not matter which examples a sampler draws.
+  - `f(params, example)`, with `data`: $\frac1N \sum_i f(\theta, x_i)$ is minimised. f gets one example, the leaves of
     `data` without their leading axis; it is mapped over batches by `jax.vmap`. (With a `while_loop` whose length
-    depends on the example `gdlab.problems.mixing` cannot tell examples apart: what needs single ones then refuses.)
+    depends on the example `gdlab.problems.mixing` cannot separate examples: functions that need single ones then
+    refuse the problem.)
 
-  Functions are traced once for each shape: they are of JAX operations, and arrays that they close over are constants of
-  the compiled program, so large ones go into `data`. Give the same function, not an equal one, to build a problem again
-  without compiling again.
+  Functions are traced, so they must consist of JAX operations. Arrays that they close over are constants of the
+  compiled program; pass large ones as `data`. To build a problem again without compiling again, pass the same function
+  object.
 
   Example:
     >>> import gdlab, jax.numpy as jnp, optax
@@ -108,20 +109,20 @@ def from_function(
 
   Args:
     f: `(params) -> float[]`, `(params, key) -> float[]`, or with data `(params, example) -> float[]`; hashable.
-    init: where every run starts, a pytree of finite floats (lists are pytrees, as everywhere in JAX: give an array as
-      one); or `(key) -> pytree of floats`, drawn with the run's init stream.
+    init: the start of every run, a pytree of finite floats (a list is a pytree, as everywhere in JAX, and not an
+      array); or `(key) -> pytree of floats`, drawn with the run's init stream.
     data: a pytree of finite arrays with one leading axis N >= 1. Floats are converted to JAX's default float.
     test: held-out examples like `data`.
     validation: further held-out examples like `data`, to choose methods and hyperparameters on.
     num_draws: N >= 1, of a function with noise; 128 by default. Not with data.
-    metrics: name -> function of the arguments of f that returns one number, `float[]`, a whole number or a truth
-      value; `'loss'` is always reported.
+    metrics: name -> function of the arguments of f that returns one number, `[]`: a float, an integer or a boolean;
+      `'loss'` is always reported.
     known: what is known exactly of the mean training loss; nothing by default.
-    name: what reports call the problem; the function's name by default.
+    name: of the problem, in reports; the function's name by default.
 
   Raises:
-    InputError: f or a metric is no function, does not fit parameters and examples, or does not return one real number;
-      `init` holds anything but floats; the data are not such arrays; held-out examples without data.
+    InputError: f or a metric is not a function, does not fit parameters and examples, or does not return one real
+      number; `init` contains anything but floats; the data are not such arrays; held-out examples without data.
   """
   functions = _checked(f, metrics)
   start = _start(init)
@@ -180,7 +181,7 @@ def _checked(f: Any, metrics: Any) -> dict[str, Callable]:
 
 
 def _start(init: Any) -> FixedTree | DrawnTree:
-  """`Problem.init`: a pytree is itself where runs start, even one that can be called."""
+  """`Problem.init`: a pytree is the start itself, even a callable one; a callable leaf draws it."""
   if callable(init) and jax.tree_util.all_leaves([init]):
     hashable('init', init)
     start = DrawnTree(init)
@@ -221,7 +222,7 @@ def _known(known: Any, params: PyTree) -> Known:
 
 
 def _is_noisy(f: Callable, num_draws: int | None) -> bool:
-  """Whether f takes a key: where `num_draws` says so, or where it cannot do without a second argument."""
+  """Whether f takes a key: `num_draws` is given, or f requires a second argument."""
   if num_draws is not None:
     return True
   try:
@@ -233,7 +234,7 @@ def _is_noisy(f: Callable, num_draws: int | None) -> bool:
   required = [parameter.name for parameter in places if parameter.default is parameter.empty]
   if len(required) > 2:
     raise InputError(
-      f'f must take (params), (params, key) or, with data, (params, example), got one that asks for {required}'
+      f'f must take (params), (params, key) or, with data, (params, example), got one with {required}'
     )
   if len(required) < 2 and len(places) > 1 and places[1].name in ('key', 'rng'):
     raise InputError(

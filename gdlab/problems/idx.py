@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST: reading, checking, and fetching them once."""
+"""IDX files, the format of MNIST: reading, checking and downloading."""
 
 import gzip
 import hashlib
@@ -33,10 +33,10 @@ def read(path: Path, sha256: str) -> np.ndarray:
     sha256: of the uncompressed bytes.
 
   Returns:
-    uint8 array of the shape in the file's head.
+    uint8 array of the shape in the file's header.
 
   Raises:
-    InputError: unreadable, not gzip, larger than LIMIT, another checksum, or no such IDX file; names the file, what
+    InputError: unreadable, not gzip, larger than LIMIT, another checksum, or not such an IDX file; names the file, what
       was expected and what was found.
   """
   try:
@@ -56,11 +56,11 @@ def parse(name: str, content: bytes) -> np.ndarray:
   big-endian uint32, then the values in C order (LeCun, Cortes & Burges, the MNIST database).
 
   Args:
-    name: what messages call the file.
+    name: of the file, in messages.
     content: its uncompressed bytes.
 
   Raises:
-    InputError: another head, or more or fewer values than it says.
+    InputError: another header, or more or fewer values than it states.
   """
   if len(content) < 4 or content[:3] != bytes([0, 0, _UNSIGNED_BYTE]):
     raise InputError(
@@ -78,17 +78,17 @@ def parse(name: str, content: bytes) -> np.ndarray:
 
 
 def download(name: str, sha256: str, mirrors: Sequence[str], folder: Path, *, timeout: float = 10.0) -> Path:
-  """Fetches `name`.gz from the first mirror that serves it intact into `folder`, whole or not at all.
+  """Downloads `name`.gz from the first mirror that serves it intact into `folder`, atomically.
 
   Args:
     name: the file's name without .gz.
     sha256: of its uncompressed bytes.
     mirrors: base URLs, each ending in '/'.
-    folder: made if it does not exist.
+    folder: created if it does not exist.
     timeout: seconds to wait for a mirror's answer.
 
   Raises:
-    InputError: no mirror serves the file intact, or the folder cannot be written; says why for each.
+    InputError: no mirror serves the file intact, with the reason for each; or the folder cannot be written.
   """
   failures = []
   for mirror in mirrors:
@@ -124,7 +124,7 @@ def _uncompressed(name: str, content: bytes) -> bytes:
 
 
 def _limited(name: str, file: io.BufferedIOBase) -> bytes:
-  """All that is in a file; raises InputError once that is more than LIMIT."""
+  """The contents of a file; raises InputError if they are larger than LIMIT."""
   content = file.read(LIMIT + 1)
   if len(content) > LIMIT:
     raise InputError(f'{name}: expected at most {LIMIT} bytes, found more')

@@ -1,4 +1,4 @@
-"""Handwritten digits, to be classified: scikit-learn's embedded images, and MNIST."""
+"""Classification of handwritten digits: the images that come with scikit-learn, and MNIST."""
 
 import os
 from collections.abc import Callable
@@ -37,7 +37,7 @@ MNIST_SHA256 = MappingProxyType(
 
 @checked('model')
 def digits(model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None) -> Problem:
-  """Classifying the 1797 handwritten 8x8 digits that come with scikit-learn: nothing to download.
+  """Classification of the 1797 handwritten 8x8 digits that come with scikit-learn, without a download.
 
   Inputs float[N, 8, 8] in [0, 1] (the stored 0 ... 16 divided by 16), targets int32[N] in 0 ... 9. The split
   is fixed: 1437 training and 360 test images, stratified by digit, drawn and shuffled with seed 0. The loss
@@ -70,7 +70,7 @@ def mnist(
   model: nn.Module | Callable[[nnx.Rngs], nnx.Module] | None = None,
   data_dir: str | os.PathLike[str] | None = None,
 ) -> Problem:
-  """Classifying the handwritten digits of MNIST, in the original order: 60,000 to train, 10,000 to test.
+  """Classification of the handwritten digits of MNIST, in the original order: 60,000 training and 10,000 test images.
 
   Inputs float[N, 28, 28] in [0, 1] (the stored bytes divided by 255), targets int32[N] in 0 ... 9. The loss
   is the softmax cross-entropy; metrics are 'loss' and 'accuracy'.
@@ -125,7 +125,7 @@ def hits(logits: Array, labels: Array) -> Array:
 
 
 def _mnist_folders(data_dir: str | os.PathLike[str] | None) -> tuple[list[Path], Path | None]:
-  """Where to look, in order, and where to download to (None: nowhere)."""
+  """The folders to search, in order, and the folder to download to (None: no download)."""
   if data_dir is not None:
     return [Path(data_dir)], None
   cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'gdlab' / 'mnist'
@@ -134,7 +134,7 @@ def _mnist_folders(data_dir: str | os.PathLike[str] | None) -> tuple[list[Path],
 
 
 def _fetch(name: str, sha256: str, folders: list[Path], cache: Path | None) -> Path:
-  """Downloads one file, or says where it was looked for and how to provide it."""
+  """Downloads one file, or raises InputError with the folders searched and how to provide it."""
   failure = ''
   if cache is not None:
     try:

@@ -1,4 +1,4 @@
-"""Digits of very unequal frequency, as classes are in natural data."""
+"""Digits of very unequal frequency, like the classes of natural data."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -26,18 +26,19 @@ def imbalanced_digits(
   order: Sequence[int] = tuple(range(NUM_CLASSES)),
   seed: int = 0,
 ) -> Problem:
-  r"""The digits of `digits` with heavy-tailed class frequencies in training, and the test set as it was.
+  r"""The digits of `digits` with heavy-tailed class frequencies in training; the test set is unchanged.
 
-  Of the class of rank r = 1, ..., 10 the training set has $\max(1, \mathrm{round}(n r^{-s}))$ images, n being the
-  size of the smallest class before: at s = 0 all are equally frequent, at s = 1 the law is Zipf's, as of words.
-  Images are drawn without replacement and keep their order. Test accuracy is then nearly the mean over classes;
-  `gdlab.problems.imbalanced.class_accuracy` is a probe for that of each.
+  The training set has $\max(1, \mathrm{round}(n r^{-s}))$ images of the class of rank r = 1, ..., 10, with n the size
+  of the smallest class of `digits`: at s = 0 all classes are equally frequent, at s = 1 the law is Zipf's, as for
+  words.
+  Images are drawn without replacement and keep their order. The test set is balanced, so test accuracy is nearly the
+  mean over classes; `gdlab.problems.imbalanced.class_accuracy` is a probe for the accuracy of each class.
 
   Args:
     model: as for `digits`.
     exponent: s >= 0.
     order: the digits from the most to the least frequent, each once.
-    seed: >= 0, of which images are kept.
+    seed: >= 0, of the draw of images.
 
   Raises:
     InputError: an argument out of range; `model` as for `digits`.

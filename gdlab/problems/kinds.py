@@ -1,8 +1,8 @@
-"""What each array of a Flax model's parameters is, as the module says that owns it: rules that Linen and NNX share.
+"""The kind of each parameter array of a Flax model, from the module that owns it: rules common to Linen and NNX.
 
 `gdlab.problems.linen_kinds` and `gdlab.problems.nnx_kinds` find the owner of every array and the shape that it has for
-its owner. Here is what follows from both: a kind, the axes of output units, and the axes along which copies are
-stacked (`nn.scan`, `nn.vmap`, `nnx.scan`, `nnx.vmap`), which are those that the owner does not know of.
+its owner. From these follow its kind, the axes of output units, and the axes along which copies are stacked
+(`nn.scan`, `nn.vmap`, `nnx.scan`, `nnx.vmap`): those that the owner does not have.
 """
 
 import itertools
@@ -17,14 +17,14 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 class Role(NamedTuple):
-  """What an array is for its owner, whose view is that of one copy.
+  """The role of an array for its owner, which has one copy of it.
 
   Attributes:
     kind: as in LeafKind.
     outputs: the axes of output units, counted in `shape`.
     shape: for the owner.
     inert: as in LeafKind.
-    surely: whether the owner is a class that is known, rather than the array's name.
+    surely: whether the role comes from a known class of owner, not from the array's name.
   """
 
   kind: str
@@ -40,13 +40,13 @@ def other(shape: Shape) -> Role:
 
 
 def by_name(name: str, shape: Shape) -> Role:
-  """The role that an array's name says, see `kind_by_name`."""
+  """The role by the array's name, see `kind_by_name`."""
   kind = kind_by_name(name, len(shape))
   return other(shape) if kind is None else Role(kind.kind, kind.outputs, shape, surely=False)
 
 
 def all_axes(kind: str, shape: Shape) -> Role:
-  """The role of a bias or a scale: each number belongs to a unit of its own."""
+  """The role of a bias or a scale: each number belongs to a different unit."""
   return Role(kind, tuple(range(len(shape))), shape)
 
 
@@ -64,7 +64,7 @@ def einsum_outputs(equation: str, rank: int) -> tuple[int, ...]:
 
 
 def stacks(inner: Shape, outer: Shape) -> list[tuple[int, ...]]:
-  """Every set of axes of `outer` without which it is `inner`, leading ones first."""
+  """Every set of axes whose removal turns `outer` into `inner`, leading axes first."""
   extra = len(outer) - len(inner)
   if extra < 0:
     return []
@@ -77,15 +77,15 @@ def leaf_kinds(
   shapes: Mapping[Path, Shape],
   stacked: Callable[[], Mapping[Path, tuple[int, ...]]] | None = None,
 ) -> dict[Path, LeafKind]:
-  """Joins roles and the shapes of the parameters.
+  """The kinds of all parameters, from their roles and shapes.
 
-  Shapes alone can leave open which axis is stacked: [4, 4, 4] for an owner that knows of [4, 4]. Then it is the
-  leading one, Flax's default, if it is so wherever else copies are stacked; if not, the array is 'other'.
+  Shapes alone may not decide which axis is stacked: [4, 4, 4] for an owner of [4, 4]. Then it is the leading one,
+  Flax's default, if that is so for all other stacked arrays; if not, the array is 'other'.
 
   Args:
     roles: by path.
     shapes: of the parameters, by path.
-    stacked: asked where shapes leave it open, for the stacked axes of paths where they are known.
+    stacked: returns the stacked axes of paths where they are known; called if shapes do not decide.
   """
   found: dict[Path, list[tuple[int, ...]]] = {}
   for path, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""Wrong labels, in a known number, on any classification problem."""
+"""A known number of wrong labels, for any classification problem."""
 
 import dataclasses
 
@@ -12,12 +12,12 @@ from gdlab.problems.checks import as_array, check_labels, check_problem
 
 @checked('problem', 'fraction', 'num_classes', 'seed')
 def with_label_noise(problem: Problem, fraction: float, *, num_classes: int, seed: int = 0) -> Problem:
-  r"""The problem with a share of its training labels replaced by other ones.
+  r"""The problem with a share of its training labels replaced by wrong ones.
 
   Of the N training labels exactly `round(fraction * N)`, drawn without replacement, become another class, each
-  of the `num_classes` - 1 other ones with equal probability (symmetric noise). At fraction
-  $(C-1)/C$ the labels say nothing any more. Held-out sets keep their labels; to have wrong
-  ones in the validation set too, `split` the noisy problem. Nothing is known of the new problem.
+  of the `num_classes` - 1 other ones with equal probability (symmetric noise). At fraction $(C-1)/C$ the labels carry
+  no information. Held-out sets keep their labels; for wrong labels in the validation set too, `split` the noisy
+  problem. Nothing is known of the new problem.
 
   Example:
     >>> from gdlab.problems.images import digits
@@ -27,17 +27,17 @@ def with_label_noise(problem: Problem, fraction: float, *, num_classes: int, see
     287
 
   Args:
-    problem: its training examples are `Examples` whose targets are one array of integer labels. Of sequences,
-      [N, T], single labels are changed.
+    problem: its training examples are `Examples` whose targets are one array of integer labels. For sequences,
+      [N, T], single labels are replaced.
     fraction: in [0, 1].
     num_classes: C >= 2; labels lie in [0, C).
-    seed: >= 0, of which labels are changed and to what.
+    seed: >= 0, of the choice of labels and their new classes.
 
   Raises:
-    InputError: an argument out of range; targets that are no labels.
+    InputError: an argument out of range; targets that are not labels.
 
   Source: C. Zhang, S. Bengio, M. Hardt, B. Recht and O. Vinyals, "Understanding deep learning requires rethinking
-  generalization", ICLR 2017 (partially corrupted labels; there a label may be drawn again as it was).
+  generalization", ICLR 2017 (partially corrupted labels; there the new label may equal the old one).
   """
   check_problem(problem)
   if not isinstance(problem.train, Examples):

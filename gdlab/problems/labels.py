@@ -1,4 +1,4 @@
-"""Class labels among the targets: those out of range, which a loss takes for others or for NaN without a word."""
+"""Class labels out of range among the targets, which a loss silently wraps or turns into NaN."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +12,11 @@ from gdlab.problems.checks import check_labels
 
 
 def check_targets(name: str, examples: Examples, outputs: PyTree, loss: Callable) -> None:
-  """Raises InputError for whole numbers among the targets that the loss takes for labels, and that are none.
+  """Raises InputError for integer targets that the loss uses as labels and that are out of range.
 
   Where outputs and targets are one array each, integer targets with one axis less than the outputs are labels. In
-  trees what has the shape of labels may be something else (lengths, ids): there the loss shows what it makes of those
-  out of range. A single class is none.
+  pytrees an array with the shape of labels may be something else (lengths, ids): there the loss of out-of-range values
+  decides. Outputs with a single class are ignored.
 
   Args:
     name: of the data, in messages.
@@ -41,7 +41,7 @@ def check_targets(name: str, examples: Examples, outputs: PyTree, loss: Callable
 def _taken_for_labels(
   path: Any, leaf: Array, num_classes: int, examples: Examples, outputs: PyTree, loss: Callable
 ) -> bool:
-  """Whether wrong numbers give a loss that is not finite, or that of the class they wrap to and of no other."""
+  """Whether wrong numbers give a loss that is not finite, or the loss of the class to which they wrap."""
   host = np.asarray(leaf)
   wrong = ((host < 0) | (host >= num_classes)).reshape(len(host), -1).any(1)
   if not wrong.any():

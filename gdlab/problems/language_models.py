@@ -1,6 +1,6 @@
 """Two small Linen models of sequences: a decoder-only Transformer and a gated recurrent network.
 
-Both map ids int[B, T] to logits [B, T, vocabulary_size], of which those at position t depend on ids up to t only,
+Both map ids int[B, T] to logits [B, T, vocabulary_size], where the logits at position t depend on ids up to t only,
 and compute in JAX's default float.
 """
 
@@ -17,21 +17,21 @@ _EMBEDDING_SCALE = 0.02
 
 
 class Transformer(nn.Module):
-  r"""A decoder-only Transformer with the norms before the sublayers (GPT-2's form), without Dropout.
+  r"""A decoder-only pre-norm Transformer (as GPT-2), without Dropout.
 
   $x = E[\mathrm{ids}] + P$; in each layer $x \leftarrow x + \mathrm{Attention}(\mathrm{LN}(x))$, causal, and
   $x \leftarrow x + W_2\, \mathrm{gelu}(W_1 \mathrm{LN}(x))$ with 4 `width` hidden units; then logits
-  $E\, \mathrm{LN}(x)$. Embeddings and positions start at $N(0, 0.02^2)$, so that the first predictions are nearly
-  uniform; the other weights as Flax draws them; biases at 0.
+  $E\, \mathrm{LN}(x)$. Embeddings and positions are drawn from $N(0, 0.02^2)$, so that the first predictions are nearly
+  uniform; other weights have Flax's default initialisation, biases are 0.
 
   Attributes:
     vocabulary_size: V, number of ids, >= 1.
     width: D >= 1, a multiple of `num_heads`.
     num_layers: >= 1.
     num_heads: >= 1.
-    max_context: the longest T, >= 1: there are so many learned positions.
-    tied: whether the output shares the embeddings (Press & Wolf 2017); otherwise it has weights and biases of
-      its own.
+    max_context: the longest T, >= 1, which is the number of learned positions.
+    tied: whether the output layer shares the embeddings (Press & Wolf 2017); otherwise it has its own weights and
+      biases.
 
   Raises:
     InputError: an option out of range; when called, a sequence longer than `max_context`.
@@ -75,7 +75,7 @@ class Transformer(nn.Module):
 
 
 class GRU(nn.Module):
-  """A recurrent network of gated units: embedding, one or more GRU layers, Dense.
+  """A recurrent network: embedding, one or more GRU layers, Dense.
 
   Attributes:
     vocabulary_size: V, number of ids, >= 1.
@@ -86,7 +86,7 @@ class GRU(nn.Module):
     InputError: an option out of range.
 
   Source: K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine
-  translation", EMNLP 2014, with the reset gate after the product, as Flax's `GRUCell` has it.
+  translation", EMNLP 2014, with the reset gate after the product, as in Flax's `GRUCell`.
   """
 
   vocabulary_size: int

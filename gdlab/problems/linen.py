@@ -33,11 +33,11 @@ class LinenModel:
 
   Attributes:
     module: the module.
-    flags: what its call is told of the mode and the padding.
+    flags: the arguments and attributes that set its mode and mask.
     shapes: shape and dtype of each input leaf for a batch of one example.
     structure: the tree structure of the inputs.
-    sown: collections that are handed to the loss beside the outputs.
-    left_out: collections that are sown and left out.
+    sown: sown collections that the loss gets in addition to the outputs.
+    left_out: sown collections that are left out.
   """
 
   module: nn.Module
@@ -111,8 +111,7 @@ def from_linen(
   r"""The problem of minimising the mean loss of a Flax Linen module over `data`.
 
   $f(\theta) = \frac1N \sum_i \ell(\mathrm{module}_\theta(x_i), y_i)$. Collections other than `'params'` are the model's
-  state. What is asked of the module, how it is told the mode, and what is found out by itself:
-  `gdlab.problems.adapters`.
+  state. Requirements of the module, how its mode is set, and what is detected: `gdlab.problems.adapters`.
 
   Example:
     >>> import flax.linen as nn, numpy as np, optax
@@ -122,7 +121,7 @@ def from_linen(
     Problem('Dense', train: 4 examples of float32[4] and int32[])
 
   Args:
-    module: the module; its attributes hashable (lists and dictionaries are taken as tuples and frozen ones).
+    module: the module; its attributes must be hashable (lists become tuples, dictionaries frozen ones).
     data: the pair (inputs, targets) of N examples, each a pytree of finite arrays with leading axis N >= 1.
       Floats are converted to JAX's default float. Integer targets with one axis less than the module's output
       are class labels and must lie in its last axis.
@@ -130,15 +129,16 @@ def from_linen(
     test: held-out examples like `data`.
     validation: further held-out examples like `data`, to choose methods and hyperparameters on.
     metrics: further `(outputs, targets) -> float[B]` by name; `'loss'` is always reported.
-    name: what reports call the problem; the module's class by default.
-    flags: what the module is told of the mode beside the usual names, name -> value in training; `{}` for nothing.
-    sown: collections of sown values that the loss is given, as `loss((outputs, {collection: values}), targets)`; `()`
+    name: of the problem, in reports; the module's class by default.
+    flags: arguments or attributes that set the mode, in addition to the usual names, name -> value in training; `{}`
+      sets none.
+    sown: collections of sown values that the loss gets, as `loss((outputs, {collection: values}), targets)`; `()`
       leaves all out.
 
   Raises:
-    InputError: `module` is not an instance or not hashable; the data is no such pair; a label is out of
-      range; the loss or a metric is not per example, or sets outputs against the targets of others by broadcasting;
-      Dropout or BatchNorm has one mode only; values are sown of which nothing is said.
+    InputError: `module` is not an instance or not hashable; the data are not such a pair; a label is out of range; the
+      loss or a metric is not per example, or pairs outputs with the targets of other examples by broadcasting; Dropout
+      or BatchNorm has one mode only; values are sown and `sown` is None.
   """
   if not isinstance(module, nn.Module):
     raise InputError(f'module must be an instance of flax.linen.Module, got {shown(module)}')
@@ -173,7 +173,7 @@ def _fields(module: nn.Module) -> list[str]:
 
 
 def _frozen(value: Any, made: dict[int, Any]) -> Any:
-  """A module whose attributes hold tuples for lists and frozen dictionaries for others, so that it has a hash."""
+  """A module whose attributes have tuples instead of lists and frozen dictionaries, so that it is hashable."""
   if isinstance(value, list | tuple) and not hasattr(value, '_fields'):
     entries = tuple(_frozen(entry, made) for entry in value)
     same = isinstance(value, tuple) and all(new is old for new, old in zip(entries, value, strict=True))
@@ -216,7 +216,7 @@ def looking(found: set[str]) -> Callable[..., Any]:
 
 
 def _with_sown(model: LinenModel, sown: tuple[Any, ...] | None, name: str) -> LinenModel:
-  """The model with its sown collections told from its state."""
+  """The model with its sown collections separated from its state."""
   try:
     found = [name for name in _sown(model) if name != 'perturbations']
   except Exception:  # it does not fit its inputs, which is said in words further on
@@ -237,7 +237,7 @@ def _with_sown(model: LinenModel, sown: tuple[Any, ...] | None, name: str) -> Li
 
 
 def _sown(model: LinenModel) -> list[str]:
-  """The collections without which a pass is the same: what `sow` makes is left out where it cannot be stored."""
+  """The collections that a forward pass does not need: `sow` does nothing where it cannot store."""
   params, model_state = jax.eval_shape(ModelInit(model), jax.random.key(0))
   inputs = jax.tree.unflatten(model.structure, model.shapes)
   key, mask = jax.eval_shape(lambda: jax.random.key(0)), jax.ShapeDtypeStruct((1,), bool)

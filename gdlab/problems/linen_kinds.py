@@ -1,4 +1,4 @@
-"""What each array of a Linen model's parameters is, see `gdlab.problems.kinds`."""
+"""The kind of each parameter array of a Linen model, see `gdlab.problems.kinds`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -33,10 +33,10 @@ _ATTENTION = nn.MultiHeadDotProductAttention, nn.MultiHeadAttention, nn.SelfAtte
 class LinenKinds:
   """`Problem.kinds` of a Linen module.
 
-  Modules say what they own while they are initialised, which is traced and not computed.
+  The owner of every array is found while the module's initialisation is traced; nothing is computed.
 
   Attributes:
-    model: whose `init` initialises the module.
+    model: the model whose `init` initialises the module.
   """
 
   model: Model
@@ -56,7 +56,7 @@ class LinenKinds:
     return jax.eval_shape(lambda key: self.model.init(key)[0], jax.random.key(0))
 
   def _stacked(self) -> dict[Path, tuple[int, ...]]:
-    """The axes along which copies are stacked, as Flax tells them to boxes put around the arrays of a copy."""
+    """The axes along which copies are stacked, which Flax reports to metadata boxes around the arrays of a copy."""
     try:
       with nn.intercept_methods(_boxing):
         params = self._traced()
@@ -69,7 +69,7 @@ class LinenKinds:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class _Box(nn.meta.AxisMetadata[Any]):
-  """An array and those of its axes that lifted transformations have added."""
+  """An array and the axes that lifted transformations have added to it."""
 
   value: Any
   stacked: tuple[int, ...] = dataclasses.field(default=(), metadata={'static': True})
@@ -90,7 +90,7 @@ class _Box(nn.meta.AxisMetadata[Any]):
 
 
 def _boxing(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
-  """An interceptor that puts every array into a box while its owner is initialised."""
+  """An interceptor that boxes every array while its module is initialised."""
   returned = method(*args, **kwargs)
   module = context.module
   if module.scope is not None and module.is_mutable_collection('params'):
@@ -101,12 +101,12 @@ def _boxing(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
 
 
 def names(path: Any) -> Path:
-  """A path's dictionary keys; the attribute in which a box of metadata holds its array is none of them."""
+  """A path's dictionary keys, without the attribute in which a metadata box keeps its array."""
   return tuple(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
 
 
 def recorder(roles: dict[Path, Role]) -> Callable[..., Any]:
-  """An interceptor for `nn.intercept_methods` that writes down the role of every array whose owner is called."""
+  """An interceptor for `nn.intercept_methods` that records the role of every array whose owner is called."""
 
   def intercept(method: Any, args: Any, kwargs: Any, context: Any) -> Any:
     returned = method(*args, **kwargs)
@@ -133,7 +133,7 @@ def recorder(roles: dict[Path, Role]) -> Callable[..., Any]:
 
 
 def is_plain_attention(module: nn.Module) -> bool:
-  """Whether softmax sees a module's keys as they are, so that a shift of all of them changes nothing."""
+  """Whether softmax gets a module's keys unchanged, so that a shift of all keys has no effect."""
   return (
     type(module) in _ATTENTION
     and module.attention_fn is nn.dot_product_attention

@@ -50,10 +50,10 @@ def logistic_regression(
   $\ell_i(W) = \log \sum_c e^{z_{ic}} - z_{i y_i} + \frac\lambda2 \lVert W \rVert^2$ with $z_i = W^\top x_i$.
 
   Known: $\mu = \lambda$ (approached far from 0); $L = \lambda_{\max}(X^\top X/N)/4 + \lambda$ for two
-  classes, attained at w = 0, and with 1/2 for 1/4 an upper bound for more (Böhning, "Multinomial logistic
-  regression algorithm", 1992); where lambda > 0, the minimiser and minimum by Newton's method in float64.
-  Where lambda = 0 these are None: separable data have no minimiser. A Newton step solves with the dense
-  Hessian, fine up to a few thousand weights.
+  classes, attained at w = 0; for more classes, with 1/2 instead of 1/4, an upper bound (Böhning, "Multinomial logistic
+  regression algorithm", 1992); where lambda > 0, the minimiser and minimum by Newton's method in float64. Where
+  lambda = 0 these are None, as separable data have no minimiser. A Newton step solves with the dense Hessian, which
+  is practical up to a few thousand weights.
 
   Args:
     features: float[N, d]; an intercept is a column of ones.
@@ -136,10 +136,10 @@ def _solve(features: np.ndarray, labels: np.ndarray, num_classes: int, l2: float
 def _newton(
   gradient: Callable[[np.ndarray], np.ndarray], hessian: Callable[[np.ndarray], np.ndarray], point: np.ndarray
 ) -> np.ndarray:
-  """Newton's method on a strongly convex function, down to rounding.
+  """Newton's method on a strongly convex function, to rounding.
 
-  The step is halved until the gradient's norm falls: the Newton direction descends on that norm at the rate
-  of the norm itself, and unlike the value it can be compared down to the minimum. Ends when no step helps.
+  The step is halved until the gradient's norm falls: the norm falls along the Newton direction, and unlike the value it
+  can be compared down to the minimum. Ends when no step lowers it.
   """
   slope = gradient(point)
   while True:

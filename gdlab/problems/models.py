@@ -20,11 +20,11 @@ from gdlab.core.types import Array
 class MLP(nn.Module):
   r"""A multilayer perceptron on flattened inputs: Dense, [BatchNorm], activation, [Dropout], ..., Dense.
 
-  Weights are drawn as Flax draws them, $N(0, 1/\text{fan-in})$ truncated at two standard deviations (LeCun et
-  al., "Efficient BackProp", 1998); biases start at 0.
+  Weights have Flax's default initialisation, $N(0, 1/\text{fan-in})$ truncated at two standard deviations (LeCun et
+  al., "Efficient BackProp", 1998); biases are 0.
 
   Attributes:
-    features: width of each hidden layer, whole numbers >= 1; none makes the model linear.
+    features: width of each hidden layer, whole numbers >= 1; () makes the model linear.
     num_outputs: number of outputs (classes).
     activation: elementwise function.
     batch_norm: BatchNorm before each activation (Ioffe & Szegedy 2015).
@@ -50,8 +50,8 @@ class MLP(nn.Module):
 
     Args:
       inputs: [B, ...].
-      train: whether BatchNorm uses the batch's statistics and Dropout drops.
-      mask: bool[B], False on examples that BatchNorm must not count.
+      train: whether BatchNorm uses the batch's statistics and Dropout is active.
+      mask: bool[B], False on examples that BatchNorm must ignore.
     """
     x = inputs.reshape(inputs.shape[0], -1)
     for width in self.features:
@@ -65,9 +65,9 @@ class MLP(nn.Module):
 class CNN(nn.Module):
   """A small CNN: blocks of convolution, [BatchNorm], activation, 2x2 max pooling; then Dense.
 
-  Convolutions are `PatchConv`'s, computed as by `QuarteredConv`. A last odd row or column is left out, of the
-  statistics of BatchNorm too, and equal maxima share the gradient. After LeNet-5 (LeCun et al., "Gradient-based
-  learning applied to document recognition", 1998).
+  Convolutions have the parameters of `PatchConv` and are computed by `QuarteredConv`. A last odd row or column is
+  dropped, also from the statistics of BatchNorm, and equal maxima share the gradient. After LeNet-5 (LeCun et al.,
+  "Gradient-based learning applied to document recognition", 1998).
 
   Attributes:
     features: number of channels of each block, whole numbers >= 1.
@@ -101,8 +101,8 @@ class CNN(nn.Module):
 
     Args:
       inputs: [B, H, W, C], [B, H, W] or [B, H*H].
-      train: whether BatchNorm uses the batch's statistics and Dropout drops.
-      mask: bool[B], False on examples that BatchNorm must not count.
+      train: whether BatchNorm uses the batch's statistics and Dropout is active.
+      mask: bool[B], False on examples that BatchNorm must ignore.
     """
     x = _as_images(inputs)
     if min(x.shape[1:3]) < 2 ** len(self.features):
@@ -141,7 +141,7 @@ def _as_images(inputs: Array) -> Array:
 
 
 def _check_options(features: Any, num_outputs: Any, dropout_rate: Any) -> tuple[int, ...]:
-  """Checks what both models share; returns the features as a tuple, since a list has no hash."""
+  """Checks the options of both models; returns the features as a tuple, since a list is not hashable."""
   check_count('num_outputs', num_outputs)
   check_real('dropout_rate', dropout_rate, below=1.0)
   if dropout_rate < 0:

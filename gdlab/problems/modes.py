@@ -1,4 +1,4 @@
-"""Whether a module really has two modes, by what its outputs and its state depend on in each."""
+"""Whether a module really has two modes, from what its outputs and its state depend on in each."""
 
 import dataclasses
 from collections.abc import Collection
@@ -21,7 +21,7 @@ _KEY, _STATE, _EXAMPLES = (
 
 
 class _Pass(NamedTuple):
-  """What a forward pass does: whether it draws, whether examples reach the state, and whether the state is read."""
+  """Whether a forward pass draws, whether examples change the state, and whether outputs depend on the state."""
 
   draws: bool
   learns: bool
@@ -35,18 +35,18 @@ def check_modes(
   inputs: PyTree,
   holds: Collection[str],
 ) -> None:
-  """Raises InputError if a module stays in one mode that has two.
+  """Raises InputError if a module that should have two modes stays in one.
 
-  By default Dropout and BatchNorm have to be on in training and off in evaluation, and no boolean of the call that is
-  not known may switch on draws or a changing state. Flags that the user gives must make a difference where there is one
-  of the two; with `flags={}` one mode is meant.
+  By default Dropout and BatchNorm must be on in training and off in evaluation, and no unnamed boolean argument of the
+  call may switch on draws or a changing state. Flags that the user names must have an effect if the module has Dropout
+  or BatchNorm; with `flags={}` nothing is checked.
 
   Args:
     name: the module's, for messages.
     model: see `gdlab.problems.adapters.Model`.
     at: its parameters and state, shapes and dtypes.
     inputs: a batch of at most 16 inputs, shapes and dtypes.
-    holds: 'Dropout' and 'BatchNorm', as far as they are in the module.
+    holds: which of 'Dropout' and 'BatchNorm' are in the module.
   """
   flags = model.flags
   if flags.given == 'none' or not (holds or flags.switches or flags.given or flags.mask):
@@ -90,7 +90,7 @@ def check_modes(
 
 
 def _check_mask(name: str, traced: Traced, args: tuple[Any, ...]) -> None:
-  """Raises InputError if `mask` is not the batch's: it reaches other examples although no example does."""
+  """Raises InputError if `mask` is not the batch's: it affects other examples although examples do not."""
   params, model_state, inputs, mask, key = args
   own, size = _own(inputs), len(mask)
   unknown = params, model_state, inputs, jax.ShapeDtypeStruct(mask.shape, mask.dtype), key
@@ -110,7 +110,7 @@ def _pass(traced: Traced, args: tuple[Any, ...]) -> _Pass:
 
 
 def _arguments(at: tuple[PyTree, PyTree], inputs: PyTree) -> tuple[Any, ...]:
-  """Those of a training pass on a batch without padding."""
+  """The arguments of a training pass on a batch without padding."""
   size = jax.tree.leaves(inputs)[0].shape[0]
   return *at, inputs, np.ones(size, bool), jax.eval_shape(lambda: jax.random.key(0))
 

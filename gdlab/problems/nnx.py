@@ -1,8 +1,8 @@
 """Problems from Flax NNX modules.
 
-Parameters and state leave the module as plain dictionaries of arrays, so that a run is a pure function.
-`gdlab.to_flax` puts them back into a module; into any other of the same kind they go with Flax's own function,
-`nnx.update(module, params, dict(model_state))`.
+Parameters and state are taken out of the module as plain dictionaries of arrays, so that a run is a pure function.
+`gdlab.to_flax` puts them back into a module; `nnx.update(module, params, dict(model_state))` puts them into any other
+module of the same structure.
 """
 
 import dataclasses
@@ -43,11 +43,11 @@ class NnxModel:
 
   Attributes:
     make_module: `(rngs) -> module`.
-    flags: what its call is told of the mode and the padding.
+    flags: the arguments and attributes that set its mode and mask.
     graphdef: the module's structure.
     streams: shapes and dtypes of its random streams, a nested dictionary.
-    sown: types of variables that are handed to the loss beside the outputs.
-    left_out: types of variables that are sown and left out.
+    sown: types of sown variables that the loss gets in addition to the outputs.
+    left_out: types of sown variables that are left out.
   """
 
   make_module: Callable[[nnx.Rngs], nnx.Module]
@@ -65,13 +65,13 @@ class NnxModel:
   def train(
     self, params: PyTree, model_state: PyTree, inputs: PyTree, mask: Array, key: Key
   ) -> tuple[PyTree, PyTree]:
-    """The forward pass in training mode, every random stream started afresh from the key."""
+    """The forward pass in training mode, every random stream restarted from the key."""
     module = self._merge(params, model_state, key)
     outputs = self._called(module, inputs, train=True, mask=mask)
     return outputs, _state(module)
 
   def evaluate(self, params: PyTree, model_state: PyTree, inputs: PyTree, key: Key | None = None) -> PyTree:
-    """The forward pass in evaluation mode. A module that is random even there always draws the same."""
+    """The forward pass in evaluation mode. By default a module that is random even there always draws the same."""
     module = self._merge(params, model_state, jax.random.key(EVALUATION_KEY) if key is None else key)
     return self._called(module, inputs, train=False, mask=jnp.ones(batch_length(inputs), bool))
 
@@ -126,9 +126,9 @@ def from_nnx(
 ) -> Problem:
   r"""The problem of minimising the mean loss of a Flax NNX module over `data`.
 
-  $f(\theta) = \frac1N \sum_i \ell(\mathrm{module}_\theta(x_i), y_i)$. The parameters are the module's
-  `nnx.Param`s; its other variables (BatchNorm's statistics, your own) are the model's state. What is asked of the
-  module, how it is told the mode, and what is found out by itself: `gdlab.problems.adapters`.
+  $f(\theta) = \frac1N \sum_i \ell(\mathrm{module}_\theta(x_i), y_i)$. The parameters are the module's `nnx.Param`s;
+  its other variables (BatchNorm's statistics, your own) are the model's state. Requirements of the module, how its mode
+  is set, and what is detected: `gdlab.problems.adapters`.
 
   Parameters and state are nested dictionaries of arrays; `gdlab.to_flax` puts them back into a module.
 
@@ -143,16 +143,16 @@ def from_nnx(
     (['bias', 'kernel'], ())
 
   Args:
-    make_module: makes the module, all of its randomness from the given `nnx.Rngs`. Give the same function,
-      not an equal one, to build a problem again without compiling again.
+    make_module: makes the module, with all of its randomness from the given `nnx.Rngs`. To build a problem again
+      without compiling again, pass the same function object.
     data: as for `from_linen`.
     loss: as for `from_linen`.
     test: held-out examples like `data`.
     validation: further held-out examples like `data`, to choose methods and hyperparameters on.
     metrics: further `(outputs, targets) -> float[B]` by name; `'loss'` is always reported.
-    name: what reports call the problem; the module's class by default.
+    name: of the problem, in reports; the module's class by default.
     flags: as for `from_linen`.
-    sown: types of variables whose sown values the loss is given, as `loss((outputs, {type's name: values}), targets)`;
+    sown: types of variables whose sown values the loss gets, as `loss((outputs, {type's name: values}), targets)`;
       `()` leaves all out.
 
   Raises:
@@ -191,7 +191,7 @@ def from_nnx(
 
 
 def _attributes(module: nnx.Module) -> dict[str, Any]:
-  """Attributes that may be flags, of the module and all in it, but for those that `train()` and `eval()` set."""
+  """Attributes that may be flags, of the module and its submodules, except those that `train()` and `eval()` set."""
   set_by_nnx = ('deterministic', 'use_running_average')
   return {
     name: value
@@ -219,7 +219,7 @@ def _holds(module: nnx.Module, model: NnxModel, train: Examples) -> set[str]:
 
 
 def _with_sown(model: NnxModel, sown: tuple[Any, ...] | None, train: Examples, name: str) -> NnxModel:
-  """The model with its sown variables told from its state."""
+  """The model with its sown variables separated from its state."""
   found = _sown(model, train)
   if unknown := [kind for kind in sown or () if kind not in found]:
     known = [kind.__name__ for kind in found]

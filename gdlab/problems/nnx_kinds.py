@@ -1,4 +1,4 @@
-"""What each array of an NNX model's parameters is, see `gdlab.problems.kinds`."""
+"""The kind of each parameter array of an NNX model, see `gdlab.problems.kinds`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ Owners: TypeAlias = Mapping[
 class NnxKinds:
   """`Problem.kinds` of an NNX module.
 
-  The module is made, traced and not computed. Its parts are then asked which shapes they gave their parameters.
+  The construction of the module is traced; nothing is computed. Its parts give the shapes of their parameters.
 
   Attributes:
     make_module: `(rngs) -> module`.
@@ -90,7 +90,7 @@ def _found(
 
 
 def _agreed(roles: Sequence[Role], name: str, shape: Shape) -> Role:
-  """The role that all owners agree on; a kernel that is an embedding as well is one."""
+  """The role that all owners agree on; a kernel that is also an embedding is an embedding."""
   if not roles:
     return by_name(name, shape)
   embeddings = [role for role in roles if role.kind == 'embedding']
@@ -98,7 +98,7 @@ def _agreed(roles: Sequence[Role], name: str, shape: Shape) -> Role:
 
 
 def _is_inert(bias: Any, owners: Owners) -> bool:
-  """Whether a variable is the bias of attention's keys, and of keys that softmax sees as they are, and nothing else."""
+  """Whether a variable is only the bias of attention keys, and softmax gets these keys unchanged."""
   layers = owners.get(id(bias), ())
   return bool(layers) and all(
     type(layer) is nnx.LinearGeneral
@@ -109,7 +109,7 @@ def _is_inert(bias: Any, owners: Owners) -> bool:
 
 
 def is_plain_attention(module: Any) -> bool:
-  """Whether softmax sees a module's keys as they are, so that a shift of all of them changes nothing."""
+  """Whether softmax gets a module's keys unchanged, so that a shift of all keys has no effect."""
   # Its own class only: what a subclass does with the keys is not known.
   return (
     type(module) is nnx.MultiHeadAttention
@@ -154,7 +154,7 @@ def _role(module: Any, name: str, shape: Shape) -> Role:
 
 
 def _lora_rank(module: nnx.LoRA) -> int:
-  """The rank, which the module does not keep: a length that both its factors have in its place."""
+  """The rank, which the module does not store: a length that fits the shapes of both its factors."""
   shapes = module.lora_a.shape, module.lora_b.shape
   fits = [
     rank

@@ -1,4 +1,4 @@
-"""Gradient noise of a chosen law, put on any problem."""
+"""Gradient noise of a chosen law, for any problem."""
 
 import dataclasses
 from collections.abc import Callable
@@ -30,16 +30,16 @@ class Noise(Protocol):
 
 @checked('noise', 'num_examples')
 def with_noise(problem: Problem, noise: Noise, *, num_examples: int = 1024) -> Problem:
-  r"""The problem with noise added to the gradient of every example, drawn afresh for each.
+  r"""The problem with independent noise added to the gradient of every example.
 
   $\ell_i(\theta) + \xi_i^\top(\theta - \mathrm{stop}(\theta))$: the losses and the Hessian are unchanged and
   the gradient of example i is $\nabla\ell_i + \xi_i$, with $\xi_i$ independent between the slots of a batch,
   steps, runs and slices of a micro-batched estimate. So the noise of the gradient of B equally weighted
-  examples has covariance $\Sigma/B$, whatever the sampler, and it never runs out. Metrics, validation and
+  examples has covariance $\Sigma/B$, whatever the sampler, and it is new in every epoch. Metrics, validation and
   test data and what is known are those of `problem`.
 
-  The noise comes from the key given to `Problem.loss`, the run's noise stream at that step: functions
-  evaluated with one key, as in a line search, see the same noise.
+  The noise comes from the key given to `Problem.loss`, the run's noise stream at that step: evaluations with the same
+  key, as in a line search, have the same noise.
 
   Example:
     >>> import jax, gdlab
@@ -49,9 +49,9 @@ def with_noise(problem: Problem, noise: Noise, *, num_examples: int = 1024) -> P
     (1024, 'quadratic with noise')
 
   Args:
-    problem: any; where it has one example, that is repeated `num_examples` times.
+    problem: any problem; if it has a single example, that is repeated `num_examples` times.
     noise: `isotropic`, `gaussian`, `hessian_noise`, `heavy_tailed`, `state_dependent`, or any other Noise.
-    num_examples: >= 1; of no account where the problem has several examples of its own.
+    num_examples: >= 1; ignored if the problem has several examples.
 
   Raises:
     InputError: an argument out of range, or noise that does not fit the problem's parameters.
@@ -86,7 +86,7 @@ class NoisyLoss:
   def __call__(
     self, params: PyTree, model_state: PyTree, examples: PyTree, mask: Array, key: Key
   ) -> tuple[Array, PyTree]:
-    """Returns the losses, float[B], of the problem without noise, and its new state."""
+    """Returns the losses, float[B], whose values have no noise, and the new state."""
 
     def one_loss(params: PyTree) -> Array:
       one = jax.tree.map(lambda leaf: leaf[:1], examples)
@@ -216,7 +216,7 @@ def gaussian(covariance: Any) -> Noise:
 
   Args:
     covariance: Sigma, float[d, d], symmetric and positive semidefinite to rounding, for d raveled parameters.
-      It is a constant of the compiled program: for d up to some hundreds.
+      It is a constant of the compiled program, so d should be at most a few hundred.
 
   Raises:
     InputError: if it is not such a matrix; from `with_noise`, if d is not the number of parameters.
@@ -237,9 +237,9 @@ def gaussian(covariance: Any) -> Noise:
 def hessian_noise(scale: float) -> Noise:
   r"""Normal noise with covariance proportional to the Hessian, $\Sigma(\theta) = c\,|\nabla^2 f(\theta)|$.
 
-  The absolute value is that of the eigenvalues. The noise of mini-batches is of this kind near a minimum of a
-  likelihood. The dense Hessian and its eigenvectors are computed at every step, fine up to a few hundred
-  parameters.
+  $|\cdot|$ takes the absolute values of the eigenvalues. Mini-batch noise has about this covariance near a minimum of a
+  negative log-likelihood. The dense Hessian and its eigenvectors are computed at every step, which is practical up to a
+  few hundred parameters.
 
   Args:
     scale: c >= 0.
@@ -258,10 +258,10 @@ def heavy_tailed(alpha: float, scale: float) -> Noise:
   r"""Independent symmetric alpha-stable noise in every coordinate.
 
   Its law is $\mathbb E\, e^{it\xi} = e^{-|\sigma t|^\alpha}$. The mean of B draws has scale
-  $\sigma B^{1/\alpha-1}$: for alpha < 2, where the variance is infinite, larger batches gain less than
-  $B^{-1/2}$, and for alpha <= 1 nothing. At alpha = 2 it is $N(0, 2\sigma^2)$, at 1 Cauchy's law.
+  $\sigma B^{1/\alpha-1}$: for alpha < 2, where the variance is infinite, larger batches reduce the noise less than
+  $B^{-1/2}$, and for alpha <= 1 not at all. At alpha = 2 it is $N(0, 2\sigma^2)$, at 1 the Cauchy law.
 
-  Drawn by the method of Chambers, Mallows and Stuck. The generator's grid ends the tail near
+  Drawn by the method of Chambers, Mallows and Stuck. The resolution of the uniform generator cuts the tail off near
   $10^{7/\alpha}$ sigma in float32 and $10^{16/\alpha}$ in float64.
 
   Args:
@@ -283,10 +283,10 @@ def state_dependent(deviation: Callable[[PyTree], PyTree]) -> Noise:
 
   Args:
     deviation: `(params) -> float[]`, or one number per parameter in a pytree like params; a hashable
-      function. Give the same function, not an equal one, to build a problem again without compiling again.
+      function. To build a problem again without compiling again, pass the same function object.
 
   Raises:
-    InputError: if it is no function; from `with_noise`, if it does not fit the parameters.
+    InputError: if it is not a function; from `with_noise`, if it does not fit the parameters.
   """
   if not callable(deviation):
     raise InputError(f'deviation must be a function of the parameters, got {shown(deviation)}')
@@ -300,7 +300,7 @@ def _times(draws: Array, matrix: Array) -> Array:
 
 
 def _trial(problem: Problem, key: Key) -> Array:
-  """One loss, for its shapes only: refuses noise that does not fit while the problem is built."""
+  """One loss, evaluated for its shapes only, so that noise that does not fit is refused when the problem is built."""
   init_key, loss_key = jax.random.split(key)
   params, model_state = problem.init(init_key)
   one = jax.tree.map(lambda leaf: leaf[:1], problem.train)

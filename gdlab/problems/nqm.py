@@ -1,4 +1,4 @@
-"""The noisy quadratic model: what batch size, momentum and preconditioning do to the number of steps."""
+"""The noisy quadratic model: how the number of steps depends on batch size, momentum and preconditioning."""
 
 import dataclasses
 from typing import Any
@@ -45,11 +45,11 @@ def noisy_quadratic_model(
   start: Any = None,
   initial_scale: float = 1.0,
 ) -> Problem:
-  r"""A quadratic with a power law for a spectrum, and gradient noise of covariance equal to its Hessian.
+  r"""A quadratic with a power-law spectrum, and gradient noise whose covariance equals its Hessian.
 
   $f(x) = \frac12\sum_{i=1}^d h_i x_i^2$, $h_i = i^{-q}$, and the gradient of one example is $h_i x_i + \xi_i$
-  with independent $\xi_i \sim N(0, h_i)$, drawn afresh, so that with B examples the variance is $h_i/B$; see
-  `gdlab.problems.noise.with_noise`. The paper has q = 1, $d = 10^4$ and $\mathbb E x_i^2 = 1$ at the start,
+  with independent $\xi_i \sim N(0, h_i)$, new at every draw, so that with B examples the variance is $h_i/B$; see
+  `gdlab.problems.noise.with_noise`. The paper takes q = 1, $d = 10^4$ and $\mathbb E x_i^2 = 1$ at the start,
   and counts the steps to f = 0.01. Known: minimiser 0, value 0, L = 1, $\mu = d^{-q}$.
 
   No array is larger than the batch's noise, [B, d].
@@ -61,8 +61,8 @@ def noisy_quadratic_model(
 
   Args:
     dimension: d >= 1.
-    exponent: q >= 0; the condition is d^q, which must not exceed the largest float (1e38 in float32).
-    num_examples: N >= 1, all equal; batches drawn without replacement are of at most N.
+    exponent: q >= 0; the condition number is d^q, and d^-q must not underflow (below 1e-38 in float32).
+    num_examples: N >= 1, all equal; batches drawn without replacement have at most N.
     start: initial point, float[d]; None draws it from N(0, initial_scale^2) with the run's init stream.
     initial_scale: > 0.
 

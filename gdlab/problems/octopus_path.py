@@ -72,7 +72,7 @@ def octopus(
   start: Any = None,
   initial_scale: float = 1.0,
 ) -> Problem:
-  r"""A chain of d saddles through which gradient descent needs time exponential in d, and noise polynomial.
+  r"""A chain of d saddles that gradient descent needs time exponential in d to pass, with noise polynomial time.
 
   With $a_j = |x_j|$, tube i is where $a_j \ge 2\tau$ for $j < i$ and $a_j \le \tau$ for $j > i$. There
 
@@ -85,22 +85,21 @@ def octopus(
     \qquad g_2(u) = -\gamma - (L+\gamma)(10 v^3 + 15 v^4 + 6 v^5), \quad v = \tfrac{u-2\tau}{\tau},$$
 
   $\nu = 4L\tau^2 - g_1(2\tau) = 4L\tau^2 + \tfrac{13}{6}(L+\gamma)\tau^2$, and after the last tube
-  $\sum_j L(a_j-4\tau)^2 - d\nu$. The paper defines f in the tubes alone; here it is continued to
+  $\sum_j L(a_j-4\tau)^2 - d\nu$. The paper defines f in the tubes only; here it is extended to
 
   $$f(x) = \sum_i (1-W_i) L a_i^2 + W_i h(a_i), \qquad W_i = \prod_{j<i} w(a_j), \quad
     w = \tfrac{L-g_2}{L+\gamma},$$
 
-  with h the function of $a_i$ alone in tube i, from $-\gamma a^2$ over $g_1$ to $L(a-4\tau)^2-\nu$, and w
-  going from 0 to 1 on $[\tau, 2\tau]$. It is twice continuously differentiable on all of $\mathbb R^d$.
+  with h the part of f in tube i that depends on $a_i$ only, $-\gamma a^2$, then $g_1$, then $L(a-4\tau)^2-\nu$, and w
+  rising from 0 to 1 on $[\tau, 2\tau]$. It is twice continuously differentiable on all of $\mathbb R^d$.
 
   Known: all stationary points. Those are, for k = 0 ... d, the $2^k$ points whose first k coordinates are
   $\pm 4\tau$ and the others 0: a saddle of index 1 with eigenvalues $-2\gamma$, 2L (d-1 times), and for k = d
-  a minimum with eigenvalues 2L. There are no others: where $W_i = 1$ the derivative by $a_i$ vanishes at 0
-  and $4\tau$ only, for $h' < 0$ between them as far as $2\tau$ and $h(a) \le L a^2$; and where $a_i = 0$ all
-  later coordinates have the bowl $L a_j^2$ to themselves. Up to 10 dimensions all are listed, beyond it those
-  with no negative coordinate, from which the others come by changes of sign. The basin of a minimum is the
-  ball of radius $4\tau$: there no coordinate changes its sign, and the saddles' stable manifolds lie where
-  one is 0.
+  a minimum with eigenvalues 2L. There are no others: where $W_i = 1$ the derivative in $a_i$ vanishes only at 0
+  and $4\tau$, as $h' < 0$ between 0 and $2\tau$ and $h(a) \le L a^2$; and where $a_i = 0$ all later coordinates have
+  the bowl $L a_j^2$. Up to 10 dimensions all are listed, above that those without a negative coordinate, whose changes
+  of sign give the others. The basin of a minimum is the ball of radius $4\tau$: there no coordinate changes its sign,
+  and the saddles' stable manifolds lie where a coordinate is 0.
 
   Example:
     >>> problem = octopus(2)
@@ -109,8 +108,8 @@ def octopus(
 
   Args:
     dimension: d >= 1.
-    smoothness: L in [1e-6, 1e6]; half the curvature of the bowls. Gradient descent with rate 1/(4L) is the paper's.
-    gamma: in [1e-6, 1e6]; a waiting coordinate leaves a saddle by the factor 1 + 2 rate gamma per step.
+    smoothness: L in [1e-6, 1e6]; half the curvature of the bowls. The paper's learning rate is 1/(4L).
+    gamma: in [1e-6, 1e6]; near a saddle the escaping coordinate grows by the factor 1 + 2 rate gamma per step.
     tau: in [1e-6, 1e6], the half width of a tube.
     start: initial point, float[d]; None draws it uniformly from [0, initial_scale)^d with the run's init
       stream.
@@ -120,7 +119,7 @@ def octopus(
     InputError: an argument out of range or of the wrong shape.
 
   Source: Du et al. 2017, Gradient Descent Can Take Exponential Time to Escape Saddle Points, arXiv
-    1705.10412. In float32 a coordinate that waits halves at every step and underflows after 150; use x64.
+    1705.10412. At that rate a later coordinate halves at every step and underflows in float32 after 150; use x64.
   """
   dimension = check_count('dimension', dimension)
   initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
@@ -145,7 +144,7 @@ def octopus(
 
 
 def _drop(smoothness: float, gamma: float, tau: float) -> float:
-  """Nu, by how much each tube lies below the one before."""
+  """Nu, the drop of f from each tube to the next."""
   return 4 * smoothness * tau**2 + 13 / 6 * (smoothness + gamma) * tau**2
 
 

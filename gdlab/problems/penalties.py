@@ -17,7 +17,7 @@ Where: TypeAlias = Callable[[str, Array], bool]  # (path, parameter array) -> wh
 
 @dataclasses.dataclass(frozen=True)
 class Penalty:
-  """l1 times the sum of |p| plus l2/2 times the sum of p^2, over the parameter arrays that `where` picks."""
+  """l1 times the sum of |p| plus l2/2 times the sum of p^2, over the parameter arrays that `where` selects."""
 
   l1: float
   l2: float
@@ -59,7 +59,7 @@ class PenalisedLoss:
 
 @dataclasses.dataclass(frozen=True)
 class PenalisedMetrics:
-  """`Problem.metrics` with the penalty added to `'loss'`; the rest as it was."""
+  """`Problem.metrics` with the penalty added to `'loss'`; other metrics are unchanged."""
 
   metrics: MetricsFn
   penalty: Penalty
@@ -72,7 +72,7 @@ class PenalisedMetrics:
 
 @dataclasses.dataclass(frozen=True)
 class PenalisedKinds:
-  """`Problem.kinds` of which no array is inert that is penalised: the loss depends on it by the penalty."""
+  """`Problem.kinds` in which no penalised array is inert, as the penalty depends on it."""
 
   kinds: Callable[[], PyTree]
   init: Callable[[Key], tuple[PyTree, PyTree]]
@@ -96,15 +96,14 @@ def with_penalty(
 ) -> Problem:
   r"""The problem with $\lambda_1 \lVert p \rVert_1 + \frac{\lambda_2}2 \lVert p \rVert_2^2$ added to its loss.
 
-  Added to the loss of each example, so every batch whose weights sum to 1 sees the whole penalty. The metric
-  `'loss'` has it too, on held-out examples as on training ones, so that its training mean is the function that is
-  minimised. Where a parameter is 0, $\lvert p \rvert$ gets the subgradient 0. This is a part of the loss:
-  an adaptive optimizer rescales its gradient, unlike weight decay (Loshchilov and Hutter, "Decoupled weight decay
-  regularization", ICLR 2019).
+  It is added to the loss of each example, so every batch whose weights sum to 1 has the whole penalty. The metric
+  `'loss'` includes it, also on held-out examples, so that its training mean is the function that is minimised. Where a
+  parameter is 0, $\lvert p \rvert$ has the subgradient 0. Unlike weight decay, the penalty is a part of the loss, whose
+  gradient an adaptive optimizer rescales (Loshchilov and Hutter, "Decoupled weight decay regularization", ICLR 2019).
 
-  Known: with L2 alone on all parameters, smoothness and strong convexity rise by $\lambda_2$; the box is kept;
-  everything else depends on the problem and is dropped. For ridge regression with a known minimum see the `l2` of
-  `linear_regression` and `logistic_regression`.
+  Known: with L2 only and on all parameters, smoothness and strong convexity increase by $\lambda_2$; the box is kept;
+  everything else is dropped. For ridge regression with a known minimum see the `l2` of `linear_regression` and
+  `logistic_regression`.
 
   Example:
     >>> from gdlab.problems import quadratic
@@ -116,11 +115,11 @@ def with_penalty(
     problem: any problem.
     l1: lambda_1 >= 0.
     l2: lambda_2 >= 0.
-    where: `(path, array) -> bool`, which parameter arrays are penalised; all by default. The path reads
-      like 'Dense_0/kernel'. Hashable, as functions are; `gdlab.problems.penalties.not_biases` leaves biases out.
+    where: `(path, array) -> bool`, which parameter arrays are penalised; all by default. A path is like
+      'Dense_0/kernel'. Hashable, as functions are; `gdlab.problems.penalties.not_biases` leaves biases out.
 
   Raises:
-    InputError: a negative or infinite weight; `where` is no hashable function.
+    InputError: a negative or infinite weight; `where` is not a hashable function.
   """
   check_problem(problem)
   if where is not None:

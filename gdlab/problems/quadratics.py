@@ -15,7 +15,7 @@ _DEFAULT_EXAMPLES = 1024
 
 
 class QuadraticExamples(NamedTuple):
-  """One example per noise vector. The eigenvalues are repeated so as to be data and not part of a program."""
+  """One example per noise vector. The eigenvalues are repeated so that they are data, not constants of a program."""
 
   eigenvalues: Array  # float[N, d], equal rows
   noise: Array  # float[N, d], xi_i
@@ -35,8 +35,8 @@ def quadratic(
   $f(x) = \frac12 \sum_j \lambda_j x_j^2$ is the mean of $\ell_i(x) = f(x) + \xi_i^\top x$ over N examples,
   $\sum_i \xi_i = 0$ and $\frac1N \sum_i \xi_i \xi_i^\top = \mathrm{diag}(\sigma^2)$, both to rounding: the
   $\xi_i$ are the rows of an orthonormal basis of N random centred columns, scaled. So the gradient of a batch
-  of B examples has covariance $\mathrm{diag}(\sigma^2)/B$ drawn with replacement, and
-  $\mathrm{diag}(\sigma^2) \frac{N-B}{B(N-1)}$ drawn without, at every x. Known: minimiser 0, value 0,
+  of B examples has covariance $\mathrm{diag}(\sigma^2)/B$ with replacement, and
+  $\mathrm{diag}(\sigma^2) \frac{N-B}{B(N-1)}$ without, at every x. Known: minimiser 0, value 0,
   $L = \max\lambda$, $\mu = \min\lambda$; 0 is the only stationary point unless an eigenvalue is 0.
 
   Example:
@@ -47,8 +47,8 @@ def quadratic(
   Args:
     eigenvalues: float[d] >= 0, of the diagonal Hessian.
     noise: sigma^2 >= 0, the variance of one example's gradient noise, for all directions or each, float[d].
-    num_examples: N, at least d + 1; by default 1 without noise and else 1024, or d + 1 if that is more.
-      Without noise all examples are equal.
+    num_examples: N; with noise at least d + 1, by default 1024 or d + 1 if that is more; without noise, where all
+      examples are equal, at least 1 and by default 1.
     start: initial point, float[d]; None draws it from N(0, initial_scale^2) with the run's init stream.
     initial_scale: > 0.
 

@@ -30,7 +30,7 @@ def gaussian_random_field(
   start: Any = None,
   initial_scale: float = 1.0,
 ) -> Problem:
-  r"""A draw of an isotropic random field with mean 0, variance 1 and a squared-exponential covariance.
+  r"""A realisation of an isotropic random field with mean 0, variance 1 and a squared-exponential covariance.
 
   $$f(x) = \frac{1}{\sqrt m}\sum_{k=1}^m a_k \cos(\omega_k^\top x) + b_k \sin(\omega_k^\top x), \qquad
     \mathbb E f(x) f(y) = e^{-\lVert x-y\rVert^2/2\ell^2},$$
@@ -39,9 +39,9 @@ def gaussian_random_field(
   over seeds for every m; f is normal given the frequencies, and a Gaussian field as m grows. Its gradient has
   covariance $I/\ell^2$, and its Hessian $\mathbb E H_{ij}H_{kl} = (\delta_{ij}\delta_{kl} +
   \delta_{ik}\delta_{jl} + \delta_{il}\delta_{jk})/\ell^4$ and $\mathbb E f H_{ij} = -\delta_{ij}/\ell^2$: at
-  a stationary point of value f a semicircle around $-f/\ell^2$ of radius about $2\sqrt d/\ell^2$, so that the
-  share of minima falls exponentially in the dimension. Nothing is known of a draw's own stationary points;
-  `known.box` is a region some length scales wide.
+  a stationary point of value f its spectrum is a semicircle around $-f/\ell^2$ of radius about $2\sqrt d/\ell^2$, so
+  that the share of minima falls exponentially in the dimension. The stationary points of a realisation are not known;
+  `known.box` is a region of six length scales.
 
   Example:
     >>> problem = gaussian_random_field(20, seed=3)
@@ -82,15 +82,15 @@ def gaussian_random_field(
 def spherical_spin_glass(
   dimension: int, *, order: int = 3, seed: int = 0, start: Any = None, initial_scale: float = 1.0
 ) -> Problem:
-  r"""A draw of the spherical p-spin model, a random polynomial on the sphere of radius $\sqrt d$.
+  r"""A realisation of the spherical p-spin model, a random polynomial on the sphere of radius $\sqrt d$.
 
   $$f(x) = H\!\left(\sqrt d\,\tfrac{x}{\lVert x\rVert}\right), \quad
     H(s) = d^{-(p-1)/2} \sum_{i_1\dots i_p} J_{i_1\dots i_p} s_{i_1}\cdots s_{i_p}, \quad
     \mathbb E H(s) H(t) = d \left(\tfrac{s^\top t}{d}\right)^p,$$
 
-  the $J$ independent N(0, 1). f depends on the direction of x alone: the gradient is orthogonal to x, and at
+  the $J$ independent N(0, 1). f depends only on the direction of x: the gradient is orthogonal to x, and at
   $\lVert x\rVert = \sqrt d$ it is the gradient on the sphere, with mean square $p(d-1)$; plain descent slowly
-  lengthens x. At a stationary point there the Hessian is that on the sphere and one more 0, along x: with $u
+  lengthens x. At a stationary point there the Hessian has the eigenvalues of that on the sphere, and 0 along x: with $u
   = f/d$, of order $-1$, a semicircle of radius $2\sqrt{p(p-1)}$ around $-pu$, so that below
   $u = -2\sqrt{(p-1)/p}$ nearly all stationary points are minima, and above it saddles.
 
@@ -101,7 +101,7 @@ def spherical_spin_glass(
 
   Args:
     dimension: d >= 2.
-    order: p >= 2. For p = 2 there are but 2d stationary points, the eigenvectors of a random matrix.
+    order: p >= 2. For p = 2 there are only 2d stationary points, the eigenvectors of a random matrix.
     seed: of the couplings J, d^p numbers.
     start: initial point, float[d], not 0; None draws it from N(0, initial_scale^2) with the run's init
       stream.

@@ -38,9 +38,9 @@ def linear_regression(
   r"""Least squares or ridge regression with a known minimum.
 
   $\ell_i(w) = \frac12 (x_i^\top w - y_i)^2 + \frac{\lambda}{2} \lVert w \rVert^2$. Known, in float64 from the
-  data as stored: the minimiser, solving $(X^\top X/N + \lambda I) w = X^\top y/N$ (the one of least norm if
+  data as stored: the minimiser, which solves $(X^\top X/N + \lambda I) w = X^\top y/N$ (the one of least norm if
   there are many), the minimum, and L and mu, the extreme eigenvalues of $X^\top X/N + \lambda I$. The metric
-  `'loss'` has the ridge term in it, so that its training mean is the function that is minimised.
+  `'loss'` includes the ridge term, so that its training mean is the function that is minimised.
 
   Example:
     >>> problem = linear_regression([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]], [1.0, 3.0, 5.0])
@@ -80,7 +80,7 @@ def linear_regression(
 
 
 def _solve(features: np.ndarray, targets: np.ndarray, l2: float) -> Known:
-  """The normal equations, solved as stacked least squares, which does not square their condition."""
+  """The normal equations, solved as stacked least squares, which does not square the condition number."""
   count, size = features.shape
   # Without the zero rows the least-squares problem is the same; they are left out where l2 = 0.
   rows = [features / np.sqrt(count), np.sqrt(l2) * np.eye(size)] if l2 else [features / np.sqrt(count)]

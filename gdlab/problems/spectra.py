@@ -30,7 +30,7 @@ def spectral_regression(
   random, so $X^\top X/N = Q \Lambda Q^\top$. The targets are $y = X w^* + r$ with a random residual
   $r \perp U$ of mean square $\sigma^2$: the least-squares minimiser is $w^*$ and the minimum $\sigma^2/2$,
   both without ridge. All this holds to rounding in JAX's default float; `Problem.known` is in float64, of the data
-  as stored. In float32 eigenvalues below about $10^{-7} \max\lambda$ are therefore not the ones asked for.
+  as stored. In float32, eigenvalues below about $10^{-7} \max\lambda$ are therefore not accurate.
 
   Example:
     >>> problem = spectral_regression([1.0, 100.0], num_examples=8, minimiser=[1.0, -1.0], noise=0.5)
@@ -92,7 +92,7 @@ def spectral_logistic(
     num_examples: N >= d.
     l2: ridge parameter >= 0, see `logistic_regression`.
     weights: v, float[d]; by default of random direction, scaled by `signal`.
-    signal: >= 0, the root mean square of $x_i^\top v$ if `weights` is None; at 0 the labels are coin flips.
+    signal: >= 0, the root mean square of $x_i^\top v$ if `weights` is None; at 0 the labels are independent of x.
     rotated: as for `spectral_regression`.
     seed: >= 0, of U, Q, v and the labels.
     initial_scale: as for `spectral_regression`.

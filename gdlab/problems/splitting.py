@@ -1,4 +1,4 @@
-"""A validation set taken from the training examples of any problem that has some."""
+"""Validation sets taken from a problem's training examples, and new random splits of its data."""
 
 import dataclasses
 
@@ -15,9 +15,9 @@ from gdlab.problems.drifting import DriftingExamples
 from gdlab.problems.functions import Draws
 from gdlab.problems.quadratics import QuadraticExamples
 
-# Examples that differ and are no sample of anything.
+# Examples that differ but are not a sample from a distribution.
 NO_SAMPLES = {
-  Draws: 'are fixed draws of noise, which its updates draw anew',
+  Draws: 'are fixed draws of noise, and updates draw others',
   DriftingExamples: 'come in the order of a stream',
   QuadraticExamples: 'are one function with noise that sums to zero over all of them',
 }
@@ -29,11 +29,11 @@ def split(problem: Problem, *, validation: float, seed: int = 0, train: int | No
 
   Of the N training examples $n = \mathrm{round}(\text{share} \cdot N)$, or a given number, are drawn without
   replacement and become `Problem.validation`; the others stay `Problem.train`. Both parts keep the order of the
-  examples. The test set stays as it is, and what was known exactly of the old training loss is dropped. Metrics
-  `validation_<name>` then appear beside `train_<name>` and `test_<name>`.
+  examples. The test set is unchanged, and what was known exactly of the old training loss is dropped. Runs then also
+  report metrics `validation_<name>`.
 
-  Examples are moved whole and taken for independent: what two of them share (overlapping windows of a text, images of
-  one person) is afterwards in both parts.
+  Examples are assumed to be independent: what two of them share (overlapping windows of a text, images of one person)
+  may end up in both parts.
 
   Example:
     >>> import gdlab
@@ -44,12 +44,12 @@ def split(problem: Problem, *, validation: float, seed: int = 0, train: int | No
   Args:
     problem: without a validation set, and with at least 2 training examples that differ.
     validation: a share in (0, 1), a float; or a number of examples in [1, N - 1], an integer.
-    seed: >= 0, of which examples are moved.
-    train: how many of the others stay, drawn too; None for all.
+    seed: >= 0, of the draw.
+    train: how many of the others stay, also drawn at random; None for all.
 
   Raises:
     InputError: an argument out of range, or a share that leaves a part empty; a problem that has a validation set, or
-      whose examples are no sample: a landscape (also under noise: its examples are all the same), a function with
+      whose examples are not a sample: a landscape (also with noise, as its examples are all the same), a function with
       noise, `quadratic`, a drifting stream.
   """
   check_problem(problem)
@@ -82,10 +82,10 @@ def split(problem: Problem, *, validation: float, seed: int = 0, train: int | No
 
 @checked('problem', 'seed')
 def redraw(problem: Problem, seed: int) -> Problem:
-  """The problem with its examples divided anew: all sets are pooled and drawn again with the sizes that they had.
+  """The problem with a new random split of its examples: all sets are pooled and drawn again with the same sizes.
 
-  So a test set is a sample, too: over seeds, differences between methods vary as they would over other data of the same
-  kind. For `redraw=` of `gdlab.compare`.
+  So the test set is also a random sample: over seeds, differences between methods vary as they would over other data of
+  the same kind. For `redraw=` of `gdlab.compare`.
 
   Example:
     >>> import gdlab
@@ -99,7 +99,7 @@ def redraw(problem: Problem, seed: int) -> Problem:
     seed: >= 0, of the draw.
 
   Raises:
-    InputError: if there is nothing to divide.
+    InputError: if there is no held-out set, or the examples are not a sample; a seed out of range.
   """
   check_problem(problem)
   _check_sample(dataclasses.replace(problem, validation=None))
@@ -116,7 +116,7 @@ def redraw(problem: Problem, seed: int) -> Problem:
 
 
 def _check_sample(problem: Problem) -> None:
-  """Raises InputError for a problem whose training examples cannot be divided."""
+  """Raises InputError for a problem whose training examples cannot be split."""
   if problem.validation is not None:
     count = jax.tree.leaves(problem.validation)[0].shape[0]
     raise InputError(
@@ -124,14 +124,14 @@ def _check_sample(problem: Problem) -> None:
     )
   for kind, reason in NO_SAMPLES.items():
     if isinstance(problem.train, kind):
-      raise InputError(f'problem must have examples to divide, and those of {problem.name!r} {reason}')
+      raise InputError(f'problem must have examples to split, and those of {problem.name!r} {reason}')
   if problem.num_examples < 2:
     raise InputError(
-      f'problem must have at least 2 training examples to divide, got {problem.name!r} with {problem.num_examples}'
+      f'problem must have at least 2 training examples to split, got {problem.name!r} with {problem.num_examples}'
     )
   if _all_equal(problem.train):
     raise InputError(
-      f'problem must have examples to divide, and the {problem.num_examples} of {problem.name!r} are all the same'
+      f'problem must have examples to split, and the {problem.num_examples} of {problem.name!r} are all the same'
     )
 
 

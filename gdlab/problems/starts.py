@@ -1,4 +1,4 @@
-"""Initial points that are arrays of any shape, or trees of them: chosen, or drawn."""
+"""Initial points that are arrays of any shape, or trees of them: fixed, or drawn at random."""
 
 import dataclasses
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class FixedArrays:
 
 @dataclasses.dataclass(frozen=True)
 class NormalArrays:
-  """A tuple of arrays of independent N(0, scale^2); no model state."""
+  """A tuple of arrays of independent draws from N(0, scale^2); no model state."""
 
   shapes: tuple[tuple[int, ...], ...]
   scale: float
@@ -42,14 +42,14 @@ class NormalArrays:
 
 @dataclasses.dataclass(frozen=True)
 class FixedTree:
-  """One pytree of arrays whatever the key; no model state. Kept as bytes, which have a hash whatever their number."""
+  """One pytree of arrays whatever the key; no model state. Stored as bytes, which are hashable."""
 
   leaves: tuple[tuple[bytes, tuple[int, ...], Any], ...]  # contents, shape, dtype
   structure: Any
 
   @classmethod
   def of(cls, name: str, tree: PyTree) -> 'FixedTree':
-    """The start at a pytree of floats; raises InputError for one masked, or not finite in JAX's type."""
+    """The start at a pytree of floats; raises InputError for masked arrays and for values not finite in JAX's dtype."""
     pairs, structure = jax.tree_util.tree_flatten_with_path(tree)
     leaves = []
     for path, leaf in pairs:
@@ -83,7 +83,7 @@ class DrawnTree:
 
 
 def array_start(start: Any, initial_scale: float, shape: tuple[int, ...]) -> FixedArrays | NormalInit:
-  """The initial array: `start` if there is one, else independent N(0, initial_scale^2)."""
+  """The initial array: `start` if it is given, else independent draws from N(0, initial_scale^2)."""
   initial_scale = float(check_real('initial_scale', initial_scale, above=0.0))
   if start is None:
     return NormalInit(shape, initial_scale)

@@ -38,9 +38,9 @@ def character_lm(
 
   An example is a window of the text: inputs int32[N, T], the ids of T successive characters, and targets
   int32[N, T], of the characters that follow each. $\ell_i(\theta) = -\frac1T \sum_t \log p_\theta(y_{it} \mid
-  x_{i1} \ldots x_{it})$, in nats per character; the metric 'accuracy' is the share of positions where the likeliest
-  character is the right one. The end of the text is held out as test set, in windows that do not overlap.
-  Ids number the characters of the whole text in order of their code points, see `vocabulary`.
+  x_{i1} \ldots x_{it})$, in nats per character; the metric 'accuracy' is the share of positions where the most likely
+  character is the right one. The end of the text is the test set, in windows that do not overlap. Ids number the
+  characters of the whole text in order of their code points, see `vocabulary`.
 
   Example:
     >>> problem = character_lm(context=32)
@@ -51,15 +51,15 @@ def character_lm(
     model: `(vocabulary_size) -> Linen module` from ids [B, T] to logits [B, T, V]: the class
       `gdlab.problems.Transformer` or `GRU`, `functools.partial(Transformer, width=32)`, or a function; for NNX
       `(vocabulary_size) -> (nnx.Rngs) -> nnx.Module`.
-    path: a text file in UTF-8; None for an excerpt of some 20,000 characters that comes with gdlab.
+    path: a text file in UTF-8; None for an excerpt of about 20,000 characters that comes with gdlab.
     context: T >= 1.
-    stride: how many characters one training window begins after the other, >= 1; by default T, so that windows do
-      not overlap.
+    stride: distance between the starts of successive training windows, in characters, >= 1; by default T, so that
+      windows do not overlap.
     test_fraction: share of the text that is held out, in [0, 1); at 0 there is no test set.
 
   Raises:
     InputError: the file cannot be read or is not UTF-8; one of its two parts is shorter than a window; an argument
-      out of range; `model` makes no Linen module or one with too few outputs.
+      out of range; `model` does not make a Linen or NNX module, or makes one with too few outputs.
   """
   return _problem(model, read_text(path), context, stride, test_fraction, 'character model')
 
@@ -86,7 +86,7 @@ def shakespeare(
     test_fraction: as for `character_lm`; at 0.1 the last tenth is held out, as is customary.
 
   Raises:
-    InputError: the file is missing or another one; else as for `character_lm`.
+    InputError: the file is missing or has other contents; else as for `character_lm`.
 
   Source: A. Karpathy, char-rnn, 2015.
   """
@@ -107,10 +107,10 @@ def shakespeare(
 
 @checked('path')
 def read_text(path: str | os.PathLike[str] | None = None) -> str:
-  """The text of a UTF-8 file, line ends as they are; of None, the excerpt that comes with gdlab.
+  """The text of a UTF-8 file, with its line ends unchanged; for None, the excerpt that comes with gdlab.
 
   Raises:
-    InputError: `path` is none; the file cannot be read or is not UTF-8.
+    InputError: `path` is not a path; the file cannot be read or is not UTF-8.
   """
   if path is None:
     return resources.files('gdlab.problems').joinpath('data', 'descent.txt').read_text(encoding='utf-8')
@@ -126,7 +126,7 @@ def read_text(path: str | os.PathLike[str] | None = None) -> str:
 
 @checked
 def vocabulary(text: str) -> str:
-  """The different characters of a text in order of their code points; a character's id is its place here."""
+  """The distinct characters of a text in order of their code points; a character's id is its position here."""
   return ''.join(sorted(set(text)))
 
 
@@ -148,7 +148,7 @@ def decode(ids: Array | np.ndarray, characters: str) -> str:
   """The text of ids int[T].
 
   Raises:
-    InputError: ids that are no whole numbers in one dimension, or not places in `characters`.
+    InputError: ids that are not whole numbers in one dimension, or not positions in `characters`.
   """
   places = np.asarray(ids)
   if places.ndim != 1 or (places.size and not np.issubdtype(places.dtype, np.integer)):
@@ -170,31 +170,32 @@ def sample_text(
   context: int = 64,
   temperature: float = 1.0,
 ) -> str:
-  r"""Text that a character model writes: each character drawn from its prediction after those before it.
+  r"""Text sampled from a character model, one character at a time.
 
-  $p(c) \propto \exp(z_c / \tau)$ with the logits z at the last character, at temperature 0 the likeliest one. The model
-  sees the last `context` characters. While there are fewer, its window is filled up behind them: it must be causal.
+  $p(c) \propto \exp(z_c / \tau)$ with the logits z at the last character; at temperature 0 the most likely one. The
+  model gets the last `context` characters. While there are fewer, its window is padded at the end, so it must be
+  causal.
 
   Example:
-    >>> next_one = lambda ids: 30.0 * jax.nn.one_hot((ids + 1) % 3, 3)  # in place of a trained model
+    >>> next_one = lambda ids: 30.0 * jax.nn.one_hot((ids + 1) % 3, 3)  # instead of a trained model
     >>> sample_text(next_one, 'ab', 'abc', length=5, key=jax.random.key(0))
     'abcabca'
 
   Args:
-    predict: ids int32[1, T] -> logits [1, T, V]; of a problem made by `character_lm` for instance
+    predict: ids int32[1, T] -> logits [1, T, V]; for a problem of `character_lm` for instance
       `functools.partial(module.apply, gdlab.to_flax(problem, params))`, or for NNX `gdlab.to_flax(problem, params)`.
-    prompt: how the text begins, at least one character.
-    characters: `vocabulary` of the text that it was trained on.
+    prompt: the beginning of the text, at least one character.
+    characters: `vocabulary` of the training text.
     length: how many characters to add, >= 1.
-    key: of the draws.
+    key: for the draws.
     context: T >= 1.
     temperature: tau >= 0.
 
   Returns:
-    The prompt and what follows it.
+    The prompt followed by the sampled characters.
 
   Raises:
-    InputError: an argument out of range, or a character of the prompt that the model does not know.
+    InputError: an argument out of range, or a character of the prompt that is not in `characters`.
   """
   check_count('length', length)
   check_count('context', context)
@@ -220,7 +221,7 @@ def sample_text(
 
 
 def windows(ids: np.ndarray, context: int, stride: int) -> Examples:
-  """All windows of `context` ids that have a successor, one every `stride` ids; targets are one further on."""
+  """Windows of `context` ids, one every `stride` ids; the targets are the ids one position later."""
   starts = np.arange(0, len(ids) - context, stride)[:, None] + np.arange(context)
   return Examples(ids[starts], ids[starts + 1])
 

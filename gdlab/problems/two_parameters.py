@@ -1,4 +1,4 @@
-"""A network small enough to draw: two parameters, real data, and every stationary point of its loss."""
+"""A network small enough to plot: two parameters, real data, and every stationary point of its loss."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,15 +18,14 @@ def two_parameter_network(*, start: tuple[float, float] | None = None, initial_s
   r"""A network of one hidden unit on real data: $\ell_i(a, b) = \frac12 (a \tanh(b x_i) - y_i)^2$.
 
   The 442 patients of scikit-learn's diabetes data: x is the fifth blood serum measurement (`s5`, presumably the
-  logarithm of the triglycerides), y the disease's progression after a year, both to mean 0 and variance 1.
+  logarithm of the triglycerides), y the disease's progression after a year, both standardised to mean 0 and variance 1.
   Parameters float[2], (a, b). The loss is the same at (-a, -b).
 
   Known: the saddle at the origin, where the Hessian's eigenvalues are $\pm c$ with $c = \frac1N \sum_i x_i y_i$;
-  and the two minima (a, b) and (-a, -b), the global ones, to $10^{-12}$ in float64 from the data as stored. There
-  are no others in the box $[-3, 3]^2$: at any stationary point but the origin a is the least-squares
-  coefficient of y on tanh(bx), and along that curve the loss falls to one minimum in b and then rises. The
-  quadrants ab > 0 around the minima are not left by gradient flow, so each minimum's basin holds the ball that
-  touches an axis.
+  and the two global minima (a, b) and (-a, -b), to $10^{-12}$ in float64 from the data as stored. There are no others
+  in the box $[-3, 3]^2$: at any stationary point other than the origin a is the least-squares coefficient of y on
+  tanh(bx), and along that curve the loss falls to one minimum in b and then rises. Gradient flow does not leave the
+  quadrants ab > 0 of the minima, so each minimum's basin contains the ball that touches an axis.
 
   Example:
     >>> two_parameter_network().known.stationary_points.index

@@ -1,4 +1,4 @@
-"""From the parameters of a problem back to the variables of the Flax module that it was made of."""
+"""From the parameters of a problem back to the variables of its Flax module."""
 
 from typing import Any
 
@@ -21,10 +21,10 @@ def to_flax(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict[
 
   A problem from `gdlab.problems.from_linen` gives the collections that `module.apply` takes, `{'params': ...}` and
   those of the model's state, such as `'batch_stats'`. One from `gdlab.problems.from_nnx` gives a module made by the
-  user's `make_module(nnx.Rngs(0))` with these values set, shared ones in all their places. It is in evaluation mode
-  (`module.eval()`, and what else the problem tells it as attributes; with `flags={}` it is told nothing);
-  `module.train()` turns it. Arguments of the call, such as `train=False`, are the caller's. Problems that were changed
-  since, by `with_penalty`, `split` and the like, have their module still.
+  user's `make_module(nnx.Rngs(0))` with these values set, also where they are shared. It is in evaluation mode
+  (by `module.eval()` and the attributes of `flags`; with `flags={}` no mode is set); `module.train()` switches it to
+  training. Arguments of the call, such as `train=False`, are up to the caller. It also works for problems derived by
+  `with_penalty`, `split` and others.
 
   Example:
     >>> import flax.linen as nn, numpy as np, optax, gdlab
@@ -35,15 +35,15 @@ def to_flax(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict[
     (4, 2)
 
   Args:
-    problem: made of a Flax module.
-    params: like the problem's parameters, as in a run's state or from `gdlab.kept_params`; cast to their types.
+    problem: made from a Flax module.
+    params: like the problem's parameters, as in a run's state or from `gdlab.kept_params`; cast to their dtypes.
     model_state: like the problem's model state, `()` if it has none.
 
   Returns:
     A dict of collections for Linen, a module for NNX.
 
   Raises:
-    InputError: a problem that was not made of a Flax module; parameters or a model state that are not like its own.
+    InputError: a problem that was not made from a Flax module; parameters or a model state unlike its own.
   """
   check_problem(problem)
   init = problem.init
@@ -62,7 +62,7 @@ def to_flax(problem: Problem, params: PyTree, model_state: PyTree = ()) -> dict[
 
 
 def like(name: str, tree: PyTree, own: PyTree) -> PyTree:
-  """A tree of arrays cast to the types of another one.
+  """A tree of arrays cast to the dtypes of another one.
 
   Args:
     name: the argument's name in messages.
@@ -70,7 +70,7 @@ def like(name: str, tree: PyTree, own: PyTree) -> PyTree:
     own: shapes and dtypes, a pytree of the same structure.
 
   Raises:
-    InputError: another structure or shape, or numbers of another kind: whole ones for floats, complex for real ones.
+    InputError: another structure or shape, or numbers of another kind: integers for floats, complex for real ones.
   """
   structures: list[Any] = [jax.tree.structure(one) for one in (tree, own)]
   if structures[0] != structures[1]:

@@ -1,4 +1,4 @@
-"""Where the steps to a target stop falling as 1/B: the least steps and the critical batch size, fitted."""
+"""Where the steps to a target stop falling as 1/B: a fit of the least steps and the critical batch size."""
 
 from typing import NamedTuple
 
@@ -15,9 +15,9 @@ class Bend(NamedTuple):
   r"""The fitted $S = S_\text{min} (1 + B_\text{crit} / B)$.
 
   Attributes:
-    least_steps: S_min, with batches without bound.
-    critical_batch_size: B_crit, where steps are twice the least ones and examples twice the fewest.
-    left_out: how many batch sizes have no finite median, since half of their runs or more never got there.
+    least_steps: S_min, the limit of large batches.
+    critical_batch_size: B_crit, where steps and examples are both twice their minimum.
+    left_out: number of batch sizes without a finite median, as at least half of their runs never reached the target.
   """
 
   least_steps: Interval
@@ -36,11 +36,11 @@ def fit_bend(
 ) -> Bend:
   r"""Fits $S = S_\text{min} (1 + B_\text{crit} / B)$ to the median steps, by least squares in logarithms.
 
-  The intervals are percentiles over resampled seeds, all batch sizes of a seed together. Data that does not bend within
-  the batch sizes given leaves B_crit (or S_min) undetermined: its interval is then wide, or ends at 0 or infinity. A
-  resample with fewer than three finite medians is left out; where all are, the interval is unbounded. Of nine batch
-  sizes with log-normal noise of 20 % the 95 % intervals of both covered 96, 97 and 96 % with 5, 9 and 20 seeds (500
-  simulations each, a standard error of 1 %).
+  The intervals are percentiles over resampled seeds, all batch sizes of a seed together. If the curve does not bend
+  within the given batch sizes, B_crit (or S_min) is undetermined: its interval is then wide, or ends at 0 or infinity.
+  A resample with fewer than three finite medians is left out; if all are, or with a single seed, the interval is
+  unbounded. For nine batch sizes with log-normal noise of 20 % the 95 % intervals of both covered 96, 97 and 96 % with
+  5, 9 and 20 seeds (500 simulations each, a standard error of 1 %).
 
   Example:
     >>> sizes = [1, 4, 16, 64]
@@ -50,9 +50,9 @@ def fit_bend(
 
   Args:
     batch_sizes: float[k] > 0, at least three of them different.
-    steps: float[seed, k] > 0, or a DataArray with a dim `seed`; infinite for runs that never got there.
+    steps: float[seed, k] > 0, or a DataArray with a dim `seed`; infinite for runs that never reached the target.
     confidence: of the intervals, in (0, 1).
-    num_resamples: of the seeds.
+    num_resamples: number of resamples of the seeds.
     seed: of the resampling.
 
   Raises:
@@ -95,8 +95,8 @@ def _enough(sizes: np.ndarray, medians: np.ndarray) -> bool:
 def _fit(sizes: np.ndarray, medians: np.ndarray) -> np.ndarray:
   """S_min and B_crit, float[2, r], of each row of medians[r, k].
 
-  For each B_crit the best log S_min is a mean, so that one number is searched for, over a grid and then between its
-  neighbours. Without a bend B_crit is 0 (steps do not fall at all) or infinite (S_min is then 0).
+  For each B_crit the best log S_min is a mean, so the search is one-dimensional: over a grid, then between the
+  neighbours of its best point. Without a bend B_crit is 0 (steps do not fall) or infinite (S_min is then 0).
   """
   logs = np.where(np.isfinite(medians), np.log(medians), np.nan)
 

@@ -1,12 +1,12 @@
-"""Tests of two arms, paired by seed or not: each with an effect in words that can be weighed, not a p-value alone.
+"""Tests of two arms, paired by seed or not: each with an effect size and its interval, not only a p-value.
 
-| test | pairs | asks | effect | standardised |
+| test | pairs | question | effect | standardised |
 |---|---|---|---|---|
 | `paired_t_test` | yes | is the mean difference 0, for Gaussian differences | mean difference | d = mean / deviation |
 | `paired_permutation_test` | yes | the same, for any symmetric differences | mean difference | d = mean / deviation |
 | `signed_rank_test` | yes | the same by ranks | Hodges-Lehmann shift | rank-biserial correlation |
 | `sign_test` | yes | does one arm win more seeds; infinite values count | share of seeds with a > b | 2 share - 1 |
-| `rank_sum_test` | no | is a run of one arm above one of the other | P(a > b) + P(a = b)/2 | 2 P - 1 |
+| `rank_sum_test` | no | are runs of one arm larger than runs of the other | P(a > b) + P(a = b)/2 | 2 P - 1 |
 """
 
 import math
@@ -28,14 +28,14 @@ FEW = 10_000  # outcomes that are enumerated where ties leave no table
 
 
 class Comparison(NamedTuple):
-  """What a test of two arms found.
+  """The result of a test of two arms.
 
   Attributes:
-    p_value: the chance of a statistic this extreme if there were no difference.
-    statistic: the test's.
-    effect: how large the difference is, with its two-sided interval; see the test.
+    p_value: the probability of a statistic at least this extreme if there were no difference.
+    statistic: of the test.
+    effect: the size of the difference, with its two-sided interval; see the test.
     standardised: the effect without units; see the test.
-    exact: whether the p-value is that of the exact law of the statistic, or of an approximation.
+    exact: whether the p-value comes from the exact law of the statistic, not from an approximation.
   """
 
   p_value: float
@@ -50,9 +50,9 @@ def paired_t_test(a: Any, b: Any, *, alternative: str = 'two-sided', confidence:
   """Student's t test of the differences a - b, exact for Gaussian ones.
 
   Args:
-    a: float[seed], as in `paired_differences`; finite but for NaN, which is excluded.
+    a: float[seed], as in `paired_differences`; finite except for NaN, which is excluded.
     b: of the same kind.
-    alternative: what the difference is if it is not 0: 'two-sided', 'less' or 'greater'.
+    alternative: of the difference: 'two-sided', 'less' or 'greater'.
     confidence: of the effect's interval, in (0, 1).
 
   Returns:
@@ -88,17 +88,18 @@ def paired_permutation_test(
   num_permutations: int = 9999,
   seed: int = 0,
 ) -> Comparison:
-  """The test of the mean difference by exchanging the arms within seeds: exact for differences of any symmetric law.
+  """The permutation test of the mean difference, exact for differences of any symmetric law.
 
-  All 2^n exchanges are made where they are no more than `num_permutations` (n <= 13), else so many at random.
+  The arms are exchanged within seeds: in all 2^n ways if these are at most `num_permutations` (by default for n <= 13),
+  else in that many random ways.
 
   Args:
     a: as in `paired_t_test`.
     b: as in `paired_t_test`.
     alternative: as in `paired_t_test`.
     confidence: as in `paired_t_test`.
-    num_permutations: how many exchanges to make at most.
-    seed: of the exchanges.
+    num_permutations: largest number of permutations.
+    seed: of the random permutations.
 
   Returns:
     The Comparison, with the mean difference as statistic and, with Student's interval (`bootstrap`), as effect; and
@@ -133,23 +134,23 @@ def signed_rank_test(
 ) -> Comparison:
   """Wilcoxon's signed-rank test of the differences a - b, by `scipy.stats.wilcoxon`.
 
-  Exact up to 50 differences, with ties up to 13; zeros are left out of the p-value, as Wilcoxon did. The effect is the
+  Exact up to 50 differences, with ties up to 13; zeros are left out of the p-value, as by Wilcoxon. The effect is the
   median of the means of all pairs of differences, and its interval the exact one of the same test (for differences
-  without ties; wider than needed with ties). Differences are tied where their floats are equal: .91 - .90 and .81 - .80
-  are not, so give whole numbers (examples that were right) rather than shares where ties matter.
+  without ties; conservative with ties). Differences are tied if their floats are equal: .91 - .90 and .81 - .80 are
+  not, so pass whole numbers (correct examples) instead of shares where ties matter.
 
   Args:
-    a: float[seed], as in `paired_differences`; a pair that differs by NaN is excluded, infinite differences count.
+    a: float[seed], as in `paired_differences`; a pair whose difference is NaN is excluded, infinite differences count.
     b: of the same kind.
     alternative: as in `paired_t_test`.
     confidence: as in `paired_t_test`.
 
   Returns:
-    The Comparison, with the sum of the ranks of positive differences; (-inf, inf) where the seeds are too few for the
-    confidence (fewer than 6 for 95 %).
+    The Comparison, with the sum of the ranks of positive differences; its interval is (-inf, inf) if there are too few
+    seeds for the confidence (fewer than 6 for 95 %).
 
   Raises:
-    InputError: as `paired_t_test`, infinite differences aside.
+    InputError: as `paired_t_test`, except for infinite differences.
 
   Source: Wilcoxon 1945, Individual comparisons by ranking methods, Biometrics Bull. 1; Hodges and Lehmann 1963,
   Estimates of location based on rank tests, Ann. Math. Statist. 34; Kerby 2014, The simple difference formula.
@@ -173,7 +174,7 @@ def signed_rank_test(
 
 @checked
 def sign_test(a: Any, b: Any, *, alternative: str = 'two-sided', confidence: float = 0.95) -> Comparison:
-  """Whether a > b in more than half of the seeds where they differ; exact for any law, by `scipy.stats.binomtest`.
+  """Tests whether a > b in half of the seeds where they differ; exact for any law, by `scipy.stats.binomtest`.
 
   Example:
     >>> found = sign_test([3.0, 5.0, 4.0, 6.0, 9.0, 2.0], [1.0, 2.0, 3.0, 1.0, 5.0, 1.0])
@@ -187,8 +188,8 @@ def sign_test(a: Any, b: Any, *, alternative: str = 'two-sided', confidence: flo
     confidence: as in `paired_t_test`.
 
   Returns:
-    The Comparison, with the number of seeds with a > b, and their share of those that differ with the interval of
-    Clopper and Pearson.
+    The Comparison, with the number of seeds with a > b as statistic, and as effect their share of the seeds that
+    differ, with Clopper and Pearson's interval.
 
   Raises:
     InputError: as `signed_rank_test`.
@@ -209,16 +210,16 @@ def sign_test(a: Any, b: Any, *, alternative: str = 'two-sided', confidence: flo
 def rank_sum_test(
   a: npt.ArrayLike, b: npt.ArrayLike, *, alternative: str = 'two-sided', confidence: float = 0.95
 ) -> Comparison:
-  r"""The test of Wilcoxon, Mann and Whitney of two arms that do not share their seeds, by `scipy.stats.mannwhitneyu`.
+  r"""The Wilcoxon-Mann-Whitney test of two arms that do not share their seeds, by `scipy.stats.mannwhitneyu`.
 
-  Exact up to 50 runs an arm, with ties up to 10,000 ways to divide the runs between the arms. The effect is
+  Exact up to 50 runs per arm, with ties up to 10,000 ways to divide the runs between the arms. The effect is
   $\theta = P(a > b) + P(a = b) / 2$, with Newcombe's interval: it solves $|\hat\theta - \theta| = z \sqrt{V(\theta)}$
-  and so has a width also where the arms do not overlap.
+  and so has a width even if the arms do not overlap.
 
   Args:
-    a: float[n]; infinite values are legitimate (a run that diverged or never got there), NaN is excluded.
+    a: float[n]; infinite values are valid (a run that diverged or never reached a target), NaN is excluded.
     b: float[m].
-    alternative: what a is if not like b: 'two-sided', 'less' or 'greater'.
+    alternative: of a relative to b: 'two-sided', 'less' or 'greater'.
     confidence: as in `paired_t_test`.
 
   Raises:
@@ -264,7 +265,7 @@ def _check_options(alternative: str, confidence: float) -> None:
 def _differences(
   a: Any, b: Any, alternative: str, confidence: float, *, finite: bool
 ) -> tuple[np.ndarray, int]:
-  """The differences that are not NaN, and how many are."""
+  """The differences that are not NaN, and the number that are NaN."""
   _check_options(alternative, confidence)
   given = np.asarray(paired_differences(a, b), float)
   if given.ndim != 1:

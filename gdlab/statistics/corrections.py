@@ -1,4 +1,4 @@
-"""Corrections for many claims: p-values adjusted so that testing many does not make one come out by chance."""
+"""Corrections for multiple testing: adjusted p-values, and the confidence of simultaneous intervals."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from gdlab.statistics.intervals import floats
 
 @checked
 def holm(p_values: npt.ArrayLike) -> np.ndarray:
-  r"""Holm's adjusted p-values: those at most $\alpha$ are rejected with a chance of at most $\alpha$ of any error.
+  r"""Holm's adjusted p-values: rejecting those at most $\alpha$ has a familywise error rate of at most $\alpha$.
 
   With $p_{(1)} \le \dots \le p_{(m)}$ the adjusted value is $\max_{j \le i} \min(1, (m - j + 1) p_{(j)})$, whatever
   the dependence between the claims.
@@ -21,13 +21,13 @@ def holm(p_values: npt.ArrayLike) -> np.ndarray:
     array([0.03, 0.06, 0.06])
 
   Args:
-    p_values: float[m] in [0, 1], one per claim; all that were tested, not those that came out.
+    p_values: float[m] in [0, 1], one per claim; of all claims that were tested, not only of significant ones.
 
   Returns:
     float[m], in the order given.
 
   Raises:
-    InputError: if a p-value is not in [0, 1] (NaN included: a claim that was not tested), or there is none.
+    InputError: if a p-value is not in [0, 1] (such as NaN), or there is none.
 
   Source: Holm 1979, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6.
   """
@@ -41,10 +41,10 @@ def holm(p_values: npt.ArrayLike) -> np.ndarray:
 
 @checked
 def benjamini_hochberg(p_values: npt.ArrayLike) -> np.ndarray:
-  r"""Benjamini and Hochberg's adjusted p-values: of those at most q, a share of at most q is expected to be wrong.
+  r"""Benjamini and Hochberg's adjusted p-values: rejecting those at most q has a false discovery rate of at most q.
 
   $\min_{j \ge i} \min(1, m p_{(j)} / j)$, by `scipy.stats.false_discovery_control`; for claims that are independent
-  or positively dependent, as arms against one baseline are.
+  or positively dependent, such as several arms against one baseline.
 
   Example:
     >>> benjamini_hochberg([0.01, 0.04, 0.03])
@@ -68,7 +68,7 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> np.ndarray:
 def simultaneous(confidence: float, num_claims: int) -> float:
   r"""The confidence that each of m intervals needs for all of them to hold at once, $1 - (1 - c) / m$ (Bonferroni).
 
-  For claims that are graded by intervals rather than by p-values: `bootstrap(..., confidence=simultaneous(0.95, 13))`.
+  For claims that are judged by intervals, not by p-values: `bootstrap(..., confidence=simultaneous(0.95, 13))`.
 
   Args:
     confidence: c in (0, 1), that all intervals hold.

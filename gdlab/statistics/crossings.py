@@ -15,7 +15,7 @@ class Crossing(NamedTuple):
 
   Attributes:
     time: float[...]; where censored, the end of the run, a lower bound on the true time.
-    censored: bool[...], True for runs that never got there.
+    censored: bool[...], True for runs that never reached it.
   """
 
   time: np.ndarray
@@ -24,17 +24,17 @@ class Crossing(NamedTuple):
 
 @checked('times', 'values', 'target')
 def first_crossing(times: npt.ArrayLike, values: npt.ArrayLike, target: float) -> Crossing:
-  """The first recorded time at which each run's value is at or below `target`; runs that never are, censored.
+  """The first recorded time at which each run's value is at or below `target`; other runs are censored.
 
-  A NaN is not below anything, so a run that diverged before its crossing is censored; none is dropped.
+  A NaN is never below the target, so a run that diverged before reaching it is censored; no run is dropped.
 
   Args:
-    times: float[t], or float[..., t] where runs have clocks of their own; finite, increasing along the last axis.
-    values: float[..., t], time on the last axis; that of a DataArray with a dim `step` is `step`.
+    times: float[t], or float[..., t] where runs have their own clocks; finite, increasing along the last axis.
+    values: float[..., t], time on the last axis; for a DataArray with a dim `step`, that is the time axis.
     target: the value to reach.
 
   Raises:
-    InputError: if `times` does not fit `values` or does not increase, or there is no time at all.
+    InputError: if `times` does not fit `values` or does not increase, or `values` has no times.
   """
   check_real('target', target)
   times, values = along('times', times, ..., 'step'), along('values', values, ..., 'step')

@@ -1,4 +1,4 @@
-"""An estimate with its interval, and the check of values that all of this package makes."""
+"""An estimate with its interval, and this package's common check of values."""
 
 from typing import Any, NamedTuple
 
@@ -11,15 +11,15 @@ from gdlab.core.errors import InputError
 
 
 class Interval(NamedTuple):
-  """An estimate with its confidence interval; (-inf, inf) where the values say nothing about the spread.
+  """An estimate with its confidence interval; (-inf, inf) where the values do not determine one.
 
   Attributes:
     estimate: the statistic of the values, NaN if there are none.
     low: lower end.
     high: upper end.
-    confidence: in (0, 1]; 1 for what is known exactly.
-    num: how many values were used.
-    excluded: how many NaN values were left out.
+    confidence: in (0, 1]; 1 for a value that is known exactly.
+    num: number of values used.
+    excluded: number of NaN values left out.
   """
 
   estimate: float
@@ -32,7 +32,7 @@ class Interval(NamedTuple):
 
 @checked(value=real(infinite=True), num=count(0))
 def exactly(value: float, *, num: int = 1) -> Interval:
-  """The interval without width of a value known exactly, such as a count or an identity's error."""
+  """The interval of zero width of a value that is known exactly, such as a count."""
   return Interval(float(value), float(value), float(value), 1.0, num, 0)
 
 
@@ -49,7 +49,7 @@ def floats(name: str, values: Any) -> np.ndarray:
 
 
 def along(name: str, values: Any, *order: Any) -> np.ndarray:
-  """The same of an array whose axes mean something: those of an `xarray.DataArray` are put in order by their names."""
+  """`floats` of an array; an `xarray.DataArray` is transposed to this order of dims."""
   if isinstance(values, xr.DataArray) and set(order) - {...} <= set(values.dims):
     values = values.transpose(*order)
   return floats(name, values)

@@ -1,4 +1,4 @@
-"""Intervals of many effects that share their seeds, all at once, and the error that each of several looks may spend."""
+"""Simultaneous intervals of effects that share their seeds, and the error that each of several looks may spend."""
 
 from typing import Any
 
@@ -18,19 +18,19 @@ AT_ONCE = 2_000_000  # numbers drawn at a time
 def joint_intervals(
   values: Any, *, confidence: float = 0.95, selection: Any = 0.0, seed: int = 0
 ) -> list[Interval]:
-  r"""Intervals of the means of several effects that hold all at once with the given confidence.
+  r"""Simultaneous intervals of the means of several effects: all of them hold with the given confidence.
 
   $\bar x_j \pm c\, s_j / \sqrt n$, as Student's, with one c for all: the quantile of $\max_j |t_j|$ for Gaussian values
-  whose correlations are those found. Effects that share seeds or a baseline are correlated, so c is smaller than
-  Bonferroni's. It is drawn 20,000 times, which leaves a standard error of 0.15 % in the level; with no more
-  than two seeds for each effect, and for confidences above .995, c is Bonferroni's. An effect without spread
-  is known exactly, and has an interval without width.
+  with the observed correlations. Effects that share seeds or a baseline are correlated, so c is smaller than
+  Bonferroni's. It is estimated from 20,000 draws, with a standard error of 0.15 % in the level; with at most two seeds
+  per effect, and for confidences above .995, c is Bonferroni's. An effect without variance counts as known exactly, and
+  its interval has zero width.
 
   Args:
-    values: float[n, m] finite, of m effects the value of each of n seeds, n >= 2; or a DataArray with a dim `seed`.
+    values: float[n, m] finite, the values of m effects for n >= 2 seeds; or a DataArray with a dim `seed`.
     confidence: that all m intervals hold, in (0, 1).
-    selection: float[m] >= 0, a further variance of each mean that the seeds do not show, v in
-      $\sqrt{s_j^2 / n + v_j}$: that of choices made on other seeds, see `over_choices`.
+    selection: float[m] >= 0, a further variance v of each mean, not visible in the seeds, in
+      $\sqrt{s_j^2 / n + v_j}$: from choices made on other seeds, see `over_choices`.
     seed: of the draws.
 
   Returns:
@@ -89,16 +89,16 @@ def _critical(scaled: np.ndarray, confidence: float, seed: int) -> float:
 
 @checked('significance', 'seeds', 'before', 'most')
 def spent(significance: float, seeds: int, before: int, most: int) -> float:
-  r"""What one look of several may spend of the chance of an error: the share that its new seeds are of all.
+  r"""The part of the error probability that one of several looks may spend, in proportion to its new seeds.
 
-  $\alpha (n_k - n_{k-1}) / n_\text{most}$. The looks together spend at most $\alpha$, whatever their dependence, so a
+  $\alpha (n_k - n_{k-1}) / n_\text{most}$. All looks together spend at most $\alpha$, whatever their dependence, so a
   comparison may stop at the first look that decides it.
 
   Args:
     significance: alpha in (0, 1), of all looks together.
-    seeds: at this look.
-    before: at the look before it, 0 at the first.
-    most: the seeds at which there is no further look, stated before the first one.
+    seeds: n_k, the number at this look.
+    before: the number at the look before, 0 at the first.
+    most: the number at the last look, fixed before the first one.
 
   Raises:
     InputError: if an argument is out of range.

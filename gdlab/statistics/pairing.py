@@ -24,7 +24,7 @@ def paired_differences(a: Any, b: Any) -> Any:
     The differences in float64, in an array of the kind of `a`.
 
   Raises:
-    InputError: if shapes or coordinates differ, a seed is in one of the two only, or only one has seed ids.
+    InputError: if shapes or coordinates differ, a seed is in only one of the two, or only one has seed ids.
   """
   a, b = _matched(a, b)
   with np.errstate(invalid='ignore'):  # Two runs that both diverged differ by inf - inf: NaN, and excluded.
@@ -35,7 +35,7 @@ def paired_differences(a: Any, b: Any) -> Any:
 def paired_interval(a: Any, b: Any, statistic: Callable[..., Any] = np.mean, **options: Any) -> Interval:
   """The `bootstrap` interval of a statistic of the differences a - b of two arms, float[seed] each.
 
-  By default that of their mean: Student's t, as in `paired_t_test`.
+  By default of their mean: Student's t, as in `paired_t_test`.
 
   Args:
     a: as in `paired_differences`.
@@ -53,9 +53,9 @@ def paired_interval(a: Any, b: Any, statistic: Callable[..., Any] = np.mean, **o
 def paired_log_ratio(a: Any, b: Any, **options: Any) -> Interval:
   """The geometric mean of the ratios a / b, matched by seed, with its interval on the ratio's scale.
 
-  The `bootstrap` interval of the mean of log(a / b), exponentiated: Student's t by default, which covers at its level
-  for log-normal ratios. Zeros and infinities keep their meaning (0 / 1 is the ratio 0); a pair whose ratio is undefined
-  (0 / 0, inf / inf) counts as excluded.
+  The `bootstrap` interval of the mean of log(a / b), exponentiated: Student's t by default, which is exact for
+  log-normal ratios. Zeros and infinities are valid (0 / 1 is the ratio 0); a pair whose ratio is undefined (0 / 0,
+  inf / inf) is excluded.
 
   Args:
     a: float[seed] >= 0, as in `paired_differences`.

@@ -1,4 +1,4 @@
-"""Power: how many seeds it takes to see an effect, and how small an effect the seeds at hand can show."""
+"""Power: how many seeds detect an effect, and the smallest effect that a number of seeds detects."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +11,14 @@ from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count, check_real, shown
 from gdlab.statistics.intervals import Interval
 
-MOST_SEEDS = 10_000_000  # beyond which nobody runs anything
+MOST_SEEDS = 10_000_000
 
 
 @checked('effect', 'num_seeds', 'significance')
 def paired_power(effect: float, num_seeds: int, *, significance: float = 0.05) -> float:
-  r"""The chance that a two-sided paired t test over so many seeds sees an effect.
+  r"""The power of a two-sided paired t test over n seeds, the probability that it detects an effect.
 
-  With T noncentral t of n - 1 degrees of freedom and noncentrality $d \sqrt n$, $P(|T| > t_{1 - \alpha/2})$. Exact for
+  $P(|T| > t_{1 - \alpha/2})$ with T noncentral t of n - 1 degrees of freedom and noncentrality $d \sqrt n$. Exact for
   Gaussian differences.
 
   Example:
@@ -28,7 +28,7 @@ def paired_power(effect: float, num_seeds: int, *, significance: float = 0.05) -
   Args:
     effect: d, the mean difference of the two arms over the standard deviation of the differences between seeds.
     num_seeds: n >= 2.
-    significance: alpha in (0, 1), the chance of seeing an effect that is not there.
+    significance: alpha in (0, 1), the probability of detecting an effect that is not there.
 
   Raises:
     InputError: if an argument is out of range.
@@ -43,7 +43,7 @@ def paired_power(effect: float, num_seeds: int, *, significance: float = 0.05) -
 
 @checked('effect')
 def seeds_needed(effect: float, *, power: float = 0.8, significance: float = 0.05) -> int:
-  """The fewest seeds with which a two-sided paired t test sees an effect with this power; see `paired_power`.
+  """The fewest seeds with which a two-sided paired t test has a given power; see `paired_power`.
 
   Example:
     >>> seeds_needed(1.0), seeds_needed(0.5), seeds_needed(0.2)
@@ -51,7 +51,7 @@ def seeds_needed(effect: float, *, power: float = 0.8, significance: float = 0.0
 
   Args:
     effect: d, not zero, as in `paired_power`.
-    power: in (significance, 1), the chance of seeing it.
+    power: in (significance, 1), the probability of detecting it.
     significance: in (0, 1).
 
   Raises:
@@ -73,7 +73,7 @@ def seeds_needed(effect: float, *, power: float = 0.8, significance: float = 0.0
 
 @checked('num_seeds')
 def smallest_effect(num_seeds: int, *, power: float = 0.8, significance: float = 0.05) -> float:
-  """The smallest d > 0 that a two-sided paired t test over so many seeds sees with this power; see `paired_power`.
+  """The smallest d > 0 that a two-sided paired t test detects with a given power; see `paired_power`.
 
   Example:
     >>> round(smallest_effect(5), 2), round(smallest_effect(20), 2)
@@ -81,7 +81,7 @@ def smallest_effect(num_seeds: int, *, power: float = 0.8, significance: float =
 
   Args:
     num_seeds: >= 2.
-    power: in (significance, 1), the chance of seeing it.
+    power: in (significance, 1), the probability of detecting it.
     significance: in (0, 1).
 
   Raises:
@@ -107,9 +107,9 @@ def simulated_power(
   num_trials: int = 10_000,
   confidence: float = 0.95,
 ) -> Interval:
-  """The power of any test by simulation, such as that of a rank test, for which there is no formula.
+  """The power of any test by simulation, such as a rank test, for which there is no formula.
 
-  `scipy.stats.power`, with the exact binomial interval of the share of trials in which the test rejected.
+  By `scipy.stats.power`, with the exact binomial interval of the share of simulations in which the test rejected.
 
   Example:
     >>> import numpy as np, scipy.stats
@@ -119,13 +119,13 @@ def simulated_power(
     True
 
   Args:
-    test: `(sample, ...) -> result with .pvalue`, or the p-value itself; those of SciPy with an `axis` are run on all
-      trials at once.
-    draw: `(size) -> float[size]` draws what one arm (or the paired differences) would give if the effect were there;
-      two of them for a test of two samples. It holds its own generator.
+    test: `(sample, ...) -> result with .pvalue`, or the p-value itself; SciPy's tests with an `axis` run on all
+      simulations at once.
+    draw: `(size) -> float[size]` draws the values of one arm (or the paired differences) under the effect; a tuple of
+      two for a test of two samples. It has its own generator.
     num_seeds: per sample, >= 2.
     significance: in (0, 1); a p-value equal to it rejects.
-    num_trials: how often the study is imagined.
+    num_trials: number of simulated studies.
     confidence: of the interval, in (0, 1).
 
   Raises:

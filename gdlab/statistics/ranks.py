@@ -1,4 +1,4 @@
-"""Whether two quantities rise together, by their ranks."""
+"""The rank correlation of two quantities."""
 
 import math
 
@@ -13,18 +13,17 @@ from gdlab.statistics.intervals import floats
 
 @checked('x', 'y')
 def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
-  r"""Spearman's correlation of n pairs: Pearson's of their ranks, ties sharing the mean of theirs.
+  r"""Spearman's correlation of n pairs: Pearson's correlation of their ranks, where ties share their mean rank.
 
-  It is undefined, and NaN, where x or y is constant (its ranks do not vary, and 0 would say that they vary without a
-  relation), where there are fewer than two pairs, or where a value is NaN. `bootstrap` over seeds then leaves such a
-  seed out and counts it.
+  It is undefined, and NaN, if x or y is constant, if there are fewer than two pairs, or if a value is NaN. `bootstrap`
+  over seeds then leaves such a seed out and counts it.
 
   Example:
     >>> rank_correlation([1, 2, 3, 4], [10, 30, 20, 40]), rank_correlation([1, 2, 3], [5, 5, 5])
     (0.8, nan)
 
   Args:
-    x: float[n]; infinite values are the first or last of the order.
+    x: float[n]; infinite values have the first or last rank.
     y: float[n].
 
   Returns:

@@ -1,4 +1,4 @@
-"""Intervals over seeds, by Student's t or resampling, and of what is fitted seed by seed: slopes in logarithms."""
+"""Intervals over seeds, by Student's t or the bootstrap, also of log-log slopes fitted seed by seed."""
 
 import warnings
 from collections.abc import Callable
@@ -26,29 +26,29 @@ def bootstrap(
   num_resamples: int = 9999,
   seed: int = 0,
 ) -> Interval:
-  r"""An interval of a statistic over seeds: Student's t of a mean, a BCa bootstrap of anything else.
+  r"""An interval of a statistic over seeds: Student's t for a mean, a BCa bootstrap for anything else.
 
-  Student's interval of the mean, $\bar x \pm t_{n-1} s / \sqrt n$, covers exactly for Gaussian values. At the nominal
-  95 % it covers, over n from 3 to 32, of uniform values 92.3 to 94.9 %, of Student's t with 3 degrees of freedom 95.5
-  to 96.3, of values of skewness 1 (gamma of shape 4) 93.2 to 94.5: it is promised for values that are not very skewed.
-  Of exponential ones (skewness 2) it covers 88.3 to 92.9 %, of log-normal ones of skewness 6 82.0 to 88.5: compare
-  logarithms there (`paired_log_ratio`). Shares of a few yes-or-no values need `scipy.stats.binomtest`.
+  Student's interval of the mean, $\bar x \pm t_{n-1} s / \sqrt n$, is exact for Gaussian values. At the nominal 95 %
+  its coverage for n from 3 to 32 is 92.3 to 94.9 % for uniform values, 95.5 to 96.3 for Student's t with 3 degrees of
+  freedom, and 93.2 to 94.5 for values of skewness 1 (gamma of shape 4): use it for values that are not very skewed.
+  For exponential values (skewness 2) it is 88.3 to 92.9 %, for log-normal ones of skewness 6 82.0 to 88.5: compare
+  logarithms there (`paired_log_ratio`). For shares of a few yes-or-no values use `share`.
 
-  Bootstrap intervals are too narrow with few values. BCa of the mean of n = 5, 8, 12, 16, 20, 32 Gaussian values covers
-  83, 89, 91, 92, 93, 93 %, which is why it is not the default there; of the median, of Gaussian as of exponential ones,
-  92 to 95.
+  Bootstrap intervals are too narrow with few values. The coverage of BCa for the mean of n = 5, 8, 12, 16, 20, 32
+  Gaussian values is 83, 89, 91, 92, 93, 93 %, so it is not the default there; for the median of Gaussian or exponential
+  values it is 92 to 95.
 
-  All values equal give an interval without width; one value gives (-inf, inf). An infinite value is a legitimate
-  observation (a run that diverged), and what it does is up to the statistic: a median may stay finite, a mean does not.
-  There, and where BCa is undefined since its jackknife has no spread, the percentile interval stands in for either
-  method, with its ends taken at order statistics. A statistic that is NaN, on the values or on a resample, leaves
+  If all values are equal the interval has zero width; for one value it is (-inf, inf). An infinite value is a valid
+  observation (a run that diverged), and its effect depends on the statistic: a median may stay finite, a mean does not.
+  Then, and where BCa is undefined because its jackknife has no variance, the percentile interval replaces either
+  method, with its ends at order statistics. If the statistic is NaN, for the values or a resample, the interval is
   (-inf, inf).
 
   Args:
     values: float[n], one per seed. NaN is left out and counted; n up to a few thousand for BCa (memory n**2).
     statistic: `(values) -> float`; with an `axis` argument it is called once for all resamples.
     confidence: nominal coverage, in (0, 1).
-    method: 't' (for `statistic=numpy.mean` alone) or 'bca'; by default 't' for `numpy.mean` itself and 'bca' for every
+    method: 't' (only for `statistic=numpy.mean`) or 'bca'; by default 't' for `numpy.mean` itself and 'bca' for every
       other function.
     num_resamples: number of bootstrap resamples; Student's interval needs none.
     seed: of the resampling; the same values and seed give the same interval.
@@ -146,7 +146,7 @@ def loglog_slope(x: npt.ArrayLike, y: npt.ArrayLike, **options: Any) -> tuple[np
     `(slopes float[seed], interval)`.
 
   Raises:
-    InputError: if shapes do not match, a value has no logarithm, or `x` is constant.
+    InputError: if shapes do not match, a value is not positive, or `x` is constant.
   """
   x, y = floats('x', x), along('y', y, 'seed', ...)
   if x.ndim != 1 or y.ndim != 2 or y.shape[1] != x.size:

@@ -1,4 +1,4 @@
-"""Choices made on tuning runs are a matter of chance, too: how often each is made, and intervals that hold it."""
+"""The uncertainty of choices made on tuning runs: how often each is made, and intervals that include it."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, TypeVar
@@ -12,23 +12,26 @@ from gdlab.statistics.intervals import Interval
 from gdlab.statistics.jackknife import SCALES
 
 _Choice = TypeVar('_Choice', bound=Hashable)
-RARE = 0.05  # chance of a choice that is left out
+RARE = 0.05  # choices with a smaller share are left out
 
 
 @checked('num', 'num_resamples')
 def choices(
   choose: Callable[[np.ndarray], _Choice], num: int, *, num_resamples: int = 999, seed: int = 0
 ) -> dict[_Choice, float]:
-  """How often each choice is made when the tuning runs are drawn anew, with replacement.
+  """How often each choice is made when the tuning runs are resampled with replacement.
 
   Args:
-    choose: int[num] -> a choice, of the numbers of the runs that are drawn; of several arms a tuple of theirs.
-    num: tuning runs.
-    num_resamples: draws.
-    seed: of the draws.
+    choose: int[num] -> a choice, a hashable function of the indices of the drawn runs; for several arms a tuple.
+    num: number of tuning runs, >= 2.
+    num_resamples: number of resamples.
+    seed: of the resampling.
 
   Returns:
-    The share of the draws by choice; the choice of the runs themselves is among them and first.
+    Choice -> its share of the resamples; the choice on the runs themselves comes first, also if its share is 0.
+
+  Raises:
+    InputError: an argument out of range.
 
   Source: Efron 2014, Estimation and accuracy after model selection, JASA 109.
   """
@@ -44,11 +47,11 @@ def choices(
 
 @checked('num')
 def likely(choose: Callable[[np.ndarray], _Choice], num: int) -> dict[_Choice, float]:
-  """Choices that are made in at least 5 % of the draws of the tuning runs, with their shares; the one made is first.
+  """The choices with a share of at least 5 % in `choices`, with their shares; the choice actually made comes first.
 
   Args:
     choose: as for `choices`.
-    num: tuning runs; of a single one the choice is taken for certain.
+    num: number of tuning runs; with a single one its choice counts as certain.
   """
   if check_count('num', num) < 2:
     return {choose(np.arange(num)): 1.0}
@@ -61,23 +64,22 @@ def likely(choose: Callable[[np.ndarray], _Choice], num: int) -> dict[_Choice, f
 def over_choices(
   effects: Mapping[_Choice, Interval], shares: Mapping[_Choice, float], *, scale: str = 'plain'
 ) -> Interval:
-  r"""The interval of an effect after a choice: that of the choice made, widened by how far other choices are from it.
+  r"""The interval of an effect after a choice: that at the choice made, widened by the variance over other choices.
 
   With $\theta_c$ the effect at choice c, $p_c$ its share and $h$ the half-width at the choice made, the half-width is
-  $\sqrt{h^2 + t^2 \sum_c p_c (\theta_c - \bar\theta)^2}$, $\bar\theta = \sum_c p_c \theta_c$ and t the quantile that h
-  was made with, of num - 1 degrees of freedom: evaluation and selection have runs of their own, so that their
-  variances add.
+  $\sqrt{h^2 + t^2 \sum_c p_c (\theta_c - \bar\theta)^2}$, with $\bar\theta = \sum_c p_c \theta_c$ and t the quantile in
+  h, with num - 1 degrees of freedom. Evaluation and selection use different runs, so their variances add.
 
   Args:
-    effects: interval by choice, of the same graded runs; the first is that of the choice made.
-    shares: of each choice, as `choices` gives them; those without an effect are left out and the rest scaled up.
+    effects: choice -> interval, of the same graded runs; the choice made comes first.
+    shares: of each choice, from `choices`; those without an effect are left out and the rest rescaled.
     scale: on which intervals are symmetric, as in `jackknife`.
 
   Returns:
-    The interval; without bounds where a choice with a share has none.
+    The interval; unbounded if the effect at a choice with a positive share is not finite.
 
   Raises:
-    InputError: if there is no effect, or the choice made is not the first of both.
+    InputError: if there is no effect, the choice made is not the first of both, or its interval has confidence 1.
   """
   if scale not in SCALES:
     raise unknown_name('scale', scale, SCALES)

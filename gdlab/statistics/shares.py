@@ -1,4 +1,4 @@
-"""Shares of yes-or-no values with intervals that are exact."""
+"""Shares of yes-or-no values with exact intervals."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,16 @@ from gdlab.statistics.intervals import Interval
 
 @checked('flags')
 def share(flags: npt.ArrayLike, *, confidence: float = 0.95) -> Interval:
-  """The share of runs of which something holds, with Clopper and Pearson's exact interval.
+  """The share of True values, with Clopper and Pearson's exact interval.
 
-  It has a width also where all runs agree. Of no runs it is unknown: NaN in [0, 1].
+  It has a width even if all values agree. Without values it is NaN, with the interval [0, 1].
 
   Args:
     flags: bool[n], one per run.
-    confidence: nominal coverage, in (0, 1); the interval covers at least so often.
+    confidence: in (0, 1); the coverage is at least this.
+
+  Raises:
+    InputError: if `flags` is not bool[n], or `confidence` is out of range.
 
   Source: Clopper and Pearson 1934, Biometrika 26.
   """
@@ -43,10 +46,18 @@ def _share(given: np.ndarray, confidence: float) -> Interval:
 
 @checked('confidence')
 def share_difference(first: npt.ArrayLike, second: npt.ArrayLike, *, confidence: float = 0.95) -> Interval:
-  """The difference of two shares, with an interval that holds whether the runs are paired or not.
+  """The difference of two shares, with an interval that is valid whether the runs are paired or not.
 
-  Its ends are those of the two shares' own intervals at half the error each (Bonferroni), so that it keeps a width
-  where all runs of an arm agree, as a bootstrap would not.
+  Its ends come from the intervals of both shares at half the error each (Bonferroni), so that it has a width even if
+  all runs of an arm agree, unlike a bootstrap.
+
+  Args:
+    first: bool[n], one per run.
+    second: bool[m], one per run.
+    confidence: as for `share`.
+
+  Raises:
+    InputError: as for `share`.
   """
   check_real('confidence', confidence, above=0, below=1)
   level = (1 + confidence) / 2

@@ -1,4 +1,4 @@
-"""Which random stream the spread between runs comes from: initialisation, data order, or other noise."""
+"""Which random stream the variance between runs comes from: initialisation, data order, or other noise."""
 
 import itertools
 import math
@@ -15,22 +15,22 @@ from gdlab.core.types import Streams
 
 @checked
 def factorial_seeds(init: int = 1, order: int = 1, noise: int = 1) -> Mapping[str, list[int]]:
-  """The seeds of a full factorial: every id of one stream together with every id of the others.
+  """The seeds of a full factorial design: every combination of the streams' ids.
 
   Example:
     >>> factorial_seeds(init=2, order=2)
     {'init': [0, 0, 1, 1], 'order': [0, 1, 0, 1], 'noise': [0, 0, 0, 0]}
 
   Args:
-    init: how many ids of the stream that initialises; 1 holds it fixed.
-    order: of the one that orders the examples.
-    noise: of the one behind all else (Dropout, injected noise).
+    init: number of ids of the stream of initialisation; 1 keeps it fixed.
+    order: the same for the order of the examples.
+    noise: the same for everything else (Dropout, injected noise).
 
   Returns:
     The argument `seeds` of `gdlab.run` and `gdlab.sweep`, init * order * noise runs.
 
   Raises:
-    InputError: if a number is no whole number >= 1.
+    InputError: if a number is not a whole number >= 1.
   """
   counts = {'init': init, 'order': order, 'noise': noise}
   levels = [range(check_count(name, counts[name])) for name in Streams._fields]
@@ -51,9 +51,8 @@ def variance_by_stream(
   and so may be negative where a component is near 0; such estimates are reported as they are.
 
   The intervals are a parametric bootstrap of the mean squares: each over its expectation is $\chi^2 / \text{df}$ for
-  Gaussian effects, and the estimates are taken of $\mathrm{MS}_T \text{df}_T / \chi^2_T$ (generalised confidence
-  intervals, which have close to their nominal coverage also for few ids). A stream that decides nothing has an interval
-  that holds 0.
+  Gaussian effects, and the estimates are computed from $\mathrm{MS}_T \text{df}_T / \chi^2_T$ (generalised confidence
+  intervals, whose coverage is close to nominal even for few ids). The interval of a stream without effect contains 0.
 
   Example:
     >>> seeds = factorial_seeds(init=4, order=3)
@@ -65,19 +64,19 @@ def variance_by_stream(
 
   Args:
     values: float[seed], one number per run of a full factorial (`factorial_seeds`), with the coordinates `init_seed`,
-      `order_seed` and `noise_seed` that results of `gdlab.run` carry. A stream with one id is left out.
+      `order_seed` and `noise_seed` of results of `gdlab.run`. A stream with one id is left out.
     confidence: of the intervals, in (0, 1).
-    num_resamples: draws of the mean squares.
+    num_resamples: number of draws of the mean squares.
     seed: of the draws.
 
   Returns:
-    A Dataset with dim `component` ('init', ..., 'init:order', ...; the highest one cannot be told from the rest) and
+    A Dataset with dim `component` ('init', ..., 'init:order', ...; the highest interaction includes the residual) and
     variables `variance` with `variance_low` and `variance_high`, `share` of the total with `share_low` and
     `share_high`, `mean_square` and `degrees_of_freedom`; attributes `mean`, `total`, `confidence`, `num`.
 
   Raises:
-    InputError: if the runs are no full factorial, each once; a value is not finite (a run that failed: give it a
-      value, since a factorial with holes cannot be split so); or another argument is out of range.
+    InputError: if the runs are not a full factorial, each combination once; a value is not finite (give failed runs a
+      value, as the method needs a complete factorial); or another argument is out of range.
 
   Source: Searle, Casella and McCulloch 1992, Variance components, chapter 4; Weerahandi 1993, Generalized confidence
   intervals, JASA 88; Burdick, Borror and Montgomery 2005, Design and analysis of gauge R&R studies.
@@ -140,7 +139,7 @@ def _table(values: xr.DataArray) -> tuple[tuple[str, ...], np.ndarray]:
 
 
 def _sum_of_squares(table: np.ndarray, streams: tuple[str, ...], subset: tuple[str, ...]) -> float:
-  """Of one effect: what the mean over the other streams holds, less all that smaller sets of streams explain."""
+  """The sum of squares of one effect: of means over the other streams, minus the effects of smaller sets of streams."""
   effect = table
   for axis, name in enumerate(streams):
     mean = effect.mean(axis=axis, keepdims=True)
@@ -149,7 +148,7 @@ def _sum_of_squares(table: np.ndarray, streams: tuple[str, ...], subset: tuple[s
 
 
 def _weight(sizes: Mapping[str, int], subset: tuple[str, ...], other: tuple[str, ...]) -> float:
-  """How much the mean square of `other` adds to the variance of `subset`."""
+  """The coefficient of the mean square of `other` in the variance of `subset`."""
   if not set(subset) <= set(other):
     return 0.0
   return (-1) ** (len(other) - len(subset)) / math.prod(

@@ -1,7 +1,7 @@
-"""Steps to a target where some runs never get there: survival curves, medians, means, and the test of two arms.
+"""Steps to a target that some runs never reach: survival curves, medians, means, and the test of two arms.
 
 A run that ends before it reaches the target is not dropped, which would favour the arm that fails more often; it is
-known to have taken longer than it ran.
+censored, as its time is known to be longer than the run.
 """
 
 import math
@@ -21,16 +21,16 @@ from gdlab.statistics.intervals import Interval, floats
 
 
 class Survival(NamedTuple):
-  """The share of runs that have not reached the target yet, with a band for each time by itself.
+  """The share of runs that have not reached the target yet, with a pointwise confidence band.
 
   Attributes:
-    time: float[k], when a run crossed or was censored, ascending.
-    share: float[k], just after that time, correctly rounded: what is exactly 1/2 is 0.5. Before the first time it is 1.
+    time: float[k], the times at which runs crossed or were censored, ascending.
+    share: float[k], just after that time, correctly rounded, so that 1/2 is exact. Before the first time it is 1.
     low: float[k], lower end of the band.
     high: float[k], upper end.
-    at_risk: int[k], runs that were still on their way just before.
-    crossed: int[k], how many crossed then.
-    censored: int[k], how many were censored then.
+    at_risk: int[k], runs that had neither crossed nor been censored just before.
+    crossed: int[k], number of runs that crossed then.
+    censored: int[k], number of runs that were censored then.
     confidence: of the band.
   """
 
@@ -48,8 +48,8 @@ class Survival(NamedTuple):
 def kaplan_meier(crossing: Crossing, *, confidence: float = 0.95) -> Survival:
   r"""The Kaplan-Meier estimate, $\hat S(t) = \prod_{t_i \le t} (1 - d_i / n_i)$, by `scipy.stats.ecdf`.
 
-  The band is that of Greenwood's variance on the scale of $\log(-\log S)$. Before the first crossing and after the
-  last run it is not defined; there it is [0, 1] and [0, the end before].
+  The band comes from Greenwood's variance on the scale of $\log(-\log S)$. Before the first crossing, where it is
+  undefined, it is [0, 1]; once the share is 0, it is from 0 to the upper end before.
 
   Example:
     >>> found = kaplan_meier(Crossing([2, 5, 9, 9], [False, False, False, True]))
@@ -57,11 +57,11 @@ def kaplan_meier(crossing: Crossing, *, confidence: float = 0.95) -> Survival:
     (array([2., 5., 9.]), array([0.75, 0.5 , 0.25]))
 
   Args:
-    crossing: of n >= 1 runs, as `first_crossing` gives it: times >= 0, shape [n].
+    crossing: of n >= 1 runs, from `first_crossing`: times >= 0, shape [n].
     confidence: of the band, in (0, 1).
 
   Raises:
-    InputError: if the times are not such, or the confidence is out of range.
+    InputError: if `crossing` is not of that form, or the confidence is out of range.
 
   Source: Kaplan and Meier 1958, Nonparametric estimation from incomplete observations, JASA 53.
   """
@@ -93,14 +93,13 @@ def kaplan_meier(crossing: Crossing, *, confidence: float = 0.95) -> Survival:
 
 @checked('crossing')
 def median_time(crossing: Crossing, *, confidence: float = 0.95) -> Interval:
-  r"""The median time to the target, the first at which at most half of the runs are still on their way.
+  r"""The median time to the target, the first at which at most half of the runs have not reached it.
 
-  Where no run was censored before the last one crossed, as when all have the same budget, the interval is that of
-  order statistics, which covers at least at its level whatever the law of the times: [t_(k), t_(n+1-k)] with the
-  largest k for which $P(\mathrm{Bin}(n, 1/2) < k) \le (1 - c) / 2$; unbounded for n < 6 at 95 %. Otherwise it holds
-  the times, from the first crossing on, at which the band of `kaplan_meier` holds 1/2 (Brookmeyer and Crowley). An
-  estimate or an upper end that the runs did not live to see is infinite; the lower end is then the time up to which
-  they were followed.
+  If no run was censored before the last one crossed, as when all have the same budget, the interval is that of order
+  statistics, whose coverage is at least nominal for any law of the times: [t_(k), t_(n+1-k)] with the largest k for
+  which $P(\mathrm{Bin}(n, 1/2) < k) \le (1 - c) / 2$; unbounded for n < 6 at 95 %. Otherwise it consists of the times,
+  from the first crossing on, at which the band of `kaplan_meier` contains 1/2 (Brookmeyer and Crowley). An estimate or
+  an upper end beyond the observed times is infinite; the lower end is at most the last observed time.
 
   Example:
     >>> found = median_time(Crossing([3, 4, 5, 6, 7, 8, 9, 9], [False] * 6 + [True] * 2))
@@ -136,8 +135,8 @@ def restricted_mean(crossing: Crossing, until: float, *, confidence: float = 0.9
   r"""The mean of the time to the target or `until`, whichever comes first, $\int_0^\tau \hat S(t)\,dt$.
 
   The variance is Greenwood's, $\frac{n}{n-1} \sum_i \frac{d_i}{n_i (n_i - d_i)} \bigl(\int_{t_i}^\tau \hat S\bigr)^2$,
-  and the interval t's of n - 1 degrees of freedom: where no run is censored before tau it is the usual one of the
-  mean of min(t, tau).
+  and the interval is Student's with n - 1 degrees of freedom: if no run is censored before tau it is the usual one of
+  the mean of min(t, tau).
 
   Example:
     >>> round(restricted_mean(Crossing([2, 4, 9, 9], [False, False, False, True]), until=8).estimate, 2)
@@ -149,7 +148,7 @@ def restricted_mean(crossing: Crossing, until: float, *, confidence: float = 0.9
     confidence: in (0, 1).
 
   Raises:
-    InputError: if `until` is beyond what the runs say, or as `kaplan_meier`.
+    InputError: if `until` is beyond the last time and some runs never crossed, or as `kaplan_meier`.
 
   Source: Klein and Moeschberger 2003, Survival analysis, section 4.5.
   """
@@ -176,22 +175,22 @@ def log_rank_test(
 ) -> Comparison:
   r"""Whether two arms reach the target at different times: the log-rank test, by `scipy.stats.logrank`.
 
-  Most powerful where one arm's chance of crossing at the next step is a constant multiple of the other's. The normal
-  approximation of its p-value is rough below about ten runs an arm; there ask for permutations of the runs between the
-  arms, which are right for any number if both arms had the same budget.
+  Most powerful under proportional hazards, where one arm's probability of crossing at the next step is a constant
+  multiple of the other's. The normal approximation of its p-value is rough below about ten runs per arm; use
+  permutations of the runs between the arms there, which are exact for any number if both arms had the same budget.
 
   Args:
     a: as in `kaplan_meier`.
-    b: as in `kaplan_meier`; other runs, not paired with those of `a`.
+    b: as in `kaplan_meier`; not paired with the runs of `a`.
     confidence: of the effect's interval, in (0, 1).
-    num_permutations: None for SciPy's p-value; else that of so many random permutations, or of all where they are
-      no more (462 for 5 and 6 runs).
+    num_permutations: None for SciPy's p-value; else that from this many random permutations, or from all of them if
+      there are no more (462 for 5 and 6 runs).
     seed: of the permutations.
 
   Returns:
-    A Comparison: `statistic` z, negative where `a` is the slower; `effect` the difference of the restricted means
-    a - b until the earlier of the two last times, in units of time, with the t interval (Welch); `standardised` the
-    ratio of the two restricted means.
+    A Comparison: `statistic` z, negative if `a` is slower; `effect` the difference a - b of the restricted means until
+    the earlier of the two last times, in units of time, with Welch's t interval; `standardised` the ratio a / b of the
+    restricted means.
 
   Raises:
     InputError: if no run of either arm crossed, or as `kaplan_meier`.
@@ -236,7 +235,7 @@ def log_rank_test(
 
 
 def _checked(name: str, crossing: Crossing) -> tuple[np.ndarray, np.ndarray]:
-  """Times and censoring as arrays; raises InputError if they are not those of runs."""
+  """Times and censoring as arrays; raises InputError if they are not of the form of `kaplan_meier`."""
   time, censored = floats(f'{name}.time', crossing[0]), np.asarray(crossing[1])
   if time.ndim != 1 or not time.size or censored.shape != time.shape or censored.dtype != bool:
     raise InputError(
@@ -253,9 +252,9 @@ def _sample(time: np.ndarray, censored: np.ndarray) -> scipy.stats.CensoredData:
 
 
 def _product(at_risk: np.ndarray, crossed: np.ndarray) -> np.ndarray:
-  """The survival curve in whole numbers, each quotient rounded once.
+  """The survival curve from integer products, with one rounding per value.
 
-  A product of floats misses 1/2 by a few units in its last place, and the median is then one crossing late.
+  A product of floats may miss 1/2 by a few units in its last place, and the median would then be one crossing late.
   """
   top, bottom, shares = 1, 1, []
   for risk, gone in zip(at_risk.tolist(), crossed.tolist(), strict=True):
@@ -265,7 +264,7 @@ def _product(at_risk: np.ndarray, crossed: np.ndarray) -> np.ndarray:
 
 
 def _order(num: int, tail: float) -> int:
-  """The largest k for which P(Bin(num, 1/2) < k) is at most the tail, in whole numbers: both may be equal."""
+  """The largest k for which P(Bin(num, 1/2) < k) is at most the tail, in exact arithmetic, as both may be equal."""
   bound, place, below, term = Fraction(tail) * 2**num, 0, 0, 1
   while below + term <= bound:
     below, place = below + term, place + 1
@@ -290,7 +289,7 @@ def _area(curve: Survival, until: float) -> tuple[float, float]:
 
 
 def _scores(time: np.ndarray, censored: np.ndarray) -> np.ndarray:
-  """Each run's share in the crossings observed less expected of its arm: 1 if it crossed, less the hazard it saw."""
+  """Each run's term in its arm's observed minus expected crossings: 1 if it crossed, minus its cumulative hazard."""
   ends = np.unique(time[~censored])
   hazard = (time[~censored, None] == ends).sum(axis=0) / (time[:, None] >= ends).sum(axis=0)
   return ~censored - (time[:, None] >= ends) @ hazard
@@ -299,7 +298,7 @@ def _scores(time: np.ndarray, censored: np.ndarray) -> np.ndarray:
 def _welch(
   means: Sequence[float], variances: Sequence[float], nums: Sequence[int], confidence: float
 ) -> Interval:
-  """The difference of two independent means with its t interval; without width or unbounded where that is all."""
+  """The difference of two independent means with its t interval, unbounded if an arm has one run."""
   estimate, total = means[0] - means[1], sum(variances)
   if min(nums) < 2:
     return Interval(estimate, -np.inf, np.inf, confidence, sum(nums), 0)

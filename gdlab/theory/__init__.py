@@ -1,9 +1,9 @@
-"""Closed forms that simulation is held against: pure functions, no simulation, NumPy in float64 but for one in JAX.
+"""Closed forms to compare simulations with: pure functions in NumPy and float64, except `central_flow`, in JAX.
 
 One step and its stability: `descent`, `stability`. A batch: `minibatch`. Noise on a quadratic: `moments`,
 `stationary`, `reshuffling`. The noisy quadratic model: `nqm`, `nqm_steps`. Saddles and barriers: `saddles`,
-`kramers`. Batch size and rate: `noise_scale`, `scaling`. A schedule: `last_iterate`. Classes of unequal shares:
-`heavy_tails`. The edge of stability, in JAX, as it differentiates a loss that is given: `central_flow`.
+`kramers`. Batch size and rate: `noise_scales`, `scaling`. A schedule: `last_iterate`. Classes of unequal shares:
+`heavy_tails`. The edge of stability: `central_flow`, which differentiates a given loss.
 """
 
 import lazy_loader

@@ -1,6 +1,6 @@
-"""The central flow: where full-batch descent goes on average while it oscillates at the edge of stability.
+"""The central flow: the path of full-batch descent, averaged over its oscillation at the edge of stability.
 
-In JAX, unlike its neighbours: it differentiates a loss that it is given, and runs for many seeds at once under `vmap`.
+In JAX, unlike the rest of the package: it differentiates a given loss and runs for many seeds at once under `vmap`.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class CentralFlow(NamedTuple):
     sharpness: float[R + 1], S(w), the largest eigenvalue of the Hessian.
     variance: float[R + 1], sigma^2, the mean square of descent's distance from w; 0 below the edge.
     loss: float[R + 1], L(w).
-    mean_loss: float[R + 1], $L(w) + \sigma^2/\eta$, what descent has on average over its oscillation.
+    mean_loss: float[R + 1], $L(w) + \sigma^2/\eta$, the loss of descent averaged over its oscillation.
   """
 
   updates: Array
@@ -52,21 +52,21 @@ def central_flow(
 ) -> CentralFlow:
   r"""The time average of gradient descent with rate $\eta$ where at most one direction is at the edge of stability.
 
-  Below the edge, $S < 2/\eta$, it is the gradient flow. There descent oscillates along the top eigenvector u with
-  variance $\sigma^2$, which pushes it to smaller sharpness just so hard that S stays:
+  Below the edge, $S < 2/\eta$, it is the gradient flow. At the edge descent oscillates along the top eigenvector u with
+  variance $\sigma^2$, which lowers the sharpness just as fast as descent raises it, so that S stays at $2/\eta$:
 
   $$\frac{dw}{dt} = -\eta \left[\nabla L + \tfrac12 \sigma^2 \nabla S\right], \qquad
     \sigma^2 = \frac{2 \langle -\nabla L, \nabla S \rangle}{\|\nabla S\|^2} \text{ where } S = 2/\eta
     \text{ and this is positive, else } 0.$$
 
-  Euler steps of 1/`substeps` of an update, with the variance that ends each of them at most at $2/\eta$ to first
-  order, so that what a step misses the next one makes up: the error falls in proportion to the step. In one step S
-  falls to the edge from above it, which descent itself need not survive. Descent's own error to first order in the
-  rate, along directions that do not oscillate, is no part of the flow; a second eigenvalue at $2/\eta$ is not held.
+  Euler steps of 1/`substeps` of an update, with the variance for which each of them ends with S at most $2/\eta$ to
+  first order. Each step corrects the error of the one before, so the error is proportional to the step size. From a
+  start above the edge S falls to it in one step, where descent itself may diverge. The flow leaves out descent's
+  discretisation error along directions that do not oscillate, and does not keep a second eigenvalue at $2/\eta$.
 
-  Each step costs one gradient differentiated twice along u, which gives the Hessian product that u is followed by and
-  the gradient of S: about four gradients. There is no loop whose length depends on values: under `jax.vmap` no lane
-  waits for another.
+  Each step costs about four gradients: one gradient differentiated twice along u gives the Hessian product for the
+  power iteration and the gradient of S. No loop's length depends on values, so under `jax.vmap` no lane waits for
+  another.
 
   Example:
     >>> import jax
@@ -79,17 +79,17 @@ def central_flow(
 
   Args:
     loss: L, `(params) -> float[]`, three times differentiable.
-    params: where it starts, a pytree of floats; their dtype is that of all that is computed.
+    params: the start, a pytree of floats, in whose dtype everything is computed.
     learning_rate: eta > 0, a number that may be traced.
-    key: for the start of the search for u.
-    num_updates: how long, in updates of descent, >= 1.
+    key: for the random start of the power iteration for u.
+    num_updates: length of the flow in updates of descent, >= 1.
     record_every: updates between records; divides num_updates.
-    substeps: Euler steps for an update, >= 2: with one the oscillation itself would come back.
+    substeps: Euler steps per update, >= 2: with one the flow itself would oscillate.
 
   Raises:
     InputError: an argument out of range.
 
-  Source: Cohen et al. 2024, arXiv 2410.24206; without a solver for the quadratic program, as one direction needs none.
+  Source: Cohen et al. 2024, arXiv 2410.24206; without its quadratic program, which one direction does not need.
   """
   check_real('learning_rate', learning_rate, above=0.0)
   check_count('record_every', record_every)

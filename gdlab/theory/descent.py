@@ -1,4 +1,4 @@
-"""Plain gradient descent on smooth functions: where it is stable and how fast it must converge."""
+"""Gradient descent on smooth functions: for which rates it is stable and how fast it converges at least."""
 
 from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real
@@ -12,8 +12,8 @@ def largest_stable_rate(smoothness: float, *, momentum: float = 0.0, nesterov: b
   $$\frac2L, \qquad \frac{2 + 2\beta}{L}, \qquad \frac{2 + 2\beta}{(1 + 2\beta) L}$$
 
   for plain descent, heavy ball and Nesterov in Optax's convention. For plain descent it holds beyond quadratics:
-  one step on an L-smooth function changes f by at most $-\alpha(1 - \alpha L/2)\|\nabla f\|^2$, so that it never
-  ascends. On a quadratic the border is sharp: above it the direction of the largest eigenvalue grows without end.
+  one step on an L-smooth function changes f by at most $-\alpha(1 - \alpha L/2)\|\nabla f\|^2$, so that f never
+  rises. On a quadratic the bound is sharp: above it x diverges along the eigenvector of the largest eigenvalue.
 
   Args:
     smoothness: L > 0, the Lipschitz constant of the gradient.
@@ -48,7 +48,7 @@ def contraction_rate(learning_rate: float, smoothness: float, strong_convexity: 
     strong_convexity: mu in (0, L], the constant of strong convexity or of the PL inequality.
 
   Raises:
-    InputError: if an argument is out of range; outside there is no bound below 1.
+    InputError: if an argument is out of range, where no bound below 1 exists.
 
   Source: Karimi, Nutini, Schmidt 2016, arXiv 1608.04636, theorem 1 and its proof.
   """

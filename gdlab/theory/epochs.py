@@ -1,17 +1,18 @@
 r"""The stationary second moment of reshuffled descent at the ends of epochs, without cancellation.
 
-The noise of an epoch sums to 0, so that where every batch counts alike nothing is left of it: what is left comes from
-the differences between the weights of early and late batches, of relative size $\alpha h$. They are summed up as such.
+The noise of an epoch sums to 0. What remains of it comes only from the differences between the weights of early and
+late batches, of relative size $\alpha h$; these differences are summed, not the weights.
 
-With $s_{t+1} = A s_t + b\,\bar\xi_t$ the noise of the batch m updates before the end, of B_m examples, arrives with
-the weight $A^m b$. From $\mathrm{Cov}(\bar\xi_j, \bar\xi_k) = \frac{\sigma^2}{N-1}(\frac{N}{B_j}\delta_{jk} - 1)$ and
-$\sum B_m = N$ one epoch adds
+With $s_{t+1} = A s_t + b\,\bar\xi_t$ the noise of the batch m updates before the end, of B_m examples, has the
+weight $A^m b$ at the end. From
+$\mathrm{Cov}(\bar\xi_j, \bar\xi_k) = \frac{\sigma^2}{N-1}(\frac{N}{B_j}\delta_{jk} - 1)$ and $\sum B_m = N$ one epoch
+adds
 
 $$Q = \frac{\sigma^2 N^2}{N - 1} \sum_m \frac{B_m}{N} (u_m - \bar u)(u_m - \bar u)^\top, \qquad
   u_m = \frac{A^m b}{B_m}, \quad \bar u = \sum_m \frac{B_m}{N} u_m,$$
 
-a batch that is left out among them with u = 0. The state is (y, m) with $x = \alpha(y + c m)$: for the right c noise
-moves y for good and m for a while, so that all of $A - I$ that is small is small entry by entry.
+where a batch that is left out has u = 0. The state is (y, m) with $x = \alpha(y + c m)$: for the right c noise
+moves y permanently and m only for a while, and the small part of $A - I$ is small entry by entry.
 """
 
 import numpy as np
@@ -25,9 +26,9 @@ def reshuffled_moment(
   r"""The stationary second moments of $(x/\alpha, m)$ for $\sigma^2 = 1$, float[d, 2, 2].
 
   Args:
-    scaled: alpha h, float[d], stable.
-    sizes: of the batches of an epoch, all alike but the last.
-    num_examples: N > 1; what the sizes do not add up to is left out.
+    scaled: alpha h, float[d], in the stable range.
+    sizes: of the batches of an epoch, all equal except the last.
+    num_examples: N > 1; examples beyond the sum of the sizes are left out.
     momentum: beta.
     nesterov: Nesterov's momentum instead of heavy ball.
   """
@@ -77,7 +78,7 @@ class _Spread:
 
 
 def _fixed_point(grown: Floats, added: Floats) -> Floats:
-  """The S of S = (I + D) S (I + D)^T + Q, as equations for its three entries that do not contain 1 - 1."""
+  """The S of S = (I + D) S (I + D)^T + Q, from equations for its three entries in which no 1 - 1 cancels."""
   a, b, c, d = grown[:, 0, 0], grown[:, 0, 1], grown[:, 1, 0], grown[:, 1, 1]
   rows = np.stack(
     [

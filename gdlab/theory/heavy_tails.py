@@ -1,7 +1,7 @@
 r"""Classes of unequal shares: how fast gradient descent and sign descent learn the rare ones.
 
 One-hot inputs of c classes, the input of class k always with target k; logits are the columns of a matrix that starts
-at 0. By symmetry the logit of the right class stands above all others by one margin $u_k$, which is 0 at the start.
+at 0. By symmetry the logit of the right class exceeds all others by the same margin $u_k$, which is 0 at the start.
 With class shares $\pi_k$ the mean loss is $\sum_k \pi_k \log(1 + (c-1) e^{-u_k})$.
 """
 
@@ -22,8 +22,9 @@ def class_margin(shares: Any, times: Any, *, num_classes: int) -> Floats:
 
   $$e^u - 1 + (c - 1)u = \pi_k c\, t.$$
 
-  So its time goes with $1/\pi_k$. Gradient descent at rate alpha is near it for $t = \alpha \cdot$ steps and small
-  alpha. Under sign descent at rate alpha the margin is $2\alpha \cdot$ steps, whatever the share.
+  So the time to a given margin is proportional to $1/\pi_k$. For small alpha, gradient descent at rate alpha is close
+  to it with $t = \alpha \cdot$ steps. Under sign descent at rate alpha the margin is $2\alpha \cdot$ steps, whatever
+  the share.
 
   Args:
     shares: pi_k >= 0, a number or an array.
@@ -64,7 +65,7 @@ def class_loss(margins: Any, *, num_classes: int) -> Floats:
 
 @checked('shares', 'losses', 'num_classes')
 def class_time(shares: Any, losses: Any, *, num_classes: int) -> Floats:
-  r"""The time at which gradient flow has brought a class to a loss: the t of `class_margin` in closed form.
+  r"""The time that gradient flow takes to bring a class to a loss, in closed form; the inverse of `class_margin`.
 
   $$t = \frac{e^u - 1 + (c - 1)u}{\pi_k c}, \qquad u = \log\frac{c - 1}{e^\ell - 1}.$$
 
@@ -74,7 +75,7 @@ def class_time(shares: Any, losses: Any, *, num_classes: int) -> Floats:
 
   Args:
     shares: pi_k > 0, a number or an array.
-    losses: l > 0, a number or an array that broadcasts against the shares; from log c on the time is 0.
+    losses: l > 0, a number or an array that broadcasts against the shares; for l >= log c the time is 0.
     num_classes: c >= 2.
 
   Raises:
@@ -89,9 +90,9 @@ def class_time(shares: Any, losses: Any, *, num_classes: int) -> Floats:
 
 @checked('shares', 'steps')
 def bigram_loss(shares: Any, steps: Any) -> Floats:
-  r"""What gradient descent leaves of the squared loss of a linear bigram model, at the rate $1/\pi_1$.
+  r"""The squared loss of a linear bigram model under gradient descent at rate $1/\pi_1$, relative to its start.
 
-  With one-hot inputs of shares $\pi_k$, the largest $\pi_1$, and equal errors of all rows at the start,
+  With one-hot inputs of shares $\pi_k$, the largest $\pi_1$, and the same error in every row at the start,
 
   $$\frac{L_t}{L_0} = \sum_k \pi_k \left(1 - \frac{\pi_k}{\pi_1}\right)^{2t}.$$
 

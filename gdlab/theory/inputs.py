@@ -1,4 +1,4 @@
-"""Checks of numbers and arrays where they are given. Each raises InputError with argument, value and range."""
+"""Checks of numbers and arrays. Each raises InputError with argument, value and range."""
 
 import math
 from typing import Any

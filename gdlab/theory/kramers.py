@@ -1,7 +1,7 @@
-r"""Escape over a barrier: Kramers' rates, and the exact mean first passage time to hold them against.
+r"""Escape over a barrier: Kramers' rates, and the exact mean first passage time to compare them with.
 
-Overdamped Langevin dynamics is $dx = -U'(x)\,dt + \sqrt{2T}\,dW$. Stochastic gradient descent of rate alpha is
-near it with $t = \alpha k$ after k steps and temperature $T = \alpha\sigma^2/(2B)$.
+Overdamped Langevin dynamics is $dx = -U'(x)\,dt + \sqrt{2T}\,dW$. It approximates stochastic gradient descent of rate
+alpha, with $t = \alpha k$ after k steps and temperature $T = \alpha\sigma^2/(2B)$.
 """
 
 import math
@@ -29,7 +29,7 @@ from gdlab.theory.passage import integrated
 def effective_temperature(learning_rate: Any, noise: Any, batch_size: Any = 1) -> Floats:
   r"""The temperature of stochastic gradient descent, $T = \frac{\alpha\sigma^2}{2B}$, in $dx = -U' dt + \sqrt{2T} dW$.
 
-  One step adds noise of variance $\alpha^2\sigma^2/B$ in the time $\alpha$, and $2T$ is variance per time.
+  One step adds noise of variance $\alpha^2\sigma^2/B$ in the time $\alpha$, and $2T$ is the variance per unit of time.
 
   Args:
     learning_rate: alpha > 0, a number or an array.
@@ -55,8 +55,8 @@ def kramers_rate(well: Any, top: Any, barrier: Any, temperature: Any) -> Floats:
 
   $$k = \frac{\sqrt{U''(a)\,|U''(b)|}}{2\pi} e^{-\Delta U/T}$$
 
-  The mean time to the bottom of the next well is $1/k$, up to a relative error of order $T/\Delta U$ that
-  `mean_first_passage_time` gives exactly.
+  The mean time to the bottom of the next well is $1/k$, up to a relative error of order $T/\Delta U$;
+  `mean_first_passage_time` gives that time exactly.
 
   Example:
     >>> float(kramers_rate(8.0, 4.0, 1.0, 0.2))  # U = (x^2 - 1)^2
@@ -64,7 +64,7 @@ def kramers_rate(well: Any, top: Any, barrier: Any, temperature: Any) -> Floats:
 
   Args:
     well: U''(a) > 0, the curvature at the bottom.
-    top: |U''(b)| > 0, the modulus of the curvature on top of the barrier.
+    top: |U''(b)| > 0, the modulus of the curvature at the top of the barrier.
     barrier: Delta U = U(b) - U(a) >= 0.
     temperature: T > 0.
 
@@ -96,7 +96,7 @@ def kramers_rate_underdamped(well: Any, top: Any, barrier: Any, temperature: Any
 
   Args:
     well: U''(a) > 0, the curvature at the bottom.
-    top: |U''(b)| > 0, the modulus of the curvature on top of the barrier.
+    top: |U''(b)| > 0, the modulus of the curvature at the top of the barrier.
     barrier: Delta U >= 0.
     temperature: T > 0.
     friction: lambda > 0, per unit of time.
@@ -163,25 +163,24 @@ def mean_first_passage_time(
   $$\tau = \frac1T \int_{\text{start}}^{\text{end}} g(y)\,dy, \qquad
     g(y) = \int_{\text{wall}}^{y} e^{(U(y) - U(z))/T}\,dz$$
 
-  for a reflecting wall behind the start; put it where $e^{-U/T}$ is negligible for a potential that confines by itself.
-  So the error of Kramers' formula is `kramers_rate(...) * mean_first_passage_time(...) - 1`. A host function: the
-  integrals are done cell by cell, uphill and downhill alike, with some tens of evaluations for every rise or fall of U
-  by a few T.
+  for a reflecting wall behind the start; for a confining potential put it where $e^{-U/T}$ is negligible. The relative
+  error of Kramers' formula is `kramers_rate(...) * mean_first_passage_time(...) - 1`. A host function: it integrates
+  cell by cell, with some tens of evaluations of U for every rise or fall of U by a few T.
 
   Args:
-    potential: U, a function of one number; smooth. What is narrower than 1/1000 of the way may be missed.
+    potential: U, a smooth function of one number. Features narrower than 1/1000 of the interval may be missed.
     temperature: T > 0.
-    start: where it starts.
-    end: where the clock stops; on either side of the start.
-    wall: the reflecting wall, finite, on the other side of the start than the end, or the start itself.
+    start: the first point.
+    end: the point to be reached, on either side of the start.
+    wall: the reflecting wall, finite; at the start or, seen from the end, behind it.
 
   Returns:
     The mean time, to a relative error of about 1e-9, or of the rounding of U/T where that is larger; inf beyond
     float64.
 
   Raises:
-    InputError: an argument out of range, a wall in between, or a potential that is not finite somewhere between
-      wall and end or rises and falls by more than 3e5 T in all.
+    InputError: an argument out of range, a wall between start and end, or a potential that is not finite somewhere
+      between wall and end or rises and falls by more than 3e5 T in all.
 
   Source: Hanggi, Talkner and Borkovec 1990, section VII.
   """

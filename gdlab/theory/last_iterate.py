@@ -11,12 +11,12 @@ from gdlab.theory.linear import Floats
 
 
 class LastIterateBound(NamedTuple):
-  """A bound on the loss above its minimum, at the rates given and at the best multiple of them.
+  """A bound on the excess loss $f(x_T) - f_*$, at the given rates and at the best multiple of them.
 
   Attributes:
-    value: float[...], the bound at the rates given.
-    best: float[...], the least bound of any multiple of the rates: what a schedule's shape is worth.
-    factor: float[...], that multiple.
+    value: float[...], the bound at the given rates.
+    best: float[...], the least bound over all multiples of the rates: it depends only on the schedule's shape.
+    factor: float[...], the multiple that attains it.
   """
 
   value: Floats
@@ -29,14 +29,14 @@ def last_iterate_bound(rates: Any, distance: float, gradient_norm: Any) -> LastI
   r"""A bound on the last iterate of T steps $x_{t+1} = x_t - \eta_t g_t$ on a convex function, for any schedule.
 
   With D the distance from the start to a minimum and stochastic subgradients of
-  $\mathbb E\|g_t\|^2 \le G_t^2$, for the iterate $x_T$ at which the last of the rates is used,
+  $\mathbb E\|g_t\|^2 \le G_t^2$, for the iterate $x_T$, from which the last rate would step,
 
   $$\mathbb E f(x_T) - f_* \le \frac{D^2}{2 \sum_t \eta_t} + \frac{\sum_t \eta_t^2 G_t^2}{2 \sum_t \eta_t}
     + \frac12 \sum_{k < T} \frac{\eta_k}{\sum_{t > k} \eta_t}
       \frac{\sum_{t \ge k} \eta_t^2 G_t^2}{\sum_{t \ge k} \eta_t}.$$
 
-  Rates times c give a/c + b c with a the first term and b the rest at c = 1: least at $c = \sqrt{a/b}$, where it is
-  $2 \sqrt{a b}$.
+  Multiplying the rates by c gives a/c + b c, with a the first term and b the rest at c = 1. Its minimum, at
+  $c = \sqrt{a/b}$, is $2 \sqrt{a b}$.
 
   Example:
     >>> falling = last_iterate_bound(np.linspace(1, 0, 400, endpoint=False), 1.0, 1.0)

@@ -1,4 +1,4 @@
-r"""Linear recursions of two states per direction: what momentum and averaging are on a quadratic.
+r"""Linear recursions of two states per direction: momentum and averaging on a quadratic.
 
 Along an eigenvector of the Hessian a method of two states (position and momentum, or position and average) is
 
@@ -23,7 +23,7 @@ class System(NamedTuple):
   Attributes:
     matrix: float[..., 2, 2], A.
     noise: float[..., 2], b.
-    gap: float[...], $\det(I - A) = (1 - z_1)(1 - z_2)$, given apart because 1 - tr A + det A would cancel.
+    gap: float[...], $\det(I - A) = (1 - z_1)(1 - z_2)$, given separately because 1 - tr A + det A would cancel.
   """
 
   matrix: Floats
@@ -37,13 +37,13 @@ def momentum_system(
   r"""Descent on $\frac12 h x^2$ with state (x, m), in Optax's convention.
 
   $m' = \beta m + g$ and $x' = x - \alpha m'$, or $x' = x - \alpha(g + \beta m')$ with `nesterov`; g = h x + xi.
-  So with $\beta = 0$ both are plain descent.
+  With $\beta = 0$ both are plain descent.
 
   Args:
     curvature: h, float[...], of any sign.
     learning_rate: alpha, a number or an array that broadcasts against h.
     momentum: beta in [0, 1).
-    nesterov: whether it is Nesterov's momentum.
+    nesterov: Nesterov's momentum instead of heavy ball.
   """
   h, alpha = together(
     curvature=as_floats('curvature', curvature), learning_rate=as_floats('learning_rate', learning_rate)
@@ -113,8 +113,8 @@ def stationary(system: System) -> Floats:
   $$\frac{(1 + \delta)(\theta_0\phi_0 + \theta_1\phi_1) + \tau(\theta_0\phi_1 + \theta_1\phi_0)}
          {(1 - \delta)(1 + \delta - \tau)(1 + \delta + \tau)}.$$
 
-  Where A is not stable S is no moment, but $S_t = S + A^t (S_0 - S) A^{t\top}$ holds all the same. It is infinite
-  or NaN where an eigenvalue product is 1.
+  Where A is not stable S is not a moment, but $S_t = S + A^t (S_0 - S) A^{t\top}$ still holds. It is infinite or NaN
+  where a product of two eigenvalues is 1.
 
   Source: Brockwell and Davis 1991, Time Series: Theory and Methods, section 3.3.
   """
@@ -137,7 +137,7 @@ def stationary(system: System) -> Floats:
 
 
 class Powers(NamedTuple):
-  """What the powers of A are made of; see `powers` and `power`."""
+  """What `power` needs to compute a power of A; see `powers`."""
 
   system: System
   det: Floats
@@ -151,7 +151,7 @@ class Powers(NamedTuple):
 
 
 def powers(system: System) -> Powers:
-  """What `power` needs of a system, found once."""
+  """The quantities of a system that every `power` of it uses."""
   half, det = (system.matrix[..., 0, 0] + system.matrix[..., 1, 1]) / 2, determinant(system)
   inner = half**2 - det
   root = np.sqrt(np.abs(inner))
@@ -185,7 +185,7 @@ def power(found: Powers, exponent: int, row: int) -> tuple[Floats, Floats]:
 
 
 def scaled_power(found: Powers, exponent: int, row: int) -> tuple[Floats, Floats, Floats]:
-  """`power` without the growth of the larger eigenvalue, and the logarithm of that growth, three float[...]."""
+  """`power` divided by the growth of the larger eigenvalue, and the logarithm of that growth, three float[...]."""
   if exponent == 0:
     one, zero = np.ones(found.det.shape), np.zeros(found.det.shape)
     return (one, zero, zero) if row == 0 else (zero, one, zero)
@@ -203,7 +203,7 @@ def scaled_power(found: Powers, exponent: int, row: int) -> tuple[Floats, Floats
 def _quotient(found: Powers, exponent: int) -> Floats:
   """u_T over |z_1|^(T-1), T >= 1.
 
-  Each kind of eigenvalues is computed only where a direction has it: this is where time goes.
+  Each kind of eigenvalues is computed only if some direction has it: most of the time is spent here.
   """
   with np.errstate(divide='ignore', invalid='ignore'):
     mantissa = np.ones(found.det.shape)

@@ -1,4 +1,4 @@
-"""What sampling alone decides: the variance of a mini-batch mean and the number of updates in an epoch."""
+"""What depends on sampling alone: the variance of a mini-batch mean and the number of updates in an epoch."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ def mean_variance(variance: Any, batch_size: npt.ArrayLike, num_examples: int | 
     \frac{\sigma^2}{B}\,\frac{N-B}{N-1} \quad\text{without,}\qquad
     \sigma^2 = \frac1N \sum_{i=1}^N \|g_i - \bar g\|^2.$$
 
-  For vectors read trace of the covariance for variance. Without replacement it holds for every batch of B
-  that is uniform among all B-subsets: each full batch of a reshuffled epoch is, and a last short one with its
-  own size for B. At B = N it is 0.
+  For vectors, the variance is the trace of the covariance. Without replacement it holds for every batch that is uniform
+  among all subsets of B examples, as each full batch of a reshuffled epoch is, and a short last batch with its own size
+  for B. At B = N it is 0.
 
   Args:
-    variance: sigma^2 >= 0, of the population: divided by N, not N - 1.
+    variance: sigma^2 >= 0, float[...], of the population: divided by N, not N - 1.
     batch_size: B >= 1, a whole number or an array of them.
-    num_examples: N >= B for draws without replacement; None for draws with it.
+    num_examples: N >= B for draws without replacement; None for draws with replacement.
 
   Raises:
     InputError: if an argument is out of range or their shapes do not broadcast.
@@ -48,7 +48,7 @@ def mean_variance(variance: Any, batch_size: npt.ArrayLike, num_examples: int | 
 
 @checked('num_examples', 'batch_size')
 def updates_per_epoch(num_examples: int, batch_size: int) -> int:
-  """How many updates see every example once, ceil(N / B), the last on the N mod B that are left.
+  """The number of updates that see every example once, ceil(N / B); a short last batch has N mod B examples.
 
   Args:
     num_examples: N >= 1.

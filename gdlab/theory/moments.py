@@ -1,7 +1,7 @@
 r"""Exact second moments of descent on a quadratic with additive gradient noise, step by step.
 
 $f(x) = \frac12 \sum_i h_i x_i^2$; one example's gradient is $h_i x_i + \xi_i$ with noise of mean zero over the data
-and variance $\sigma_i^2$ that does not depend on x. Everything here is exact for every rate, stable or not.
+and variance $\sigma_i^2$, independent of x. Everything here is exact for every rate, stable or not.
 """
 
 from typing import Any, NamedTuple
@@ -26,12 +26,12 @@ class Moments(NamedTuple):
 
 @checked('num_examples', 'batch_size')
 def batch_sizes_of_epoch(num_examples: int, batch_size: int, drop_remainder: bool = False) -> list[int]:
-  """The sizes of the batches of one pass over N examples in batches of B: the last is what is left.
+  """The sizes of the batches of one pass over N examples in batches of B: the last may be short.
 
   Args:
     num_examples: N >= 1.
     batch_size: B in [1, N].
-    drop_remainder: leave out the last batch where it is short.
+    drop_remainder: leave out a short last batch.
 
   Raises:
     InputError: if either is out of range.
@@ -72,8 +72,8 @@ def second_moments(
 
   $$E[s s^\top] = P - \frac{\sigma^2}{N-1} v v^\top.$$
 
-  At the ends of epochs the two nearly cancel for small rates: what is left is exact to some $10^{-16}$ of P. The
-  stationary moments at these ends are to be had without that loss, see `stationary_moments`.
+  At the ends of epochs the two nearly cancel for small rates: the difference is exact to some $10^{-16}$ of P.
+  `stationary_moments` has no such cancellation.
 
   Example:
     >>> found = second_moments([1.0, 0.1], 0.5, learning_rate=0.1, num_steps=100, batch_size=4)
@@ -93,8 +93,8 @@ def second_moments(
     num_examples: N >= B, for batches that are reshuffled every epoch as by `gdlab.sampling.reshuffle`, the last
       batch of an epoch short where B does not divide N; None for independent draws.
     drop_remainder: leave the short batch out.
-    subsets_of: N >= B, for batches that are each a fresh subset, uniform among all of B of N examples: independent of
-      each other, of variance $\frac{\sigma^2}{B}\frac{N-B}{N-1}$ (`mean_variance`); not together with num_examples.
+    subsets_of: N >= B, for batches that are drawn independently, each uniform among the subsets of B of N examples: of
+      variance $\frac{\sigma^2}{B}\frac{N-B}{N-1}$ (`mean_variance`); not together with num_examples.
 
   Returns:
     Moments with arrays float[T + 1, d].
@@ -160,7 +160,7 @@ def outer(vector: Floats) -> Floats:
 
 
 def _noise_parts(variance: Floats, sizes: list[int], num_examples: int | None) -> tuple[list[Floats], Floats]:
-  """The variance of the independent part for every batch of an epoch, and that of the shared part."""
+  """The variance of the independent part of each batch of an epoch, and that of the shared part."""
   if num_examples is None:
     return [variance], np.zeros_like(variance)
   # One example alone has no noise: its mean is zero.

@@ -1,4 +1,4 @@
-r"""The gradient noise scale: which batch size balances time against examples, and the best rate for it.
+r"""The gradient noise scale: the batch size that balances steps against examples, and the best rate for it.
 
 For a step of size epsilon along a gradient of B examples, $E[L] = L - \epsilon|G|^2 + \frac{\epsilon^2}{2}
 (G^\top H G + \mathrm{tr}(H\Sigma)/B)$, with true gradient G, Hessian H and covariance Sigma of one example's gradient.
@@ -41,7 +41,7 @@ def simple_noise_scale(gradient: Any, covariance: Any) -> float:
 def noise_scale(gradient: Any, covariance: Any, hessian: Any) -> float:
   r"""$B_\text{noise} = \mathrm{tr}(H\Sigma) / (G^\top H G)$.
 
-  The batch size at which half of the second-order loss of a step is noise.
+  The batch size at which noise is half of the second-order term of the loss after a step.
 
   Args:
     gradient: G, float[d].
@@ -103,8 +103,8 @@ def steps_for_batch(batch_size: Any, fewest_steps: float, fewest_examples: float
 
   Args:
     batch_size: B > 0, a number or an array.
-    fewest_steps: S_min > 0, with batches without bound.
-    fewest_examples: E_min > 0, with the smallest batches.
+    fewest_steps: S_min > 0, the limit of large batches.
+    fewest_examples: E_min > 0, the limit of small batches.
 
   Raises:
     InputError: an argument out of range.
@@ -135,7 +135,7 @@ def examples_for_batch(batch_size: Any, fewest_steps: float, fewest_examples: fl
 
 @checked('steps', 'fewest_steps', 'fewest_examples')
 def examples_for_steps(steps: Any, fewest_steps: float, fewest_examples: float) -> Floats:
-  r"""The other end of the trade: E from S by $(S/S_\text{min} - 1)(E/E_\text{min} - 1) = 1$.
+  r"""Examples to a goal within S steps, E from $(S/S_\text{min} - 1)(E/E_\text{min} - 1) = 1$.
 
   Args:
     steps: S > S_min, a number or an array.
@@ -155,7 +155,7 @@ def examples_for_steps(steps: Any, fewest_steps: float, fewest_examples: float) 
 
 @checked('fewest_steps', 'fewest_examples')
 def critical_batch_size(fewest_steps: float, fewest_examples: float) -> float:
-  r"""$B_\text{crit} = E_\text{min}/S_\text{min}$, where both steps and examples are twice their least.
+  r"""$B_\text{crit} = E_\text{min}/S_\text{min}$, where steps and examples are both twice their minimum.
 
   Args:
     fewest_steps: S_min > 0.

@@ -1,11 +1,11 @@
-r"""The noisy quadratic model: its expected loss after any number of steps, by any of the linear methods.
+r"""The noisy quadratic model: its expected loss after any number of steps of a linear method.
 
 The model is diagonal: loss $\frac12 \sum_i h_i E[x_i^2]$, per-example gradient noise of variance $c_i$ in direction
 i, $E[x_{0,i}^2] = e_i$. After T steps at a constant rate with batches of B
 
 $$L(T, B) = P(T) + V(T) / B:$$
 
-what is left of the start, and what the noise has put in, both sums of closed forms over the directions.
+the loss that remains of the start, and the loss that noise has added, both sums of closed forms over the directions.
 
 Source: Zhang et al. 2019, Which algorithmic choices matter at which batch sizes?, arXiv 1907.04164.
 """
@@ -46,7 +46,7 @@ class NoisyQuadratic(NamedTuple):
   """A noisy quadratic model, one number for each of d directions; see `noisy_quadratic`."""
 
   weights: Floats  # float[d], h in the loss
-  curvatures: Floats  # float[d], of the directions that descent sees; the weights unless preconditioned
+  curvatures: Floats  # float[d], h as descent sees it; the weights unless preconditioned
   noise: Floats  # float[d], variance of the gradient noise of one example, as descent sees it
   initial: Floats  # float[d], E[x_0^2]
 
@@ -70,7 +70,7 @@ class Phase(NamedTuple):
 
 @checked('eigenvalues', 'noise', 'initial')
 def noisy_quadratic(eigenvalues: Any, *, noise: Any = None, initial: Any = 1.0) -> NoisyQuadratic:
-  """A noisy quadratic model; by default its noise is the one of Zhang et al., of covariance H.
+  """A noisy quadratic model; by default with the noise of Zhang et al., of covariance H.
 
   Example:
     >>> model = noisy_quadratic(1 / np.arange(1, 10_001))
@@ -110,7 +110,7 @@ def preconditioned(model: NoisyQuadratic, power: float) -> NoisyQuadratic:
 
 
 class Method(NamedTuple):
-  """Which linear method descends: its momentum, or the average that is looked at."""
+  """A linear method: its momentum, or the decay of the average whose loss is computed."""
 
   momentum: float
   nesterov: bool
@@ -124,7 +124,7 @@ class Method(NamedTuple):
 
   @property
   def start(self) -> Floats:
-    """The state at the start for x = 1: momentum 0, or an average that is x itself."""
+    """The state at the start for x = 1: (x, momentum) = (1, 0), or (x, average) = (1, 1)."""
     return np.array([1.0, 1.0 if self.averaging > 0 else 0.0])
 
   def moment(self, model: NoisyQuadratic) -> Floats:
@@ -133,7 +133,7 @@ class Method(NamedTuple):
 
   @property
   def output(self) -> int:
-    """Which state the loss is of: the iterate, or its average."""
+    """The index of the state whose loss is computed: the iterate, or its average."""
     return 1 if self.averaging > 0 else 0
 
   def stable(self, model: NoisyQuadratic, learning_rate: float) -> bool:
@@ -153,7 +153,7 @@ def method(momentum: float, nesterov: bool, averaging: float) -> Method:
 
 
 class Curve:
-  """P(T) and V(T) of one method at one rate, remembered for every T that was asked for."""
+  """P(T) and V(T) of one method at one rate; the values for each T are cached."""
 
   def __init__(self, model: NoisyQuadratic, learning_rate: float, descent: Method):
     """Prepares the closed forms."""
@@ -168,7 +168,7 @@ class Curve:
     self._known: dict[int, tuple[float, float, float]] = {}
 
   def __call__(self, steps: int) -> tuple[float, float, float]:
-    """(P, the part of P that never rises with T, V) after `steps` steps; inf where an unstable one is past float64."""
+    """(P, the part of P that never rises with T, V) after `steps` steps; inf where they overflow float64."""
     if steps not in self._known:
       # From here on squares are beyond float64, and what is left of them would be differences of infinities.
       blown = steps * self._growth > _LARGEST_LOG
@@ -188,7 +188,7 @@ class Curve:
     return self._known[steps]
 
   def _falls_steadily(self) -> Floats:
-    """Which directions fall at every step, bool[d].
+    """The directions whose part of P falls at every step, bool[d].
 
     With real roots >= 0 the falls d_T of the output obey the same recursion; once d_1 >= z_2 d_0 >= 0 with z_2 the
     smaller root, d_{T+1}/d_T stays >= z_2.
@@ -215,9 +215,8 @@ def expected_loss(
 ) -> Floats:
   r"""The expected loss after T steps at a constant rate, in closed form.
 
-  An unstable rate gives inf where the loss is beyond float64. What the noise has put in is the difference of its
-  stationary value and what is forgotten of that: to a relative error of about $10^{-16}/(\alpha h T)$ of it, for plain
-  descent, where a direction has hardly moved.
+  An unstable rate gives inf where the loss overflows float64. V is a difference of two terms, which cancels where a
+  direction has hardly moved: for plain descent its relative error is about $10^{-16}/(\alpha h T)$.
 
   Args:
     model: see `noisy_quadratic`.
@@ -226,11 +225,11 @@ def expected_loss(
     batch_size: B > 0, a number or an array that broadcasts against `steps`.
     momentum: beta in [0, 1), Optax's convention.
     nesterov: Nesterov's momentum instead of heavy ball.
-    averaging: rho in [0, 1) of the exponential moving average $y' = \rho y + (1 - \rho) x'$, $y_0 = x_0$, whose
-      loss it then is; not together with momentum.
+    averaging: rho in [0, 1); above 0 the loss is that of the exponential moving average
+      $y' = \rho y + (1 - \rho) x'$, $y_0 = x_0$; not together with momentum.
 
   Returns:
-    float[...], the shape of `steps` and `batch_size` together.
+    float[...], the shape of `steps` and `batch_size` broadcast together.
 
   Raises:
     InputError: an argument out of range.
@@ -255,18 +254,18 @@ def phased_loss(
 ) -> Floats:
   r"""The expected loss at the end of every phase of a schedule of rates and batch sizes, in closed form.
 
-  Within a phase $S_T = S + A^T (S_0 - S) A^{T\top}$, S the phase's stationary moment; so a phase costs the same
-  however long it is, and a phase of one step makes any schedule.
+  Within a phase $S_T = S + A^T (S_0 - S) A^{T\top}$, S the phase's stationary moment; so the cost of a phase does not
+  depend on its length, and phases of one step can form any schedule.
 
   Args:
     model: see `noisy_quadratic`.
-    phases: one Phase after another.
+    phases: the phases in order.
     momentum: as for `expected_loss`; it is carried over from phase to phase.
     nesterov: as for `expected_loss`.
     averaging: as for `expected_loss`; carried over too.
 
   Returns:
-    float[len(phases)]; inf from the phase on in which the loss has left float64.
+    float[len(phases)]; inf from the phase on in which the loss overflows float64.
 
   Raises:
     InputError: an argument out of range.
@@ -281,10 +280,10 @@ def phased_loss(
 
 
 class Stretch:
-  """P(T) and V(T) of one phase from any second moments of the state, V with the phase's batch size in it."""
+  """P(T) and V(T)/B of one phase, from any second moments of the state at its start."""
 
   def __init__(self, model: NoisyQuadratic, phase: Phase, descent: Method, start: Floats):
-    """Prepares the closed forms; moments of `start` that are infinite have left float64 for good."""
+    """Prepares the closed forms; infinite moments of `start` stay infinite."""
     system = descent.system(model, phase.learning_rate)
     self._powers, self._output, self._weights = powers(system), descent.output, model.weights / 2
     self._start, self._blown = np.where(np.isfinite(start), start, 0.0), ~np.isfinite(start).all(axis=(1, 2))
@@ -294,18 +293,18 @@ class Stretch:
     self._steady = (self._powers.det == 0) & (self._powers.log_modulus <= 0) & (descent.averaging == 0)
 
   def __call__(self, steps: int) -> tuple[float, float, float]:
-    """(P, a part of P that never rises with T, V) after `steps` steps of the phase."""
+    """(P, a part of P that never rises with T, V/B) after `steps` steps of the phase."""
     kept, added = self._moments(steps)
     left = self._loss(kept)
     return float(left.sum()), float(left[self._steady].sum()), float(self._loss(added).sum())
 
   def parts(self, steps: int) -> tuple[float, float]:
-    """P and V."""
+    """P and V/B."""
     left, _, added = self(steps)
     return left, added
 
   def moment(self, steps: int) -> Floats:
-    """The second moments of the state, float[d, 2, 2]; inf where they have left float64."""
+    """The second moments of the state, float[d, 2, 2]; inf where they overflow float64."""
     kept, added = self._moments(steps)
     return kept + added
 
@@ -322,13 +321,13 @@ class Stretch:
 
 
 def _past(moment: Floats, moves: Floats, blown: Floats) -> Floats:
-  """Infinite moments for what has left float64, and 0 for what never moved."""
+  """Infinite moments where float64 has overflowed, and 0 where nothing ever moved."""
   gone = blown | (moves & ~np.isfinite(moment).all(axis=(1, 2)))
   return np.where(gone[:, None, None], np.inf, np.where((moves | blown)[:, None, None], moment, 0.0))
 
 
 def checked_phases(phases: Sequence[Phase]) -> list[Phase]:
-  """The phases with their numbers checked; a phase may be any triple."""
+  """The phases, checked; a phase may be any triple."""
   if not isinstance(phases, Sequence):
     raise InputError(
       f'phases must be a sequence of Phase, got {shown(phases)} of type {type(phases).__name__}'

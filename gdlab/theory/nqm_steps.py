@@ -1,8 +1,8 @@
-"""Steps that the noisy quadratic model takes to a target loss, for batch sizes and learning rates.
+"""The number of steps of the noisy quadratic model to a target loss, for batch sizes and learning rates.
 
-The loss P(T) + V(T)/B need not fall all the time: V never falls, P may swing under momentum. So the first crossing
-is bracketed by a lower bound over an interval, the steadily falling part of P at its end plus V/B at its start,
-and intervals are halved until the bound excludes a crossing or one step is left: no dip is missed.
+The loss P(T) + V(T)/B need not fall at every step: V never falls, and P may oscillate under momentum. So the first
+crossing is bracketed by a lower bound over an interval, the steadily falling part of P at its end plus V/B at its
+start, and intervals are halved until the bound excludes a crossing or one step is left: no dip is missed.
 """
 
 import math
@@ -51,7 +51,7 @@ def steps_to_target(
     averaging: as for `expected_loss`.
 
   Returns:
-    float[K, R], whole numbers; inf where the target is never reached and for all rates that are not stable.
+    float[K, R], whole numbers; inf where the target is never reached and for every unstable rate.
 
   Raises:
     InputError: an argument out of range.
@@ -73,10 +73,10 @@ def fastest(
   nesterov: bool = False,
   averaging: float = 0.0,
 ) -> Fastest:
-  """The best of a grid of constant rates for every batch size: the least over rates of `steps_to_target`.
+  """The best of a grid of constant rates for every batch size: the minimum of `steps_to_target` over the rates.
 
-  Faster than that minimum of the whole table: a rate is followed no further than the best one found. Among equals
-  the smallest rate counts.
+  Faster than the whole table, as no rate is followed beyond the best number of steps so far. Ties go to the smallest
+  rate.
 
   Args:
     model: see `noisy_quadratic`.
@@ -121,8 +121,8 @@ def phased_steps(
 ) -> float:
   """`steps_to_target` for a schedule of rates and batch sizes: the first step at or below the target, exactly.
 
-  Plain descent skips through phases of any length; with momentum or averaging every step of a phase is looked at
-  whose noise alone is not above the target.
+  Plain descent needs few evaluations for phases of any length. With momentum or averaging every step is evaluated at
+  which the noise alone is not above the target.
 
   Example:
     >>> model = NoisyQuadratic(*[np.array([1.0, 0.1])] * 3, np.ones(2))
@@ -131,7 +131,7 @@ def phased_steps(
 
   Args:
     model: see `noisy_quadratic`.
-    phases: one Phase after another.
+    phases: the phases in order.
     target: of the expected loss, > 0.
     momentum: as for `phased_loss`.
     nesterov: as for `phased_loss`.
@@ -157,7 +157,7 @@ def phased_steps(
 
 
 class _Search:
-  """First crossings of one model by one method; curves are shared by all batch sizes."""
+  """First crossings for one model and one method; all batch sizes share the curves."""
 
   def __init__(
     self, model: NoisyQuadratic, batch_sizes: Any, learning_rates: Any, target: float, descent: Method

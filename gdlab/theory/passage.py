@@ -1,7 +1,7 @@
-r"""The integrals behind mean first passage times, cell by cell: no global scale, so no fall too deep to follow.
+r"""The integrals behind mean first passage times, cell by cell, each at its own scale, so that none overflows.
 
 Over a cell [a, b], with $u = U/T$, everything is a sum of positive terms relative to the cell's own heights, and
-$g(y) = \int^y e^{u(y) - u(z)} dz$ passes through it as
+$g(y) = \int^y e^{u(y) - u(z)} dz$ at its ends obeys
 $g(b) = e^{u(b) - u(a)} g(a) + \int_a^b e^{u(b) - u(z)} dz$.
 """
 
@@ -22,7 +22,7 @@ _MOST_TEMPERATURES = 3e5
 
 
 class Cell(NamedTuple):
-  """What one cell does; all numbers, or all arrays over cells."""
+  """The integrals over one cell; all numbers, or all arrays over cells."""
 
   rise: Floats  # u(b) - u(a)
   log_inner: Floats  # of int_a^b exp(u(b) - u(z)) dz
@@ -31,15 +31,15 @@ class Cell(NamedTuple):
 
 
 def integrated(height: Callable[[Floats], Floats], low: float, high: float) -> list[Cell]:
-  """The cells of [low, high] in order, each halved until that changes none of its integrals by 1e-10.
+  """The cells of [low, high] in order, each halved until halving changes no integral's logarithm by 1e-10.
 
   Args:
     height: u, of an array of points.
     low: the first point.
-    high: the last, above it.
+    high: the last point, > low.
 
   Raises:
-    InputError: where it would take more than 100,000 cells.
+    InputError: if u rises and falls by more than 3e5 in all, or it would take more than 100,000 cells.
   """
   if np.abs(np.diff(height(np.linspace(low, high, 1025)))).sum() > _MOST_TEMPERATURES:
     raise _too_steep()

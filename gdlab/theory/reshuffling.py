@@ -1,8 +1,8 @@
 r"""The error floors of descent at a constant rate, with replacement and reshuffled.
 
 With replacement the floor of $E\|x - x^*\|^2$ is of first order in the rate. Reshuffled it is of second order, through
-a bias of the mean, wherever the examples' Hessians and gradients at the minimum are correlated; for noise that does
-not depend on x (equal Hessians) there is no bias and it is of third order.
+a bias of the mean, where the examples' Hessians and gradients at the minimum are correlated; for noise independent of
+x (equal Hessians) there is no bias and the floor is of third order.
 """
 
 from typing import Any
@@ -30,12 +30,12 @@ def loss_floor(
   drop_remainder: bool = False,
   subsets_of: int | None = None,
 ) -> float:
-  r"""The loss $\frac12 \sum_i h_i E[x_i^2]$ that descent on a quadratic with additive noise ends up with, exactly.
+  r"""The stationary loss $\frac12 \sum_i h_i E[x_i^2]$ of descent on a quadratic with additive noise, exactly.
 
   For small rates it is $\frac{\alpha}{4B} \sum_i \sigma_i^2$ for plain descent with replacement, and
   $\frac{\alpha^3 K (K^2 - 1)}{48 (N - 1)} \sum_i h_i^2\sigma_i^2$ reshuffled, at the ends of epochs of K = N/B updates.
-  Where B does not divide N the short last batch counts for more than its share, the noise of an epoch does not add up
-  to 0, and the floor is of first order in the rate again; `drop_remainder` does not mend it.
+  Where B does not divide N the examples of the short last batch have more weight than others, the noise of an epoch
+  does not sum to 0, and the floor is of first order in the rate again; also with `drop_remainder`.
 
   Args:
     eigenvalues: h, float[d] > 0.
@@ -69,15 +69,15 @@ def loss_floor(
 def reshuffled_bias(
   hessian: Any, product: Any, *, learning_rate: float, num_examples: int, batch_size: int = 1
 ) -> Floats:
-  r"""Where the mean of reshuffled descent ends up, relative to the minimum, to first order in the rate.
+  r"""The stationary mean of reshuffled descent relative to the minimum, to first order in the rate.
 
   At the ends of epochs of K updates of B examples each
 
   $$E[x] - x^* \approx -\frac{\alpha}{2}\,\frac{K - 1}{N - 1}\, H^{-1}\, \frac1N \sum_{i=1}^N H_i g_i$$
 
   with the examples' Hessians $H_i$ and gradients $g_i$ at the minimum: two different batches of one epoch are
-  correlated negatively, so that the mean of $\bar H_k \bar g_j$ over $j < k$ is not 0. Its square is the leading
-  term of the floor of $E\|x - x^*\|^2$ in $\alpha$. With replacement the mean has no bias on a quadratic.
+  negatively correlated, so that the mean of $\bar H_k \bar g_j$ over $j < k$ is not 0. The square of the bias is the
+  leading term of the floor of $E\|x - x^*\|^2$ in $\alpha$. With replacement there is no bias on a quadratic.
 
   Args:
     hessian: H, float[d, d], the mean of the H_i, positive definite.
@@ -179,7 +179,7 @@ def reshuffled_bound(
 def _bound_parts(
   steps: int, learning_rate: float, smoothness: float, strong_convexity: float, start: float, largest: float
 ) -> tuple[float, float]:
-  """What is left of the start, and 2 alpha / mu."""
+  """The part of the bound that remains of the start, and 2 alpha / mu."""
   check_count('steps', steps, minimum=0)
   alpha, large = positive_number('learning_rate', learning_rate), positive_number('smoothness', smoothness)
   small = positive_number('strong_convexity', strong_convexity)

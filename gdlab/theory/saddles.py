@@ -1,7 +1,7 @@
 r"""How long descent takes to leave a strict saddle, along a direction of negative curvature $-\gamma$.
 
-There $x_{t+1}$ is linear in the state, so the growth is exact: plain descent multiplies x by $1 + \alpha\gamma$ at
-every step, momentum by more, and gradient noise adds a variance that grows at the same rate.
+On a quadratic $x_{t+1}$ is linear in the state, so the growth is exact: plain descent multiplies x by
+$1 + \alpha\gamma$ at every step, momentum by more, and gradient noise adds a variance that grows at the same rate.
 """
 
 import functools
@@ -21,7 +21,7 @@ from gdlab.theory.stability import spectral_radius
 
 @checked('distance', 'start', 'curvature')
 def continuous_escape_time(distance: Any, start: Any, curvature: float) -> Floats:
-  r"""The time gradient flow takes to leave, $\frac1\gamma \ln(\Delta/\delta_0)$; steps are time over the rate.
+  r"""The time gradient flow takes to leave, $\frac1\gamma \ln(\Delta/\delta_0)$; divide by the rate for steps.
 
   Args:
     distance: Delta > 0, a number or an array.
@@ -39,7 +39,7 @@ def continuous_escape_time(distance: Any, start: Any, curvature: float) -> Float
 def escape_growth(
   curvature: Any, learning_rate: Any, *, momentum: float = 0.0, nesterov: bool = False
 ) -> Floats:
-  r"""The factor per step at which descent leaves a saddle in the long run.
+  r"""The asymptotic growth factor per step of the distance from a saddle.
 
   $1 + \alpha\gamma$ for plain descent; with momentum the larger root of $z^2 - \tau z + \delta$,
   $\tau = 1 + \beta + \alpha\gamma$ and $\delta = \beta$ for heavy ball, $\tau = (1 + \beta)(1 + \alpha\gamma)$ and
@@ -81,8 +81,8 @@ def escape_steps(
 
   so that $T = \lceil \tfrac12 \ln\frac{\Delta^2 + q}{\delta_0^2 + q} / \ln a \rceil$, finite
   even from $\delta_0 = 0$.
-  With momentum both roots of the recursion are used. Counts above some $10^{14}$ are exact to a relative error of a few
-  $10^{-16}$ only.
+  With momentum both roots of the recursion are used. Counts above about $10^{14}$ have a relative error of a few
+  $10^{-16}$.
 
   Example:
     >>> escape_steps(1.0, [1e-2, 1e-4], curvature=1.0, learning_rate=0.1)
@@ -136,9 +136,9 @@ def escaped_probability(
 ) -> Floats:
   r"""The probability that $|x_T| \ge \Delta$ under Gaussian gradient noise, exactly.
 
-  $x_T$ is normal: $x_T \sim N(\delta_0 w_T, v_T)$, w and v as in `escape_steps`. It is a lower bound for the
-  probability that the first exit was at or before T, and close to it where $\Delta^2 \gg q$: who is out then hardly
-  ever comes back.
+  $x_T$ is normal: $x_T \sim N(\delta_0 w_T, v_T)$, where `escape_steps` has $E[x_T^2] = \delta_0^2 w_T^2 + v_T$. It is
+  a lower bound for the probability that the first exit was at or before T, and close to it where $\Delta^2 \gg q$,
+  as x hardly ever returns from there.
 
   Args:
     steps: T >= 0.
@@ -183,18 +183,18 @@ def mean_escape_steps(
 ) -> Floats:
   r"""The mean escape time of noisy descent from the saddle itself, for $\Delta^2 \gg q$.
 
-  Far out $|x_T| \approx a^T |Z|$, a the factor of `escape_growth` and $Z \sim N(0, q)$, with q as in `escape_steps`
+  For large T $|x_T| \approx a^T |Z|$, a the factor of `escape_growth` and $Z \sim N(0, q)$, with q as in `escape_steps`
   for plain descent and, with momentum, $q = \frac{(\ell^\top b)^2}{a^2 - 1}\frac{\sigma^2}{B}$ for the left
-  eigenvector $\ell$ of A to a, scaled to what of the state becomes x. As
-  $E[\ln|Z|] = \frac12 (\ln q - \gamma_E - \ln 2)$, with time between the steps,
+  eigenvector $\ell$ of A to the eigenvalue a, scaled so that $x_T \approx a^T \ell^\top s_0$ without noise. As
+  $E[\ln|Z|] = \frac12 (\ln q - \gamma_E - \ln 2)$, for a continuous T,
 
   $$E[T] \approx \frac{\ln\Delta - \frac12(\ln q - \gamma_E - \ln 2)}{\ln a}.$$
 
-  The first whole step past it is half a step later on average. It leaves out about $\frac{q}{2\Delta^2 \ln a}$ steps:
-  what the noise of the last steps before the exit does.
+  The first whole step after it is half a step later on average. It neglects about $\frac{q}{2\Delta^2 \ln a}$ steps,
+  the effect of the noise in the last steps before the exit.
 
   Args:
-    distance: Delta, a number or an array, at least $\sqrt{10 q}$: there 3 % of the time are left out.
+    distance: Delta, a number or an array, at least $\sqrt{10 q}$, where 3 % of the time is neglected.
     curvature: gamma > 0, the modulus of the negative eigenvalue.
     learning_rate: alpha > 0.
     noise: sigma^2 > 0, the variance of one example's Gaussian gradient noise in this direction.
@@ -230,9 +230,9 @@ def octopus_gap_ratio(learning_rate: float, smoothness: float, curvature: float)
 
   $$1 + \frac{-\ln|1 - 2\eta L|}{\ln(1 + 2\eta\gamma)},$$
 
-  which at $\eta = 1/(4L)$ is $1 + \ln 2/\ln(1 + 2\eta\gamma)$. While the descent waits at earlier saddles the
-  coordinate of the next shrinks by $|1 - 2\eta L|$ at every step; that has to be grown back by $1 + 2\eta\gamma$ per
-  step before it can leave. So the time T_k of the k-th passage obeys $T_{k+1} = r T_k + \text{const}$.
+  which at $\eta = 1/(4L)$ is $1 + \ln 2/\ln(1 + 2\eta\gamma)$. While descent stays near earlier saddles the coordinate
+  of the next shrinks by the factor $|1 - 2\eta L|$ per step, and must then grow back by $1 + 2\eta\gamma$ per step
+  before descent can leave. So the time T_k of the k-th passage obeys $T_{k+1} = r T_k + \text{const}$.
 
   Args:
     learning_rate: eta in (0, 1/(2L)) or (1/(2L), 1/L).
@@ -252,7 +252,7 @@ def octopus_gap_ratio(learning_rate: float, smoothness: float, curvature: float)
 
 
 class _Spread:
-  """The response to the start and the variance of the noise that has come in, over powers of the growth factor."""
+  """The response w to the start and the variance v of the accumulated noise, over powers of the growth factor."""
 
   def __init__(
     self,
@@ -270,7 +270,7 @@ class _Spread:
     self._drift = curvature * learning_rate * (1 + momentum if nesterov else 1)
 
   def __call__(self, steps: int) -> tuple[float, float, float]:
-    """W and v for |z|^T = 1, and ln |z|^T to put them right."""
+    """(w over |z|^T, v over |z|^2T, ln |z|^T), z the growth factor."""
     if steps * float(self._powers.log_modulus) < 1:
       response, squares = self._doubled(steps)
       return response, squares * self._variance, 0.0
@@ -280,7 +280,7 @@ class _Spread:
     return float(first), float(squares) * self._variance, float(log_scale)
 
   def _doubled(self, steps: int) -> tuple[float, float]:
-    """Early on, where the difference of stationary moments would cancel: sums of terms of one sign, by doubling."""
+    """For few steps, where a difference of stationary moments would cancel: sums of terms of one sign, by doubling."""
     noise = np.outer(self._system.noise, self._system.noise)
     change = self._system.matrix - np.eye(2)
     # What is small in A - I, as it is before 1 is added to it.
@@ -313,7 +313,7 @@ def _unstable(
 
 
 def _first(reached: Callable[[int], bool]) -> int:
-  """The least count >= 0 at which a condition holds that goes on holding."""
+  """The least count >= 0 from which on a monotone condition holds."""
   if reached(0):
     return 0
   high = 1

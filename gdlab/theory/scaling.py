@@ -1,10 +1,11 @@
 r"""How far the scaling rules hold: a batch kappa times as large, on a noisy quadratic.
 
-The linear rule takes a rate kappa times as large, the square-root rule for Adam one $\sqrt\kappa$ times as large.
+The linear rule multiplies the rate by kappa, the square-root rule for Adam by $\sqrt\kappa$.
 
-Linear: per example seen, plain descent with $(\kappa B, \kappa\alpha)$ has the stationary variance
-$\frac{\alpha\sigma^2}{B h (2 - \kappa\alpha h)}$ and the decay $-\frac1\kappa \ln|1 - \kappa\alpha h|$. Both keep
-their value for $\kappa\alpha h \ll 1$ and are given exactly here; at $\kappa\alpha h = 2$ descent is unstable.
+Linear: plain descent with $(\kappa B, \kappa\alpha)$ has the stationary variance
+$\frac{\alpha\sigma^2}{B h (2 - \kappa\alpha h)}$ and, per B examples, the decay
+$-\frac1\kappa \ln|1 - \kappa\alpha h|$. Both are unchanged for $\kappa\alpha h \ll 1$ and are given exactly here; from
+$\kappa\alpha h = 2$ on descent is unstable.
 """
 
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from gdlab.theory.linear import Floats, momentum_system, powers, stationary
 
 
 class ScalingChange(NamedTuple):
-  """The relative change that linear scaling by kappa makes, for every direction; inf in the variance if unstable."""
+  """The relative change under linear scaling by kappa, for every direction; the variance is inf if unstable."""
 
   variance: Floats  # float[d], of the stationary variance
   decay: Floats  # float[d], of the decay of the mean per example
@@ -31,25 +32,25 @@ class ScalingChange(NamedTuple):
 def linear_scaling_change(
   kappa: float, eigenvalues: Any, *, learning_rate: float, momentum: float = 0.0, nesterov: bool = False
 ) -> ScalingChange:
-  r"""What linear scaling by kappa changes in the stationary variance and in the decay per example.
+  r"""The relative change of the stationary variance and of the decay per example under linear scaling by kappa.
 
   $$\frac{2 - \alpha h}{2 - \kappa\alpha h} - 1, \qquad
     \frac{\ln|1 - \kappa\alpha h|}{\kappa\ln(1 - \alpha h)} - 1$$
 
-  for plain descent. With momentum, kept as it is, they come from the stationary moments and the `spectral_radius`.
-  Once the scaled rate makes a direction swing, for heavy ball at $\kappa\alpha h = (1 - \sqrt\beta)^2$, its decay per
-  step is $\sqrt\beta$ whatever the rate is, and all that kappa is above that is lost.
+  for plain descent. With momentum, which is not scaled, they come from stationary moments and the `spectral_radius`.
+  Once the scaled rate makes a direction oscillate, for heavy ball at $\kappa\alpha h = (1 - \sqrt\beta)^2$, its factor
+  per step is $\sqrt\beta$ whatever the rate, and a larger kappa gains nothing there.
 
   Args:
     kappa: > 0.
     eigenvalues: h, float[d] > 0.
-    learning_rate: alpha > 0 of the smaller batch: for plain descent below 1/L, where it falls without swinging, with
+    learning_rate: alpha > 0 of the smaller batch: for plain descent below 1/L, where it does not oscillate; with
       momentum below `largest_stable_rate`.
     momentum: beta in [0, 1).
     nesterov: Nesterov's momentum instead of heavy ball.
 
   Returns:
-    ScalingChange; the decay changes by less than -1 where the scaled rate is not stable.
+    ScalingChange; its `decay` is below -1 where the scaled rate is not stable.
 
   Raises:
     InputError: an argument out of range.
@@ -77,20 +78,20 @@ def linear_scaling_change(
 
 @checked('kappa', 'signal')
 def square_root_scaling_change(kappa: float, signal: Any) -> Floats:
-  r"""What the square-root rule changes in the step per example of Adam: 0 where noise dominates the gradient.
+  r"""The relative change of Adam's step per example under the square-root rule: 0 where noise dominates.
 
   $$\sqrt{\frac{1 + \rho}{1 + \kappa\rho}} - 1, \qquad \rho = \frac{B g^2}{\sigma^2}.$$
 
-  Adam divides by the root of $E[\bar g^2] = g^2 + \sigma^2/B$ (its memory long, epsilon small). With a batch of
+  Adam divides by the root of $E[\bar g^2] = g^2 + \sigma^2/B$ (for a long memory and a small epsilon). With a batch of
   $\kappa B$ and the rate $\sqrt\kappa\,\eta$ the mean step is
-  $\sqrt\kappa\,\eta g/\sqrt{g^2 + \sigma^2/(\kappa B)}$, where the rule wants $\kappa$ times the one before. So it
-  holds for $\kappa\rho \ll 1$; where the gradient dominates, the step is $\sqrt\kappa$ times as large at the price of
-  $\kappa$.
+  $\sqrt\kappa\,\eta g/\sqrt{g^2 + \sigma^2/(\kappa B)}$, where the rule aims at $\kappa$ times the step for B. So the
+  rule holds for $\kappa\rho \ll 1$; where the gradient dominates, the step is only $\sqrt\kappa$ times as large, for
+  $\kappa$ times the examples.
 
   Args:
     kappa: > 0.
-    signal: rho >= 0, of the smaller batch: the squared mean of its gradient over the variance, float[...]; B over
-      the noise scale of one parameter.
+    signal: rho >= 0, float[...], of the smaller batch: the squared mean of its gradient over the variance, which is B
+      over the noise scale of one parameter.
 
   Returns:
     float[...].
@@ -108,12 +109,12 @@ def square_root_scaling_change(kappa: float, signal: Any) -> Floats:
 def largest_square_root_scaling(signal: Any, *, b1: float, b2: float, tolerance: float) -> float:
   r"""The largest kappa to which the square-root rule for Adam stays within a relative tolerance.
 
-  The step per example allows $\kappa \le \left(\frac{1 + \rho}{(1 - \epsilon)^2} - 1\right)/\rho$. Each average with
-  $1 - \beta_i \to \kappa(1 - \beta_i)$ is a linear recursion whose decay per example and whose variance change as
-  those of descent with $\alpha h = 1 - \beta_i$: they allow `largest_linear_scaling` of it.
+  The step per example allows $\kappa \le \left(\frac{1 + \rho}{(1 - \epsilon)^2} - 1\right)/\rho$. The rule also scales
+  $1 - \beta_i$ to $\kappa(1 - \beta_i)$. Each average is a linear recursion, whose decay per example and variance
+  change like those of descent with $\alpha h = 1 - \beta_i$: they allow the kappa of `largest_linear_scaling`.
 
   Args:
-    signal: rho >= 0, as for `square_root_scaling_change`; the largest of them counts.
+    signal: rho >= 0, as for `square_root_scaling_change`; the largest one decides.
     b1: beta_1 in (0, 1) of the smaller batch.
     b2: beta_2 in (0, 1).
     tolerance: epsilon in (0, 1).
@@ -143,8 +144,8 @@ def largest_linear_scaling(eigenvalues: Any, *, learning_rate: float, tolerance:
 
   Both change most along the largest eigenvalue L. The variance allows
   $\kappa \le \frac{2 - (2 - \alpha L)/(1 + \epsilon)}{\alpha L}$; the decay, with $\kappa\alpha L < 1$, up to the
-  root of $\ln(1 - \kappa\alpha L) = (1 + \epsilon)\kappa\ln(1 - \alpha L)$. It is the decay that binds: to first order
-  both change by $(\kappa - 1)\alpha L/2$, to second order the decay by more.
+  root of $\ln(1 - \kappa\alpha L) = (1 + \epsilon)\kappa\ln(1 - \alpha L)$. The decay is the binding constraint: to
+  first order both change by $(\kappa - 1)\alpha L/2$, to second order the decay by more.
 
   Args:
     eigenvalues: h, float[d] > 0.
@@ -152,7 +153,7 @@ def largest_linear_scaling(eigenvalues: Any, *, learning_rate: float, tolerance:
     tolerance: epsilon > 0.
 
   Returns:
-    kappa > 1; the limit of stability is `largest_stable_rate(L) / learning_rate`.
+    kappa > 1; descent is stable up to `largest_stable_rate(L) / learning_rate`.
 
   Raises:
     InputError: an argument out of range.
@@ -175,10 +176,10 @@ def largest_linear_scaling(eigenvalues: Any, *, learning_rate: float, tolerance:
 
 @checked('scale', 'tolerance')
 def largest_linear_batch(scale: float, tolerance: float) -> float:
-  r"""The batch size up to which the best rate is proportional to it, $\frac{\epsilon}{1 - \epsilon} B_\text{noise}$.
+  r"""The batch size to which the best rate is proportional to it, $\frac{\epsilon}{1 - \epsilon} B_\text{noise}$.
 
-  The best rate $\epsilon_\text{max} / (1 + B_\text{noise}/B)$ falls short of the line
-  $\epsilon_\text{max} B/B_\text{noise}$ by the relative amount $B/(B + B_\text{noise})$.
+  The best rate $\epsilon_\text{max} / (1 + B_\text{noise}/B)$ is below the line $\epsilon_\text{max} B/B_\text{noise}$
+  by the relative amount $B/(B + B_\text{noise})$.
 
   Args:
     scale: B_noise > 0.

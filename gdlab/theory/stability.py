@@ -1,4 +1,4 @@
-r"""Rates of descent on quadratics: how fast each method contracts, and the settings that contract fastest."""
+r"""Convergence rates of descent on quadratics: the contraction factor of each method, and its best settings."""
 
 import math
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from gdlab.theory.linear import Floats, eigenvalues, momentum_system
 
 
 class Tuning(NamedTuple):
-  """Hyperparameters of one method, and the factor by which the error falls per step in the long run."""
+  """Hyperparameters of one method, and `rate`, the asymptotic factor of the error per step."""
 
   learning_rate: float
   momentum: float
@@ -23,7 +23,7 @@ class Tuning(NamedTuple):
 def spectral_radius(
   curvature: Any, learning_rate: Any, *, momentum: float = 0.0, nesterov: bool = False
 ) -> Floats:
-  r"""The factor per step of the error along an eigenvector of the Hessian, in the long run.
+  r"""The asymptotic factor of the error per step along an eigenvector of the Hessian.
 
   The larger modulus of the roots of $z^2 - \tau z + \delta$, with $\tau = 1 + \beta - \alpha h$ and
   $\delta = \beta$ for heavy ball, $\tau = (1 + \beta)(1 - \alpha h)$ and $\delta = \beta(1 - \alpha h)$ for
@@ -92,7 +92,7 @@ def best_heavy_ball(smoothness: float, strong_convexity: float) -> Tuning:
 
 @checked
 def best_nesterov(smoothness: float, strong_convexity: float) -> Tuning:
-  r"""The best constant Nesterov on quadratics.
+  r"""The best Nesterov momentum with constant settings on quadratics.
 
   $$\alpha = \frac{4}{3L + \mu}, \qquad \beta = \frac{\sqrt{3\kappa + 1} - 2}{\sqrt{3\kappa + 1} + 2}, \qquad
     \text{factor } 1 - \frac{2}{\sqrt{3\kappa + 1}}.$$
@@ -115,7 +115,7 @@ def best_nesterov(smoothness: float, strong_convexity: float) -> Tuning:
 
 @checked
 def line_search_rate(smoothness: float, strong_convexity: float) -> float:
-  r"""What steepest descent with exact line search leaves of f per step in the worst case, on a quadratic.
+  r"""The worst-case factor of f per step of steepest descent with exact line search, on a quadratic.
 
   $$\frac{f(x_{k+1})}{f(x_k)} \le \left(\frac{\kappa - 1}{\kappa + 1}\right)^2, \qquad \kappa = L/\mu.$$
 
@@ -135,8 +135,8 @@ def line_search_rate(smoothness: float, strong_convexity: float) -> float:
 def line_search_worst_start(eigenvalues: Any) -> Floats:
   r"""The start from which exact line search attains `line_search_rate` at every step.
 
-  $x_i = 1/h_i$ in one direction of the largest and one of the smallest eigenvalue, so that their gradients are
-  equal; 0 in all others.
+  $x_i = 1/h_i$ in one direction of the largest and one of the smallest eigenvalue, so that both have the same gradient;
+  0 in all others.
 
   Args:
     eigenvalues: h, float[d] > 0.

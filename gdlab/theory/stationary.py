@@ -1,4 +1,4 @@
-r"""Where noisy descent at a constant rate on a quadratic ends up: its stationary second moments."""
+r"""The stationary second moments of noisy descent at a constant rate on a quadratic."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def stationary_moments(
     Moments with arrays float[d].
 
   Raises:
-    InputError: an argument out of range, or a rate at which nothing is stationary.
+    InputError: an argument out of range, or a rate at which descent is not stable.
   """
   h = spectrum('eigenvalues', eigenvalues)
   variance = per_direction('noise', noise, h.size)
@@ -98,7 +98,7 @@ def stationary_covariance(
   $S = A S A^\top + \frac1B b \Sigma b^\top$ of the state (x, m); for plain descent
   $S = (I - \alpha H) S (I - \alpha H) + \frac{\alpha^2}{B} \Sigma$, in the eigenvectors of H
   $S_{ij} = \frac{\alpha}{B} \Sigma_{ij} / (h_i + h_j - \alpha h_i h_j)$. With momentum the equation is
-  solved as a whole, with a relative error up to about $10^{-16}$ over the square of the least $\alpha h/(1 - \beta)$.
+  solved numerically, with a relative error up to about $10^{-16}$ over the square of the least $\alpha h/(1 - \beta)$.
 
   Args:
     hessian: H, float[d, d], symmetric, positive definite.
@@ -113,7 +113,7 @@ def stationary_covariance(
     float[d, d].
 
   Raises:
-    InputError: an argument out of range, or a rate at which nothing is stationary.
+    InputError: an argument out of range, or a rate at which descent is not stable.
   """
   hessian, sigma = _matrices(hessian, noise_covariance)
   size = len(hessian)
@@ -141,7 +141,7 @@ def stationary_covariance(
 def small_rate_covariance(
   hessian: Any, noise_covariance: Any, *, learning_rate: float, batch_size: int = 1, momentum: float = 0.0
 ) -> Floats:
-  r"""The stationary covariance to first order in the rate, of $H S + S H = \frac{\alpha}{(1 - \beta) B} \Sigma$.
+  r"""The stationary covariance S to first order in the rate: $H S + S H = \frac{\alpha}{(1 - \beta) B} \Sigma$.
 
   That is $\frac{\alpha}{2 (1 - \beta) B} \Sigma H^{-1}$ where H and Sigma commute. Heavy ball and Nesterov agree to
   this order.

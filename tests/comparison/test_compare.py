@@ -277,7 +277,7 @@ def test_the_page_tells_the_answer(on_valley, tmp_path):
   )
   assert page.count('role="img" aria-label="') == page.count('<figure>') >= 3
   assert 'A difference below 0.0001 was said beforehand' in page
-  assert ('an end of what was tried' in page) == any(
+  assert ('an end of the search' in page) == any(
     arm.at_an_end(budget) for arm in on_valley.arms.values() for budget in on_valley.budgets
   )
 

@@ -98,7 +98,7 @@ def test_ascent_that_fails_before_a_second_look_is_told_by_making_its_first_upda
   (found,) = gdlab.diagnose(result, start, algorithm=climbing).runs
   assert found.cause is Cause.ASCENT
   # A multiple of the gradient, up to the rounding of a sum of 163 float32 products.
-  np.testing.assert_allclose(found.findings[0].evidence['cosine of way and gradient'], 1, rtol=1e-5)
+  np.testing.assert_allclose(found.findings[0].evidence['cosine of path and gradient'], 1, rtol=1e-5)
   (found,) = gdlab.diagnose(result, start).runs
   assert found.cause is Cause.NOT_FINITE  # nothing is known of the way
   assert 'give `algorithm`' in found.findings[0].advice

@@ -215,7 +215,7 @@ def test_survival_is_kaplan_and_meier_with_ticks_where_runs_were_lost():
   curve = statistics.kaplan_meier(crossing)
   drawn = line(axes, 'arm').get_xydata()
   np.testing.assert_allclose(drawn, [[0, 1], *np.stack([curve.time, curve.share], axis=1)])
-  lost = line(axes, 'arm: 2 never got there').get_xydata()
+  lost = line(axes, 'arm: 2 never reached it').get_xydata()
   np.testing.assert_allclose(lost, [[5, curve.share[1]], [9, curve.share[2]]])
   assert plots.survival({'arm': crossing}, log=True).axes[0].get_xscale() == 'log'
 

@@ -313,7 +313,7 @@ class RefusalsTest(parameterized.TestCase):
     ({'f': lambda p: None}, r'f must return one float, of shape \(\), got None'),
     ({'f': lambda p: bowl(p) * 1j}, r'f must return one float, of shape \(\), got complex64'),
     ({'f': lambda p: p['c']}, r"f cannot take parameters .*: KeyError: 'c'"),
-    ({'f': lambda p, q, r: 0.0}, r"f must take .*, got one that asks for \['p', 'q', 'r'\]"),
+    ({'f': lambda p, q, r: 0.0}, r"f must take .*, got one with \['p', 'q', 'r'\]"),
     ({'f': with_default}, 'f must need its key or not have one, got one with a default: give num_draws'),
     ({'init': {'a': np.arange(2)}}, r"init must hold floats alone, got int\d\d\[2\] at \['a'\]"),
     ({'init': [1, 2.0]}, r'init must hold floats alone, got 1 of type int at \[0\]'),

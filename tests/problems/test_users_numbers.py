@@ -130,7 +130,7 @@ class Rows(nn.Module):
     (nn.Dense(3), (X, Y[:, None]), r'loss cannot take outputs float32\[7, 3\].*int32\[7, 1\].*one axis less'),
     (nn.Dense(3), (X, Y.astype(np.float32)), r'targets float32\[7\] \(class labels are integers\)'),
     (nn.Dense(3), (X, Y > 0), r'targets bool\[7\] \(class labels are integers\)'),
-    (nn.Dense(3), (X, np.where(Y > 1, -100, Y)), r'labels in \[0, 2\].*got -100 \(a label that marks.*mask'),
+    (nn.Dense(3), (X, np.where(Y > 1, -100, Y)), r'labels in \[0, 2\].*got -100 \(replace labels.*mask'),
     (nn.Dense(3), (X, Y + 1), r'labels in \[0, 2\].*got 3 \(pass regression targets as floats\)'),
     (nn.Dense(3), (np.ones((N, 8, 8)), Y), r'inputs float32\[7, 8, 8\].*flatten'),
     (

@@ -28,7 +28,7 @@ class SpectralDensity(NamedTuple):
     lower: float[g] >= 0, lower end of the 95 % interval at each point, the quadrature's error included.
     upper: float[g], its upper end.
     standard_error: float[g], from the randomness of the probes.
-    quadrature_error: float[], a bound on what the finite depth adds at any point.
+    quadrature_error: float[], a bound on the error of the finite depth at any point.
     width: float[], the standard deviation of the smoothing kernel.
   """
 
@@ -57,12 +57,12 @@ def spectral_density(
   \tau_{ik}^2\, \mathcal N(t;\, \theta_{ik}, \sigma^2),$$
 
   with the Ritz values theta of m Krylov spaces from random starts on the sphere, and tau the first components of the
-  small eigenvectors. What is estimated, with errors, is the smoothed density: details below the width are not seen, and
-  a single eigenvalue stands out as a kernel of weight 1/d.
+  projected matrix's eigenvectors. The estimate is of the smoothed density: details finer than the width are lost, and a
+  single eigenvalue appears as a kernel of weight 1/d.
 
-  The error of the probes is that of uniform vectors on the sphere, $\frac{2}{m(d+2)}(\overline{f^2} - \bar f^2)$ for
-  the kernel's mean and mean square over the spectrum; the interval is Wilson's, which holds for lone eigenvalues too.
-  That of the quadrature is bounded by that of the best polynomial of degree 2 depth - 1.
+  The variance from the probes is that of uniform vectors on the sphere, $\frac{2}{m(d+2)}(\overline{f^2} - \bar f^2)$
+  for the kernel's mean and mean square over the spectrum; the interval is Wilson's, which also holds for isolated
+  eigenvalues. The error of the quadrature is bounded by that of the best polynomial of degree 2 depth - 1.
 
   Costs m times min(depth, d) products, each of 2 to 3 full gradients with `hessian`: 384 by default, about 1000
   gradient-equivalents. Memory is that of 2 depth vectors.
@@ -127,7 +127,7 @@ def spectral_density(
 
 
 def _quadrature(flat: Flat, key: Key, depth: int) -> tuple[Array, Array]:
-  """Nodes and weights, float[depth] each, of the measure that one random start sees."""
+  """Nodes and weights, float[depth] each, of the spectral measure of one random start."""
   start_key, fresh_key = jax.random.split(key)
   start = jax.random.normal(start_key, (flat.size,), flat.dtype)
 
@@ -143,8 +143,8 @@ def _quadrature(flat: Flat, key: Key, depth: int) -> tuple[Array, Array]:
 def _wilson(mean: Array, square: Array, unit: float) -> tuple[Array, Array]:
   r"""The 95 % interval of a mean mu: those with $(\bar f - \mu)^2 \le z^2 \cdot$ unit $\cdot (\tau\mu - \mu^2)$.
 
-  The variance at mu takes from the data only $\tau = \overline{f^2} / \bar f$, the kernel's size where the weight
-  lies, which is known much better than the weight.
+  The variance at mu depends on the data only through $\tau = \overline{f^2} / \bar f$, the kernel's size where the
+  weight is, which is known much more precisely than the weight.
   """
   typical = jnp.maximum(square / jnp.maximum(mean, jnp.finfo(mean.dtype).tiny), mean)
   strength = _NORMAL**2 * unit

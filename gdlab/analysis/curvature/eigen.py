@@ -26,9 +26,9 @@ class Eigenpairs(NamedTuple):
   Attributes:
     values: float[k], theta.
     vectors: pytree like the parameters with the leading axis k, q.
-    residuals: float[k], $\|A q - \theta q\|$ and an allowance for the rounding of the products, the operator's
-      `rounding` included: within that distance of theta there is an eigenvalue.
-    signs: int8[k], -1 or 1 where the residual leaves no doubt of the eigenvalue's sign, else 0.
+    residuals: float[k], $\|A q - \theta q\|$ plus an allowance for the rounding of the products, including the
+      operator's `rounding`: within that distance of theta there is an eigenvalue.
+    signs: int8[k], -1 or 1 where |theta| exceeds the residual, so that the eigenvalue's sign is certain, else 0.
     converged: bool[k], whether the residual is within the tolerance.
   """
 
@@ -45,7 +45,7 @@ class Extremes(NamedTuple):
   Attributes:
     largest: pairs of the algebraically largest eigenvalues, descending.
     smallest: pairs of the algebraically smallest ones, ascending.
-    products: int32[], how many products were spent.
+    products: int32[], the number of products.
   """
 
   largest: Eigenpairs
@@ -71,16 +71,16 @@ def eigenpairs(
   r"""The largest and the smallest eigenvalues of an operator and their vectors, by restarted band Lanczos.
 
   Stops when every wanted pair has $\|A q - \theta q\| \le$ tolerance $\cdot \max|\theta|$, or after `max_products`.
-  Full reorthogonalisation from random normal starts; a breakdown of the Krylov space (an identity multiple, the zero
-  matrix, few distinct eigenvalues) goes on with a fresh random direction. Residuals are computed from A q, not from
-  the recurrence, so a pair with sign -1 means that A has a negative eigenvalue, as far as the operator's `rounding`
-  bounds what cancels in its products: for a Hessian that bound is measured, and in float32 a saturated classifier's
-  eigenvalues often have no certain sign; then take float64. That nothing lies beyond the outermost pair is what a
-  random start makes almost sure and no residual can prove.
+  Full reorthogonalisation from random normal starts; after a breakdown of the Krylov space (an identity multiple, the
+  zero matrix, few distinct eigenvalues) it continues with a new random direction. Residuals are computed from A q, not
+  from the recurrence, so a pair with sign -1 means that A has a negative eigenvalue, provided that the operator's
+  `rounding` bounds the cancellation in its products. For a Hessian that bound is measured. In float32 a saturated
+  classifier's eigenvalues often have no certain sign; use float64 then. That no eigenvalue lies beyond the outermost
+  pair is almost certain with a random start, but not proven by any residual.
 
   Costs at most `max_products` products, each of 2 to 3 full gradients with `hessian`, and d of them if d <=
   `dense_below`; about 10 to 20 for the largest eigenvalue of a trained network; and 8 products over at most 512
-  examples for `rounding`. Memory is that of 2 `basis_size` vectors, or of 8 if that is more.
+  examples for `rounding`. Memory is that of 2 `basis_size` vectors, and at least of 8.
 
   Example:
     >>> import jax
@@ -96,12 +96,11 @@ def eigenpairs(
     num_smallest: pairs at the lower end, >= 0, at most d; one of both >= 1.
     tolerance: of the residual, > 0, relative to the largest absolute eigenvalue found.
     max_products: >= 1 and not fewer than the pairs wanted.
-    num_starts: p >= 1 random starts; the copies of a multiple eigenvalue beyond p may be missed. By default the
-      larger of the numbers of pairs.
+    num_starts: p >= 1 random starts; copies of a multiple eigenvalue beyond p may be missed. By default the larger of
+      `num_largest` and `num_smallest`.
     basis_size: vectors kept at once, >= pairs + p + 1; by default 2 (pairs + p) + 20. When it is full, the search
       restarts from the best half.
-    dense_below: for d up to this the whole matrix is computed and decomposed, whatever `max_products`; 0 for
-      never.
+    dense_below: for d up to this the whole matrix is computed and decomposed, whatever `max_products`; 0 never does.
 
   Raises:
     InputError: an argument out of range; an operator not on floats.
@@ -150,11 +149,11 @@ def sharpness(
   r"""The largest eigenvalue of the Hessian of the mean training loss, $\lambda_{\max}(\nabla^2 f(\theta))$.
 
   As a probe: `lambda problem, state: sharpness(problem, state.params, state.model_state, key).values[0]`. It costs
-  some 10 to 20 Hessian products, 20 to 40 gradient-equivalents: for a perceptron of 1.0 million parameters and 10,000
-  MNIST digits 17 products, 33 gradients, at the start and 8, 15 gradients, after 200 steps. On a CPU the upkeep of
-  the basis adds up to one gradient per product there: by the clock 42 to 48 and 26 gradients. The residual takes 8
-  products over at most 512 examples more, see `hessian`; under jit, nothing if only values and vectors are used.
-  Of lanes side by side, all wait for the slowest.
+  about 10 to 20 Hessian products, 20 to 40 gradient-equivalents. For a perceptron of 1.0 million parameters and 10,000
+  MNIST digits it took 17 products (33 gradients) at the start and 8 (15 gradients) after 200 steps; on a CPU the
+  operations on the basis add up to one gradient per product, so that the time was that of 42 to 48 and of 26
+  gradients. The residual takes 8 more products over at most 512 examples, see `hessian`; under jit they are omitted if
+  only values and vectors are used. Under `vmap` all lanes wait for the slowest.
 
   Args:
     problem: whose training examples and loss are used.
@@ -163,7 +162,7 @@ def sharpness(
     key: randomness of the start, and of the forward pass for `training_losses`.
     tolerance: as for `eigenpairs`.
     max_products: as for `eigenpairs`.
-    dense_below: as for `eigenpairs`; small, as the search takes 10 to 20 products for any d.
+    dense_below: as for `eigenpairs`; small by default, as the search takes 10 to 20 products for any d.
     block_size: as for `hessian`.
     losses: as for `hessian`.
 
@@ -190,7 +189,7 @@ def _searched(
   starts: int,
   size: int,
 ) -> tuple[Basis, Array]:
-  """A basis that holds the wanted pairs, and the products it cost."""
+  """A basis that contains the wanted pairs, and the number of products."""
   least = min(_LEAST_STEPS * starts, size)
   start_key, fresh_key = jax.random.split(key)
 
@@ -230,7 +229,7 @@ def _searched(
 
 
 def _kept(coefficients: Array, wanted: tuple[int, int], starts: int) -> Array:
-  """Those Ritz vectors of a full basis with which to go on: about half, at the ends that are wanted."""
+  """The Ritz vectors of a full basis that a restart keeps: about half, at the wanted ends of the spectrum."""
   size, low, high = coefficients.shape[0], *wanted
   extra = max(min(size // 2, size - starts - 1) - low - high, 0)
   below = low + (extra if not high else extra // 2) if low else 0

@@ -1,9 +1,9 @@
-r"""A Krylov subspace with its image, grown and restarted: Rayleigh-Ritz that survives breakdown.
+r"""A Krylov subspace with its image, extended and restarted: Rayleigh-Ritz that is robust to breakdown.
 
 matfree's Lanczos takes its eigenvalues from the recurrence's coefficients, which are wrong once the subspace is
-invariant: NaN or eigenvalues that are not there. Here the basis Q is kept together with its image A Q, so that the
-projected matrix $Q^\top A Q$ and the residuals are those of the vectors at hand, however they came about: Ritz values
-lie within the spectrum. A direction that is lost in rounding is replaced by a fresh random one.
+invariant: NaN, or values that are not eigenvalues. Here the basis Q is kept together with its image A Q, so that the
+projected matrix $Q^\top A Q$ and the residuals are those of the stored vectors: Ritz values lie within the spectrum. A
+direction that is lost in rounding is replaced by a new random one.
 """
 
 from typing import NamedTuple
@@ -25,7 +25,7 @@ class Basis(NamedTuple):
     vectors: float[m, d], Q.
     images: float[m, d], A Q.
     projected: float[m, m], entry (i, j) is q_i . A q_j; not symmetric, by the rounding of the products.
-    used: int32[], how many there are.
+    used: int32[], the number of vectors.
   """
 
   vectors: Array
@@ -35,13 +35,13 @@ class Basis(NamedTuple):
 
 
 def empty(flat: Flat, size: int) -> Basis:
-  """No vectors yet, and room for `size`."""
+  """A basis without vectors, of capacity `size`."""
   rows = jnp.zeros((size, flat.size), flat.dtype)
   return Basis(rows, rows, jnp.zeros((size, size), flat.dtype), jnp.int32(0))
 
 
 def grown(flat: Flat, basis: Basis, candidate: Array, key: Key) -> Basis:
-  """The basis with the part of `candidate` that is new to it, or with a random vector if there is none."""
+  """The basis extended by the part of `candidate` orthogonal to it, or by a random vector if that part is lost."""
   vector = _new_direction(flat, basis, candidate, key)
   image = flat.product(vector)
   vectors = basis.vectors.at[basis.used].set(vector)
@@ -60,7 +60,7 @@ def complete(flat: Flat) -> Basis:
 def ritz(basis: Basis) -> tuple[Array, Array]:
   """Ritz values ascending, float[m], and the coefficients of their vectors, float[m, m] by columns.
 
-  Only the first `used` are meant: the unused ones are put above all others.
+  Only the first `used` are valid: the unused ones are larger than all others.
   """
   size = basis.projected.shape[0]
   unused = jnp.arange(size) >= basis.used
@@ -87,14 +87,14 @@ def combined(basis: Basis, coefficients: Array) -> Array:
 
 
 def rounding(basis: Basis) -> Array:
-  """What the products' rounding may amount to, float[]: their asymmetry, and some units in the last place."""
+  """A bound on the rounding of the products, float[]: their asymmetry, and some units in the last place."""
   asymmetry = basis.projected - basis.projected.T
   eps = jnp.finfo(basis.projected.dtype).eps
   return _norm(asymmetry) + 8 * eps * _norm(basis.projected) + underflow(basis)
 
 
 def underflow(basis: Basis) -> Array:
-  """What is lost of an image where entries below the smallest normal number become 0, float[]."""
+  """The error of an image whose entries below the smallest normal number become 0, float[]."""
   return jnp.sqrt(basis.vectors.shape[1]) * jnp.finfo(basis.vectors.dtype).tiny
 
 
@@ -118,7 +118,7 @@ def compressed(basis: Basis, coefficients: Array) -> Basis:
 
 
 def orthogonal_to(rows: Array, vector: Array) -> Array:
-  """What of a vector is orthogonal to orthonormal rows; rows of 0 do nothing."""
+  """The part of a vector that is orthogonal to orthonormal rows; zero rows have no effect."""
   return vector - times(times(rows, vector), rows)
 
 

@@ -1,4 +1,4 @@
-"""Operators as matrices: for a few hundred parameters."""
+"""Operators as matrices, for a few hundred parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ _AT_ONCE = 16  # columns at once
 
 @checked
 def dense(operator: Operator) -> Array:
-  """The operator's matrix in the raveled parameters, made symmetric; d products, so for small d.
+  """The operator's matrix in the raveled parameters, symmetrised; d products, so for small d.
 
   Args:
     operator: of d parameters.
@@ -21,14 +21,14 @@ def dense(operator: Operator) -> Array:
     float[d, d], rows and columns in the order of `jax.flatten_util.ravel_pytree`.
 
   Raises:
-    InputError: if it is no operator on float arrays.
+    InputError: if it is not an operator on float arrays.
   """
   images = columns(flattened(operator))
   return (images + images.T) / 2
 
 
 def columns(flat: Flat) -> Array:
-  """float[d, d], row i the image of the unit vector i: the matrix as its products have it, with their rounding."""
+  """float[d, d], row i the image of the unit vector i, not symmetrised."""
 
   def image(index: Array) -> Array:
     return flat.product((jnp.arange(flat.size) == index).astype(flat.dtype))

@@ -1,4 +1,4 @@
-"""Curvature as symmetric linear operators on the parameters: Hessian, Gauss-Newton, and their layers."""
+"""Curvature as symmetric linear operators on the parameters: Hessian, Gauss-Newton, and their blocks by layer."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -33,10 +33,10 @@ class Operator(NamedTuple):
   """A symmetric linear map A of a parameter space to itself.
 
   Attributes:
-    product: `(vector) -> A vector`, a pytree like `like` to another.
+    product: `(vector) -> A vector`, from a pytree like `like` to another.
     like: a pytree of float arrays (or of their `jax.ShapeDtypeStruct`) with the shapes and dtypes of the vectors.
-    rounding: `() -> float[]`, a bound on how far the products may be off in norm for unit vectors, beyond some units
-      of rounding of their size: what cancels within a product. By default 0.
+    rounding: `() -> float[]`, a bound on the error from cancellation in products with unit vectors, in norm; in
+      addition to a few units of rounding of the product's size. By default 0.
   """
 
   product: Callable[[PyTree], PyTree]
@@ -58,13 +58,13 @@ def hessian(
 
   A product is the derivative of the gradient along the vector (Pearlmutter 1994), block by block: exact, in the memory
   of about two gradients of a block, at the cost of 2 to 3 full gradients (1.8 to 2 measured for a multilayer
-  perceptron on a CPU). Parameters in half precision are
-  widened: the curvature is that of the loss at the same point in float32.
+  perceptron on a CPU). Parameters in half precision are widened: the curvature is that of the loss at the same point in
+  float32.
 
-  `rounding` is measured by Monte Carlo arithmetic (see `gdlab.analysis.curvature.rounding`) on one block, of at most
-  512 evenly spaced examples, by 8 products over these, and only where it is asked for, as by `eigenpairs`: a measured
-  bound, not a proven one. Where the curvature is a small difference of large terms, as that of a saturated
-  classifier, it may exceed all eigenvalues in float32, which then have no certain sign; in float64 they have.
+  `rounding` is measured by Monte Carlo arithmetic (see `gdlab.analysis.curvature.rounding`) on one block of at most
+  512 evenly spaced examples, by 8 products, and only when it is called, as by `eigenpairs`: a measured bound, not a
+  proven one. Where the curvature is a small difference of large terms, as for a saturated classifier, it may exceed all
+  eigenvalues in float32, whose signs are then uncertain; use float64.
 
   Example:
     >>> import jax, gdlab
@@ -77,13 +77,13 @@ def hessian(
     problem: whose training examples and loss are used.
     params: the parameters theta.
     model_state: the model's other state, `()` if it has none; it is not advanced.
-    key: randomness of the forward pass, for `training_losses`; all products have the same.
+    key: randomness of the forward pass, for `training_losses`; the same for all products.
     block_size: examples at once, >= 1, static under jit.
-    losses: which loss, see `gdlab.analysis.blocks`: with `evaluation_losses` that with BatchNorm's statistics fixed
-      and without Dropout, with `training_losses` that of the updates.
+    losses: which loss, see `gdlab.analysis.blocks`: `evaluation_losses` with BatchNorm's statistics fixed and without
+      Dropout, or `training_losses`, the loss of the updates.
 
   Raises:
-    InputError: if `block_size` is no count, from the first product.
+    InputError: from the first product, if `block_size` is not a whole number >= 1.
 
   Source: Pearlmutter 1994, Fast Exact Multiplication by the Hessian.
   """
@@ -114,9 +114,9 @@ def gauss_newton(
   J_i = \partial z_i / \partial\theta.$$
 
   Positive semidefinite where the loss is convex in the outputs z; equal to the Fisher matrix for cross-entropy and
-  squared error. It needs the loss split into model and loss of the outputs, which a `Problem` does not promise: its
-  loss may be any function of the parameters. So both halves are given here, and they decide the mode of the forward
-  pass. A term of the loss outside them, such as a penalty on the parameters, is not counted.
+  squared error. It needs the loss as a function of the model's outputs, but the loss of a `Problem` may be any function
+  of the parameters. So both parts are arguments, and they decide the mode of the forward pass. A term of the loss
+  outside them, such as a penalty on the parameters, is not included.
 
   A product costs as much as 1.5 to 2 full gradients. `rounding` is measured as for `hessian`.
 
@@ -135,14 +135,14 @@ def gauss_newton(
   Args:
     problem: whose training examples are used.
     params: the parameters theta.
-    model_state: the model's other state, handed to `predict`.
+    model_state: the model's other state, passed to `predict`.
     predict: `(params, model_state, examples) -> outputs`, every leaf with leading axis B. For a Flax Linen
       module: `lambda p, s, e: module.apply({'params': p, **dict(s)}, e.inputs)`.
-    loss: `(outputs, examples) -> float[B]`, of each example's own outputs.
+    loss: `(outputs, examples) -> float[B]`, each a function of that example's outputs only.
     block_size: examples at once, >= 1, static under jit.
 
   Raises:
-    InputError: if `block_size` is no count, from the first product.
+    InputError: from the first product, if `block_size` is not a whole number >= 1.
 
   Source: Schraudolph 2002, Fast Curvature Matrix-Vector Products; Martens 2020, arXiv 1412.1193.
   """
@@ -180,8 +180,8 @@ def gauss_newton(
 def layers(operator: Operator) -> dict[str, Operator]:
   """The diagonal blocks of an operator, one for each top-level subtree of the parameters: the layers of a Flax model.
 
-  Block a is what A does within subtree a: its eigenvalues lie within those of A, the traces add up to that of A.
-  A product costs as much as one with A.
+  Block a is A restricted to subtree a: its eigenvalues lie in the range of those of A, and the traces of all blocks sum
+  to that of A. A product costs as much as one with A.
 
   Args:
     operator: whose parameters form a dict, sequence or NamedTuple.
@@ -228,7 +228,7 @@ class Flat(NamedTuple):
 
 
 def flattened(operator: Operator) -> Flat:
-  """The operator on raveled vectors; refuses what is no operator on floats of at least 32 bits."""
+  """The operator on raveled vectors; raises InputError unless it is one on floats of at least 32 bits."""
   if not isinstance(operator, Operator):
     raise InputError(f'operator must be a gdlab.analysis.Operator, got {shown(operator)}')
   leaves = jax.tree.leaves(operator.like)

@@ -1,9 +1,9 @@
-r"""What rounding makes of a product: measured by Monte Carlo arithmetic.
+r"""The rounding error of a product, measured by Monte Carlo arithmetic.
 
 The Hessian of a saturated classifier is a small difference of large terms: p (1 - p) with p rounded to 1. Neither the
-products' size nor their asymmetry shows what was lost, only the operations do. So the program of one product is run
-twice more with each number multiplied by 1 + s u, u uniform on [-1, 1] and s = 16 units of rounding: to first order the
-images are apart by what rounding does to them, times 16.
+size nor the asymmetry of the products shows the cancellation. So the program of one product is run twice with every
+number multiplied by 1 + s u, u uniform on [-1, 1] and s = 16 units of rounding: to first order the images differ by
+16 times the rounding error.
 """
 
 from collections.abc import Callable, Sequence
@@ -59,9 +59,9 @@ _PRODUCTS = {'dot_general', 'conv_general_dilated'}
 
 
 def rounding_of(product: Callable[[PyTree, PyTree], PyTree], params: PyTree) -> Array:
-  r"""A bound in practice on the norm of what rounding adds to a linear map, float[]; 8 products.
+  r"""An empirical bound on the norm of the rounding error E of a linear map, float[]; 8 products.
 
-  It is 8 times the root mean square of $\|E v\|$ over normal vectors v, which is Frobenius' norm of E.
+  It is 8 times the root mean square of $\|E v\|$ over normal vectors v, which estimates the Frobenius norm of E.
 
   Args:
     product: `(params, vector) -> image`, both like `params`.
@@ -84,9 +84,9 @@ def rounding_of(product: Callable[[PyTree, PyTree], PyTree], params: PyTree) -> 
 
 
 def shaken(function: Callable[..., PyTree], seed: Array) -> Callable[..., PyTree]:
-  """The function with each float that enters or is computed moved at random by 16 units of rounding.
+  """The function with every float input and result perturbed at random by up to 16 units of rounding.
 
-  Loops that end by a condition, and branches, count as one operation.
+  A `while_loop` or a `cond` counts as one operation.
 
   Args:
     function: of pytrees of arrays.
@@ -104,7 +104,7 @@ def shaken(function: Callable[..., PyTree], seed: Array) -> Callable[..., PyTree
 
 
 class _Noise:
-  """Relative noise, anew at each call: a Weyl sequence along the array, cheap to compile and to run."""
+  """Relative noise, different at each call: a Weyl sequence along the array, cheap to compile and to run."""
 
   def __init__(self, seed: Array):
     self._seed = seed

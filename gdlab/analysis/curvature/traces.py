@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
   Attributes:
     value: float[] or a pytree like the parameters.
     standard_error: like `value`; 0 where the value is exact to rounding.
-    half_width: like `value`: value ± half_width holds the truth with a probability of about 95 %.
+    half_width: like `value`: value ± half_width covers the truth with a probability of about 95 %.
   """
 
   value: PyTree
@@ -59,10 +59,11 @@ def trace(operator: Operator, key: Key, *, num_probes: int = 16, rank: int = 8) 
   where the columns of Q span `rank` images of random vectors, and the m probes are uniform on the sphere of radius
   $\sqrt n$ in the complement, of dimension n = d - rank. Unbiased. The standard error is that of such probes,
   $$\sqrt{\frac{2n}{m(n+2)} \Big(\|B\|_F^2 - \frac{(\operatorname{tr} B)^2}{n}\Big)},$$
-  with the norm of the rest B estimated from the same products: it is far steadier than the spread of m numbers.
+  with the norm of the rest B estimated from the same products; its variance is far below that of the empirical
+  standard error of m numbers.
 
   Costs min(d, 2 rank + m) products, each of 2 to 3 full gradients with `hessian`: 32 of them by default, 64 to 96
-  gradient-equivalents. From 2 rank + m >= d on it is the exact trace.
+  gradient-equivalents. If 2 rank + m >= d it is the exact trace.
 
   Example:
     >>> import jax
@@ -74,7 +75,7 @@ def trace(operator: Operator, key: Key, *, num_probes: int = 16, rank: int = 8) 
     operator: A, of d parameters.
     key: randomness of the probes.
     num_probes: m >= 2.
-    rank: directions known exactly, >= 0: worth as many as there are eigenvalues that stand out.
+    rank: number of directions computed exactly, >= 0: best about the number of outlying eigenvalues.
 
   Raises:
     InputError: an argument out of range; an operator not on floats.
@@ -109,17 +110,17 @@ def diagonal(operator: Operator, key: Key, *, num_probes: int = 16, rank: int = 
   $$\operatorname{diag} A \approx \operatorname{diag}(P A + A P - P A P) + \frac1m \sum_{i=1}^m v_i \odot B v_i,$$
 
   $B = (I-P) A (I-P)$, with P the projection on `rank` images of random vectors and v of independent signs. Unbiased.
-  The standard error of an entry is the spread of its m samples, the half-width Student's with m - 1 degrees of freedom.
-  In a row with one element off the diagonal the samples take two values only, and with a probability of $2^{1-m}$
-  they are all the same: then the standard error is 0, and the entry wrong all the same. Hence m >= 8, for 0.8 %.
+  The standard error of an entry comes from its m samples, the half-width is Student's with m - 1 degrees of freedom.
+  In a row with one element off the diagonal the samples take only two values, and with a probability of $2^{1-m}$ all
+  are the same: then the standard error is 0 although the entry is wrong. Hence m >= 8, for 0.8 %.
 
-  Costs min(d, 2 rank + m) products, as `trace` does, and is exact from there on.
+  Costs min(d, 2 rank + m) products, like `trace`, and is exact if 2 rank + m >= d.
 
   Args:
     operator: A, of d parameters.
     key: randomness of the probes.
     num_probes: m >= 8.
-    rank: directions known exactly, >= 0.
+    rank: number of directions computed exactly, >= 0.
 
   Returns:
     An Estimate of pytrees like the parameters.

@@ -1,4 +1,4 @@
-"""What is measured at a point to explain how it generalises: gap, sharpness, flatness, distance, margin."""
+"""Measures of generalisation at a point: gap, sharpness, flatness, distance, margin."""
 
 from gdlab.analysis.generalisation.ascent import BallSharpness, adaptive_sharpness, sam_sharpness
 from gdlab.analysis.generalisation.distance import Distance, distance_from_init

@@ -1,4 +1,4 @@
-"""SAM-type sharpness: the rise of the loss to its highest point in a ball, plain or adapted to the parameters."""
+"""SAM-type sharpness: the largest rise of the loss in a ball, plain or scaled by the parameters."""
 
 from typing import NamedTuple
 
@@ -17,10 +17,9 @@ class BallSharpness(NamedTuple):
   """The rise of the loss in a ball.
 
   Attributes:
-    sharpness: float[], the largest loss found less that at the centre; 0 where none is higher.
+    sharpness: float[], the largest loss found minus that at the centre; 0 where none is higher.
     loss: float[], at the centre.
-    perturbation: pytree like the parameters, in float32 or wider, where the largest loss was found, less the
-      parameters.
+    perturbation: pytree like the parameters, in float32 or wider: the point of the largest loss minus the parameters.
   """
 
   sharpness: Array
@@ -42,21 +41,21 @@ def sam_sharpness(
 ) -> BallSharpness:
   r"""$\max_{|\delta| \le \rho} f(\theta + \delta) - f(\theta)$, by one or more steps of ascent.
 
-  The perturbation is $\rho\, g / |g|$ with the gradient at theta, as SAM takes it, and in each further step with the
-  gradient where the last one led; the highest point is kept. Where the gradient at theta is zero the first direction
-  is random. On a convex quadratic the loss rises at every step, and about its minimum the steps are power iteration:
-  they converge to $\frac{\rho^2}{2} \lambda_\text{max}$. A lower bound of the maximum in any case.
+  The perturbation is $\rho\, g / |g|$ with the gradient at theta, as in SAM, and in each further step with the gradient
+  at the perturbed point; the highest point is kept. Where the gradient at theta is zero the first direction is random.
+  On a convex quadratic the loss rises at every step, and about its minimum the steps are power iteration: they converge
+  to $\frac{\rho^2}{2} \lambda_\text{max}$. It is always a lower bound of the maximum.
 
-  It is not invariant: rescaling a ReLU layer leaves the function as it is and changes the sharpness (Dinh et al. 2017,
-  arXiv 1703.04933); see `adaptive_sharpness`. Costs `num_steps` gradients over the training set and one loss, 4/3
+  It is not scale-invariant: rescaling a ReLU layer changes the sharpness but not the function (Dinh et al. 2017, arXiv
+  1703.04933); see `adaptive_sharpness`. Costs `num_steps` gradients over the training set and one loss, 4/3
   gradient-equivalents by default. As a probe:
   `lambda problem, state: sam_sharpness(problem, state.params, state.model_state, state.key).sharpness`.
 
   Args:
     problem: whose training examples are used.
-    params: the parameters theta; in half precision they are widened first, or a small perturbation would round to none.
+    params: the parameters theta; half precision is widened first, as a small perturbation would be lost in rounding.
     model_state: the model's other state, `()` if it has none; it is not advanced.
-    key: the random direction, and the randomness of the forward pass, for `training_losses`.
+    key: for the random direction, and the randomness of the forward pass for `training_losses`.
     radius: rho > 0.
     num_steps: >= 1, static under jit.
     block_size: examples at once, >= 1, static under jit.
@@ -86,11 +85,11 @@ def adaptive_sharpness(
 ) -> BallSharpness:
   r"""$\max_{|T^{-1}\delta| \le \rho} f(\theta + \delta) - f(\theta)$ with $T = \operatorname{diag}|\theta|$.
 
-  The ball is stretched by each parameter's size, so that the sharpness does not change when parameters are rescaled,
-  each by a factor above 0, in a way that leaves the function as it is: a ReLU layer multiplied and the next one divided
-  by the same number. The perturbation is $\rho\, T^2 g / |Tg|$, and further steps are as for `sam_sharpness`; a
-  parameter that is 0 is not moved. (Kwon et al. add 0.01 to $|\theta|$ and may leave biases out of T for stability in
-  training, either of which gives the invariance up; for measuring there is no need.) Costs as `sam_sharpness`.
+  The ball is scaled by each parameter's size. So the sharpness is invariant to positive rescalings of the parameters
+  that leave the function unchanged: one ReLU layer multiplied and the next one divided by the same number. The
+  perturbation is $\rho\, T^2 g / |Tg|$, and further steps are as for `sam_sharpness`; a parameter that is 0 is not
+  perturbed. (For stability in training Kwon et al. add 0.01 to $|\theta|$ and may leave biases out of T, either of
+  which loses the invariance; a measurement does not need it.) Costs as much as `sam_sharpness`.
 
   Args:
     problem: as for `sam_sharpness`.

@@ -1,4 +1,4 @@
-"""How far the parameters have moved from where they started."""
+"""The distance of the parameters from their initial values."""
 
 from typing import NamedTuple
 
@@ -17,9 +17,9 @@ class Distance(NamedTuple):
 
   Attributes:
     total: float[], over all parameters.
-    relative: float[], over the norm of the initial parameters; NaN where that is zero.
-    layers: path of the layer -> float[]; a layer is the innermost container of parameters, `Dense_0` say, and a
-      parameter in none is its own. The copies of a stack (`nn.scan`) are one layer here.
+    relative: float[], `total` over the norm of the initial parameters; NaN where that is zero.
+    layers: path of the layer -> float[]; a layer is the innermost container of parameters, such as `Dense_0`, and a
+      parameter outside any container is a layer by itself. The copies of a stack (`nn.scan`) are one layer here.
   """
 
   total: Array
@@ -31,8 +31,8 @@ class Distance(NamedTuple):
 def distance_from_init(params: PyTree, initial: PyTree) -> Distance:
   r"""$|\theta - \theta_0|$, as a whole and by layer.
 
-  Costs nothing to speak of. As a probe, for runs that all start at `start` (otherwise take `problem.init` of the run's
-  own key): `lambda problem, state: distance_from_init(state.params, start).total`.
+  Costs no gradient. As a probe, for runs that all start at `start` (otherwise take `problem.init` of the run's own
+  key): `lambda problem, state: distance_from_init(state.params, start).total`.
 
   Example:
     >>> import jax.numpy as jnp

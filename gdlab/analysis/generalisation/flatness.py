@@ -43,18 +43,18 @@ def flatness(
   r"""$E f(\theta + \sigma s \odot \xi) - f(\theta)$ over Gaussian $\xi \sim N(0, I)$.
 
   With $s = 1$ it is $\frac{\sigma^2}{2} \operatorname{tr} H$ to second order, and exactly on a quadratic; with
-  $s = |\theta|$ (`relative`) it does not change when a ReLU layer is rescaled. Every perturbation is taken with both
-  signs, which rids the mean of the slope's noise. Costs one loss and two for every pair, each about 1/3
-  gradient-equivalent: 11 by default. As a probe:
+  $s = |\theta|$ (`relative`) it is invariant to rescaling of ReLU layers. Every perturbation is taken with both signs,
+  so that the first-order term cancels. Costs one loss and two for every pair, each about 1/3 gradient-equivalent: 11 by
+  default. As a probe:
   `lambda problem, state: flatness(problem, state.params, state.model_state, state.key).rise`.
 
   Args:
     problem: whose training examples are used.
-    params: the parameters theta; in half precision they are widened first, or a small perturbation would round to none.
+    params: the parameters theta; half precision is widened first, as a small perturbation would be lost in rounding.
     model_state: the model's other state, `()` if it has none; it is not advanced.
-    key: the perturbations, and the randomness of the forward pass, for `training_losses`.
+    key: for the perturbations, and the randomness of the forward pass for `training_losses`.
     sigma: > 0, the standard deviation of the perturbation.
-    relative: whether it is relative to the size of each parameter, static under jit.
+    relative: whether sigma is relative to the size of each parameter, static under jit.
     num_pairs: >= 2, static under jit.
     block_size: examples at once, >= 1, static under jit.
     losses: which loss, see `gdlab.analysis.blocks`.

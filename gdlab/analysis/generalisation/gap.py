@@ -14,7 +14,7 @@ from gdlab.core.types import Array, Problem, PyTree
 
 
 class Gap(NamedTuple):
-  """The mean of a metric on held-out examples less that on the training examples.
+  """The mean of a metric on the test examples minus that on the training examples.
 
   Attributes:
     gap: float[], test minus train.
@@ -35,11 +35,11 @@ def generalisation_gap(
 ) -> dict[str, Gap]:
   r"""Test minus train of every metric, with a standard error.
 
-  For a loss a positive gap, for an accuracy a negative one is overfitting. The gap is that of the expected metric on
-  new examples and the mean on the training set; the latter is a fact about the parameters and not an estimate, so the
-  standard error is that of the test mean alone, $s / \sqrt{n_\text{test}}$: n times larger test sets estimate it
-  better, larger training sets do not. It holds for a test set that was not used to choose the parameters. Costs one
-  evaluation of either set, about 1/3 gradient-equivalent for the training set. As a probe:
+  Overfitting is a positive gap for a loss, a negative one for an accuracy. The gap is the expected metric on new
+  examples minus the mean on the training set. The latter is known exactly, so the standard error is that of the test
+  mean alone, $s / \sqrt{n_\text{test}}$: a larger test set reduces it, a larger training set does not. It holds for a
+  test set that was not used to choose the parameters. Costs one evaluation of each set, about 1/3 gradient-equivalent
+  for the training set. As a probe:
   `lambda problem, state: generalisation_gap(problem, state.params, state.model_state)['loss'].gap`.
 
   Args:
@@ -52,7 +52,8 @@ def generalisation_gap(
     Metric name -> Gap.
 
   Raises:
-    InputError: if there are not 2 test examples, or `block_size` is no count.
+    InputError: if there are fewer than 2 test examples, `block_size` is not a whole number >= 1, or the metrics of an
+      example depend on the other examples of a batch.
   """
   check_count('block_size', block_size)
   num_test = 0 if problem.test is None else jax.tree.leaves(problem.test)[0].shape[0]
@@ -74,7 +75,7 @@ def metric_values(
   """Every metric of every example, float[n] in JAX's default float or wider, a block of examples at a time.
 
   Raises:
-    InputError: if the metrics of an example depend on others: then they have no standard error over examples.
+    InputError: if the metrics of an example depend on others, as they then have no standard error over examples.
   """
   if mixes_in_evaluation(problem, params, model_state):
     raise InputError(

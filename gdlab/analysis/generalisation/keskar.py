@@ -28,8 +28,8 @@ class KeskarSharpness(NamedTuple):
   Attributes:
     sharpness: $100 (f_{max} - f) / (1 + f)$, in percent.
     loss: f, at the parameters.
-    highest: f_max, the highest loss found, at least f; infinite where the loss in the box was not finite.
-    evaluations: how many times the loss and its gradient were computed.
+    highest: f_max, the highest loss found, at least f; infinite if the loss was not finite somewhere in the box.
+    evaluations: the number of evaluations of the loss and its gradient.
   """
 
   sharpness: float
@@ -57,26 +57,26 @@ def keskar_sharpness(
   $$\phi = 100\, \frac{\max_{z \in C} f(\theta + Az) - f(\theta)}{1 + f(\theta)}, \qquad
   C = \{ z : |z_i| \le \epsilon (|(A^+\theta)_i| + 1) \},$$
 
-  with A the identity, or a random basis of a subspace (orthonormal, so that $A^+ = A^\top$). The search is for a
-  local maximum: begun at a random point within 1 % of the box, in units of the box and of the slope there, since the
+  with A the identity, or a random basis of a subspace (orthonormal, so that $A^+ = A^\top$). The search is for a local
+  maximum, from a random point within 1 % of the box. It is scaled by the box and by the slope at the start, as the
   solver's own tolerances would stop it at once where the loss is flat. Where the loss is convex every iteration leads
   to the corner that the slope points to. For a quadratic with a diagonal Hessian that is the maximum; for other convex
-  functions it may be a lower corner, and finding the highest is NP-hard: with more starts the best is kept.
+  functions it may be a lower corner, and finding the highest is NP-hard: of several starts the best is kept.
 
-  It is not invariant: rescaling a ReLU layer leaves the function as it is and changes the sharpness (Dinh et al. 2017,
-  arXiv 1703.04933); `adaptive_sharpness` is. Costs one gradient-equivalent per evaluation, usually 1 to 2 times
+  It is not scale-invariant: rescaling a ReLU layer changes the sharpness but not the function (Dinh et al. 2017, arXiv
+  1703.04933); `adaptive_sharpness` is. Costs one gradient-equivalent per evaluation, usually 1 to 2 times
   `num_iterations` in all, and with a subspace the memory of that many copies of the parameters. It cannot run inside
-  a compiled function and so is no probe: record the parameters
-  (`lambda problem, state: ravel_pytree(state.params)[0]`) and measure afterwards, or probe `sam_sharpness`.
+  a compiled function and so cannot be a probe: record the parameters
+  (`lambda problem, state: ravel_pytree(state.params)[0]`) and measure afterwards, or use `sam_sharpness` as a probe.
 
   Args:
     problem: whose training examples are used.
-    params: the parameters theta; in half precision they are widened first, or a small perturbation would round to none.
+    params: the parameters theta; half precision is widened first, as a small perturbation would be lost in rounding.
     model_state: the model's other state, `()` if it has none; it is not advanced.
-    key: the subspace and the starts, and the randomness of the forward pass, for `training_losses`.
-    epsilon: > 0; the paper has 1e-3 and 5e-4.
-    subspace: its dimension (the paper has 100), at most that of the parameters; None for all directions.
-    num_iterations: of the solver, >= 1; the paper has 10.
+    key: for the subspace and the starts, and the randomness of the forward pass for `training_losses`.
+    epsilon: > 0; 1e-3 and 5e-4 in the paper.
+    subspace: its dimension (100 in the paper), at most that of the parameters; None for all directions.
+    num_iterations: of the solver, >= 1; 10 in the paper.
     num_starts: >= 1.
     block_size: examples at once, >= 1.
     losses: which loss, see `gdlab.analysis.blocks`.
@@ -124,7 +124,7 @@ def keskar_sharpness(
 def _climb(
   look: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, num_iterations: int
 ) -> tuple[float, int]:
-  """The highest value found in the box [-1, 1]^p from a start, and how many points were looked at."""
+  """The highest value found in the box [-1, 1]^p from a start, and the number of evaluations."""
   first, slope = look(start)
   scale = _SCALE * np.abs(slope).max()
   if not scale > 0:  # level, or not a number
@@ -153,7 +153,7 @@ def _climb(
 
 
 class _NotFinite(Exception):
-  """Ends the search: no loss is higher than one that is not finite."""
+  """Ends the search: a loss that is not finite counts as the highest."""
 
 
 def _random_basis(key: Key, size: int, dimension: int, dtype: jnp.dtype) -> Array:

@@ -1,4 +1,4 @@
-"""Classification margins, and the same over the product of the layers' norms."""
+"""Classification margins, plain and divided by the product of the layers' norms."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from gdlab.core.types import Array, PyTree
 
 
 class Margins(NamedTuple):
-  """Quantiles over examples of the classification margin, Q of them.
+  """Q quantiles over examples of the classification margin.
 
   Attributes:
     output: float[Q], of the margin itself.
@@ -30,7 +30,7 @@ class Margins(NamedTuple):
 
 @checked
 def output_margins(outputs: Array, labels: Array) -> Array:
-  r"""The margin of every example, $z_y - \max_{j \ne y} z_j$: above 0 where it is classified rightly.
+  r"""The margin of every example, $z_y - \max_{j \ne y} z_j$: above 0 where it is classified correctly.
 
   Example:
     >>> import jax.numpy as jnp
@@ -45,7 +45,7 @@ def output_margins(outputs: Array, labels: Array) -> Array:
     float[n].
 
   Raises:
-    InputError: if the arguments are not of these forms. Inside jit the range of labels is unknown and not checked.
+    InputError: if the arguments are not of these forms; inside jit the range of labels is not checked.
   """
   outputs, labels = jnp.asarray(outputs), jnp.asarray(labels)
   if outputs.ndim != 2 or outputs.shape[1] < 2:
@@ -73,18 +73,18 @@ def margins(
 ) -> Margins:
   r"""Quantiles of the margins, plain and divided by $\prod_l \|W_l\|$, spectral and Frobenius.
 
-  The product bounds by how much a network of layers with 1-Lipschitz activations can stretch its inputs, and for
-  layers without biases the quotient does not change when a ReLU layer is rescaled or the outputs are multiplied.
+  For 1-Lipschitz activations the product bounds the Lipschitz constant of the network. For layers without biases the
+  quotient is invariant to rescaling of ReLU layers and to multiplication of the outputs.
 
   The layers are the kernels and the embeddings among `params`, each copy of a stack (`nn.scan`, `nnx.vmap`) a layer of
   its own, as matrices [inputs, outputs]: query [in, heads, head_dim] as [in, heads * head_dim], a convolution as
-  [height * width * in, out] (which has not the norm of the convolution as an operator). An embedding is the first
-  layer of a network whose inputs are ids: a linear map of one-hot vectors, which the rescaling above may touch too.
-  Biases and scales are none. Every array counts once and as it is stored: the product is a number to compare
-  and no bound where an array is used more than once (tied embeddings, recurrent cells), where layers lie
-  side by side (query, key and value; LoRA), or where normalisation (BatchNorm, SpectralNorm) rescales a kernel.
+  [height * width * in, out] (whose norm is not that of the convolution as an operator). An embedding is the first
+  layer of a network whose inputs are ids, a linear map of one-hot vectors. Biases and scales do not count as layers.
+  Every array counts once and as it is stored. So the product serves for comparison only, and is not a bound, where an
+  array is used more than once (tied embeddings, recurrent cells), where layers are parallel (query, key and value;
+  LoRA), or where normalisation (BatchNorm, SpectralNorm) rescales a kernel.
 
-  Costs one singular value decomposition of every layer beside the outputs, which are one evaluation, about 1/3
+  Costs one singular value decomposition of every layer, in addition to one evaluation for the outputs, about 1/3
   gradient-equivalent. As a probe:
   `lambda problem, state: margins(model.apply({'params': state.params}, problem.train.inputs), problem.train.targets,
   state.params, kinds=problem.kinds()).spectral`.
@@ -92,18 +92,18 @@ def margins(
   Args:
     outputs: float[n, C], the model's outputs (logits), C >= 2.
     labels: int[n], in [0, C).
-    params: the parameters that gave them.
-    kinds: what each array of them is: `problem.kinds()` for a problem of `from_linen` or `from_nnx`. Without it
-      names decide and, for names that say nothing, two axes are a matrix [inputs, outputs]; what they leave open
-      is refused, see `gdlab.core.leaves.leaf_kinds`.
+    params: the parameters of that model.
+    kinds: the kind of each array: `problem.kinds()` for a problem of `from_linen` or `from_nnx`. Without it names
+      decide and, for other names, two axes are a matrix [inputs, outputs]; whatever remains undecided is refused, see
+      `gdlab.core.leaves.leaf_kinds`.
     quantiles: Q numbers in [0, 1], 0 for the smallest margin; static under jit.
 
   Returns:
-    Margins; the quotients are NaN where a layer is zero, which outside jit is refused.
+    Margins; inside jit the quotients are NaN where a layer is zero.
 
   Raises:
-    InputError: an argument out of range or of the wrong shape; `params` without a layer, or with one whose norm is 0;
-      an array of which neither `kinds` nor names say what it is.
+    InputError: an argument out of range or of the wrong shape; `params` without a layer or, outside jit, with one of
+      norm 0; an array whose kind neither `kinds` nor names decide.
 
   Source: Bartlett, Foster and Telgarsky 2017, Spectrally-normalized margin bounds for neural networks,
   arXiv 1706.08498; Jiang, Krishnan, Mobahi and Bengio 2019, arXiv 1810.00113 (quantiles).
@@ -131,7 +131,7 @@ def margins(
 
 
 def _nonzero(name: str, norms: Array) -> Array:
-  """The norms, NaN for 0; there is no quotient by a layer that lets nothing through."""
+  """The norms, NaN for 0; outside jit a norm of 0 raises InputError."""
   if not isinstance(norms, jax.core.Tracer) and (norms == 0).any():
     raise InputError(f'{name} must not be zero (in any of its copies), got a layer of norm 0')
   return jnp.where(norms == 0, jnp.nan, norms)

@@ -1,4 +1,4 @@
-"""Gradient noise: its moments, both noise scales, its tails, and how far a gradient can be trusted."""
+"""Gradient noise: its moments, both noise scales, its tails, and how well a gradient predicts the loss."""
 
 from gdlab.analysis.noise.curved_scale import NoiseScales, noise_scales
 from gdlab.analysis.noise.moments import ParameterMoments, gradient_moments, signal_to_noise

@@ -17,8 +17,8 @@ class NoiseScales(NamedTuple):
 
   Attributes:
     simple: float[], tr Sigma / |G|^2, exact; infinite where G is zero.
-    noise: float[], tr(H Sigma) / (G^T H G); NaN where G^T H G is not above 0, for the second-order model of a step
-      has no best rate there.
+    noise: float[], tr(H Sigma) / (G^T H G); NaN where G^T H G is not above 0, as the second-order model of a step then
+      has no best rate.
     noise_error: float[], its standard error, from the probes of tr(H Sigma) alone.
     covariance_trace: float[], tr Sigma, exact.
     curved_trace: float[], tr(H Sigma), unbiased.
@@ -50,22 +50,22 @@ def noise_scales(
   r"""Both noise scales, $\operatorname{tr}\Sigma / |G|^2$ and $\operatorname{tr}(H\Sigma) / G^\top H G$.
 
   G, H and Sigma are the gradient, the Hessian and the per-example covariance of the training loss over the whole
-  training set. With independent random signs $r_i$ and $v = N^{-1/2} \sum_i r_i (g_i - G)$ is $E[vv^\top] = \Sigma$,
-  so that $v^\top H v$ is an unbiased estimate of $\operatorname{tr}(H\Sigma)$ from one gradient and one
-  Hessian-vector product, however many examples there are; it is averaged over `num_probes` such v. (Hutchinson's
-  estimate, with the gradients for square root of Sigma.) Where few directions rule $H\Sigma$ the $v^\top H v$ are as
-  skewed as chi-square variables: on least squares with five parameters two standard errors cover the truth in 93 % of
-  trials with 100 probes, and in 94 % with 400.
+  training set. With independent random signs $r_i$ and $v = N^{-1/2} \sum_i r_i (g_i - G)$, $E[vv^\top] = \Sigma$.
+  So $v^\top H v$ is an unbiased estimate of $\operatorname{tr}(H\Sigma)$ from one gradient and one Hessian-vector
+  product over the training set; it is averaged over `num_probes` such v. (Hutchinson's estimate, with the gradients as
+  a square root of Sigma.) Where few directions dominate $H\Sigma$ the $v^\top H v$ are as skewed as chi-square
+  variables: on least squares with five parameters two standard errors cover the truth in 93 % of trials with 100
+  probes, and in 94 % with 400.
 
-  Costs about 4 + 3 `num_probes` gradient-equivalents (a Hessian-vector product taken as 2), 100 by default; for the
-  simple scale alone `sampled_noise_scale` costs less than 1. Memory is that of `block_size` copies of the parameters.
+  Costs about 4 + 3 `num_probes` gradient-equivalents (a Hessian-vector product counted as 2), 100 by default; for the
+  simple scale alone use `sampled_noise_scale`. Memory is that of `block_size` copies of the parameters.
   As a probe: `lambda problem, state: noise_scales(problem, state.params, state.model_state, state.key).noise`.
 
   Args:
     problem: whose training examples and loss are used; twice differentiable.
     params: the parameters theta.
     model_state: the model's other state, `()` if it has none; it is not advanced.
-    key: draws the signs, and is the randomness of the forward pass.
+    key: for the signs, and the randomness of the forward pass.
     num_probes: of tr(H Sigma), >= 2, static under jit.
     block_size: examples at once, >= 1, static under jit.
 

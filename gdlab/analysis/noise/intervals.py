@@ -1,4 +1,4 @@
-"""The interval of a ratio of two estimates, which may lie in any direction from zero."""
+"""The confidence interval of a ratio of two estimates whose denominator may be close to zero."""
 
 import jax.numpy as jnp
 import scipy.stats
@@ -24,20 +24,19 @@ def student_quantile(confidence: float, degrees: int) -> float:
 def ratio_interval(
   numerator: Array, denominator: Array, covariance: Array, quantile: float
 ) -> tuple[Array, Array]:
-  r"""Fieller's interval of a ratio r >= 0 of two means: all r at which $S - rD$ is not told from 0.
+  r"""Fieller's interval of a ratio r >= 0 of two means: all r for which $S - rD$ does not differ from 0 significantly.
 
   $\{ r \ge 0 : (S - rD)^2 \le q^2 (v_{SS} - 2 r v_{SD} + r^2 v_{DD}) \}$. Unlike the delta method's interval it
-  keeps its level when D is not far from 0: it is then open above.
+  keeps its level when D is close to 0: it is then unbounded above.
 
   Args:
-    numerator: float[], S, of a quantity >= 0; an estimate below 0 is taken as 0, which adds to the interval and takes
-      nothing from it: no r is then left only if both were, and the interval would be empty.
+    numerator: float[], S, of a quantity >= 0; an estimate below 0 is taken as 0, which can only widen the interval.
     denominator: float[], D, of a quantity >= 0; an estimate below 0 is taken as 0.
     covariance: float[2, 2], of the estimates (S, D).
     quantile: q > 0.
 
   Returns:
-    `(low, high)`, 0 <= low <= high; it holds S / D, and high is infinite where D is not told from 0.
+    `(low, high)`, 0 <= low <= high, which contain S / D; high is infinite where D does not differ from 0 significantly.
 
   Source: Fieller 1954, Some problems in interval estimation, Journal of the Royal Statistical Society B 16.
   """

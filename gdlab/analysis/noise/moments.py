@@ -19,7 +19,7 @@ class ParameterMoments(NamedTuple):
 
   Attributes:
     mean: pytree like the parameters, the mean gradient, in float32 or wider.
-    variance: the same, the mean squared distance to the mean; the sum of all its entries is tr Sigma.
+    variance: pytree like `mean`, the mean squared distance to it; the sum of all its entries is tr Sigma.
   """
 
   mean: PyTree
@@ -34,11 +34,11 @@ def gradient_moments(
 
   $$\bar g_j = \frac1N \sum_i g_{ij}, \qquad \Sigma_{jj} = \frac1N \sum_i (g_{ij} - \bar g_j)^2.$$
 
-  One pass: the moments of a block are found about its own mean and merged with those of the blocks before, so that
-  no digits are lost where the mean dominates. Costs 1 gradient-equivalent, that is one gradient of every training
-  example, taken one by one. Memory is that of `block_size` copies of the parameters, and reading and writing them is
-  most of the time: on one CPU core that of a hundred gradients of the whole set, for a network of 31,000 parameters
-  (`gradient_covariance_trace`: of eleven). As a probe:
+  One pass: the moments of a block are computed about its own mean and merged with those of the blocks before, so that
+  nothing cancels where the mean dominates. Costs 1 gradient-equivalent, the gradients of all training examples one by
+  one. Memory is that of `block_size` copies of the parameters, and reading and writing them takes most of the time: for
+  a network of 31,000 parameters on one CPU core, as long as a hundred gradients of the whole set
+  (`gradient_covariance_trace`: eleven). As a probe:
   `lambda problem, state: gradient_moments(problem, state.params, state.model_state, state.key).variance['bias']`.
 
   Args:
@@ -49,7 +49,7 @@ def gradient_moments(
     block_size: examples at once, >= 1, static under jit.
 
   Raises:
-    InputError: if `block_size` is no count.
+    InputError: if `block_size` is not a whole number >= 1.
 
   Source: Chan, Golub, LeVeque 1983, Algorithms for computing the sample variance, The American Statistician 37
   (the merging of blocks).
@@ -92,8 +92,8 @@ def gradient_moments(
 def signal_to_noise(moments: ParameterMoments, *, batch_size: float = 1) -> PyTree:
   r"""The signal-to-noise ratio of every parameter's gradient, $\sqrt{B}\, |\bar g_j| / \sqrt{\Sigma_{jj}}$.
 
-  Of the gradient of B examples drawn with replacement: where it is below 1, the sign of a step in that parameter is
-  close to a coin's. Costs nothing beyond the moments.
+  For the mean gradient of B examples drawn with replacement. Where it is far below 1, the sign of a step in that
+  parameter is close to random. Costs nothing beyond the moments.
 
   Example:
     >>> import jax.numpy as jnp
@@ -106,7 +106,7 @@ def signal_to_noise(moments: ParameterMoments, *, batch_size: float = 1) -> PyTr
     batch_size: B > 0.
 
   Returns:
-    A pytree like the parameters, of numbers >= 0; infinite where a gradient is the same for every example and not
+    A pytree like the parameters, of numbers >= 0; infinite where the gradient is the same for every example and not
     zero, and 0 where it is zero for every example.
 
   Raises:

@@ -1,4 +1,4 @@
-"""How well the gradient at a point predicts the loss and the gradient some way along it."""
+"""How well the gradient at a point predicts the loss and the gradient along its direction."""
 
 from typing import NamedTuple
 
@@ -48,23 +48,24 @@ def gradient_predictiveness(
 ) -> Predictiveness:
   r"""The loss and the change of the gradient at $\theta - \eta_s g$, for a range of steps along the gradient.
 
-  Santurkar et al. look at the spread of the losses and at the largest change of the gradient over the steps that
-  training would take, from half to four times its rate: the smaller they are, the further the gradient can be trusted.
-  Over the whole training set; with BatchNorm the training loss depends on `block_size`. Costs S + 1
+  Santurkar et al. report the range of the losses and the largest change of the gradient over steps from half to four
+  times the learning rate: the smaller they are, the better the gradient predicts. Computed over the whole training
+  set; with BatchNorm the training loss depends on `block_size`. Costs S + 1
   gradient-equivalents and the memory of one block. As a probe:
   `lambda problem, state: gradient_predictiveness(problem, state.params, state.model_state, state.key, steps).losses`.
 
   Args:
     problem: whose training examples are used.
-    params: the parameters theta; in half precision they are widened first, or a small step would round to none.
+    params: the parameters theta; half precision is widened first, as a small step would be lost in rounding.
     model_state: the model's other state, `()` if it has none; it is not advanced.
     key: randomness of the forward pass; the same at every step.
-    steps: float[S], the $\eta_s$, lengths in units of the gradient as a learning rate is; not 0.
+    steps: float[S], the $\eta_s$, multiples of the gradient like a learning rate; not 0.
     block_size: examples at once, >= 1, static under jit.
     losses: which loss, see `gdlab.analysis.blocks`.
 
   Raises:
-    InputError: if `steps` is not one-dimensional or empty, or `block_size` is no count.
+    InputError: if `steps` is not one-dimensional, is empty or holds 0 or a number that is not finite, or `block_size`
+      is not a whole number >= 1.
 
   Source: Santurkar, Tsipras, Ilyas and Madry 2018, How does batch normalization help optimization?,
   arXiv 1805.11604, section 3.1 and figure 4.

@@ -22,12 +22,12 @@ class SampledNoiseScale(NamedTuple):
   Attributes:
     covariance_trace: float[], tr Sigma, unbiased.
     covariance_trace_error: its standard error.
-    gradient_square: float[], |G|^2, unbiased, so that it can fall below 0 where noise rules.
+    gradient_square: float[], |G|^2, unbiased, so that it can be below 0 where noise dominates.
     gradient_square_error: its standard error.
-    scale: float[], their ratio, in examples; infinite where |G|^2 is not estimated above 0, and below 0 where tr Sigma
-      is. Biased, as the ratio of two noisy numbers is.
+    scale: float[], their ratio, in examples; infinite where the estimate of |G|^2 is not above 0, and negative where
+      that of tr Sigma is. Biased, like any ratio of two noisy numbers.
     low: lower end of the ratio's interval.
-    high: upper end, infinite where |G|^2 is not told from 0.
+    high: upper end, infinite where |G|^2 does not differ from 0 significantly.
   """
 
   covariance_trace: Array
@@ -56,17 +56,17 @@ def sampled_noise_scale(
 
   $$\operatorname{tr}\hat\Sigma = S, \qquad |\hat G|^2 = |\bar g|^2 - \frac Sn$$
 
-  are unbiased for the training set's $\operatorname{tr}\Sigma$ and $|G|^2$. Their covariance is the jackknife's
-  (leave one example out, in closed form), which errs on the wide side, by up to a factor 2 in the variance of
-  $|\hat G|^2$ where n is far below the noise scale (Efron and Stein 1981); the interval is Fieller's with Student's
-  quantile. Costs 2 n / N gradient-equivalents, and memory of `block_size` copies of the parameters. As a probe:
+  are unbiased for the training set's $\operatorname{tr}\Sigma$ and $|G|^2$. Their covariance is the jackknife's (leave
+  one example out, in closed form). It is conservative: the variance of $|\hat G|^2$ is up to 2 times too large where n
+  is far below the noise scale (Efron and Stein 1981). The interval is Fieller's with Student's quantile. Costs 2 n / N
+  gradient-equivalents, and memory of `block_size` copies of the parameters. As a probe:
   `lambda problem, state: sampled_noise_scale(problem, state.params, state.model_state, state.key).scale`.
 
   Args:
     problem: whose training examples and loss are used.
     params: the parameters theta.
     model_state: the model's other state, `()` if it has none; it is not advanced.
-    key: draws the examples, and is the randomness of the forward pass.
+    key: for the draw of the examples, and the randomness of the forward pass.
     num_examples: n >= 3, static under jit.
     block_size: examples at once, >= 1, static under jit.
     confidence: of the interval, in (0, 1), static under jit.
@@ -121,16 +121,16 @@ def two_batch_squares(
 ) -> tuple[Array, Array]:
   r"""Squared norms of the gradients of pairs of batches, one small and one large, all drawn with replacement.
 
-  For `two_batch_noise_scale`. Each gradient is that of one batch as a whole, so a model with BatchNorm is seen as it
-  trains, and a sampled variance then includes that of the batch statistics. Costs
+  For `two_batch_noise_scale`. Each gradient is that of one batch as a whole, so BatchNorm acts as in training, and the
+  variance includes that of the batch statistics. Costs
   `num_pairs * (small_size + large_size) / N` gradient-equivalents and the memory of one large batch.
 
   Args:
     problem: whose training examples and loss are used.
     params: the parameters theta.
     model_state: the model's other state, `()` if it has none; it is not advanced.
-    key: draws the batches, and is the randomness of the forward pass.
-    small_size: B_s >= 1, static under jit, as the other counts.
+    key: for the draw of the batches, and the randomness of the forward pass.
+    small_size: B_s >= 1, static under jit, like the other counts.
     large_size: B_b > B_s.
     num_pairs: K >= 1.
 
@@ -168,13 +168,13 @@ def two_batch_noise_scale(
   $$|\hat G|^2 = \frac{B_b |g_b|^2 - B_s |g_s|^2}{B_b - B_s}, \qquad
   \operatorname{tr}\hat\Sigma = \frac{|g_s|^2 - |g_b|^2}{1/B_s - 1/B_b}$$
 
-  are unbiased for batches drawn with replacement; each is averaged over the K pairs and only then divided. The large
+  are unbiased for batches drawn with replacement; each is averaged over the K pairs before the division. The large
   batch of a pair may contain the small one (in data-parallel training: the mean over devices, and one of them). Pairs
-  are taken as independent of one another. Costs nothing: in a training loop the norms are there already.
+  are assumed to be independent. Costs nothing in a training loop that computes the norms anyway.
 
-  The interval is Fieller's with Student's quantile, and so takes the means over pairs for Gaussian. With few pairs and
-  heavy-tailed gradients they are not, and it covers too rarely: at 95 %, 0.915 of the time for noise of Student's
-  distribution with 4 degrees of freedom. More pairs mend it.
+  The interval is Fieller's with Student's quantile, which assumes that the means over pairs are Gaussian. With few
+  pairs and heavy-tailed gradients they are not, and coverage is too low: 91.5 % instead of 95 % for noise of Student's
+  distribution with 4 degrees of freedom. More pairs improve it.
 
   Example:
     >>> import jax.numpy as jnp

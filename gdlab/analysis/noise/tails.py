@@ -1,4 +1,4 @@
-"""How heavy the tails of gradient noise are: Hill's index, and that of a stable law."""
+"""How heavy the tails of gradient noise are: Hill's index, and the index of a stable law."""
 
 import math
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class TailIndex(NamedTuple):
 
   Attributes:
     alpha: float[...], the index.
-    standard_error: float[...], of it.
+    standard_error: float[...], its standard error.
   """
 
   alpha: Array
@@ -34,17 +34,16 @@ def hill_index(values: Array, *, num_tail: int) -> TailIndex:
   $$\hat\alpha = \Big( \frac1k \sum_{i \le k} \log \frac{X_{(i)}}{X_{(k+1)}} \Big)^{-1},
   \qquad \text{standard error } \hat\alpha / \sqrt k,$$
 
-  exact for a Pareto law, where the inverse of the estimate is unbiased. Elsewhere it is biased, the more so the
-  larger k is, and a light tail gives some large number, not infinity: compare it over several k. Host-side cost only:
-  one sort.
+  For a Pareto law the inverse of the estimate is unbiased. For other laws it is biased, the more so the larger k is,
+  and a light tail gives a large number, not infinity: compare several k. Costs one sort.
 
   Args:
-    values: float[n, ...], a sample, n along the first axis; its largest k + 1 values must be above 0. Of noise, take
+    values: float[n, ...], a sample, n along the first axis; its largest k + 1 values must be above 0. For noise, take
       absolute values or norms.
     num_tail: k, in [2, n - 1], static under jit.
 
   Returns:
-    TailIndex of shape [...]; NaN where a value of the k + 1 largest is not above 0, infinite where they are equal.
+    TailIndex of shape [...]; NaN where one of the k + 1 largest values is not above 0, infinite where they are equal.
 
   Raises:
     InputError: an argument out of range or of the wrong shape.
@@ -70,14 +69,14 @@ def stable_index(values: Array, *, group_size: int) -> TailIndex:
   $$\widehat{1/\alpha} = \frac1{\log m} \Big( \frac1{K} \sum_{k \le K} \log |Y_k| - \frac1{Km} \sum_i \log |X_i| \Big)$$
 
   with the sums $Y_k$ of K groups of m. It is unbiased for a stable law centred at 0, whatever its scale; the standard
-  error is that over groups, carried over to alpha. For other laws it says how far sums of m are from the Gaussian
-  limit, and little about the tail: any law of finite variance tends to 2 as m grows, and asymmetry moves it. Values
-  of several scales mixed together look heavy-tailed; keep them in columns, as here. An estimate can exceed 2.
+  error is that over groups, propagated to alpha. For other laws it says how far sums of m are from the Gaussian limit,
+  and little about the tail: for any law of finite variance it tends to 2 as m grows, and asymmetry changes it. A
+  mixture of values of several scales looks heavy-tailed; keep each scale in its own column. An estimate can exceed 2.
 
   Args:
-    values: float[n, ...], independent draws along the first axis, each column one law; none exactly 0. Values beyond
+    values: float[n, ...], independent draws along the first axis, each column of one law; none exactly 0. Values beyond
       the last whole group are not used.
-    group_size: m >= 2 with at least 2 groups, static under jit; near sqrt(n) is usual.
+    group_size: m >= 2 with at least 2 groups, static under jit; usually about sqrt(n).
 
   Returns:
     TailIndex of shape [...]; NaN where a value is 0.
@@ -105,7 +104,7 @@ class NoiseTails(NamedTuple):
   Attributes:
     stable: TailIndex of the stable law, over all parameters whose gradient has noise; NaN if there are none.
     hill: TailIndex of the noise's Euclidean norm.
-    norms: float[n], the norms, for `hill_index` with other numbers of tail values, or for a plot.
+    norms: float[n], the norms of the n draws, for `hill_index` with another `num_tail`, or for a plot.
   """
 
   stable: TailIndex
@@ -128,12 +127,12 @@ def noise_tails(
 ) -> NoiseTails:
   r"""Tail indices of the gradient noise of batches drawn with replacement.
 
-  The noise is the difference of a batch's gradient and that of the whole training set. The index of the stable law is
-  found parameter by parameter from repeated batches, each parameter on its own scale, and 1/alpha is then averaged
-  over parameters, with the standard error over independent groups of batches. (Taking the parameters themselves for
-  the sample, as Simsekli et al. do, mixes scales: Gaussian noise of unequal variances then looks heavy-tailed, see Xie
-  et al. 2021.) What is measured is a sample from N examples: its tail ends with the largest of them, so these are
-  indices over the range that the draws reach. Noise of a batch of B > 1 is nearer to Gaussian than that of one.
+  The noise is the gradient of a batch minus that of the whole training set. The index of the stable law is estimated
+  parameter by parameter from repeated batches, each parameter on its own scale; 1/alpha is then averaged over
+  parameters, with the standard error over independent groups of batches. (Taking the parameters themselves as the
+  sample, as Simsekli et al. do, mixes scales: Gaussian noise of unequal variances then looks heavy-tailed, see Xie
+  et al. 2021.) The noise of N examples is bounded, so the indices describe only the range that the draws reach. Noise
+  of a batch of B > 1 is closer to Gaussian than that of one example.
 
   Costs 1 + `num_groups * group_size * batch_size / N` gradient-equivalents and the memory of `block_size` copies of
   the parameters or one batch. As a probe:
@@ -143,12 +142,12 @@ def noise_tails(
     problem: whose training examples and loss are used.
     params: the parameters theta.
     model_state: the model's other state, `()` if it has none; it is not advanced.
-    key: draws the batches, and is the randomness of the forward pass.
-    batch_size: B >= 1, static under jit, as the other counts.
+    key: for the draw of the batches, and the randomness of the forward pass.
+    batch_size: B >= 1, static under jit, like the other counts.
     num_groups: K >= 2.
     group_size: m >= 2.
     num_tail: k in [2, K m - 1] of `hill_index`; None for a tenth of the draws.
-    block_size: examples at once where the mean gradient is computed, >= 1.
+    block_size: examples at once in the computation of gradients, >= 1.
 
   Raises:
     InputError: an argument out of range.

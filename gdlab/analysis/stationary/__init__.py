@@ -1,4 +1,4 @@
-"""Stationary points: what kind a point is, with a certificate; the search for them; how long a run stays near one."""
+"""Stationary points: certified classification, search, and how long a run stays near one."""
 
 from gdlab.analysis.stationary.classification import (
   STATIONARY_MEANINGS,

@@ -1,4 +1,4 @@
-"""What kind of point this is: stationary or not, and of which index, each by a certificate."""
+"""Whether a point is stationary, and its index, each with a certificate."""
 
 from typing import Any, NamedTuple
 
@@ -38,7 +38,7 @@ _SLOWEST = 0.9  # ratio of the lengths of successive Newton steps; near a root o
 
 
 class SignCount(NamedTuple):
-  """How many eigenvalues are negative, positive, or neither for certain; int[...] each."""
+  """How many eigenvalues are certainly negative, certainly positive, or undecided; int[...] each."""
 
   negative: Array
   positive: Array
@@ -46,18 +46,18 @@ class SignCount(NamedTuple):
 
 
 class StationaryPoint(NamedTuple):
-  """What is known of a point, with the certificate.
+  """The classification of a point, with its certificate.
 
   Attributes:
-    status: int32[], a code whose name is in STATIONARY_MEANINGS: 0 stationary, with a Hessian that has an inverse; 1
-      stationary to the tolerance, with one that has none (the index is then that of the eigenvalues that are decided);
-      all others are refused: 2 gradient-flat, a stationary point of the gradient's norm alone; 3 the gradient is
-      small, but Newton's method finds no stationary point near; 4 the gradient is not small; 5 the search left its
-      region, or Newton's steps keep lowering a small gradient without getting shorter; 6 not finite.
+    status: int32[], a code whose name is in STATIONARY_MEANINGS: 0 stationary, with an invertible Hessian; 1 stationary
+      to the tolerance, with a singular one (the index then counts the decided eigenvalues only); all others are not
+      accepted: 2 gradient-flat, a stationary point of the gradient's norm only; 3 the gradient is small, but Newton's
+      method finds no stationary point nearby; 4 the gradient is not small; 5 the search left its region, or Newton's
+      steps keep lowering a small gradient without getting shorter; 6 not finite.
     grad_norm: float[], of the gradient at the point.
-    radius: float[], the stationary point that is certified lies within this distance.
+    radius: float[], the certified stationary point lies within this distance.
     eigenvalues: float[d], of the Hessian at the point, ascending.
-    bounds: float[d], the eigenvalue at the stationary point itself is within this of the one here.
+    bounds: float[d], the eigenvalue at the stationary point itself is within this distance of the one here.
     index: int32[], how many eigenvalues are negative by more than their bound.
     undecided: int32[], how many are within their bound of 0.
     flatness: float[], |Hg| / (|H| |g|) in [0, 1]; near 0 where the gradient is in the Hessian's kernel.
@@ -75,10 +75,10 @@ class StationaryPoint(NamedTuple):
 
 @checked(eigenvalues=array(finite=False), bounds=array(finite=False))
 def count_signs(eigenvalues: Any, bounds: Any) -> SignCount:
-  """Counts the signs of eigenvalues, only those beyond doubt; jittable.
+  """Counts the certain signs of eigenvalues; jittable.
 
-  For eigenpairs of a large Hessian, with their residuals as bounds: the negative ones among the lowest k are the index
-  if fewer than k, else a lower limit of it.
+  For the lowest k eigenpairs of a large Hessian, with their residuals as bounds: the number of negative ones is the
+  index if it is below k and none is undecided, else a lower bound of it.
 
   Example:
     >>> [int(count) for count in count_signs([-2.0, -0.1, 0.3], [0.2, 0.2, 0.2])]
@@ -89,7 +89,7 @@ def count_signs(eigenvalues: Any, bounds: Any) -> SignCount:
     bounds: float[..., k] or float[], >= 0: how far each may be from the true eigenvalue.
 
   Raises:
-    InputError: if a bound is below 0. Inside jit they are unknown and not checked.
+    InputError: if shapes do not fit, or a bound is below 0; inside jit values are not checked.
   """
   values, within = jnp.asarray(eigenvalues), jnp.asarray(bounds)
   if not isinstance(within, jax.core.Tracer) and (within < 0).any():
@@ -116,19 +116,19 @@ def classify_stationary(
   r"""Whether a point is stationary, and its index, with certificates; dense, for up to 2000 parameters.
 
   A small gradient is not enough: far out on a plateau, and where the gradient lies in the Hessian's kernel, it is
-  small with no stationary point near. Asked for is $\lVert g\rVert \le$ `tol`, and with $\delta = H^{+} g$ (Newton's
-  step, the shortest where H has no inverse) one of
+  small without a stationary point nearby. A point is accepted if $\lVert g\rVert \le$ `tol` and, with
+  $\delta = H^{+} g$ (Newton's step, the shortest one where H is singular), one of these holds:
 
   1. Kantorovich's condition $\lVert H^{-1}(H(x - 2\delta) - H(x))\rVert \le \frac12$ (and the same at $x - \delta$):
      the Hessian hardly changes over the distance that Newton's method has to go, so that there is one stationary
-     point within $2\lVert\delta\rVert$. The Lipschitz constant in it is sampled along the step, not proven.
-  2. Three Newton steps which each solve for the gradient at least by half, halve it, and shrink by a factor <= 0.9: the
+     point within $2\lVert\delta\rVert$. Its Lipschitz constant is sampled along the step, not proven.
+  2. Three Newton steps that each solve for at least half of the gradient, halve it, and shrink by a factor <= 0.9: the
      point is then degenerate, a root of higher order.
-  3. Kantorovich's condition where H has an inverse, and a gradient that Newton's step accounts for by half, or that is
-     no more than the rounding of x times |H|: on a continuum of stationary points. What is left of the gradient in the
-     kernel must then be no slope: three Newton steps along it, by the curvature that a product measures there, which
-     each halve it and do not get shorter, lead downhill to nowhere. (A slope below that rounding, along a direction
-     without any curvature, cannot be told from none.)
+  3. Kantorovich's condition on the complement of H's kernel, and a gradient of which Newton's step solves for half, or
+     that is within the rounding of x times |H|: a point on a continuum of stationary points. The rest of the gradient,
+     in the kernel, must not be a slope. It is one if three Newton steps along it, with the curvature that a product
+     measures there, each halve it but do not all get shorter. (A slope below that rounding along a direction without
+     curvature cannot be detected.)
 
   An eigenvalue counts for the index only where it exceeds its bound: the residual of its eigenvector, the Hessian's
   rounding, and twice the Hessian's change from here to the stationary point.
@@ -147,11 +147,11 @@ def classify_stationary(
 
   Args:
     problem: whose training loss it is.
-    params: the point, of d <= 2000 numbers; in float64 for certificates that mean something.
+    params: the point, of d <= 2000 numbers; use float64 for meaningful certificates.
     model_state: the model's other state, `()` if it has none.
     key: randomness of the forward pass, for `training_losses`.
-    tol: > 0, the largest gradient norm, in units of the loss per unit of the parameters: for a loss 1000 times as large
-      a thousandfold. About 1e-6 times the gradients that the loss has elsewhere is meant.
+    tol: > 0, the largest gradient norm, in units of the loss per unit of the parameters, so it scales with the loss:
+      about 1e-6 times a typical gradient norm elsewhere.
     flat_tol: in (0, 1), the largest `flatness` of a gradient-flat point.
     block_size: examples at once, >= 1, static under jit.
     losses: which loss, see `gdlab.analysis.blocks`.
@@ -180,7 +180,7 @@ def check_size(size: int) -> None:
 
 
 def judged(gradient: Gradient, x: Array, tol: Any, flat_tol: Any, scale: Array) -> StationaryPoint:
-  """The verdict on the point x; `scale` is a size that the Hessian had near, for `flatness` where it vanishes."""
+  """Classifies the point x; `scale` is the size of the Hessian nearby, for `flatness` where it vanishes."""
   way, steps = _newton_way(gradient, x)
   here, step = jax.tree.map(lambda leaf: leaf[0], way), steps[0]
   norms, lengths = jnp.linalg.norm(way.gradient, axis=1), jnp.linalg.norm(steps, axis=1)
@@ -238,7 +238,7 @@ def judged(gradient: Gradient, x: Array, tol: Any, flat_tol: Any, scale: Array) 
 
 
 def _newton_way(gradient: Gradient, x: Array) -> tuple[Local, Array]:
-  """The function along successive Newton steps from x, and these steps; leading axis _CHECKS + 1."""
+  """The function at successive Newton steps from x, and these steps; leading axis _CHECKS + 1."""
 
   def advance(point: Array, _: None) -> tuple[Array, tuple[Local, Array]]:
     local = look(gradient, point)
@@ -249,9 +249,9 @@ def _newton_way(gradient: Gradient, x: Array) -> tuple[Local, Array]:
 
 
 def _kernel_way(gradient: Gradient, x: Array, here: Local) -> tuple[Array, Array]:
-  """The slope along the gradient's part in the kernel of the Hessian at x, at Newton steps on that line; their lengths.
+  """Slopes along the part of the gradient in the Hessian's kernel at x, at Newton steps on that line, and the lengths.
 
-  The curvature is that of a product: as an eigenvalue it is lost in the rounding of the largest. Leading axis
+  The curvature comes from a product: as an eigenvalue it is lost in the rounding of the largest one. Leading axis
   _CHECKS + 1; zeros where there is no such part.
   """
   inside = jnp.abs(here.values) <= rounding(here.values)

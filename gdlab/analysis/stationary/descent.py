@@ -16,7 +16,7 @@ _SHORT = 1e-7  # length of a Newton step, relative to 1 + |x|, after which one m
 
 
 class Descent(NamedTuple):
-  """Where a search stands."""
+  """The state of a search."""
 
   x: Array  # the best point so far
   local: Local | Array  # what is known there; beyond DENSE parameters the gradient alone
@@ -34,11 +34,11 @@ class Descent(NamedTuple):
 def descend(
   gradient: Gradient, start: Array, tol: Any, reach: Any, max_steps: int, newton_steps: int
 ) -> Descent:
-  r"""Lowers $\frac12\lVert\nabla f\rVert^2$ by Levenberg and Marquardt's damped steps, then by Newton's.
+  r"""Lowers $\frac12\lVert\nabla f\rVert^2$ by Levenberg-Marquardt steps, then by Newton steps.
 
-  $\delta = (H^2 + \mu I)^{-1} H g$, with a damping $\mu$ relative to the curvature along g, that falls on success.
-  Newton's method takes over at a gradient of `tol` or when no damped step succeeds, and goes on while it lowers the
-  gradient by ever shorter steps. Nothing goes further than `reach` from the start.
+  $\delta = (H^2 + \mu I)^{-1} H g$, with a damping $\mu$ relative to the curvature along g, reduced on success.
+  Newton's method takes over at a gradient norm of `tol` or when no damped step succeeds, and continues while it lowers
+  the gradient by ever shorter steps. The search ends beyond the distance `reach` from the start.
   """
   look_at = functools.partial(look, gradient) if start.size <= DENSE else gradient
   zero, no = jnp.zeros((), start.dtype), jnp.bool_(False)

@@ -1,4 +1,4 @@
-"""How long a run stays near a saddle: entry, escape and dwell times from what was recorded along it."""
+"""How long a run stays near a saddle: entry, escape and dwell times from its records."""
 
 from typing import Any, NamedTuple
 
@@ -13,13 +13,13 @@ from gdlab.core.types import Array
 
 
 class Visits(NamedTuple):
-  """The visits of a series to a neighbourhood; all counts are of records, and shapes are those of all but time.
+  """The visits of a series to a neighbourhood, counted in records; each attribute has the series' shape without time.
 
   Attributes:
     entered: int32, the record at which the first visit began; -1 if there was none.
-    escaped: int32, the first record after that outside; -1 if it never left, or never came.
-    visits: int32, how many times it came.
-    inside: int32, how many records were inside, over all visits.
+    escaped: int32, the record at which the first visit ended; -1 if it did not end, or there was none.
+    visits: int32, the number of visits.
+    inside: int32, the number of records inside, over all visits.
   """
 
   entered: Array
@@ -30,10 +30,10 @@ class Visits(NamedTuple):
 
 @checked('enter', 'leave')
 def saddle_visits(series: Array, *, enter: Any, leave: Any) -> Visits:
-  r"""When a series comes near, and when it leaves for good measure: with two thresholds, so that noise is no escape.
+  r"""When a series enters and leaves a neighbourhood, with two thresholds, so that noise does not count as an escape.
 
-  A visit begins when the series falls to `enter` or below and ends when it rises to `leave` or above; in between
-  nothing changes. Records that are NaN are passed over. Jittable and vmappable; cost: no gradient.
+  A visit begins when the series falls to `enter` or below and ends when it rises to `leave` or above. A NaN neither
+  begins nor ends a visit. Jittable and vmappable; cost: no gradient.
 
   Example:
     >>> found = saddle_visits(jnp.array([3.0, 0.5, 1.5, 0.8, 2.5, 9.0]), enter=1.0, leave=2.0)
@@ -41,7 +41,7 @@ def saddle_visits(series: Array, *, enter: Any, leave: Any) -> Visits:
     [1, 4, 1, 3]
 
   Args:
-    series: float[..., T]: the distance from the saddle, the gradient's norm, |loss - loss at the saddle|, ....
+    series: float[..., T]: the distance from the saddle, the gradient norm, |loss - loss at the saddle|, ....
     enter: float, the neighbourhood's inner edge.
     leave: float, > `enter`, its outer edge.
 
@@ -79,7 +79,7 @@ def saddle_visits(series: Array, *, enter: Any, leave: Any) -> Visits:
 def escape_times(records: xr.DataArray, *, enter: float, leave: float, saddle: Any = None) -> xr.Dataset:
   """Entry, escape and dwell time of the first visit to a saddle's neighbourhood, from the records of runs.
 
-  A host function on what `gdlab.run` returns; cost: no gradient. Times are as fine as the records are.
+  A host function of what `gdlab.run` returns; cost: no gradient. The resolution is the interval between records.
 
   Example:
     >>> loss = xr.DataArray([5.0, 1.2, 1.1, 0.9, 0.1], dims='step', coords={'step': [0, 10, 20, 30, 40]})
@@ -89,15 +89,15 @@ def escape_times(records: xr.DataArray, *, enter: float, leave: float, saddle: A
 
   Args:
     records: dim `step` with its coordinate, and any others: a series that is small near the saddle (`grad_norm`,
-      `abs(loss - value)`); or, with `saddle`, the parameters, their last dim. Records that are NaN are passed over.
+      `abs(loss - value)`); or, with `saddle`, the parameters along the last dim. A NaN neither begins nor ends a visit.
     enter: the neighbourhood's inner edge, in the records' units; see `saddle_visits`.
     leave: its outer edge, > `enter`.
-    saddle: float[n]; the distance from it is then the series.
+    saddle: float[n]; the series is then the distance from it.
 
   Returns:
-    A Dataset with the dims of the records but `step`: `entered` and `escaped`, in steps, NaN where that did not happen;
-    `dwell`, the time between, and where the run had not left by its last record that is not NaN the time until then,
-    with `censored` True; NaN where it never came; `visits`, how many.
+    A Dataset with the dims of the records except `step` (and the parameters): `entered` and `escaped`, in steps, NaN
+    where that did not happen; `dwell`, the time between them; for a run that had not left, the time until its last
+    record that is not NaN, with `censored` True; NaN for a run that never entered; `visits`, their number.
 
   Raises:
     InputError: if the records have no dim `step` with a coordinate, or `saddle` does not fit them.

@@ -31,14 +31,14 @@ def flat_gradient(
 
 
 class Local(NamedTuple):
-  """What a function is at a point, to second order.
+  """A function at a point, to second order.
 
   Attributes:
     gradient: float[d].
     values: float[d], the Hessian's eigenvalues, ascending.
     vectors: float[d, d], its eigenvectors, in columns.
     matrix: float[d, d], the Hessian; the identity where something is not finite.
-    asymmetry: float[], the norm of what was not symmetric in it, a measure of its rounding.
+    asymmetry: float[], the norm of its antisymmetric part before symmetrisation, a measure of its rounding.
     finite: bool[].
   """
 
@@ -51,7 +51,7 @@ class Local(NamedTuple):
 
 
 def hessian(gradient: Gradient, x: Array) -> tuple[Array, Array, Array]:
-  """The gradient float[d], the Hessian float[d, d], symmetric, and the norm of what was not symmetric in it."""
+  """The gradient float[d], the symmetrised Hessian float[d, d], and the norm of its antisymmetric part."""
 
   def column(direction: Array) -> tuple[Array, Array]:
     return jax.jvp(gradient, (x,), (direction,))
@@ -80,11 +80,11 @@ def newton_step(values: Array, vectors: Array, g: Array) -> Array:
 
 
 def inverted(values: Array) -> Array:
-  """1/lambda, and 0 where lambda is no more than rounding."""
+  """1/lambda, and 0 where lambda is within rounding of 0."""
   kept = jnp.abs(values) > rounding(values)
   return jnp.where(kept, 1 / jnp.where(kept, values, 1), 0)
 
 
 def rounding(values: Array) -> Array:
-  """What an eigenvalue may be by rounding alone, from all of them."""
+  """A bound on the rounding error of an eigenvalue, from all of them."""
   return 10 * values.size * jnp.finfo(values.dtype).eps * jnp.max(jnp.abs(values))

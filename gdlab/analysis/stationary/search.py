@@ -1,4 +1,4 @@
-"""The search for stationary points of any index from many starts, each candidate judged."""
+"""The search for stationary points of any index from many starts, with each candidate classified."""
 
 import functools
 from typing import Any, NamedTuple
@@ -28,16 +28,16 @@ from gdlab.core.types import Array, Key, Problem, PyTree
 
 
 class FoundPoints(NamedTuple):
-  """The different stationary points that were found, K of them, by index and then by value; NumPy on the host.
+  """The K distinct stationary points that were found, sorted by index and then by value; NumPy on the host.
 
   Attributes:
     params: a pytree like the parameters, every leaf with a leading axis K.
     values: float[K], the loss there.
     certificates: StationaryPoint with a leading axis K: status, index, eigenvalues with their bounds, ....
-    hits: int[K], from how many starts each was reached. Points with few hits say that others were missed.
-    starts: name in STATIONARY_MEANINGS -> from how many starts the search ended so.
+    hits: int[K], from how many starts each was reached. Points with few hits suggest that others were missed.
+    starts: name in STATIONARY_MEANINGS -> the number of starts with that result.
     ends: StationaryPoint with a leading axis of all S starts.
-    end_params: where each of the S starts ended, leading axis S.
+    end_params: the end point of each of the S starts, leading axis S.
   """
 
   params: PyTree
@@ -51,15 +51,15 @@ class FoundPoints(NamedTuple):
 
 @checked('count', 'seed', box=array(finite=False, empty=True))
 def box_starts(box: Any, count: int, *, seed: int = 0) -> np.ndarray:
-  """Starts spread evenly over a box, float64[count, d]: Halton's points, scrambled; a host function.
+  """Starts distributed evenly over a box, float64[count, d]: a scrambled Halton sequence; a host function.
 
   Args:
     box: float[d, 2], lowest and highest value of each parameter, as in `Known.box`.
-    count: how many, >= 1.
+    count: the number of starts, >= 1.
     seed: of the scrambling, >= 0.
 
   Raises:
-    InputError: if the box is not of that form or not finite, or an argument out of range.
+    InputError: if the box is not of that form or not finite, or an argument is out of range.
   """
   edges = np.asarray(box, np.float64)
   is_box = edges.ndim == 2 and edges.shape[1] == 2 and np.isfinite(edges).all()
@@ -85,31 +85,30 @@ def seek_stationary(
   block_size: int = BLOCK,
   losses: Losses = evaluation_losses,
 ) -> tuple[PyTree, StationaryPoint]:
-  r"""The stationary point, of whatever index, that one start leads to; jittable and vmappable over starts.
+  r"""The stationary point, of any index, that is reached from one start; jittable and vmappable over starts.
 
-  First $\frac12\lVert\nabla f\rVert^2$ is lowered by damped least squares, then Newton's method finishes. Up to 64
-  parameters the steps are solved with the Hessian's eigenvectors, above that by Krylov methods on Hessian-vector
-  products (conjugate gradients, GMRES). The end is judged as by `classify_stationary`: a search that ends at a minimum
-  of the gradient's norm where the gradient is not 0 is labelled gradient-flat, one that runs off is labelled at
-  infinity, and neither is taken.
+  First damped least squares lower $\frac12\lVert\nabla f\rVert^2$, then Newton's method finishes. Up to 64 parameters
+  the steps are solved with the Hessian's eigenvectors, above that by Krylov methods on Hessian-vector products
+  (conjugate gradients, GMRES). The end is classified as by `classify_stationary`: a search that ends at a minimum of
+  the gradient's norm where the gradient is not 0 is gradient-flat, one that diverges is at infinity, and neither counts
+  as found.
 
-  Cost, per step: d + 1 gradient-equivalents and the eigenvectors of [d, d] up to 64 parameters. Above that at most 100
-  Hessian-vector products for a damped step and 200 for one of Newton's, about 200 and 400 gradient-equivalents; over
-  starts side by side every step costs both, 600. Then `classify_stationary`.
+  Cost, per step: d + 1 gradient-equivalents and an eigendecomposition of [d, d] up to 64 parameters. Above that at most
+  100 Hessian-vector products for a damped step and 200 for a Newton step, about 200 and 400 gradient-equivalents; under
+  `vmap` every step costs both, 600. Then `classify_stationary`.
 
   Args:
     problem: whose training loss it is.
     params: the start.
     model_state: the model's other state, `()` if it has none.
     key: randomness of the forward pass, for `training_losses`.
-    tol: > 0, the largest gradient norm of a stationary point, in units of the loss per unit of the parameters. It is
-      not adapted to the problem: for a loss a million times as large give a million times the default, or rounding
-      alone keeps the gradient above it and points are missed; for one as much smaller, as much less, or the search
-      ends far from the points.
-    flat_tol: in (0, 1): the end is gradient-flat if |Hg| is at most this times |g| times the largest curvature met.
-    reach: > 0, how far from the start the search may go.
+    tol: > 0, the largest gradient norm of a stationary point, in units of the loss per unit of the parameters. Scale it
+      with the loss: if it is too small, rounding keeps the gradient above it and points are missed; if it is too large,
+      the search ends far from the points.
+    flat_tol: in (0, 1): the end is gradient-flat if |Hg| is at most this times |g| times the largest curvature seen.
+    reach: > 0, the largest distance from the start.
     max_steps: >= 1, of the first part.
-    newton_steps: >= 1, of the second.
+    newton_steps: >= 1, of the second part.
     block_size: examples at once, >= 1, static under jit.
     losses: which loss, see `gdlab.analysis.blocks`.
 
@@ -153,10 +152,10 @@ def find_stationary_points(
   block_size: int = BLOCK,
   losses: Losses = evaluation_losses,
 ) -> FoundPoints:
-  """The different stationary points, of any index, that many starts lead to; a host function around one jitted search.
+  """The distinct stationary points, of any index, reached from many starts; a host function around one jitted search.
 
-  No search of this kind knows that it has found all: give more starts until the points with few `hits` are few. A
-  point on a continuum of stationary points is found as often as it was started for.
+  The search cannot tell whether it has found all: add starts until few points have few `hits`. On a continuum of
+  stationary points every start may find a different one.
 
   Cost: that of `seek_stationary` for each start.
 
@@ -174,9 +173,9 @@ def find_stationary_points(
     starts: a pytree like the parameters, every leaf with a leading axis S >= 1, in float64; see `box_starts`.
     model_state: the model's other state, `()` if it has none.
     key: randomness of the forward pass, for `training_losses`.
-    merge: >= 0: ends nearer than this times (1 + |x|), beyond the radii of their certificates, are one point.
-    at_once: >= 1, starts side by side.
-    tol: as for `seek_stationary`, like all others.
+    merge: >= 0: ends closer than this times (1 + |x|), in addition to the radii of their certificates, are one point.
+    at_once: >= 1, number of starts evaluated in parallel.
+    tol: as for `seek_stationary`.
     flat_tol: as for `seek_stationary`.
     reach: as for `seek_stationary`.
     max_steps: as for `seek_stationary`.
@@ -266,7 +265,7 @@ def _search_block(
 
 
 def _distinct(flat: np.ndarray, points: StationaryPoint, merge: float) -> tuple[np.ndarray, np.ndarray]:
-  """Which ends stand for the different points, the best converged of each, and how many ends each stands for."""
+  """The best converged end of each distinct point, and how many ends belong to it."""
   taken = np.flatnonzero((points.status == STATIONARY) | (points.status == DEGENERATE))
   chosen: list[int] = []
   hits: list[int] = []

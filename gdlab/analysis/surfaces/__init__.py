@@ -1,4 +1,4 @@
-"""Pictures' data: lines and planes of loss, a run's own plane, the way between two solutions. All as xarray."""
+"""Data for figures: the loss along lines and planes, in the plane of a run's path, and between two solutions."""
 
 from gdlab.analysis.surfaces.alignment import Aligned, align, permute_units
 from gdlab.analysis.surfaces.directions import filter_direction

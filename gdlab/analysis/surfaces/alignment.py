@@ -1,4 +1,4 @@
-"""Permuting the hidden units of a network, which changes its parameters and not its function."""
+"""Permuting the hidden units of a network, which changes its parameters but not its function."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class Aligned(NamedTuple):
   Attributes:
     params: the permuted parameters.
     model_state: the permuted state.
-    permutations: int[width] for each hidden layer: its unit j is what unit permutations[j] was.
+    permutations: int[width] for each hidden layer: its unit j is the former unit permutations[j].
   """
 
   params: PyTree
@@ -43,11 +43,11 @@ def align(
 ) -> Aligned:
   r"""Puts the hidden units of the second network in the order of the first's, so that the two can be compared.
 
-  Permuting hidden units changes nothing that a network computes, and yet moves it far away: the straight line between
-  two solutions that differ in this alone has a barrier. `interpolate` after this one measures what else is between
-  them. For stacks of Dense layers with elementwise activations, with BatchNorm between them or not, in Linen
-  (`gdlab.problems.MLP` among them) or NNX. Whether the model is such a stack is tried: a random permutation must leave
-  the losses of 16 examples as they are. A host function.
+  Permuting hidden units leaves a network's function unchanged but moves its parameters far: the straight line between
+  two solutions that differ in this alone has a barrier. `interpolate` after `align` shows what other barrier there is.
+  For stacks of Dense layers with elementwise activations, with or without BatchNorm between them, in Linen (such as
+  `gdlab.problems.MLP`) or NNX. Whether the model is such a stack is tested: a random permutation must leave the losses
+  of 16 examples unchanged. A host function.
 
   Cost: two evaluations of 16 examples, and that of `match_weights`; no gradient.
 
@@ -62,15 +62,15 @@ def align(
     >>> line = gdlab.analysis.interpolate(problem, one, aligned.params)
 
   Args:
-    problem: whose model both are parameters of.
+    problem: the problem of the model of both.
     first: parameters of the network to match.
     second: parameters of the network whose units are permuted.
     second_state: its other state, `()` if it has none.
     layers: the Dense layers from input to output, as for `dense_stack`.
-    permutations: what `match_activations` found; by default `match_weights` is asked.
+    permutations: from `match_activations`; by default from `match_weights`.
 
   Raises:
-    InputError: if the model cannot be aligned: it is no stack of Dense layers, or its function changes with the order
+    InputError: if the model cannot be aligned: it is not a stack of Dense layers, or its function depends on the order
       of its hidden units.
 
   Source: Ainsworth et al. 2022, arXiv 2209.04836; Entezari et al. 2021, arXiv 2110.06296.
@@ -88,16 +88,16 @@ def align(
 def permute_units(
   params: PyTree, model_state: PyTree, stack: DenseStack, permutations: Sequence[Any]
 ) -> tuple[PyTree, PyTree]:
-  """The parameters and state of the same network with its hidden units in another order; values are only moved.
+  """The parameters and state of the same network with its hidden units permuted; no value changes.
 
   Args:
     params: of the network.
     model_state: its other state, `()` if it has none.
     stack: see `dense_stack`.
-    permutations: int[width] for each hidden layer: its unit j becomes what unit permutations[j] was.
+    permutations: int[width] for each hidden layer: its unit j becomes the former unit permutations[j].
 
   Raises:
-    InputError: if these are no permutations of the stack's hidden layers.
+    InputError: if these are not permutations of the stack's hidden layers, or `params` has other kernels.
   """
   orders = [np.asarray(order) for order in permutations]
   if len(orders) != len(stack.widths) or any(

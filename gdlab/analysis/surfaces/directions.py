@@ -1,4 +1,4 @@
-"""Random directions in parameter space whose size is that of the weights, filter by filter."""
+"""Random directions in parameter space with the norm of the weights, filter by filter."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,15 @@ from gdlab.core.types import Array, Key, LeafKind, PyTree
 def filter_direction(
   key: Key, params: PyTree, *, biases: bool = False, kinds: PyTree | None = None
 ) -> PyTree:
-  r"""A random direction, scaled so that each of its filters has the norm of the filter it moves.
+  r"""A random direction, scaled so that each of its filters has the norm of the corresponding filter of the parameters.
 
   $$d_j \leftarrow \frac{d_j}{\lVert d_j\rVert}\,\lVert\theta_j\rVert, \qquad d_j \sim N(0, I),$$
 
-  where a filter $\theta_j$ is what feeds one output unit: a column of a Dense kernel [in, out]; kernel[:, :, :, j] of a
-  convolution; query[:, h, j] of attention, one for every head h and dimension j; a row of an embedding; all of these
-  in every copy of a stack (`nn.scan`, `nnx.vmap`). A step of a given length along it then means the same however a
-  ReLU or normalised layer is scaled, so that pictures of two minima compare. Jittable. Cost: no gradient.
+  where a filter $\theta_j$ is the weights of one output unit: a column of a Dense kernel [in, out]; kernel[:, :, :, j]
+  of a convolution; query[:, h, j] of attention, one for every head h and dimension j; a row of an embedding; each of
+  these in every copy of a stack (`nn.scan`, `nnx.vmap`). A step of a given length along it then has the same effect
+  whatever the scale of a ReLU or normalised layer, so that plots of two minima are comparable. Jittable. Cost: no
+  gradient.
 
   Example:
     >>> params = {'kernel': jnp.array([[3.0, 0.0], [4.0, 2.0]]), 'bias': jnp.ones(2)}
@@ -32,21 +33,21 @@ def filter_direction(
   Args:
     key: of the random draw.
     params: float leaves.
-    biases: whether biases and scales move too (of attention and normalisation as well): each such leaf is then one
-      filter, in every copy of a stack. False leaves them where they are, as the paper's pictures do.
-    kinds: what each array is: `problem.kinds()` for a problem of `from_linen` or `from_nnx`. Without it names decide
-      and, for names that say nothing, rank: one axis is a bias, two are [inputs, outputs]; what they leave open is
+    biases: whether biases and scales vary too (also those of attention and normalisation): each such leaf is then one
+      filter, in every copy of a stack. With False the direction is 0 there, as in the paper's figures.
+    kinds: the kind of each array: `problem.kinds()` for a problem of `from_linen` or `from_nnx`. Without it names
+      decide and, for other names, rank: one axis is a bias, two are [inputs, outputs]; whatever remains undecided is
       refused, see `gdlab.core.leaves.leaf_kinds`.
 
   Returns:
     A pytree like `params`.
 
   Raises:
-    InputError: if a leaf is not of floats, if neither `kinds` nor names say what a leaf is, or if nothing would move:
-      there are only biases and scales, and `biases` is False.
+    InputError: if a leaf is not of floats, if neither `kinds` nor names decide the kind of a leaf, or if the direction
+      would be 0: there are only biases and scales, and `biases` is False.
 
   Source: Li, Xu, Taylor, Studer, Goldstein, "Visualizing the loss landscape of neural nets", 2018, arXiv
-  1712.09913. There one-dimensional leaves, where they move, move by themselves and not at random.
+  1712.09913. There the direction of a one-dimensional leaf, unless 0, is the leaf itself and not random.
   """
   leaves, structure = jax.tree.flatten(params)
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):

@@ -1,4 +1,4 @@
-"""Metrics at many points of parameter space: one jitted evaluation, for all pictures."""
+"""Metrics at many points of parameter space, in one jitted evaluation."""
 
 import functools
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from gdlab.core.types import Array, Problem, PyTree
 
 
 def combined(anchors: Sequence[PyTree], weights: Array) -> PyTree:
-  """The leafwise sum of `weights[k] * anchors[k]`, each leaf in its own dtype; the first's where no float."""
+  """The leafwise sum of `weights[k] * anchors[k]`, each leaf in its own dtype; a leaf not of floats is the first's."""
 
   def leaf_sum(*leaves: Array) -> Array:
     if not jnp.issubdtype(leaves[0].dtype, jnp.floating):
@@ -41,9 +41,9 @@ def metrics_at(
     problem: the data and the metrics.
     anchors: K pytrees of parameters.
     states: S pytrees of model state.
-    weights: float[M, K], which combinations of `anchors`.
-    state_weights: float[M, S], which combinations of `states`.
-    points_at_once: how many points are evaluated side by side.
+    weights: float[M, K], the coefficients of `anchors`.
+    state_weights: float[M, S], the coefficients of `states`.
+    points_at_once: number of points evaluated in parallel.
   """
 
   def at(row: tuple[Array, Array]) -> dict[str, Array]:

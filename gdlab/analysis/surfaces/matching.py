@@ -1,4 +1,4 @@
-"""Which hidden unit of one network does the work of which unit of another: matching by weights or by activations."""
+"""Which hidden units of two networks correspond: matching by weights or by activations."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_count
 from gdlab.core.types import PyTree
 
-Permutations = tuple[np.ndarray, ...]  # int[width] of each hidden layer: unit j becomes what unit p[j] was
+Permutations = tuple[np.ndarray, ...]  # int[width] of each hidden layer: unit j becomes the former unit p[j]
 
 
 @checked('max_sweeps', first=tree(), second=tree())
@@ -21,10 +21,10 @@ def match_weights(first: PyTree, second: PyTree, stack: DenseStack, *, max_sweep
 
   $$\max_{P_1, \dots, P_{L-1}} \sum_l \left\langle W_l,\ P_{l-1} W'_l P_l^T \right\rangle,$$
 
-  by coordinate ascent: with the others held, each $P_l$ is an assignment problem, solved by SciPy exactly. From two
-  starts, the identity and one pass from the input on that looks at incoming weights only; the better end is kept.
-  (That pass finds a permuted copy of a network in one go; whatever it finds, the ascent is to a local maximum only:
-  the joint problem is NP-hard.) Biases and normalisation parameters count as incoming weights. A host function.
+  by coordinate ascent: with the others fixed, each $P_l$ is an assignment problem, which SciPy solves exactly. There
+  are two starts, the identity and one pass from the input that uses incoming weights only; the better result is kept.
+  (For a permuted copy of a network that pass already finds the permutation. In general the ascent finds a local maximum
+  only: the joint problem is NP-hard.) Biases and normalisation parameters count as incoming weights. A host function.
 
   Cost: no gradient; per sweep, an assignment of width^3 and a product of width^2 (in + out) for each hidden layer.
 
@@ -32,10 +32,13 @@ def match_weights(first: PyTree, second: PyTree, stack: DenseStack, *, max_sweep
     first: parameters of the network to match.
     second: parameters of the network whose units are permuted.
     stack: of both, see `dense_stack`.
-    max_sweeps: >= 1, passes over the hidden layers at most.
+    max_sweeps: >= 1, most passes over the hidden layers.
 
   Returns:
     int[width] for each hidden layer.
+
+  Raises:
+    InputError: an argument out of range, or parameters that do not have the stack's kernels.
 
   Source: Ainsworth, Hayase, Srinivasa, "Git Re-Basin: merging models modulo permutation symmetries", 2022, arXiv
   2209.04836, algorithm 1.
@@ -63,8 +66,8 @@ def match_activations(first: Sequence[Any], second: Sequence[Any]) -> Permutatio
 
   $$\max_P \sum_j \operatorname{corr}\left(a_j,\ a'_{P(j)}\right),$$
 
-  each an assignment problem on its own, solved by SciPy exactly. A unit that is the same on all examples correlates
-  with none. A host function; cost: no gradient.
+  one assignment problem per layer, which SciPy solves exactly. A unit that is constant over the examples has
+  correlation 0 with all others. A host function; cost: no gradient.
 
   Args:
     first: float[N, width] for each hidden layer of the network to match.
@@ -74,7 +77,7 @@ def match_activations(first: Sequence[Any], second: Sequence[Any]) -> Permutatio
     int[width] for each hidden layer, for `permute_units`.
 
   Raises:
-    InputError: if the two differ in shape or an array has not two axes.
+    InputError: if the two differ in shape, an array does not have two axes, or N < 2.
 
   Source: Li, Yosinski, Clune, Lipson, Hopcroft, "Convergent learning", 2015, arXiv 1511.07543; Ainsworth et al. 2022,
   section 3.1.
@@ -106,7 +109,7 @@ def _ascended(
 
 
 def _layer(params: PyTree, stack: DenseStack, layer: int) -> list[np.ndarray]:
-  """A layer's kernel [in, out], and all that its outputs own [rows, out]."""
+  """A layer's kernel [in, out], and the bias and normalisation parameters of its outputs [rows, out]."""
   bias = stack.biases[layer]
   own = [] if bias is None else [bias]
   if layer < len(stack.widths):
@@ -117,7 +120,7 @@ def _layer(params: PyTree, stack: DenseStack, layer: int) -> list[np.ndarray]:
 
 
 def _incoming(ours: Any, theirs: Any, layer: int, permutations: Sequence[np.ndarray]) -> np.ndarray:
-  """[width, width]: how well unit i of ours and unit j of theirs agree in what comes in."""
+  """[width, width]: the inner products of the incoming weights of unit i of ours and unit j of theirs."""
   (kernel, own), (other, other_own) = ours[layer], theirs[layer]
   if layer > 0:
     other = other[permutations[layer - 1]]
@@ -125,7 +128,7 @@ def _incoming(ours: Any, theirs: Any, layer: int, permutations: Sequence[np.ndar
 
 
 def _outgoing(ours: Any, theirs: Any, layer: int, permutations: Sequence[np.ndarray]) -> np.ndarray:
-  """The same for what goes out."""
+  """The same for the outgoing weights."""
   kernel, other = ours[layer + 1][0], theirs[layer + 1][0]
   if layer + 1 < len(permutations):
     other = other[:, permutations[layer + 1]]

@@ -1,4 +1,4 @@
-"""The straight line between two solutions, and the barrier on it."""
+"""The straight line between two solutions, and the loss barrier on it."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def barrier(values: Any, positions: Any = None) -> float:
 
   $$\max_t\ \left[f(t) - (1 - t) f(0) - t f(1)\right] \ge 0.$$
 
-  It is 0, at the ends, for a curve that is convex or straight: two solutions in one basin as a rule. On the host.
+  It is 0 for a curve that is convex or straight, as usually between two solutions in one basin. A host function.
 
   Example:
     >>> barrier([1.0, 5.0, 2.0])
@@ -32,7 +32,7 @@ def barrier(values: Any, positions: Any = None) -> float:
     InputError: if the values or positions are not of that form.
 
   Source: Frankle, Dziugaite, Roy, Carbin, "Linear mode connectivity and the lottery ticket hypothesis", 2020, arXiv
-  1912.05671; above the line rather than the mean of the ends, after Entezari et al., arXiv 2110.06296.
+  1912.05671; relative to the line, not to the mean of the ends, after Entezari et al., arXiv 2110.06296.
   """
   heights = np.asarray(values, np.float64)
   if (
@@ -77,9 +77,9 @@ def interpolate(
 ) -> xr.Dataset:
   r"""The loss and all metrics on the line $(1 - t)\theta_1 + t\theta_2$, with the barriers of the losses.
 
-  In evaluation mode. The floats of the model's state are interpolated as the parameters are; BatchNorm's statistics
-  in between are then not those of any network, which alone can raise a barrier. For networks whose hidden units can
-  be permuted, `align` the second one first. A host function around one jitted evaluation.
+  In evaluation mode. The floats of the model's state are interpolated like the parameters; interpolated BatchNorm
+  statistics belong to no network, which alone can cause a barrier. For networks whose hidden units can be permuted,
+  `align` the second one first. A host function around one jitted evaluation.
 
   Cost: `num_points` evaluations of the data (about a third of a gradient each).
 
@@ -94,8 +94,7 @@ def interpolate(
 
   Returns:
     A Dataset with dim `t`, a variable for each metric, and the numbers `train_barrier` and, with such data,
-    `validation_barrier` and `test_barrier`: see `barrier`. A loss that is not finite on the way makes an infinite
-    barrier.
+    `validation_barrier` and `test_barrier`: see `barrier`. A barrier is infinite if a loss on the line is not finite.
 
   Raises:
     InputError: an argument out of range, or two sets of parameters or states that differ in shape.

@@ -26,7 +26,7 @@ def loss_line(
 ) -> xr.Dataset:
   r"""The loss and all metrics on the line $\theta + \alpha d$; a host function around one jitted evaluation.
 
-  In evaluation mode, with the model's state as it is: BatchNorm uses the statistics of `params` along the whole line.
+  In evaluation mode, with `model_state` unchanged: BatchNorm uses the same statistics along the whole line.
 
   Cost: `num_points` evaluations of the data (about a third of a gradient each).
 
@@ -37,7 +37,7 @@ def loss_line(
     direction: d, a pytree like `params`; see `filter_direction`, and give it `kinds=problem.kinds()`.
     interval: lowest and highest alpha.
     num_points: >= 2 values of alpha, equally spaced.
-    points_at_once: >= 1 points evaluated side by side; more is faster on accelerators and takes more memory.
+    points_at_once: >= 1, number of points evaluated in parallel; more is faster on accelerators and takes more memory.
 
   Returns:
     A Dataset with dim `alpha` and a variable for each metric, `train_loss`, `test_loss`, ....
@@ -86,7 +86,7 @@ def loss_plane(
     model_state: the model's other state, `()` if it has none.
     directions: the pair (d1, d2), pytrees like `params`. They need not be orthogonal.
     intervals: lowest and highest alpha, lowest and highest beta.
-    num_points: how many values of alpha and of beta, each >= 2.
+    num_points: number of values of alpha and of beta, each >= 2.
     points_at_once: as for `loss_line`.
 
   Returns:

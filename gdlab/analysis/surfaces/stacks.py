@@ -1,4 +1,4 @@
-"""Stacks of Dense layers in a tree of parameters: which leaves belong to which hidden unit."""
+"""Stacks of Dense layers in a tree of parameters: which leaves belong to which hidden layer."""
 
 import re
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ _HINT = "name the Dense layers in order, e.g. layers=('hidden', 'out')"
 
 
 class DenseStack(NamedTuple):
-  """What one set of hidden units after another owns, in a network of L Dense layers.
+  """The arrays that belong to each layer of a network of L Dense layers.
 
   Attributes:
     kernels: the paths of the L kernels [in, out], from the input to the output.
-    biases: the paths of the L biases, None for a layer without.
+    biases: the paths of the L biases, None for a layer without a bias.
     norms: for each of the L - 1 hidden layers the paths of its normalisation's leaves [width], of parameters (0, path)
       and of model state (1, path).
     widths: the numbers of units of the L - 1 hidden layers.
@@ -36,10 +36,10 @@ class DenseStack(NamedTuple):
 def dense_stack(
   params: PyTree, model_state: PyTree = (), *, layers: Sequence[str] | None = None
 ) -> DenseStack:
-  """Finds the stack of Dense layers, with BatchNorm between them or not, that a tree of parameters holds.
+  """Finds the stack of Dense layers, with or without BatchNorm between them, in a tree of parameters.
 
-  Both Linen's and NNX's parameters: nested dictionaries with `kernel` [in, out] and `bias` [out]. What shapes cannot
-  tell (residual connections, layers used twice) is found out by `align`, which tries a permutation.
+  Both Linen's and NNX's parameters: nested dictionaries with `kernel` [in, out] and `bias` [out]. Shapes do not show
+  residual connections or layers used twice; `align` detects them by testing a permutation.
 
   Args:
     params: of the network.
@@ -48,7 +48,7 @@ def dense_stack(
       order of their names, numbers counting as numbers ('Dense_2' before 'Dense_10').
 
   Raises:
-    InputError: if the parameters are no such stack: another kind of layer, widths that do not chain, or
+    InputError: if the parameters are not such a stack: another kind of layer, widths that do not chain, or
       normalisation whose layer is not clear.
   """
   leaves = {(0, path): shape for path, shape in shapes_of('params', params).items()}
@@ -79,7 +79,7 @@ def dense_stack(
 
 
 def leaf_at(tree: PyTree, path: Path) -> Any:
-  """The leaf at a path of names; a key that is a number is found by its text."""
+  """The leaf at a path of names; keys that are numbers are compared as text."""
   for name in path:
     tree = tree[next(key for key in tree if str(key) == name)]
   return tree
@@ -117,7 +117,7 @@ def _norms(
 
 
 def shapes_of(name: str, tree: PyTree) -> dict[Path, tuple[int, ...]]:
-  """The shape of every array by its path; raises InputError for anything but nested dictionaries."""
+  """The shape of every array by its path; raises InputError unless the tree is nested dictionaries."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   if not all(path and isinstance(key, jax.tree_util.DictKey) for path, _ in leaves for key in path or [()]):
     raise InputError(f'{name} must be nested dictionaries, as Flax has them, got {type(tree).__name__}')

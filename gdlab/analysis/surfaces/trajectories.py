@@ -1,4 +1,4 @@
-"""The plane that a run moved in: principal components of its parameters, and the loss around its path."""
+"""The principal plane of a run's path: principal components of its parameters, and the loss on that plane."""
 
 from typing import Any
 
@@ -16,22 +16,23 @@ from gdlab.core.types import Problem, PyTree
 
 @checked(path=array(finite=False, empty=True))
 def principal_plane(path: Any) -> xr.Dataset:
-  r"""The plane that holds most of the variance of the parameters along a run, through its last point.
+  r"""The plane with the largest variance of the parameters along a run, through its last point.
 
-  The two leading right singular vectors of the path about its mean. What they leave out is not in the picture: look
-  at the shares. A random walk in many dimensions too has about 61 % and 15 % of its variance in two components.
+  It is spanned by the two leading right singular vectors of the path about its mean. The rest of the variance is not
+  visible: report the shares. Even a random walk in many dimensions has about 61 % and 15 % of its variance in the first
+  two components.
 
   A host function; cost: an SVD of [T, n], no gradient.
 
   Args:
     path: float[T, n], T >= 3 points of n >= 2 parameters, as the probe
-      `lambda problem, state: ravel_pytree(state.params)[0]` records them. Rows with a NaN (between evaluations) are
-      left out.
+      `lambda problem, state: ravel_pytree(state.params)[0]` records them. Rows that are not finite (NaN between
+      evaluations) are left out.
 
   Returns:
-    A Dataset: `components` (component, parameter), orthonormal, signed so that the path ends higher than it starts
-    along each; `explained` (component), shares of the variance; `origin` (parameter), the last point; `path`
-    (point, component), the path's coordinates from there; `point` counts the rows of the argument.
+    A Dataset: `components` (component, parameter), orthonormal, with the sign for which the path's last coordinate is
+    not below its first; `explained` (component), shares of the variance; `origin` (parameter), the last point; `path`
+    (point, component), the path's coordinates relative to it; `point`, the row numbers in the argument.
 
   Raises:
     InputError: if the path is not of that form, or its points are all equal.
@@ -73,9 +74,9 @@ def trajectory_plane(
   margin: float = 0.25,
   points_at_once: int = 1,
 ) -> xr.Dataset:
-  """The loss and all metrics on the path's principal plane, with the path drawn in it; a host function.
+  """The loss and all metrics on the path's principal plane, with the path's coordinates in it; a host function.
 
-  The surface is that of the plane; the path itself runs beside it, by what `explained` leaves out.
+  The metrics are those of points on the plane; the path itself lies off it, by the variance not `explained`.
 
   Cost: as for `loss_plane`.
 
@@ -83,9 +84,9 @@ def trajectory_plane(
     problem: the data and the metrics.
     path: as for `principal_plane`.
     params: parameters of the same structure (their values do not matter).
-    model_state: the model's other state, `()` if it has none; that of the last point as a rule.
-    num_points: how many values along each component, each >= 2.
-    margin: > 0, how far the picture goes beyond the path, as a share of its extent.
+    model_state: the model's other state, `()` if it has none; usually that of the last point.
+    num_points: number of values along each component, each >= 2.
+    margin: > 0, how far the plane extends beyond the path, as a share of the path's extent.
     points_at_once: as for `loss_line`.
 
   Returns:
@@ -93,7 +94,7 @@ def trajectory_plane(
     the first and the second component, in the units of the parameters.
 
   Raises:
-    InputError: as for `principal_plane`; if `params` has not n parameters; an argument out of range.
+    InputError: as for `principal_plane`; if `params` does not have n parameters; an argument out of range.
   """
   check_real('margin', margin, above=0.0)
   plane = principal_plane(path)

@@ -1,12 +1,12 @@
 """Landscapes: functions of a few parameters all of whose stationary points are known, as training problems.
 
-Every function here returns a Problem of one example, whose loss is the function itself, and whose `known` holds its
-minimum, its stationary points and a box to draw it in. In the lists of stationary points the lowest minimum comes
+Every function here returns a Problem of one example, whose loss is the function itself, and whose `known` contains its
+minimum, its stationary points and a box to plot it in. In the lists of stationary points the lowest minimum comes
 first. A basin is an open ball, of infinite radius where gradient flow leads to the minimum from everywhere. At a
-listed point x the gradient is 0 to 1e-10 in float64 for constants of order one, and else to 1e-10 times
-max(1, L max(1, |x|)), L the largest eigenvalue listed there in absolute value.
+listed point x the gradient is 0 to 1e-10 in float64 for constants of order one, otherwise to 1e-10 times
+max(1, L max(1, |x|)), L the largest absolute eigenvalue listed there.
 
-All take `start`, the initial point, and `initial_scale`, the spread of random starts around it.
+All take `start`, the initial point, and `initial_scale`, the standard deviation of random starts around it.
 """
 
 from gdlab.problems.landscapes.ackley import ackley

@@ -23,14 +23,14 @@ def ackley(dim: int = 2, *, start: Any = None, initial_scale: float | None = Non
   $$f(x) = 20 + e - 20 \exp\!\left(-\tfrac15 \sqrt{\tfrac1d \textstyle\sum_j x_j^2}\right)
     - \exp\!\left(\tfrac1d \textstyle\sum_j \cos 2\pi x_j\right).$$
 
-  The global minimum 0 at 0 is not differentiable, $f \approx 4 |x| / \sqrt d$ there, so that it is no stationary
-  point and has no Hessian: `known.params` names it, and the list does not. At 0 itself the gradient is given as 0,
-  which is a subgradient. Descent of constant rate does not settle there.
+  At its global minimum 0, at 0, f is not differentiable: $f \approx 4 |x| / \sqrt d$ there. So it is not a stationary
+  point and has no Hessian: it is in `known.params`, but not in the list. The gradient returned at 0 is 0, a
+  subgradient. Descent at a constant rate does not converge to it.
 
   The stationary points in the box $[-5, 5]^d$ are, for d <= 2, one for every combination of the ripple's 11 minima
-  and 10 maxima along each axis but that at 0: $21^d - 1$, all listed, as Newton's method finds them from a fine grid.
-  A minimum's basin is the largest ball found in which the gradient points away from it. For d > 2 the 20 on the
-  diagonal are listed, where f is that of one dimension, and no basins.
+  and 10 maxima along each axis, except that at 0: $21^d - 1$, all listed, as found by Newton's method from a fine grid.
+  A minimum's basin is the largest ball found in which the gradient points away from it. For d > 2 the 20 points on the
+  diagonal are listed, where f is that of one dimension, without basins.
 
   Args:
     dim: d >= 1.
@@ -59,7 +59,7 @@ def _ackley(params: Array) -> Array:
 
 
 class _Calculus(NamedTuple):
-  """The function away from 0, in NumPy float64 for the host: lists are made in float64 whatever JAX's default is."""
+  """The function away from 0, in NumPy float64 on the host, whatever JAX's default float."""
 
   values: np.ndarray  # float64[n]
   gradients: np.ndarray  # float64[n, d]
@@ -101,7 +101,7 @@ def _points(dim: int) -> StationaryPoints:
 
 
 def _searched(dim: int) -> np.ndarray:
-  """All stationary points with $5 >= x_1 >= ... >= x_d >= 0$ but 0, by Newton's method in steps of bounded length."""
+  """All stationary points with $5 >= x_1 >= ... >= x_d >= 0$ except 0, by Newton's method with bounded steps."""
   axis = np.linspace(0, _REACH, _STARTS)
   points = np.stack(np.meshgrid(*[axis] * dim, indexing='ij'), axis=-1).reshape(-1, dim)
   points = points[(np.diff(points, axis=1) <= 0).all(axis=1) & (points[:, 0] > 0)]
@@ -119,7 +119,7 @@ def _searched(dim: int) -> np.ndarray:
 
 
 def _basin(minimum: np.ndarray) -> float:
-  """The radius up to which the gradient has a component away from the minimum, so that flow comes nearer."""
+  """The radius to which the gradient has a component away from the minimum, so that gradient flow approaches it."""
   angles = 2 * np.pi * np.arange(64) / 64
   directions = (
     np.stack([np.cos(angles), np.sin(angles)], axis=1) if len(minimum) == 2 else np.array([[1.0], [-1]])

@@ -1,4 +1,4 @@
-"""From a function of the parameters to a Problem: the same f for every example, and a start that is chosen."""
+"""From a function of the parameters to a Problem with one example and a given start."""
 
 import dataclasses
 import functools
@@ -37,11 +37,11 @@ def landscape(
   """A problem of one example whose loss is f itself.
 
   Args:
-    name: what reports call it.
-    value: f, float[d] -> float[]; hashable, equal when its constants are, so that equal problems compile once.
+    name: of the problem, in reports.
+    value: f, float[d] -> float[]; hashable, equal if its constants are, so that equal problems compile once.
     known: what is known of f; `known.box` is float[d, 2].
     start: the initial point, finite float[d].
-    initial_scale: > 0: starts from N(start, initial_scale^2), drawn with the run's init stream; None: from start.
+    initial_scale: > 0: starts from N(start, initial_scale^2), drawn with the run's init stream; None: at `start`.
 
   Raises:
     InputError: `start` or `initial_scale` out of range or of the wrong shape.
@@ -64,10 +64,10 @@ def cube(size: int, low: float, high: float) -> np.ndarray:
 
 @checked
 def value_fn(problem: Problem) -> Callable[[PyTree], Array]:
-  """The function that is minimised: the mean training loss, in evaluation mode, of the parameters alone.
+  """The function that is minimised: the mean training loss, in evaluation mode, as a function of the parameters.
 
-  For gradients, Hessians and pictures. It holds the training data as constants: inside a program that is
-  compiled often, pass the problem as an argument and call this there.
+  For gradients, Hessians and pictures. The training data are constants in it: inside a function that is compiled for
+  many problems, pass the problem as an argument and call `value_fn` there.
 
   Example:
     >>> import jax
@@ -83,7 +83,7 @@ def value_fn(problem: Problem) -> Callable[[PyTree], Array]:
     `(params) -> float[]`.
 
   Raises:
-    InputError: it is no Problem.
+    InputError: if `problem` is not a Problem.
   """
   check_problem(problem)
   return functools.partial(_mean_loss, problem)

@@ -1,7 +1,7 @@
-"""The two camels and the Müller-Brown surface: planes of wells with saddles of known height between them.
+"""The two camels and the Müller-Brown surface: wells with saddles of known height between them.
 
-Locations were found by Newton's method in float64; the tests find each again. The basins are radii at which gradient
-flow was seen to end in the minimum from all around, less a margin.
+Locations were found by Newton's method in float64 and are verified by the tests. The basins are radii from which
+gradient flow ended in the minimum in all directions, minus a margin.
 """
 
 from typing import Any
@@ -57,8 +57,8 @@ def six_hump_camel(*, start: Any = (0.5, 1.0), initial_scale: float | None = Non
 
   $$f(x, y) = \left(4 - 2.1 x^2 + \tfrac13 x^4\right) x^2 + xy + (4y^2 - 4) y^2.$$
 
-  Two minima are global, of value -1.0316, at ±(0.0898, -0.7127). The fifteen points are all
-  there are anywhere: by Bezout's theorem a quintic and a cubic have fifteen common roots at most.
+  Two minima are global, of value -1.0316, at ±(0.0898, -0.7127). There are no other points than these fifteen: by
+  Bezout's theorem a quintic and a cubic have at most fifteen common roots.
 
   Args:
     start: initial point, float[2].
@@ -125,14 +125,14 @@ _CENTRES = ((1.0, 0.0), (0.0, 0.5), (-0.5, 1.5), (-1.0, 1.0))
 
 @checked
 def mueller_brown(*, start: Any = (-0.7, 0.6), initial_scale: float | None = None) -> Problem:
-  r"""The Müller-Brown surface of chemistry: three wells in a curved row, and two passes between them.
+  r"""The Müller-Brown surface of chemistry: three wells in a curved row, and two saddles between them.
 
   $$f(x, y) = \sum_{k=1}^4 A_k \exp\!\left(a_k (x - x_k)^2 + b_k (x - x_k)(y - y_k) + c_k (y - y_k)^2\right)$$
 
   with the published constants. The minima are -146.70 at (-0.558, 1.442), -108.17 at (0.623, 0.028) and -80.77 at
-  (-0.050, 0.467), the passes -40.66 at (-0.822, 0.624) and -72.25 at (0.212, 0.293); a barrier is the difference.
-  Complete in the box. The eigenvalues reach 4000: rates above 5e-4 do not settle in the deepest well, and above the
-  box the walls grow exponentially.
+  (-0.050, 0.467), the saddles -40.66 at (-0.822, 0.624) and -72.25 at (0.212, 0.293); a barrier is the difference. The
+  list is complete in the box. The eigenvalues reach 4000: descent at rates above 5e-4 does not converge in the deepest
+  well, and outside the box the walls grow exponentially.
 
   Args:
     start: initial point, float[2].

@@ -23,8 +23,7 @@ def styblinski_tang(dim: int = 2, *, start: Any = None, initial_scale: float | N
 
   Its stationary points are the 3^d combinations of the roots of $2x^3 - 16x + 5/2$ (2 minima, 1 maximum), all
   listed up to d = 7; above that one of each index. The global minimum is $\approx -39.166\,d$ at
-  $x_j \approx -2.9035$. The
-  Hessian's smallest eigenvalue is -16, its largest unbounded.
+  $x_j \approx -2.9035$. The Hessian's smallest eigenvalue anywhere is -16, its largest is unbounded.
 
   Args:
     dim: d >= 1.
@@ -62,10 +61,9 @@ def rastrigin(dim: int = 2, *, start: Any = None, initial_scale: float | None = 
 
   $$f(x) = 10 d + \sum_j \left(x_j^2 - 10 \cos 2\pi x_j\right).$$
 
-  Its 21^d stationary points in the box $[-5.12, 5.12]^d$ combine the 11 minima and 10 maxima of one coordinate,
-  near the whole and half numbers; all are listed for d <= 2, above that one of each index. The
-  global minimum is 0 at 0.
-  $L = 2 + 40\pi^2$, and the Hessian's smallest eigenvalue is $2 - 40\pi^2$.
+  Its 21^d stationary points in the box $[-5.12, 5.12]^d$ combine the 11 minima and 10 maxima of one coordinate, near
+  integers and half-integers; all are listed for d <= 2, above that one of each index. The global minimum is 0 at 0.
+  $L = 2 + 40\pi^2$, and the Hessian's smallest eigenvalue anywhere is $2 - 40\pi^2$.
 
   Args:
     dim: d >= 1.
@@ -131,9 +129,9 @@ def griewank(dim: int = 2, *, start: Any = None, initial_scale: float | None = N
 
   $$f(x) = 1 + \frac1{4000} \sum_j x_j^2 - \prod_j \cos\frac{x_j}{\sqrt j}.$$
 
-  The global minimum is 0 at 0, with the Hessian's eigenvalues $1/j + 1/2000$. The box is [-5, 5]^d,
-  where the ripple is seen; searches customarily start in [-600, 600]^d. In one dimension its 3 stationary points are
-  listed, in two all 17; in more those 17, followed by zeros, which is not all, and no basins.
+  The global minimum is 0 at 0, with the Hessian's eigenvalues $1/j + 1/2000$. The box is [-5, 5]^d, at the scale of the
+  ripple; searches customarily start in [-600, 600]^d. The list has the 3 stationary points in one dimension and all 17
+  in two; in more dimensions those 17, padded with zeros, which is incomplete, without basins.
 
   Args:
     dim: d >= 1.

@@ -1,7 +1,7 @@
 """Classic landscapes of two parameters, all of whose stationary points are known.
 
-Locations without a closed form were found by Newton's method in float64; the tests find each again. The basins are
-radii at which gradient flow was seen to end in the minimum from all around, less a margin.
+Locations without a closed form were found by Newton's method in float64 and are verified by the tests. The basins are
+radii from which gradient flow ended in the minimum in all directions, minus a margin.
 """
 
 from typing import Any
@@ -39,8 +39,8 @@ def himmelblau(*, start: Any = (0.0, 0.0), initial_scale: float | None = None) -
 
   $$f(x, y) = (x^2 + y - 11)^2 + (x + y^2 - 7)^2.$$
 
-  The minima, of value 0, are (3, 2) and three without a short form. The nine points are all there are anywhere:
-  by Bezout's theorem the two cubics of its gradient have nine common roots at most.
+  The minima, of value 0, are (3, 2) and three without a short form. There are no other points than these nine: by
+  Bezout's theorem the two cubics of its gradient have at most nine common roots.
 
   Args:
     start: initial point, float[2].
@@ -67,8 +67,8 @@ def beale(*, start: Any = (1.0, 1.0), initial_scale: float | None = None) -> Pro
 
   $$f(x, y) = (1.5 - x + xy)^2 + (2.25 - x + xy^2)^2 + (2.625 - x + xy^3)^2.$$
 
-  The minimum, of value 0, is (3, 1/2). There are two saddles, at (0, 1) and near (0.1005, -2.6445). Descent that
-  starts on the wrong side of them runs off to infinity along $y \to 1$.
+  The minimum, of value 0, is (3, 1/2). There are two saddles, at (0, 1) and near (0.1005, -2.6445). Descent from the
+  wrong side of them diverges to infinity along $y \to 1$.
 
   Args:
     start: initial point, float[2].
@@ -92,7 +92,7 @@ def _beale(params: Array) -> Array:
 
 @checked
 def booth(*, start: Any = (-5.0, 5.0), initial_scale: float | None = None) -> Problem:
-  r"""Booth's function, a quadratic bowl that is turned against the axes.
+  r"""Booth's function, a quadratic bowl whose axes are not those of the coordinates.
 
   $$f(x, y) = (x + 2y - 7)^2 + (2x + y - 5)^2.$$
 
@@ -123,13 +123,13 @@ _BRANIN_HILL = 10 * (1 - 1 / (8 * np.pi))
 
 @checked
 def branin(*, start: Any = (2.5, 7.5), initial_scale: float | None = None) -> Problem:
-  r"""The Branin function: a parabolic valley with a wave along it, three equal minima and two saddles between.
+  r"""The Branin function: a parabolic valley with a wave along it, three equal minima and two saddles between them.
 
   $$f(x, y) = (r + y)^2 + a \cos x + 10, \quad r = -\frac{5.1}{4\pi^2} x^2 + \frac5\pi x - 6,
     \quad a = 10 - \frac{10}{8\pi}.$$
 
   In the box [-5, 10] x [0, 15] its stationary points are $x = k\pi$, $y = -r(k\pi)$: for odd k minima of value
-  $10 - a = 5/4\pi \approx 0.3979$, for even k saddles of value $10 + a$. Outside they go on without end.
+  $10 - a = 5/4\pi \approx 0.3979$, for even k saddles of value $10 + a$. Outside there are infinitely many more.
 
   Args:
     start: initial point, float[2].

@@ -1,4 +1,4 @@
-"""Tables of stationary points: from constants, or as the product of what is known of each coordinate."""
+"""Tables of stationary points: from constants, or as the product of those of each coordinate."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 
 from gdlab.core.types import StationaryPoints
 
-MOST_POINTS = 3000  # that are listed; products with more are not
+MOST_POINTS = 3000  # of a complete list
 
 
 class Profile(NamedTuple):
@@ -23,8 +23,8 @@ class Profile(NamedTuple):
 def profile(locations: Any, values: Any, curvatures: Any) -> Profile:
   """All stationary points of a function of one variable.
 
-  Gradient flow leads to a minimum from everywhere between its two neighbours; what has curvature 0 is taken for
-  no minimum.
+  Gradient flow leads to a minimum from everywhere between its two neighbours; points with curvature 0 do not count as
+  minima.
   """
   places, curves = np.asarray(locations, np.float64), np.asarray(curvatures, np.float64)
   gaps = np.concatenate([[np.inf], np.diff(places), [np.inf]])
@@ -33,7 +33,7 @@ def profile(locations: Any, values: Any, curvatures: Any) -> Profile:
 
 
 def polished(locations: Any, slope: Any, curvature: Any) -> np.ndarray:
-  """Roots of a function of one variable to rounding, by Newton's method from approximate ones."""
+  """Roots of a function of one variable, refined to rounding by Newton's method."""
   places = np.asarray(locations, np.float64)
   for _ in range(8):
     places = places - slope(places) / curvature(places)
@@ -43,7 +43,7 @@ def polished(locations: Any, slope: Any, curvature: Any) -> np.ndarray:
 def listed(
   params: Any, values: Any, eigenvalues: Any, basin: Any, *, complete: bool = True
 ) -> StationaryPoints:
-  """The points in the order of their index, then of their value: the lowest minimum comes first."""
+  """The points sorted by index, then by value: the lowest minimum comes first."""
   eigenvalues = np.sort(np.asarray(eigenvalues, np.float64), axis=-1)
   values = np.asarray(values, np.float64)
   index = (eigenvalues < 0).sum(axis=-1)
@@ -55,16 +55,16 @@ def listed(
 
 
 def tabled(rows: Sequence[Sequence[float]], *, complete: bool = True) -> StationaryPoints:
-  """The points of a table with a row (x, y, value, two eigenvalues, basin) for each."""
+  """The points of a table with a row (x, y, value, two eigenvalues, basin) for each point."""
   table = np.asarray(rows, np.float64)
   return listed(table[:, :2], table[:, 2], table[:, 3:5], table[:, 5], complete=complete)
 
 
 def product(profiles: Sequence[Profile]) -> StationaryPoints:
-  """The stationary points of a sum of functions of one coordinate each: all combinations of theirs.
+  """The stationary points of a sum of functions of one coordinate each: all combinations of those of the terms.
 
-  If these are more than MOST_POINTS, one point of each index is listed: the lowest, and those with the first of its
-  coordinates moved to the lowest maximum of theirs.
+  If there are more than MOST_POINTS, one point of each index is listed: the lowest, and those whose first coordinates
+  are at their lowest maximum instead.
   """
   counts = np.array([len(one.locations) for one in profiles])
   num_points = math.prod(counts.tolist())

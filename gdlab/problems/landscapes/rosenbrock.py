@@ -52,7 +52,7 @@ def rosenbrock(dim: int = 2, *, start: Any = None, initial_scale: float | None =
 
   The global minimum, of value 0, is (1, ..., 1). For d = 2 and 3 there is no other stationary point, so that gradient
   flow leads there from everywhere; for d = 4 to 7 there are two more, a minimum near (-1, 1, ..., 1) and a saddle, all
-  listed. For larger d, where there are more, only the global minimum is listed, and no basin is claimed.
+  listed. For larger d, where there are more, only the global minimum is listed, without a basin.
 
   Args:
     dim: d >= 2.

@@ -1,4 +1,4 @@
-"""Saddles of chosen kind, alone or with a confinement that gives runs a minimum to end in."""
+"""Saddles of several kinds, alone or with a confinement that gives runs a minimum to converge to."""
 
 import dataclasses
 from typing import Any
@@ -32,16 +32,16 @@ class StrictSaddle:
 def strict_saddle(
   eigenvalues: Any, *, confinement: float = 0.0, start: Any = None, initial_scale: float | None = None
 ) -> Problem:
-  r"""A saddle at 0 of any spectrum without zeros, in as many dimensions.
+  r"""A saddle at 0 with a given spectrum without zeros.
 
   $$f(x) = \frac12 \sum_j \lambda_j x_j^2 + \frac c4 \sum_{\lambda_j < 0} x_j^4.$$
 
   With c = 0 it is a quadratic, unbounded below, whose only stationary point is 0; along a negative direction
-  descent at rate $\alpha$ moves away by the factor $1 + \alpha|\lambda_j|$ per step. With c > 0 each of the k
-  negative directions ends in two wells $x_j = \pm\sqrt{|\lambda_j|/c}$ of curvature $2|\lambda_j|$ and depth
-  $\lambda_j^2/4c$: $3^k$ stationary points, of which $2^k$ are minima, all of one value; all are listed up to
-  k = 7, above that one of each index, among them 0. The Hessian's smallest eigenvalue is
-  $\min_j \lambda_j$, its largest $\max_j \lambda_j$ for c = 0 and else unbounded.
+  descent at rate $\alpha$ grows by the factor $1 + \alpha|\lambda_j|$ per step. With c > 0 each of the k
+  negative directions has two wells $x_j = \pm\sqrt{|\lambda_j|/c}$ of curvature $2|\lambda_j|$ and depth
+  $\lambda_j^2/4c$: $3^k$ stationary points, of which $2^k$ are minima, all of the same value; all are listed up to
+  k = 7, above that one of each index, including 0. The Hessian's smallest eigenvalue anywhere is
+  $\min_j \lambda_j$, its largest $\max_j \lambda_j$ for c = 0 and otherwise unbounded.
 
   Example:
     >>> points = strict_saddle([1.0, -0.25], confinement=1.0).known.stationary_points
@@ -102,13 +102,13 @@ class MonkeySaddle:
 def monkey_saddle(
   confinement: float = 0.0, *, start: Any = (1.0, 0.01), initial_scale: float | None = None
 ) -> Problem:
-  r"""The monkey saddle, with three ways down and no curvature at all at 0.
+  r"""The monkey saddle, with three descent directions and no curvature at 0.
 
   $$f(x, y) = x^3 - 3xy^2 + \frac c4 (x^2 + y^2)^2 = r^3 \cos 3\theta + \frac c4 r^4.$$
 
-  At 0 the Hessian vanishes: its index reads 0, but it is no minimum. With c = 0 there is no other stationary
-  point and f is unbounded below. With c > 0 the three ways down end at $r = 3/c$, $\cos 3\theta = -1$, in minima
-  of value $-27/4c^3$ with eigenvalues $9/c$ and $27/c$; the basin of each is a sector of 120 degrees.
+  At 0 the Hessian vanishes: its index is 0, but 0 is not a minimum. With c = 0 there is no other stationary point and f
+  is unbounded below. With c > 0 the three descent directions end at $r = 3/c$, $\cos 3\theta = -1$, in minima of value
+  $-27/4c^3$ with eigenvalues $9/c$ and $27/c$; the basin of each is a sector of 120 degrees.
 
   Args:
     confinement: c, 0 or in [1e-6, 1e6].
@@ -154,12 +154,12 @@ class DegenerateSaddle:
 def degenerate_saddle(
   confinement: float = 0.0, *, start: Any = (1.0, 0.1), initial_scale: float | None = None
 ) -> Problem:
-  r"""A saddle whose way down has no curvature: second derivatives cannot tell it from a minimum.
+  r"""A saddle whose descent direction has no curvature: second derivatives cannot distinguish it from a minimum.
 
   $$f(x, y) = \frac12 x^2 - \frac14 y^4 + \frac c6 y^6.$$
 
-  At 0 the Hessian has the eigenvalues 0 and 1 and index 0. Gradient flow leaves it along $\dot y = y^3$: from a
-  distance $y_0$ that takes the time $1/2y_0^2$, where a strict saddle takes $\log(1/y_0)$. With c = 0 there is no
+  At 0 the Hessian has the eigenvalues 0 and 1 and index 0. Gradient flow leaves it by $\dot y = y^3$: from a
+  distance $y_0$ that takes the time $1/2y_0^2$, for a strict saddle $\log(1/y_0)$. With c = 0 there is no
   other stationary point and f is unbounded below; with c > 0 there are two minima at $y = \pm 1/\sqrt c$ of value
   $-1/12c^2$ with eigenvalues 1 and $2/c$.
 

@@ -1,4 +1,4 @@
-"""Landscapes of one minimum whose slopes are the difficulty: far too small on a plateau, far too large at a cliff."""
+"""Landscapes with one minimum and difficult slopes: far too small on a plateau, far too large at a cliff."""
 
 import dataclasses
 from typing import Any
@@ -32,13 +32,13 @@ class Plateau:
 def plateau(
   dim: int = 2, *, width: float = 1.0, start: Any = None, initial_scale: float | None = None
 ) -> Problem:
-  r"""A pit in a plateau: the gradient dies away outwards, and descent waits.
+  r"""A pit in a plateau: far out the gradient vanishes, and descent is very slow.
 
   $$f(x) = \frac{s}{1 + s}, \qquad s = \frac{\lVert x \rVert^2}{2w^2}.$$
 
   The only stationary point is the minimum 0 at 0, with Hessian $I/w^2$; gradient flow leads there from everywhere.
-  Far out f is near 1 and the gradient near $4w^2/r^3$, so that flow from a distance r takes the time
-  $r^4/16w^2$. Its curvature lies between $-1/4w^2$ (outwards, at $r = \sqrt2 w$) and $L = 1/w^2$.
+  Far out f is near 1 and the gradient near $4w^2/r^3$, so that gradient flow from a distance r takes the time
+  $r^4/16w^2$. The curvature lies between $-1/4w^2$ (radial, at $r = \sqrt2 w$) and $L = 1/w^2$.
 
   Args:
     dim: d >= 1.
@@ -49,7 +49,7 @@ def plateau(
   Raises:
     InputError: an argument out of range or of the wrong shape.
 
-  Source: the loss is Geman, McClure, "Statistical methods for tomographic image reconstruction", 1987.
+  Source: the loss of Geman, McClure, "Statistical methods for tomographic image reconstruction", 1987.
   """
   dim = check_count('dim', dim)
   width = moderate('width', width)
@@ -92,21 +92,21 @@ def cliff(
   start: Any = None,
   initial_scale: float | None = None,
 ) -> Problem:
-  r"""A gentle bowl with a steep step across it, where one gradient throws descent far away.
+  r"""A shallow bowl with a steep step across it, where a single step can throw descent far away.
 
   $$f(x, y) = \frac k2 (x^2 + \lVert y \rVert^2) + h\,\sigma\!\left(\frac{x - p}{w}\right),
     \qquad \sigma(t) = \frac1{1 + e^{-t}}.$$
 
-  The slope is gentle everywhere but near x = p, where it is $h/4w$. The only stationary point is the minimum, a
+  The slope is small everywhere except near x = p, where it is $h/4w$. The only stationary point is the minimum, a
   little left of 0; gradient flow leads there from everywhere. With $c = h/(6\sqrt3\,w^2)$ the Hessian's eigenvalues
-  lie between k - c and L = k + c; as in a recurrent network, clipping the gradient is what helps.
+  lie between k - c and L = k + c. As in a recurrent network, gradient clipping helps.
 
   Args:
     dim: d >= 1, the coordinate x across the step and d - 1 coordinates y along it.
     height: h in [1e-6, 1e6], of the step.
-    width: w, likewise, of the step.
-    position: p, likewise, of the step; the minimum lies below it, to the left.
-    curvature: k, likewise, of the bowl.
+    width: w in [1e-6, 1e6], of the step.
+    position: p in [1e-6, 1e6], of the step; the minimum lies below it, to the left.
+    curvature: k in [1e-6, 1e6], of the bowl.
     start: initial point, float[d]; by default x = 2p, above the step, and y = 1.
     initial_scale: > 0: starts from N(start, initial_scale^2) instead, drawn with the run's init stream.
 

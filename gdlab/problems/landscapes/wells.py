@@ -1,4 +1,4 @@
-"""Two wells with a ridge between them: a tilted double well, and a narrow valley beside a wide one."""
+"""Two wells with a ridge between them: a tilted double well, and a narrow valley next to a wide one."""
 
 import dataclasses
 from typing import Any
@@ -123,15 +123,15 @@ def two_valleys(
   start: Any = None,
   initial_scale: float | None = None,
 ) -> Problem:
-  r"""Two valleys side by side of chosen sharpness and depth: a narrow beside a wide one.
+  r"""Two adjacent valleys of given sharpness and depth, such as a narrow and a wide one.
 
   $$f(x, y) = h\left[(u^2 - 1)^2 + \tfrac43 r (3u - u^3) + \tfrac83 |r|\right] + \frac k2 \lVert y \rVert^2,
     \qquad x = au + b\sqrt{e^2 + u^2} + \text{const},$$
 
   where $u(x)$ is the (smooth, increasing) inverse. The minima are u = -1 and u = 1, the saddle is u = r, at x = 0;
-  the lower minimum has value 0. The constants are solved for so that the curvatures along x at the two minima, and
-  the heights of the ridge above them, are those asked for, to rounding. Away from the ridge a valley's width goes as
-  the root of depth over curvature.
+  the lower minimum has value 0. The constants are chosen so that the curvatures along x at the two minima, and the
+  heights of the ridge above them, are the given ones, to rounding. Away from the ridge a valley's width is proportional
+  to the root of depth over curvature.
 
   Example:
     >>> points = two_valleys(curvatures=(100.0, 1.0), depths=(1.0, 2.0)).known.stationary_points

@@ -27,28 +27,28 @@ def deep_linear_network(
   start: Any = None,
   initial_scale: float = 1.0,
 ) -> Problem:
-  r"""A linear network of k layers on whitened inputs, fitted to a matrix of chosen singular values.
+  r"""A linear network of k layers on whitened inputs, fitted to a matrix with given singular values.
 
   $f(W_1, \dots, W_k) = \frac12\lVert W_k \cdots W_1 - M\rVert_F^2$, $M = \sum_i \sigma_i u_i v_i^\top$, the
   parameters a tuple, $W_1$ float[h, n_in], $W_k$ float[n_out, h], those between float[h, h]. For every set S
   of at most h of the $\sigma_i > 0$ there are stationary points with $W_k\cdots W_1 = \sum_{i\in S}\sigma_i
   u_i v_i^\top$ and $f = \frac12\sum_{i\notin S}\sigma_i^2$.
 
-  Known: for each S the balanced one, all layers with the singular values $\sigma_a^{1/k}$ and zeros, up to
-  4096 of them and the larger S first. The Hessian there has the eigenvalues, with $p_a = \sigma_a^{1/k}$ and
+  Known: for each S the balanced point, where all layers have the singular values $\sigma_a^{1/k}$ and zeros; at most
+  4096, the larger S first. The Hessian there has the eigenvalues, with $p_a = \sigma_a^{1/k}$ and
   $a, b \in S$,
 
   - $\sum_{j=1}^k p_a^{2(k-j)} p_b^{2(j-1)}$ and 0, k-1 times, for each (a, b);
   - $p_a^{k-2}(\sigma_a \pm \sigma_i)$ for each a and each i not in S: negative where S left out a larger one;
-  - $p_a^{2(k-1)}$ for each a, once for every input and output beyond the smaller number of the two;
+  - $p_a^{2(k-1)}$ for each a, $|n_{in} - n_{out}|$ times;
   - for k = 2, $\pm\sigma_i$, $h - |S|$ times for each i not in S; and 0 for the rest.
 
-  With two layers every saddle is strict. With more, the point of the largest S singular values with
-  |S| < min(h, rank M) has no negative eigenvalue and index 0, yet is no minimum: f falls from it in order k
+  With two layers every saddle is strict. With more, the point with S the largest singular values and
+  |S| < min(h, rank M) has no negative eigenvalue and index 0, but is not a minimum: f decreases from it in order k
   only.
 
   The list is complete for two layers and M square and invertible, up to $(C W_1, W_2 C^{-1})$ (and rotations
-  that commute with M). Else there are points of the same values where some layers are 0 and others are not.
+  that commute with M). Otherwise there are points of the same values where some layers are 0 and others are not.
 
   Example:
     >>> points = deep_linear_network([2.0, 1.0], depth=3).known.stationary_points
@@ -61,7 +61,7 @@ def deep_linear_network(
     width: h >= 1; m by default.
     num_inputs: n_in >= m; m by default.
     num_outputs: n_out >= m; m by default.
-    rotation: seed of the random singular vectors; None for the unit vectors, largest singular value first.
+    rotation: seed of the random singular vectors; None for unit vectors, the largest singular value first.
     start: initial (W_1, ..., W_k); None draws all entries from N(0, initial_scale^2) with the run's init
       stream.
     initial_scale: > 0.
@@ -127,14 +127,14 @@ def _stationary_points(
 def _balanced(
   roots: np.ndarray, left: np.ndarray, right: np.ndarray, depth: int, width: int
 ) -> tuple[np.ndarray, ...]:
-  """The layers that pass on one singular direction in each of the first hidden units."""
+  """The layers in which each of the first hidden units carries one singular direction."""
   hidden = np.eye(width, len(roots))
   between = hidden * roots @ hidden.T
   return (hidden * roots @ right.T, *[between] * (depth - 2), left * roots @ hidden.T)
 
 
 def _eigenvalues(roots: np.ndarray, outside: np.ndarray, depth: int, unused: int, surplus: int) -> np.ndarray:
-  """All but the zeros that are always there; `surplus` is |inputs - outputs|."""
+  """All except the zeros that are always there; `surplus` is |inputs - outputs|."""
   powers = roots[:, None] ** (2 * np.arange(depth))
   weak = roots[:, None] ** (depth - 2)
   strong = roots[:, None] ** depth

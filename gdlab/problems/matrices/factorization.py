@@ -23,19 +23,19 @@ def low_rank_factorization(
   start: Any = None,
   initial_scale: float = 1.0,
 ) -> Problem:
-  r"""A symmetric matrix of chosen spectrum to be factored, $f(U) = \frac12 \lVert UU^\top - M \rVert_F^2$.
+  r"""The factorization of a symmetric matrix with given spectrum, $f(U) = \frac12 \lVert UU^\top - M \rVert_F^2$.
 
   $U$ is float[d, r] and $M = \sum_a \lambda_a q_a q_a^\top$. With $\nabla f = 2(UU^\top - M)U$ the stationary
-  points are $U = Q_S \Lambda_S^{1/2} R$: for every set S of at most r positive eigenvalues one, up to a
+  points are $U = Q_S \Lambda_S^{1/2} R$: one for every set S of at most r positive eigenvalues, up to a
   rotation R of the columns (and, where eigenvalues are equal, of their eigenvectors). Known: all of these
-  with $R = [I\; 0]$, up to 4096 and the larger S first. There $f = \frac12\sum_{a\notin S}\lambda_a^2$, and
+  with $R = [I\; 0]$, at most 4096, the larger S first. There $f = \frac12\sum_{a\notin S}\lambda_a^2$, and
   the Hessian has the eigenvalues, for $i, j \in S$ and $a \notin S$,
 
   - $4\lambda_i$; $2(\lambda_i+\lambda_j)$ and 0 for each pair i < j;
   - $2(\lambda_i - \lambda_a)$: negative where S left out a larger one;
-  - $-2\lambda_a$, $r-|S|$ times: negative where a column is unused; 0 for $i$ there, $r-|S|$ times.
+  - $-2\lambda_a$ for each a and 0 for each i, $r-|S|$ times: negative where a column is unused and $\lambda_a > 0$.
 
-  So every point but the minima has a negative eigenvalue, if no $\lambda_a$ is 0.
+  So every point except the minima has a negative eigenvalue, if no $\lambda_a$ is 0.
 
   Example:
     >>> points = low_rank_factorization([3.0, 2.0, 1.0], rank=1).known.stationary_points
@@ -45,8 +45,7 @@ def low_rank_factorization(
   Args:
     eigenvalues: float[d], lambda, in any order; those <= 0 are in no S.
     rank: r in [1, d].
-    rotation: seed of the random orthonormal eigenvectors; None for the unit vectors, largest eigenvalue
-      first.
+    rotation: seed of the random orthonormal eigenvectors; None for unit vectors, the largest eigenvalue first.
     start: initial U, float[d, r]; None draws it from N(0, initial_scale^2) with the run's init stream.
     initial_scale: > 0.
 

@@ -1,4 +1,4 @@
-"""Phase retrieval: a vector from squares of random linear measurements, few or infinitely many."""
+"""Phase retrieval: a vector from squares of finitely or infinitely many random linear measurements."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from gdlab.problems.starts import array_start
 
 
 class Signal(NamedTuple):
-  """The vector sought, one per example."""
+  """The unknown vector, one per example."""
 
   signal: Array  # float[N, d]
 
@@ -24,12 +24,11 @@ class Signal(NamedTuple):
 def phase_retrieval(
   signal: Any, *, num_measurements: int, seed: int = 0, start: Any = None, initial_scale: float = 1.0
 ) -> Problem:
-  r"""A vector to be found, up to its sign, from squares of random linear measurements, without noise.
+  r"""Recovery of a vector, up to its sign, from squares of random linear measurements, without noise.
 
-  $\ell_i(x) = \frac14\left((a_i^\top x)^2 - y_i\right)^2$, $y_i = (a_i^\top x^*)^2$, $a_i \sim N(0, I)$. Over
-  all measurements the mean is that of `population_phase_retrieval`, whose stationary points are all known;
-  with more than about $d \log^3 d$ of them the finite sum has no spurious local minimum either, with high
-  probability.
+  $\ell_i(x) = \frac14\left((a_i^\top x)^2 - y_i\right)^2$, $y_i = (a_i^\top x^*)^2$, $a_i \sim N(0, I)$. The
+  expectation over measurements is `population_phase_retrieval`, whose stationary points are all known; with more than
+  about $d \log^3 d$ measurements the finite sum has no spurious local minimum either, with high probability.
 
   Known, for the finite sum: the minima $\pm x^*$ with value 0 and Hessian $\frac2N\sum_i y_i a_i a_i^\top$,
   and the maximum x = 0 with Hessian $-\frac1N\sum_i y_i a_i a_i^\top$.
@@ -94,7 +93,7 @@ def population_phase_retrieval(signal: Any, *, start: Any = None, initial_scale:
     0;
   - the maximum 0, $f = \frac34 s^2$: -3s along $x^*$ and -s.
 
-  Known: all of these, of the saddles one: the others are its rotations about $x^*$.
+  Known: all of these, but only one saddle: the others are its rotations about $x^*$.
 
   Example:
     >>> population_phase_retrieval([0.0, 2.0]).known.stationary_points.values

@@ -32,11 +32,11 @@ def matrix_sensing(
   start: Any = None,
   initial_scale: float = 1.0,
 ) -> Problem:
-  r"""A positive semidefinite matrix of low rank to be found from random linear measurements, without noise.
+  r"""Recovery of a positive semidefinite matrix of low rank from random linear measurements, without noise.
 
   $\ell_i(U) = \frac12 (\langle A_i, UU^\top\rangle - y_i)^2$, $y_i = \langle A_i, M\rangle$, U float[d, r],
-  the entries of the $A_i$ independent N(0, 1), and $M$ of the given nonzero eigenvalues in a random basis.
-  Over all measurements the mean of $\ell_i$ is that of `low_rank_factorization`, whose stationary points are
+  with independent N(0, 1) entries of the $A_i$ and the given nonzero eigenvalues of $M$ in a random basis.
+  The expectation of $\ell_i$ over measurements is the loss of `low_rank_factorization`, whose stationary points are
   all known; with more than about $dr$ measurements the finite sum has no spurious local minimum either, with
   high probability.
 

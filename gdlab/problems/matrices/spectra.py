@@ -1,4 +1,4 @@
-"""What the matrix problems share: matrices of chosen spectrum and lists of points, in NumPy float64 on the host."""
+"""Common parts of the matrix problems: matrices with given spectrum and lists of points, in NumPy float64."""
 
 import itertools
 from collections.abc import Iterable
@@ -11,11 +11,11 @@ from gdlab.core.errors import InputError, check_count, shown
 from gdlab.core.types import StationaryPoints
 from gdlab.problems.checks import real_vector
 
-MOST_POINTS = 4096  # stationary points listed at most
+MOST_POINTS = 4096  # of a list of stationary points
 
 
 def spectrum(name: str, value: Any, *, positive: bool = False) -> np.ndarray:
-  """Returns finite numbers, float64[d], in descending order; raises InputError if they are not such."""
+  """Returns finite numbers, float64[d], in descending order; raises InputError for anything else."""
   numbers = real_vector(name, value)
   if positive and (numbers <= 0).any():
     raise InputError(f'{name} must be > 0, got {shown(value)}')
@@ -23,7 +23,7 @@ def spectrum(name: str, value: Any, *, positive: bool = False) -> np.ndarray:
 
 
 def basis(rotation: int | None, size: int) -> np.ndarray:
-  """An orthogonal matrix [size, size], its columns the basis: random by that seed, or the identity."""
+  """An orthogonal matrix [size, size] whose columns are the basis: random with that seed, or the identity."""
   if rotation is None:
     return np.eye(size)
   seed = check_count('rotation', rotation, minimum=0)
@@ -31,7 +31,7 @@ def basis(rotation: int | None, size: int) -> np.ndarray:
 
 
 def subsets(size: int, members: Iterable[int]) -> tuple[list[tuple[int, ...]], bool]:
-  """Subsets of range(size), by their numbers of members: (the first MOST_POINTS of them, whether all)."""
+  """Subsets of range(size) with the given sizes in order: (at most MOST_POINTS of them, whether these are all)."""
   every = itertools.chain.from_iterable(itertools.combinations(range(size), number) for number in members)
   found = list(itertools.islice(every, MOST_POINTS + 1))
   return found[:MOST_POINTS], len(found) <= MOST_POINTS
@@ -40,7 +40,7 @@ def subsets(size: int, members: Iterable[int]) -> tuple[list[tuple[int, ...]], b
 def stationary_points(
   params: list[Any], values: Any, eigenvalues: Any, *, complete: bool
 ) -> StationaryPoints:
-  """The list, from each point's params, value and Hessian eigenvalues in any order; no basin is stated."""
+  """The list from each point's params, value and unsorted Hessian eigenvalues; all basins are 0."""
   ordered = np.sort(np.asarray(eigenvalues, np.float64), axis=1)
   return StationaryPoints(
     params=jax.tree.map(lambda *leaves: np.stack(leaves), *params),

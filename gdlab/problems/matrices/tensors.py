@@ -15,7 +15,7 @@ from gdlab.problems.starts import array_start
 
 
 class Tensor(NamedTuple):
-  """An orthogonal tensor by its components, one tensor per example."""
+  """The components of an orthogonal tensor, one tensor per example."""
 
   weights: Array  # float[N, d], lambda
   components: Array  # float[N, d, d], the columns a_i
@@ -31,21 +31,21 @@ def orthogonal_tensor_decomposition(
   start: Any = None,
   initial_scale: float = 1.0,
 ) -> Problem:
-  r"""A component of an orthogonal fourth-order tensor, with the unit sphere as a penalty.
+  r"""A component of an orthogonal fourth-order tensor, with a penalty for leaving the unit sphere.
 
   For $T = \sum_i \lambda_i a_i^{\otimes 4}$ with orthonormal $a_i$,
 
   $$f(u) = -\tfrac14 T(u,u,u,u) + \tfrac\beta4 (\lVert u\rVert^2 - 1)^2, \qquad \beta > \max\lambda,$$
 
-  which is bounded below. Its stationary points are, for every set S of components and up to the signs of the
-  $\langle a_i, u\rangle$, one: with $h = \sum_{i\in S} 1/\lambda_i$ and $c = \beta/(\beta h - 1)$,
+  which is bounded below. It has one stationary point for every nonempty set S of components, up to the signs of the
+  $\langle a_i, u\rangle$: with $h = \sum_{i\in S} 1/\lambda_i$ and $c = \beta/(\beta h - 1)$,
 
   $$\langle a_i, u\rangle^2 = c/\lambda_i \text{ for } i \in S, \text{ else } 0; \qquad f = -c/4;$$
 
   the Hessian has the eigenvalues c ($d-|S|$ times), -2c ($|S|-1$ times) and $2\beta$. So the local minima are
   the components, each scaled by $\sqrt{\beta/(\beta-\lambda_i)}$, the one of largest weight lowest; the
   others are saddles of index $|S|-1$, and u = 0 is a maximum with eigenvalues $-\beta$. Known: all $2^d$ of
-  them, up to signs, for d <= 12, and 4096, the smaller S first, beyond that.
+  them, up to signs, for d <= 12; above that 4096, the smaller S first.
 
   Example:
     >>> points = orthogonal_tensor_decomposition([1.0, 1.0], penalty=2.0).known.stationary_points
@@ -55,7 +55,7 @@ def orthogonal_tensor_decomposition(
   Args:
     weights: lambda, float[d] > 0, in any order.
     penalty: beta >= 1.001 max lambda; 2 max lambda by default.
-    rotation: seed of the random orthonormal components; None for the unit vectors, largest weight first.
+    rotation: seed of the random orthonormal components; None for unit vectors, the largest weight first.
     start: initial u, float[d]; None draws it from N(0, initial_scale^2) with the run's init stream.
     initial_scale: > 0.
 
@@ -63,7 +63,7 @@ def orthogonal_tensor_decomposition(
     InputError: an argument out of range or of the wrong shape.
 
   Source: Ge, Huang, Jin, Yuan 2015, Escaping From Saddle Points, arXiv 1503.02101, section 4, which
-    constrains u to the sphere; there the points are the same but for their length.
+    constrains u to the sphere; there the points are the same except for their length.
   """
   numbers = spectra.spectrum('weights', weights, positive=True)
   penalty = 2 * numbers[0] if penalty is None else penalty
