@@ -30,6 +30,7 @@ def page(interval: Interval, again: Interval) -> str:
   ('measured', 'expected'),
   [
     (exactly(2), 'exactly'),
+    (Interval(2, 1.5, 2, 1.0, 8, 0), '[1.50, 2.00] exactly'),
     (Interval(2, 1.5, 2.5, 0.95, 8, 0), '[1.50, 2.50] at 95 %'),
     (Interval(2, 1.5, math.inf, 0.95, 8, 0), '[1.50, inf] at 95 %'),
     (Interval(2, -math.inf, math.inf, 0.95, 8, 0), 'no interval'),

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 import gdlab
 from experiments.methods import arms
 from experiments.methods.arms import data, descent, numbers
-from experiments.methods.study import BETAS, asked, methods
+from experiments.methods.study import BETAS, KINDS, asked, methods
 from gdlab import problems, sampling, study, transforms
 from gdlab.core.types import Key, Problem, PyTree
 
@@ -170,9 +170,6 @@ def bigrams(text: str, words: int, width: int, count: int, model: str, balanced:
 
 def _next_loss(logits, ids):
   return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, ids), axis=-1)
-
-
-KINDS = [*itertools.product(('linear', 'transformer'), ('natural', 'balanced'), ('plain', 'adam'))]
 
 
 @methods.cell(over=lambda config: ['_'.join(kind) for kind in KINDS], when=asked('M12'))

@@ -6,6 +6,7 @@ a point of accuracy; a tenth of a share; a quarter of a decade of rates, half a 
 laws (momentum's 1/2 has a correction of .5 / ln(1 / tolerance) = .027 at 1e-8); 1 % for a result that changes.
 """
 
+import itertools
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -44,9 +45,10 @@ class Seen(study.View):
     """The rate that tuning chose."""
     return self.chooser(cell)(np.arange(self.config.seeds.tuning))
 
-  def used(self, cell: str) -> str:
-    """The same in words, with a remark where it is an end of those tried."""
-    return study.at_an_end(self.chosen(cell), self.cell(cell).learning_rate.values)
+  def used(self, cell: str, by: str = 'validation_loss', *, least: bool = False) -> str:
+    """The rate of the least loss in words, with a remark where it is an end of those tried."""
+    rate = self.chooser(cell, by, least=least)(np.arange(self.config.seeds.tuning))
+    return study.at_an_end(rate, self.cell(cell).learning_rate.values)
 
   def after_choice(self, effect: Callable, choose: Collection[Choose], ratio: bool = True) -> Interval:
     """An effect that allows for the chance of its choices."""
@@ -80,10 +82,15 @@ def asked(*names: str) -> Callable[[Settings], bool]:
   return lambda config: bool({*names} & {*config.claims})
 
 
-def tuned(words: str, *cells: str) -> Callable[[Seen], str]:
-  """Conditions of a claim about arms at their best rates."""
+def tuned(words: str, *cells: str, by: str = 'validation_loss', least: bool = False) -> Callable[[Seen], str]:
+  """Conditions of a claim about arms at their best rates, by a loss at the end or the least on the way."""
   named = {cell: cell.removeprefix('race_').replace('_', ' ') for cell in cells}
-  return lambda view: f'{words}; rates chosen: ' + ', '.join(f'{n} {view.used(c)}' for c, n in named.items())
+
+  def told(view: Seen) -> str:
+    rates = (f'{name} {view.used(cell, by, least=least)}' for cell, name in named.items())
+    return f'{words}; rates chosen: {", ".join(rates)}'
+
+  return told
 
 
 def races(*arms: str, benches: Collection[str] = tuple(BENCHES)) -> list[str]:
@@ -160,7 +167,11 @@ for bench in IMAGES:
 M6 = methods.claim(
   'M6',
   "Adam's advantage is larger on language-like data with a heavy-tailed class distribution than on images.",
-  under=f'{BOTH}; speed-ups over heavy ball, both at the rates of least training loss',
+  under=tuned(
+    f'{BOTH}; speed-ups over heavy ball, both at the rates of least training loss',
+    *races('adam', 'heavy_ball'),
+    by='train_loss',
+  ),
   when=asked('M6'),
 )
 for text in TEXTS:
@@ -182,8 +193,13 @@ M7(f'{words}, Adam', less_than(-0.25, none=0), method='adam')(effects.size_slope
 M8 = methods.claim(
   'M8',
   'Adaptive methods hide overfitting: training loss falls while validation loss rises.',
-  under='{config.images}, perceptron, {config.overfit.examples} training images, {config.overfit.updates} updates, '
-  'at the rates of the least validation loss on the way',
+  under=tuned(
+    '{config.images}, perceptron, {config.overfit.examples} training images, {config.overfit.updates} updates, '
+    'at the rates of the least validation loss on the way; "the same" is the first training loss of at most '
+    '{config.overfit.target}, or the last of a run that has none',
+    *(f'overfit_{arm}' for arm in ('adam', 'rmsprop', 'heavy_ball')),
+    least=True,
+  ),
   when=asked('M8'),
 )
 for arm, words in {'adam': 'Adam', 'rmsprop': 'RMSProp'}.items():
@@ -199,7 +215,7 @@ M9 = methods.claim(
   'M9',
   'Updating parameters one after another instead of together changes the result and can break convergence.',
   under='gradients anew for every block; {config.order.draws} random systems of two parameters; perceptron by layers, '
-  'full batch, {config.order.sweeps} sweeps at rates {config.order.rates}',
+  'full batch, {config.order.sweeps} sweeps at rates {config.order.rates}, of which losses are compared at the least',
   when=asked('M9'),
 )
 M9('relative difference of training losses, perceptron', greater_than(0.01))(effects.apart)
@@ -241,13 +257,18 @@ words = 'test loss, clipped by norm over not at all, each at its own rate'
 pair = {'first': 'explosion_norm', 'second': 'explosion_none'}
 M11(words, less_than(0.95, none=1), **pair)(effects.compared)
 
+KINDS = [*itertools.product(('linear', 'transformer'), ('natural', 'balanced'), ('plain', 'adam'))]
 M12 = methods.claim(
   'M12',
   'With heavy-tailed classes gradient descent learns class k in a time proportional to 1/pi_k, sign descent and Adam '
   'in a time that does not depend on pi_k.',
-  under='{config.classes.count} one-hot classes of shares 1/k, to loss {config.classes.loss}, float64; '
-  '{config.classes.pairs} pairs of the {config.classes.words} commonest words of {config.text}, full batch, '
-  '{config.classes.updates} updates, at the rates of least training loss',
+  under=tuned(
+    '{config.classes.count} one-hot classes of shares 1/k, to loss {config.classes.loss}, float64; '
+    '{config.classes.pairs} pairs of the {config.classes.words} commonest words of {config.text}, full batch, '
+    '{config.classes.updates} updates, at the rates of least training loss',
+    *('_'.join(('pairs', *kind)) for kind in KINDS),
+    by='train_loss',
+  ),
   when=asked('M12'),
 )
 for method, words in {'plain': 'gradient descent against gradient flow', 'sign': 'sign descent'}.items():

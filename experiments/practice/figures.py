@@ -66,7 +66,7 @@ def _norm(view: Seen) -> Figure:
 @practice.section(
   'Least squares against the clock',
   'Above the band mini-batches are faster (P9). Who never comes to the excess loss has the time of all updates.',
-  caption='Seconds over those of mini-batches to an excess loss, of that at 0: means over seeds, intervals of 95 %.',
+  caption='Seconds over those of mini-batches to an excess loss, of that at 0: geometric means, intervals of 95 %.',
 )
 def _squares(view: Seen) -> Figure:
   options = view.config.squares
@@ -80,5 +80,7 @@ def _squares(view: Seen) -> Figure:
         bars = np.maximum([middle - low, high - middle], 0)
         axes.errorbar(options.sizes, middle, bars, label=f'{method}, {excess:g}', **style)
     axes.set(xscale='log', yscale='log', xlabel='weights', ylabel='seconds over those of mini-batches')
-    axes.legend(fontsize=8)
+    axes.set_xticks(options.sizes, [f'{size:,}' for size in options.sizes])
+    axes.set_xticks([], minor=True)
+    axes.legend(fontsize=8, handlelength=4)  # long enough to tell dashes
   return figure

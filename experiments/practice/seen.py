@@ -66,6 +66,14 @@ class Seen(study.View):
     rates = (f'{study.at_an_end(self.chosen(arm), tried[arm])} ({arm})' for arm in arms)
     return f'best rates on other seeds: {", ".join(rates)}'
 
+  def multiple(self, size: int, target: float) -> str:
+    """The multiple of the rate that was chosen for mini-batches, in words, and whether they come to the target."""
+    cell = self.cell(f'squares_{size}')
+    chosen = fastest(cell.sel(seed=self.config.few_tuned), target)(np.arange(self.config.few_tuning))
+    runs = cell.reached.sel(seed=self.config.few_ids, target=target, multiple=chosen, way=METHODS[-1])
+    words = study.at_an_end(chosen, cell.multiple.values.tolist())
+    return f'{words} with {size} weights, where {int(runs.sum())} of {runs.size} come there'
+
   def ends(self, arm: str, rate: float) -> xr.DataArray:
     """Test accuracy at the end, by seed; 0 of a failed run."""
     runs = self.cell(f'runs_{arm}').sel(learning_rate=rate, drop=True).isel(step=-1)

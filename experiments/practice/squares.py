@@ -158,11 +158,12 @@ def solved(options: Any, problem: Rows, tried: Mapping[float, Sequence[float]]) 
   for target, multiples in tried.items():
     there = lambda point, target=target: bool(problem.excess(point) <= target)
     point, count = conjugate_gradients(problem, target, options.iterations)
-    conjugate = int(count), there(point), functools.partial(conjugate_gradients, problem, 0.0, count)
+    conjugate = int(count), there(point), functools.partial(conjugate_gradients, problem, 0.0, int(count))
     for multiple in multiples:
       descend = functools.partial(mini_batches, problem, multiple * unit, batch_size=batch_size)
       point, count = descend(target, options.updates, OFTEN)
-      descent = int(count), there(point), functools.partial(descend, 0.0, count, count)
+      # An int as before: with an array the first call that is timed would be taken for a new one.
+      descent = int(count), there(point), functools.partial(descend, 0.0, int(count), int(count))
       three = (1, there(direct()), direct), conjugate, descent
       found |= {(target, multiple, name): each for name, each in zip(METHODS, three, strict=True)}
   return found

@@ -10,7 +10,7 @@ gradient of 64 terms with a condition below 10 (P3, P8); 1 for what descent at a
 of what a random direction sees of it. What pilots changed: docs/studies/practice.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from experiments.practice import effects, seen
 from experiments.practice.seen import Seen
@@ -156,8 +156,8 @@ P6(words, premise(less_than(0.95)), arms=['one'])(effects.accuracy)
 
 NORMED = (
   f'perceptron with hidden layers {{config.norm.hidden}}, {DRAWN}, {{config.norm.num_updates}} updates of '
-  'B={config.norm.batch_size}, mean over {config.norm.records} records; loss of all training images at once; '
-  'predictiveness over steps {config.norm.steps}; equal rate {config.norm.equal:g}'
+  'B={config.norm.batch_size}, geometric mean over {config.norm.records} records after the start; loss of all training '
+  'images at once; predictiveness over steps {config.norm.steps}; equal rate {config.norm.equal:g}'
 )
 P7 = practice.claim(
   'P7',
@@ -204,13 +204,27 @@ SOLVED = (
   "of the targets' variance is noise; float32, all cores; B={config.squares.batch_size}, rate tuned on "
   '{config.few_tuning} other problems, of which no time is counted; excess loss, of that at 0, '
 )
+
+
+def solved(target: int, places: Sequence[int]) -> Callable[[Seen], str]:
+  """Conditions of P9 that end with the multiples of the rate that were chosen, to a target on problems of sizes."""
+
+  def words(view: Seen) -> str:
+    options = view.config.squares
+    chosen = (view.multiple(options.sizes[place], options.targets[target]) for place in places)
+    limit = f'{options.targets[target]:g}; at most {options.updates} updates'
+    return f'{SOLVED}{limit}; multiples of the rate: {", ".join(chosen)}'
+
+  return words
+
+
 FORMS = 'of the normal equations', 'of conjugate gradients'
 for name, place, target, said in (
   ('P9', 0, 0, 'passes the normal equations in time once the least-squares problem is large'),
   ('P9a', 1, 0, 'passes conjugate gradients in time once the least-squares problem is large'),
   ('P9b', 0, 1, 'passes the normal equations on large problems to a small excess loss, too'),
 ):
-  under = f'{SOLVED}{{config.squares.targets[{target}]:g}}; at most {{config.squares.updates}} updates'
+  under = solved(target, (0, -1) if name == 'P9' else (-1,))
   part = practice.claim(name, f'Mini-batch descent {said}.', under=under)
   words, given = (
     f'seconds {FORMS[place]} over those of mini-batches',

@@ -99,8 +99,10 @@ def number(value: float) -> str:
 @checked
 def interval(part: Finding | Part) -> str:
   """The interval of a finding or of a part of one, in words: its ends, or that there is none."""
-  if part.confidence == 1:
-    text = 'exactly'
+  if part.confidence == 1:  # one number, or all of a set
+    text = (
+      'exactly' if part.ci_low == part.ci_high else f'[{number(part.ci_low)}, {number(part.ci_high)}] exactly'
+    )
   elif math.isinf(part.ci_low) and math.isinf(part.ci_high):
     text = 'no interval'
   else:

@@ -67,7 +67,7 @@ def grade_all(
 
   The verdicts of a claim's parts hold at once, see `simultaneous`. `jointly` is the verdict if those of all claims are
   to hold at once, by Bonferroni's correction. The seeds behind a finding are the least number of values behind any
-  effect, those left out included.
+  effect that is left to chance, or behind any if none is, those left out included.
   """
   return [
     _graded(name, claim, study, confidence)._replace(
@@ -79,10 +79,11 @@ def grade_all(
 
 def _graded(name: str, claim: Asked, study: Gradable, confidence: float) -> Finding:
   intervals = simultaneous(claim.effects, study, confidence)
+  by_chance = [each for each in intervals.values() if each.confidence < 1] or [*intervals.values()]
   return claims.grade(
     Claim(name, claim.statement, {effect.name: effect.rule for effect in claim.effects}),
     intervals,
-    num_seeds=min(interval.num + interval.excluded for interval in intervals.values()),
+    num_seeds=min(interval.num + interval.excluded for interval in by_chance),
     conditions=study.conditions(name),
   )
 
