@@ -29,7 +29,7 @@ class Thumbnail(SphinxDirective):
 
 def place_pictures(app: 'Sphinx', doctree: nodes.document, docname: str) -> None:
   """Puts the pictures in, once all pages have run."""
-  for place in doctree.findall(thumbnail):
+  for place in list(doctree.findall(thumbnail)):
     picture = next(iter(app.env.get_doctree(place['page']).findall(nodes.image)), None)
     if picture is None or not picture.get('alt'):
       raise ExtensionError(f'{place["page"]} has no picture with an alternative text, for the gallery')
