@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +69,37 @@ def test_every_formula_renders(reference):
     assert to_mathml(formula, block).startswith('<math'), formula
 
 
+def test_every_page_of_the_gallery_has_a_card_with_a_picture_in_words():
+  index = (DOCS / 'gallery' / 'index.md').read_text(encoding='utf-8')
+  pages = {path.stem: path.read_text(encoding='utf-8') for path in (DOCS / 'gallery').glob('*.md')}
+  del pages['index']
+  assert len(pages) >= 10
+  for name, text in pages.items():
+    assert f'\n{name}\n' in index  # in the table of contents
+    assert f':link: {name}\n' in index
+    assert f'```{{thumbnail}} {name}\n' in index
+    assert re.search(r'^  image:\n    alt: ', text, re.MULTILINE), name
+
+
+def test_a_thumbnail_is_the_first_picture_of_its_page_with_its_words(reference):
+  pytest.importorskip('sphinx')
+  from docutils import nodes, utils
+  from sphinx.errors import ExtensionError
+
+  thumbnails = importlib.import_module('thumbnails')
+  page, index = utils.new_document('paths'), utils.new_document('index')
+  page += [nodes.image(uri='one.svg', alt='Three paths.'), nodes.image(uri='two.svg')]
+  app = SimpleNamespace(env=SimpleNamespace(get_doctree={'gallery/paths': page}.__getitem__))
+  index += thumbnails.thumbnail(page='gallery/paths')
+  thumbnails.place_pictures(app, index, 'gallery/index')
+  (found,) = index.findall(nodes.image)
+  assert (found['uri'], found['alt']) == ('one.svg', 'Three paths.')
+  page.pop(0)
+  index += thumbnails.thumbnail(page='gallery/paths')
+  with pytest.raises(ExtensionError, match='no picture with an alternative text'):
+    thumbnails.place_pictures(app, index, 'gallery/index')
+
+
 QUICK = ('docs/howto/migrating.md', 'docs/howto/study.md', 'docs/howto/long_runs.md')
 PAGES = (
   'docs/start.md',
@@ -77,7 +109,10 @@ PAGES = (
     for path in sorted((DOCS / part).glob('*.md'))
   ),
 )
-CODE = re.compile(r'^```(?:python|\{code-cell\}[^\n]*)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+# Options of a cell stand between two lines of dashes.
+CODE = re.compile(
+  r'^```(?:python|\{code-cell\}[^\n]*)\n(?:---\n.*?^---\n)?(.*?)^```$', re.DOTALL | re.MULTILINE
+)
 
 
 def run_page(name, folder, monkeypatch):
