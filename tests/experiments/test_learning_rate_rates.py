@@ -246,7 +246,9 @@ def test_the_full_configuration_shrunk_runs_to_its_verdicts(tmp_path):
   subprocess.run([*command, *flags], check=True, timeout=1800, env=environment)
   cells = {file.stem: gdlab.load(file) for file in (tmp_path / 'results').glob('*.nc')}
   config = steps.config.checked(json.loads(cells['climb_plain'].attrs['config']))
-  assert {*cells} == {cell.name for cell in steps.cells(dict_of(config))}
+  # Stored configurations do not say how often the study is repeated: here not at all.
+  names = [cell.name for cell in steps.cells(dict_of(config))]
+  assert {*cells} == {name for name in names if not name.endswith('-1')}
   recomputed = grade_all(steps.claims, steps.seen(config, 0, cells))
   assert {finding.id for finding in recomputed} == {f'L{number}' for number in range(1, 16)}
   # As text, since NaN differs from itself.
