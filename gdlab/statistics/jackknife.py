@@ -61,4 +61,6 @@ def jackknife(
     half = stdtrit(num - 1, (1 + confidence) / 2) * error
   if not np.isfinite([centre, half]).all():
     return Interval(whole, -np.inf, np.inf, confidence, num, 0)
-  return Interval(whole, float(back(centre - half)), float(back(centre + half)), confidence, num, 0)
+  with np.errstate(over='ignore'):  # an end beyond all floats is infinite
+    low, high = float(back(centre - half)), float(back(centre + half))
+  return Interval(whole, low, high, confidence, num, 0)

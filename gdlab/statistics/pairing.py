@@ -68,9 +68,9 @@ def paired_log_ratio(a: Any, b: Any, **options: Any) -> Interval:
   a, b = (floats(name, values) for name, values in zip('ab', _matched(a, b), strict=True))
   if (a < 0).any() or (b < 0).any():
     raise InputError(f'a ratio needs values >= 0, got a minimum of {np.nanmin([a, b])}')
-  with np.errstate(divide='ignore', invalid='ignore'):
+  with np.errstate(divide='ignore', invalid='ignore', over='ignore'):  # an end beyond all floats is infinite
     interval = bootstrap(np.log(a) - np.log(b), **options)
-  estimate, low, high = (float(np.exp(end)) for end in interval[:3])
+    estimate, low, high = (float(np.exp(end)) for end in interval[:3])
   return interval._replace(estimate=estimate, low=low, high=high)
 
 

@@ -1,6 +1,7 @@
 """Shared parts of studies: the effects of a claim, its grading and the end of a study."""
 
 import pathlib
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -148,19 +149,26 @@ def conclude(
     if section.svg:
       with replacing(figures / f'{slug(section.heading)}.svg') as path:
         path.write_text(section.svg, encoding='utf-8')
+  listed = sorted(findings, key=_by_number)
   text = page(
     story.title,
     lead=story.lead,
     sections=story.sections,
-    findings=findings,
+    findings=listed,
     again=again,
     facts=facts(results),
     command=command(module),
   )
   with replacing(workdir / 'report.html') as path:
     path.write_text(text, encoding='utf-8')
-  _show(tables, findings, again)
+  _show(tables, listed, again)
   print(f'\nReport: {workdir / "report.html"}')
+
+
+def _by_number(finding: Finding) -> list[Any]:
+  """Sorts L2 before L12, and P1 before P1a, in whatever order they were registered."""
+  parts = re.split(r'(\d+)', finding.id)  # words and numbers in turn
+  return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def command(module: str = '') -> str:

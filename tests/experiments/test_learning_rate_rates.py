@@ -1,18 +1,24 @@
 """Rates and schedules: measurements against what is known, and a tiny run of all cells to verdicts and pictures."""
 
 import ast
+import json
+import os
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gdlab
 from configs import learning_rate as configs
 from configs import learning_rate_full
 from experiments.learning_rate.rates import claims, effects, exact, figures, measure, tasks
 from experiments.learning_rate.study import steps
 from gdlab import statistics, theory
+from gdlab.claims import read_claims
 from gdlab.core.errors import InputError
 from gdlab.study import View
 from gdlab.study.graded import grade_all
@@ -218,3 +224,32 @@ def test_all_cells_give_verdicts_and_pictures():
   for name in ('_ranking', '_rate_and_batch', '_warm_up', '_decays', '_zigzag', '_transfer'):
     assert getattr(figures, name)(view)
   assert set(claims.KINDS) == {'quadratic', 'regression'}
+
+
+# Every cell and every arm of the full configuration stays, and the lengths of warm-up and batch sizes of both halves.
+FULL = f"""{TINY};
+seeds.count=3; seeds.tuning=2; seeds.repeats=0; edge.climb.points=8; edge.climb.hidden=4; edge.climb.updates=40;
+edge.climb.every=10; edge.climb.substeps=2; edge.model.updates=1000; edge.batches.num_seeds=2;
+edge.batches.num_train=16; edge.batches.hidden=3; edge.batches.updates=20; edge.batches.every=5;
+edge.batches.draws=4; edge.warm.num_seeds=2; edge.warm.num_train=16; edge.warm.hidden=3; edge.warm.updates=10;
+edge.warm.lengths=(0,1,2,4,6); edge.warm.peaks=(0.01,0.1,1.0); edge.warm.adam_peaks=(0.01,0.1,1.0)
+"""
+
+
+@pytest.mark.slow
+def test_the_full_configuration_shrunk_runs_to_its_verdicts(tmp_path):
+  """Both halves of the study; on digits where there is no MNIST."""
+  changes = FULL if 'GDLAB_DATA' in os.environ else f'{FULL}; rates.schedules.dataset=digits'
+  flags = [f'--workdir={tmp_path}', *(f'--config.{each.strip()}' for each in changes.split(';'))]
+  command = [sys.executable, '-m', 'experiments.learning_rate', '--config=configs/learning_rate_full.py']
+  environment = os.environ | {'JAX_NUM_CPU_DEVICES': '1'}
+  subprocess.run([*command, *flags], check=True, timeout=1800, env=environment)
+  cells = {file.stem: gdlab.load(file) for file in (tmp_path / 'results').glob('*.nc')}
+  config = steps.config.checked(json.loads(cells['climb_plain'].attrs['config']))
+  # Stored configurations do not say how often the study is repeated: here not at all.
+  names = [cell.name for cell in steps.cells(dict_of(config))]
+  assert {*cells} == {name for name in names if not name.endswith('-1')}
+  recomputed = grade_all(steps.claims, steps.seen(config, 0, cells))
+  assert {finding.id for finding in recomputed} == {f'L{number}' for number in range(1, 16)}
+  # As text, since NaN differs from itself.
+  assert repr(recomputed) == repr(read_claims(tmp_path / 'claims.json'))

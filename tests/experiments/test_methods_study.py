@@ -24,7 +24,8 @@ from gdlab.core.errors import InputError
 from gdlab.study.graded import grade_all
 from tests.experiments import test_methods_can_fail as synthetic
 
-TINY = """images=digits text=excerpt seeds.first=0 seeds.count=3 seeds.tuning=2 seeds.repeats=0 race.train=64
+DIGITS = 'images=digits text=excerpt'
+TINY = """seeds.first=0 seeds.count=3 seeds.tuning=2 seeds.repeats=0 race.train=64
 race.validation=32 race.test=32 race.batch_size=8 race.updates=12 race.text_train=16 race.text_held_out=8
 race.text_batch_size=4 race.text_updates=8 race.evaluations=4 race.hidden=(4,) race.features=(2,) race.width=4
 race.context=8 quadratic.conditions=(10.0,30.0,100.0) quadratic.dimension=4 valleys.num_starts=4 valleys.updates=500
@@ -167,14 +168,36 @@ def test_half_precision_starts_are_the_same_numbers_rounded():
 
 
 @pytest.mark.slow
-def test_a_tiny_run_of_the_whole(tmp_path):
-  flags = [f'--workdir={tmp_path}', *(f'--config.{key}' for key in TINY.split())]
-  command = [sys.executable, '-m', 'experiments.methods', *flags]
+@pytest.mark.parametrize('name', ['methods', 'methods_full'])
+def test_a_tiny_run_of_the_whole(tmp_path, name):
+  """Of both configurations, shrunk; the full one with its own data, where there are some."""
+  changes = TINY if name == 'methods_full' and 'GDLAB_DATA' in os.environ else f'{DIGITS} {TINY}'
+  flags = [f'--workdir={tmp_path}', *(f'--config.{key}' for key in changes.split())]
+  command = [sys.executable, '-m', 'experiments.methods', f'--config=configs/{name}.py', *flags]
   subprocess.run(command, check=True, timeout=1800, env=os.environ | {'JAX_NUM_CPU_DEVICES': '1'})
   cells = {file.stem: gdlab.load(file) for file in (tmp_path / 'results').glob('*.nc')}
   given = Settings.checked(json.loads(cells['orders'].attrs['config']))
   recomputed = grade_all(methods.claims, methods.seen(given, 0, cells))
+  assert [finding.id for finding in recomputed] == [*methods.claims]
   assert repr(recomputed) == repr(
     read_claims(tmp_path / 'claims.json')
   )  # NaN differs from itself, hence as text
   assert (tmp_path / 'report.html').read_text().count('<svg') == 4
+
+
+@pytest.mark.slow  # MNIST takes seconds to read
+@pytest.mark.skipif('GDLAB_DATA' not in os.environ, reason='needs MNIST and Tiny Shakespeare: set GDLAB_DATA')
+def test_the_full_configuration_asks_for_no_more_data_than_there_are():
+  full = Settings.checked(methods_full.get_config().to_dict())
+  for bench in arms.BENCHES:
+    drawn = arms.data(full, bench, full.seeds.first)
+    sizes = [jax.tree.leaves(part)[0].shape[0] for part in (drawn.train, drawn.validation, drawn.test)]
+    race = full.race
+    assert sizes == (
+      [race.train, race.validation, race.test]
+      if bench in arms.IMAGES
+      else [race.text_train, race.text_held_out, race.text_held_out]
+    )
+  options = full.classes
+  assert len(measure.word_pairs(full.text, options.words)) >= options.pairs
+  assert len(np.unique(measure.word_pairs(full.text, options.words))) == options.words

@@ -58,6 +58,12 @@ def test_it_covers_at_its_level(draw, truth, scale, num):
   assert low <= hits <= high, hits / studies
 
 
+def test_an_end_beyond_all_floats_is_infinite():
+  found = statistics.jackknife(lambda runs: np.exp(300 * runs.mean()), 3, scale='log')
+  half = scipy.stats.t.ppf(0.975, 2) * np.sqrt(2 / 3 * 2) * 150  # 745; the largest float is exp(709.8)
+  np.testing.assert_allclose(found[:3], [np.exp(300), np.exp(300 - half), np.inf], rtol=1e-12)
+
+
 def test_what_is_not_finite_has_no_bounds():
   values = np.asarray([1.0, np.inf, 2.0, 3.0])
   found = statistics.jackknife(lambda runs: values[runs].mean(), 4)

@@ -248,6 +248,8 @@ class PairedTest(parameterized.TestCase):
     self.assertEqual(statistics.paired_log_ratio([np.inf, np.inf], [1.0, 2.0])[:3], (np.inf,) * 3)
     self.assertEqual(statistics.paired_log_ratio([2.0], [1.0]), (2.0, 0.0, np.inf, 0.95, 1, 0))
     self.assertEqual(statistics.paired_log_ratio([0.0, 3.0, 3.0], [0.0, 1.0, 1.0]).excluded, 1)
+    apart = statistics.paired_log_ratio([1e-200, 1e200], [1.0, 1.0])  # 0 ± 5851 in logs
+    self.assertEqual(apart[1:3], (0, np.inf))
     with self.assertRaisesRegex(InputError, 'a ratio needs values >= 0, got a minimum of -1.0'):
       statistics.paired_log_ratio([-1.0, 1.0], [1.0, 1.0])
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ import gdlab
 from gdlab import claims, study
 from gdlab.comparison.comparing import TUNING
 from gdlab.statistics import Interval
-from gdlab.study.graded import Asked, Effect, grade_all
+from gdlab.study.graded import Asked, Effect, Story, conclude, grade_all
 
 OWN = pathlib.Path(__file__).with_name('own_study.py')
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -327,6 +328,14 @@ def test_a_verdict_is_also_told_for_all_claims_together():
   findings = grade_all(asked, Parts())
   assert [finding.verdict for finding in findings] == ['supported', 'supported']
   assert [finding.jointly for finding in findings] == ['inconclusive', 'supported']  # 2.24 is asked of each
+
+
+def test_claims_are_listed_by_their_numbers(tmp_path, capsys):
+  asked = dict.fromkeys(('X10', 'X2', 'X1a', 'X1'), Asked('A claim.', (effect(3.0),)))
+  conclude(tmp_path, Story('A study', [], []), grade_all(asked, Parts()), {}, module='own')
+  expected = ['X1', 'X1a', 'X2', 'X10']
+  assert re.findall(r'<div class="claim" id="(\w+)"', (tmp_path / 'report.html').read_text()) == expected
+  assert re.findall(r'X\w+', capsys.readouterr().out) == expected
 
 
 def test_an_effect_must_have_the_confidence_it_is_asked_for():
