@@ -3,20 +3,19 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import optax
 import pytest
-import scipy.stats
 import xarray as xr
 
 import gdlab
 from gdlab import claims, study
 from gdlab.comparison.comparing import TUNING
-from gdlab.statistics import Interval
-from gdlab.study.graded import Asked, Effect, grade_all
+from gdlab.study.cells import Unmeasured, with_needs
 
 OWN = pathlib.Path(__file__).with_name('own_study.py')
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -119,6 +118,31 @@ def test_in_workers_the_same(finished, tmp_path):
   assert graded(tmp_path / 'work') == graded(finished[0])
 
 
+@pytest.mark.parametrize('workers', [(), ('--workers=2',)])
+def test_a_claim_alone_measures_only_what_it_reads(finished, tmp_path, workers):
+  done = started(f'--workdir={tmp_path}', '--claims=M2', '--repeat=1', *workers)
+  assert done.returncode == 0, done.stderr
+  assert {path.name for path in (tmp_path / 'results').glob('*.nc')} == {'noisy.nc', 'noisy-1.nc'}
+  for file in ('claims.json', 'claims-1.json'):
+    own = graded(tmp_path, file)['M2']
+    assert own == graded(finished[0], file)['M2'] | {'jointly': own['verdict']}  # of this claim alone
+    assert len(graded(tmp_path, file)) == 1
+  page = (tmp_path / 'report.html').read_text()
+  assert 'Both arms' not in page
+  assert 'Loss along the runs' not in page
+
+
+def test_a_claim_alone_makes_only_its_comparisons(finished, tmp_path):
+  shutil.copytree(finished[0], tmp_path / 'work')
+  (tmp_path / 'work' / 'results' / 'noisy.nc').unlink()
+  done = started(f'--workdir={tmp_path / "work"}', '--claims=M1')
+  assert done.returncode == 0, done.stderr
+  assert not (tmp_path / 'work' / 'results' / 'noisy.nc').exists()
+  own = graded(tmp_path / 'work')['M1']
+  assert own == graded(finished[0])['M1'] | {'jointly': own['verdict']}
+  assert 'Both arms' in (tmp_path / 'work' / 'report.html').read_text()
+
+
 def test_runs_on_an_installed_gdlab_alone(finished, tmp_path):
   command = [
     sys.executable,
@@ -147,6 +171,7 @@ def test_runs_on_an_installed_gdlab_alone(finished, tmp_path):
     ('--config.updates=0', 'error: updates should be greater than or equal to 1, got 0'),
     ('--config.rates=(0.3,0.1)', 'error: rates should ascend, got (0.3, 0.1)'),
     ('--config.seeds.repeats=10', 'error: seeds.repeats should be less than or equal to 9, got 10'),
+    ('--claims=M2,M3', "error: unknown claim 'M3'. Known: M1, M2"),
     ('--config=other.py', 'error: --config=FILE is not taken here, got other.py'),
   ],
 )
@@ -223,6 +248,33 @@ def test_every_set_of_seeds_has_cells_of_its_own():
     assert view.cell('clock') is found['clock']
 
 
+def test_claims_alone_ask_for_cells_and_what_these_need(tmp_path):
+  own = many_cells()
+  sums = lambda view, size: gdlab.statistics.bootstrap(
+    view.cell('clock').seconds.item() * view.cell(f'arm_{size}')['sum'].values + np.arange(3.0),
+    confidence=view.confidence,
+  )
+  for size in (1, 2):
+    own.claim(f'A{size}', 'It is so.')('sum', claims.greater_than(0), size=size)(sums)
+  given, found = own.config.defaults(), {}
+  given.seeds.repeats = 1
+  cells, rounds = own.cells(given), []
+  while True:
+    try:
+      own.finish(given, found, tmp_path, only=['A2'])
+      break
+    except Unmeasured as error:
+      rounds.append(error.names)
+      for cell in with_needs(cells, {*found, *error.names}):
+        needed = [found[need] for need in cell.needs]
+        found[cell.name] = cell.measure(*needed, progress=lambda done, total: None).assign_attrs(
+          cell_wall_time_s=1.0
+        )
+  assert rounds == [{'clock'}, {'arm_2', 'arm_2-1'}]
+  assert [*found] == ['clock', 'tuning_2', 'arm_2', 'tuning_2-1', 'arm_2-1']
+  assert [finding.id for finding in claims.read_claims(tmp_path / 'claims-1.json')] == ['A2']
+
+
 def test_what_is_measured_once_needs_nothing_that_is_not():
   own = many_cells()
 
@@ -279,60 +331,6 @@ def test_updates_are_timed_in_turn():
   assert seconds.batch_size.values.tolist() == [1, 1000]
   # A thousand examples take longer than one, by far more than clocks differ.
   assert float(seconds.sel(batch_size=1000).min()) > float(seconds.sel(batch_size=1).max())
-
-
-class Parts:
-  """Stored results of a study whose parts have intervals of known widths."""
-
-  def __init__(self, confidence=0.95):
-    self.confidence = confidence
-
-  def with_confidence(self, confidence):
-    return Parts(confidence)
-
-  def conditions(self, claim):
-    return 'a test'
-
-  def part(self, standard_errors):
-    """An effect so many standard errors above 0, with a normal interval."""
-    half = scipy.stats.norm.ppf((1 + self.confidence) / 2)
-    return Interval(standard_errors, standard_errors - half, standard_errors + half, self.confidence, 9, 0)
-
-
-def effect(standard_errors):
-  return Effect(f'{standard_errors}', claims.greater_than(0), lambda view: view.part(standard_errors))
-
-
-@pytest.mark.parametrize(
-  ('sizes', 'levels', 'verdict'),
-  [
-    # Quantiles of the normal distribution at 1 - 0.05/m, two-sided: 1.96, 2.24 and 2.39 for m = 1, 2, 3.
-    ((2.0,), (1,), 'supported'),
-    ((2.5, 2.3, 2.0), (3, 2, 1), 'supported'),  # each decided at the next level of Holm's
-    ((2.3, 2.3, 2.3), (3, 3, 3), 'inconclusive'),  # of three alike none passes the first level
-    ((3.0, 2.1, 2.1), (3, 2, 2), 'inconclusive'),
-    ((3.0, -3.0), (2, 2), 'mixed'),
-  ],
-)
-def test_parts_are_judged_at_once_by_holms_method(sizes, levels, verdict):
-  asked = {'A': Asked('A claim.', tuple(effect(size + 1e-6 * place) for place, size in enumerate(sizes)))}
-  [finding] = grade_all(asked, Parts())
-  assert finding.verdict == verdict
-  parts = finding.parts or [finding]
-  assert [part.confidence for part in parts] == pytest.approx([1 - 0.05 / level for level in levels])
-
-
-def test_a_verdict_is_also_told_for_all_claims_together():
-  asked = {name: Asked('A claim.', (effect(size),)) for name, size in {'A': 2.1, 'B': 3.0}.items()}
-  findings = grade_all(asked, Parts())
-  assert [finding.verdict for finding in findings] == ['supported', 'supported']
-  assert [finding.jointly for finding in findings] == ['inconclusive', 'supported']  # 2.24 is asked of each
-
-
-def test_an_effect_must_have_the_confidence_it_is_asked_for():
-  stubborn = Effect('stubborn', claims.greater_than(0), lambda view: Interval(1, 0.5, 1.5, 0.95, 9, 0))
-  with pytest.raises(gdlab.InputError, match="'stubborn' must have an interval of the confidence"):
-    grade_all({'A': Asked('A claim.', (stubborn, effect(3.0)))}, Parts())
 
 
 def test_a_configuration_may_leave_out_cells_claims_and_sections(tmp_path):
