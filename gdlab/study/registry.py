@@ -345,7 +345,11 @@ class Study:
       if repeat.value is not None:
         config.seeds.repeats = repeat.value
 
-    finish = lambda *given: self.finish(*given, only=only.value)
+    def finish(
+      given: ml_collections.ConfigDict, cells: Mapping[str, xr.Dataset], workdir: pathlib.Path
+    ) -> None:
+      self.finish(given, cells, workdir, only.value)
+
     app.main(self.cells, finish, default_config or self.config.defaults(), adjust, lambda: bool(only.value))
 
 
