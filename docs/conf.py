@@ -17,7 +17,7 @@ author = 'The gdlab authors'
 copyright = author
 version = release = gdlab.__version__
 
-extensions = ['myst_nb', 'sphinx_copybutton', 'sphinx_design', 'mathml', 'reference', 'thumbnails']
+extensions = ['myst_nb', 'sphinx_copybutton', 'sphinx_design', 'mathml', 'reference', 'thumbnails', 'ledger']
 exclude_patterns = ['_build']
 suppress_warnings = [
   'myst.header',  # included pages begin below the first level

@@ -6,9 +6,9 @@ Writes index.html, claims.json (a row for every claim), studies.json (what each 
 and every study into a folder of its name. Stopped or killed, the same command goes on; `studies` says when a study is
 not started.
 
-`--again=10 --seed=S` also draws ten of the claims that have a verdict and asks them with new seeds: no study can
-measure the cells of one claim alone, so the studies of those claims are repeated as wholes, once more.
-`--publish=docs/ledger` copies page, claims and figures, without links to the studies' pages.
+`--again=10 --seed=S` also draws ten of the claims that have a verdict and asks them alone on new seeds, in folders such
+as `saddles-3`, which has the seeds of a third repeat. `--publish=docs/ledger` copies page, claims and the figures that
+the page links to, without links to the studies' pages.
 """
 
 import json
@@ -22,6 +22,7 @@ from absl import flags
 
 from experiments.ledger import rows, studies
 from experiments.ledger.page import render
+from gdlab.claims import Finding
 from gdlab.core.errors import InputError, check_count, unknown_name
 from gdlab.host import checksums, locks
 from gdlab.host.progress import say
@@ -63,23 +64,26 @@ class Ledger:
         json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8'
       )
 
-  def repeats(self, name: str) -> int:
-    """How often a study is repeated: as its configuration has it, or as claims were drawn."""
-    drawn = [
-      repeat
-      for draw in self.again
-      for one, repeat in draw['claims'].items()
-      if one in self.sources[name].study.claims
-    ]
-    return max([self.sources[name].config.seeds.repeats, *drawn])
+  def drawn(self, name: str) -> dict[str, tuple[int, studies.Source]]:
+    """What asks the drawn claims of a study, by the name of its folder: the seed of the draw, and the study."""
+    source, found = self.sources[name], {}
+    for number, draw in enumerate(self.again, source.config.seeds.repeats + 1):
+      if claims := [claim for claim in draw['claims'] if claim in source.study.claims]:
+        found[f'{name}-{number}'] = draw['seed'], studies.once_more(source, claims, number)
+    return found
+
+  def all_of(self, names: Sequence[str]) -> dict[str, studies.Source]:
+    """These studies, and after them what asks their drawn claims, by the names of their folders."""
+    draws = {folder: again for name in names for folder, (_, again) in self.drawn(name).items()}
+    return {name: self.sources[name] for name in names} | draws
 
   def run(self, names: Sequence[str], workers: int | None) -> list[str]:
-    """Runs what has changed of these studies; the names of those that failed."""
+    """Runs what has changed of these studies, and of their draws; the names of those that failed."""
     begun, ran, failed = time.monotonic(), 0, []
-    waiting = [name for name in names if not self.unchanged(name)]
-    for name in names:
-      folder, repeats = self.workdir / name, self.repeats(name)
-      title = f'[{names.index(name) + 1}/{len(names)}] {name}'
+    sources = self.all_of(names)
+    waiting = [name for name, source in sources.items() if not self.unchanged(name, source)]
+    for number, (name, source) in enumerate(sources.items(), 1):
+      folder, title = self.workdir / name, f'[{number}/{len(sources)}] {name}'
       if name not in waiting:
         say(f'{title}: unchanged')
         continue
@@ -87,35 +91,42 @@ class Ledger:
       left = f'; about {minutes / ran * (len(waiting) - ran):.0f} min left, as the others took' if ran else ''
       say(f'{title}: begins after {minutes:.0f} min{left}')
       folder.mkdir(exist_ok=True)
-      made_of = studies.made_of(self.sources[name], repeats)  # now: sources may be edited meanwhile
-      status = studies.run(self.sources[name], folder, repeats, workers)
+      made_of = studies.made_of(source)  # now: sources may be edited meanwhile
+      status = studies.run(source, folder, workers)
       ran += 1
       if status:
         say(f'{title}: has ended with status {status}')
         failed.append(name)
         continue
-      self.known[name] = studies.facts(self.sources[name], folder) | {'repeats': repeats, 'made_of': made_of}
+      self.known[name] = studies.facts(source, folder) | {'made_of': made_of}
       self.write('studies.json', self.known)
     return failed
 
-  def unchanged(self, name: str) -> bool:
-    """Whether a study has nothing to do."""
-    known = self.known.get(name, {})
-    return studies.unchanged(self.sources[name], self.workdir / name, self.repeats(name), known)
+  def unchanged(self, name: str, source: studies.Source) -> bool:
+    """Whether a folder has nothing to be done."""
+    return studies.unchanged(source, self.workdir / name, self.known.get(name, {}))
+
+  def _graded(self, name: str, source: studies.Source) -> list[list[Finding]]:
+    """The findings in a folder on every set of seeds; none where it has not ended, or they are not what was written."""
+    if name in self.known:
+      try:
+        return studies.graded(source, self.workdir / name)
+      except (InputError, OSError) as error:
+        say(f'{name}: {error}')
+    return []
 
   def results(self) -> dict[str, rows.Result]:
     """What there is of every study."""
     found = {}
     for name, source in self.sources.items():
-      folder, known = self.workdir / name, self.known.get(name)
-      if known is None:
-        continue
-      try:
-        sets = studies.graded(folder, known['repeats'])
-      except (InputError, OSError) as error:
-        say(f'{name}: {error}')
-        continue
-      found[name] = rows.Result(source.study, folder, sets, known, self.unchanged(name))
+      draws = [
+        rows.Draw(folder, seed, findings, self.known[folder])
+        for folder, (seed, again) in self.drawn(name).items()
+        for findings in self._graded(folder, again)
+      ]
+      if sets := self._graded(name, source):
+        current, folder = self.unchanged(name, source), self.workdir / name
+        found[name] = rows.Result(source.study, folder, sets, self.known[name], current, draws)
     return found
 
   def draw(self, count: int, seed: int) -> None:
@@ -137,12 +148,15 @@ class Ledger:
       path.write_text(text, encoding='utf-8')
     if publish is None:
       return
-    self.write('studies.json', {name: result.facts for name, result in results.items()}, folder)
-    for name in results:
-      for figure in sorted((self.workdir / name / 'figures').glob('*.svg')):
-        target = publish / name / 'figures' / figure.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(figure, target)
+    known = {
+      name: self.known[name]
+      for name in [*results, *(draw.folder for one in results.values() for draw in one.draws)]
+    }
+    self.write('studies.json', known, folder)
+    for figure in sorted({section['figure'] for row in table for section in row.sections} - {''}):
+      target = publish / figure
+      target.parent.mkdir(parents=True, exist_ok=True)
+      shutil.copyfile(self.workdir / figure, target)
 
 
 def main(arguments: list[str]) -> None:

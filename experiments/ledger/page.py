@@ -35,7 +35,7 @@ def render(
   Args:
     table: its rows.
     results: of the studies.
-    again: draws of claims that were asked once more: the seed, and id -> the number of the repeat.
+    again: draws of claims that were asked once more: the seed, and their ids.
     command: that made it.
     reports: whether the studies' pages are beside it, to be linked.
   """
@@ -53,6 +53,12 @@ def render(
   }
   listed = [row for row in table if not row.beside]
   counts = Counter(row.verdict for row in listed)
+  drawn = {
+    (draw.seed, finding.id): finding
+    for result in results.values()
+    for draw in result.draws
+    for finding in draw.findings
+  }
   return environment.get_template('page.html.jinja').render(
     table=table,
     listed=listed,
@@ -61,9 +67,10 @@ def render(
     studies=[*dict.fromkeys(row.study for row in table)],
     results=results,
     forests={name: forest_of(result.sets[0]) for name, result in results.items() if result.sets[0]},
-    hours=sum(result.facts['seconds'] for result in results.values()) / 3600,
+    hours=sum(each.facts['seconds'] for result in results.values() for each in (result, *result.draws))
+    / 3600,
     again=[
-      (draw['seed'], [(row, draw['claims'][row.id]) for row in table if row.id in draw['claims']])
+      (draw['seed'], [(row, drawn.get((draw['seed'], row.id))) for row in table if row.id in draw['claims']])
       for draw in again
     ],
     command=command,

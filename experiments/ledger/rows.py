@@ -12,11 +12,28 @@ from gdlab.claims import Finding, Verdict
 from gdlab.core.errors import InputError
 from gdlab.report import fragile, interval, number, same_verdicts, slug
 from gdlab.study import Study
-from gdlab.study.schema import Seeds
 
 SAID = pathlib.Path(__file__).with_name('claims.toml')
 NOT_ASKED = 'not asked yet'
 VERDICTS = (*map(str, Verdict), NOT_ASKED)
+# What is said of the part whose effect is shown, after how many hold.
+OTHERS = {Verdict.MIXED: ' and this one does not', Verdict.INCONCLUSIVE: ' and this one is not settled'}
+
+
+class Draw(NamedTuple):
+  """What a study has found of claims that were drawn and asked once more.
+
+  Attributes:
+    folder: its name in that of the ledger.
+    seed: of the draw.
+    findings: on seeds that no other set has.
+    facts: as `studies.facts` has them.
+  """
+
+  folder: str
+  seed: int
+  findings: Sequence[Finding]
+  facts: Mapping[str, Any]
 
 
 class Result(NamedTuple):
@@ -28,6 +45,7 @@ class Result(NamedTuple):
     sets: the findings of every set of seeds, the first of which gives the verdicts.
     facts: as `studies.facts` has them.
     current: whether configuration and sources are still those that it was found with.
+    draws: of its claims.
   """
 
   study: Study
@@ -35,6 +53,7 @@ class Result(NamedTuple):
   sets: Sequence[Sequence[Finding]]
   facts: Mapping[str, Any]
   current: bool
+  draws: Sequence[Draw] = ()
 
   def sections(self, claim: str) -> list[dict[str, str]]:
     """The sections of its page that are about a claim: heading, place, and figure or ''; paths from the ledger's."""
@@ -58,7 +77,7 @@ class Row(NamedTuple):
     texts: in how many teaching texts it was found.
     papers: of a claim from the research literature, words and arXiv number.
     finding: of the first set of seeds; None where it was not asked.
-    again: the same of every other set.
+    again: the same of every other set, those of draws at the end.
     current: as of the study's `Result`.
     sections: as `Result.sections` has them.
   """
@@ -95,12 +114,16 @@ class Row(NamedTuple):
     if self.finding is None:
       return f'{NOT_ASKED.capitalize()}.'
     finding = self.finding
-    parts = [part for part in finding.parts if not part.rule.startswith('a premise')]
+    premises = {part.effect_name for part in finding.parts if part.rule.startswith('a premise')}
+    parts = [part for part in finding.parts if part.effect_name not in premises]
     held = sum(part.verdict is Verdict.SUPPORTED for part in parts)
     words = str(finding.verdict).capitalize()
-    if len(parts) > 1:
-      words += f', all {held} parts hold' if held == len(parts) else f', {held} of {len(parts)} parts hold'
-    words += ' and this one does not' if finding.verdict is Verdict.MIXED else ''
+    if finding.effect_name in premises:
+      words += ', for a premise does not hold'
+    elif len(parts) > 1:
+      share = f'{held} of {len(parts)}' if held < len(parts) else 'both' if held == 2 else f'all {held}'
+      words += f', {share} parts hold'
+      words += OTHERS.get(finding.verdict, '')
     value = 'was not measured' if math.isnan(finding.effect) else f'is {number(finding.effect)}'
     words += f': {finding.effect_name} {value} {interval(finding)}; {finding.num_seeds} seeds'
     words += f', the same verdict in {self.same} repeats' if self.again else ', not repeated'
@@ -144,7 +167,7 @@ def rows(claims: Mapping[str, Mapping[str, Any]], results: Mapping[str, Result])
   """
   made = {name: Row(id=name, **claim) for name, claim in claims.items()}
   for study, result in results.items():
-    first, *others = result.sets
+    first, *others = [*result.sets, *(draw.findings for draw in result.draws)]
     for finding in first:
       above = '' if finding.id in claims else re.sub(r'[a-z]+$', '', finding.id)
       row = made.get(finding.id) or Row(finding.id, finding.statement, study, beside=above)
@@ -162,14 +185,7 @@ def rows(claims: Mapping[str, Mapping[str, Any]], results: Mapping[str, Result])
   )
 
 
-def draw(table: Sequence[Row], count: int, seed: int) -> dict[str, int]:
-  """Claims drawn at random of those that were asked: id -> the number of a repeat that is to be new.
-
-  Raises:
-    InputError: if a study has been repeated as often as it can be.
-  """
-  asked = {row.id: len(row.again) + 1 for row in table if row.finding and not row.beside}
-  drawn = random.Random(seed).sample(sorted(asked), min(count, len(asked)))
-  for name in drawn:
-    Seeds.checked({'repeats': asked[name]})
-  return {name: asked[name] for name in drawn}
+def draw(table: Sequence[Row], count: int, seed: int) -> list[str]:
+  """The ids of claims drawn at random of those on the list that were asked."""
+  asked = sorted(row.id for row in table if row.finding and not row.beside)
+  return random.Random(seed).sample(asked, min(count, len(asked)))

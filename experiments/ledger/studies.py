@@ -1,12 +1,13 @@
 """The studies of the ledger: which there are, whether anything has changed, and their runs, one after the other.
 
 A study is unchanged, and is not started, if its claims and its page are there, the claims being what was written, and
-none of these has changed since the ledger saw it end: its configuration, the number of its repeats, the sources of the
-study and of `gdlab`, the lists of sums of its claims and cells. Versions of other packages are not looked at, nor are
-the cells themselves; a study that is started verifies them, and measures none that is there from its configuration.
+none of these has changed since the ledger saw it end: its command, its configuration, the sources of the study and of
+`gdlab`, the lists of sums of its claims and cells. Versions of other packages are not looked at, nor are the cells
+themselves; a study that is started verifies them, and measures none that is there from its configuration.
 """
 
 import contextlib
+import copy
 import hashlib
 import importlib
 import json
@@ -30,6 +31,7 @@ from gdlab.host import checksums, interrupt, locks
 from gdlab.host.progress import say
 from gdlab.study import Study
 from gdlab.study.launch import STOPPED
+from gdlab.study.schema import APART
 
 LOOK_EVERY = 1.0  # seconds between looks at a folder that another process works in
 
@@ -71,11 +73,19 @@ def find() -> dict[str, Source]:
   return found
 
 
-def run(source: Source, workdir: pathlib.Path, repeats: int, workers: int | None) -> int:
+def once_more(source: Source, claims: Sequence[str], number: int) -> Source:
+  """The same study, which asks some of its claims alone, on the seeds that its repeat of this number would have."""
+  config = copy.deepcopy(source.config)
+  config.seeds.first += number * APART
+  config.seeds.repeats = 0
+  flags = (f'--claims={",".join(claims)}', f'--config.seeds.first={config.seeds.first}', '--repeat=0')
+  return source._replace(command=(*source.command, *flags), config=config)
+
+
+def run(source: Source, workdir: pathlib.Path, workers: int | None) -> int:
   """Runs a study to its end; its status. A signal is passed on, once, and the study saves before it is raised here."""
   _wait_for(workdir)
   command = [*source.command, f'--workdir={workdir}']
-  command += [f'--repeat={repeats}'] if repeats != source.config.seeds.repeats else []
   command += [f'--workers={workers}'] if workers else []
   # In a session of its own: Ctrl-C on a terminal goes to all of a group, and a second signal would kill the study.
   with interrupt.deferred():
@@ -106,9 +116,10 @@ def _wait_for(workdir: pathlib.Path) -> None:
     time.sleep(LOOK_EVERY)
 
 
-def made_of(source: Source, repeats: int) -> str:
-  """A sum of what a study's results come from: configuration, repeats, sources."""
-  found = hashlib.sha256(json.dumps([source.config.to_dict(), repeats], sort_keys=True).encode())
+def made_of(source: Source) -> str:
+  """A sum of what a study's results come from: command, configuration, sources."""
+  asked = [source.command[1:], source.config.to_dict()]
+  found = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
   for folder in source.sources:
     for path in sorted(folder.rglob('*')):
       if path.suffix in ('.py', '.jinja'):
@@ -122,7 +133,7 @@ def sums(workdir: pathlib.Path) -> str:
   return hashlib.sha256(b'\n\n'.join(path.read_bytes() for path in files if path.is_file())).hexdigest()
 
 
-def graded(workdir: pathlib.Path, repeats: int) -> list[list[Finding]]:
+def graded(source: Source, workdir: pathlib.Path) -> list[list[Finding]]:
   """The findings of every set of seeds.
 
   Raises:
@@ -130,15 +141,16 @@ def graded(workdir: pathlib.Path, repeats: int) -> list[list[Finding]]:
     OSError: if there are none.
   """
   (workdir / 'report.html').stat()
-  names = ['claims.json', *(f'claims-{number}.json' for number in range(1, repeats + 1))]
+  repeats = range(1, source.config.seeds.repeats + 1)
+  names = ['claims.json', *(f'claims-{number}.json' for number in repeats)]
   return [read_claims(workdir / name) for name in names]
 
 
-def unchanged(source: Source, workdir: pathlib.Path, repeats: int, known: Mapping[str, Any]) -> bool:
+def unchanged(source: Source, workdir: pathlib.Path, known: Mapping[str, Any]) -> bool:
   """Whether a study has nothing to do: `known` is what `facts` has found at its end."""
   with contextlib.suppress(InputError, OSError):
-    graded(workdir, repeats)
-    return (known.get('made_of'), known.get('sums')) == (made_of(source, repeats), sums(workdir))
+    graded(source, workdir)
+    return (known.get('made_of'), known.get('sums')) == (made_of(source), sums(workdir))
   return False
 
 

@@ -13,7 +13,7 @@ from gdlab.core.errors import InputError
 from gdlab.host.checksums import Damaged
 from gdlab.study import cells as measuring
 from gdlab.study import sharing
-from gdlab.study.cells import Cell
+from gdlab.study.cells import Cell, Unmeasured
 from gdlab.study.launch import Config, one_line_errors, start
 from gdlab.study.workdir import Results, replacing
 
@@ -29,6 +29,7 @@ def main(
   finish: Finish,
   default_config: str | Config,
   adjust: Callable[[Config], None] = lambda config: None,
+  on_demand: Callable[[], bool] = lambda: False,
 ) -> None:
   """Runs a study from the command line: `--config=FILE --config.key=value --workdir=DIR`.
 
@@ -42,6 +43,7 @@ def main(
     finish: writes claims and report, of the configuration, the results of all cells and the folder.
     default_config: the configuration's file, or the configuration.
     adjust: changes the configuration as further flags say.
+    on_demand: whether a cell is measured only if `finish` raises `Unmeasured` with its name, and is called once more.
   """
   with one_line_errors():
     _refuse_old_flags(sys.argv[1:])
@@ -57,16 +59,23 @@ def main(
     made = cells(config)
     measuring.check(made)
     results = Results(workdir, config)
-    found = None
-    while found is None:
-      if asked == (None, None):
-        measuring.measure(made, results)
-      else:
-        origin = sharing.Origin.of(cells, config, workdir)
-        sharing.measure(made, results, origin, lambda: sharing.workers(*asked))
-      with contextlib.suppress(Damaged):  # since it was verified: it is measured again
-        found = {cell.name: results.read(cell.name) for cell in made}
-    finish(config, found, workdir)
+
+    def found(wanted: Sequence[Cell]) -> dict[str, xr.Dataset]:
+      while True:
+        if asked == (None, None):
+          measuring.measure(wanted, results)
+        else:
+          origin = sharing.Origin.of(cells, config, workdir)
+          sharing.measure(wanted, results, origin, lambda: sharing.workers(*asked))
+        with contextlib.suppress(Damaged):  # since it was verified: it is measured again
+          return {cell.name: results.read(cell.name) for cell in wanted}
+
+    names = set[str]() if on_demand() else {cell.name for cell in made}
+    while True:
+      try:
+        return finish(config, found(measuring.with_needs(made, names)), workdir)
+      except Unmeasured as error:
+        names |= error.names
 
   start(run, default_config)
 

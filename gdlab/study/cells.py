@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import xarray as xr
@@ -28,6 +28,26 @@ class Cell(NamedTuple):
   measure: Callable[..., xr.Dataset]
   needs: tuple[str, ...] = ()
   alone: bool = False
+
+
+class Unmeasured(Exception):
+  """Raised where the results of cells are asked for that have not been measured.
+
+  Attributes:
+    names: of the cells.
+  """
+
+  def __init__(self, names: Iterable[str]):
+    self.names = {*names}
+    super().__init__(f'not measured: {", ".join(sorted(self.names))}')
+
+
+def with_needs(cells: Sequence[Cell], names: Collection[str]) -> list[Cell]:
+  """The cells of these names and all that they need, in their order."""
+  wanted = {*names}
+  for cell in reversed(cells):  # what a cell needs comes before it
+    wanted.update(cell.needs if cell.name in wanted else ())
+  return [cell for cell in cells if cell.name in wanted]
 
 
 def check(cells: Sequence[Cell]) -> None:

@@ -1,5 +1,6 @@
 """Shared parts of studies: the effects of a claim, its grading and the end of a study."""
 
+import functools
 import pathlib
 import re
 import shlex
@@ -20,6 +21,7 @@ from gdlab.report import Section, Table, fragile, number, page, same_verdicts, s
 from gdlab.results.datasets import DIVERGED
 from gdlab.statistics import Interval
 from gdlab.statistics import simultaneous as joint_confidence
+from gdlab.study.cells import Unmeasured
 from gdlab.study.workdir import replacing
 
 CONFIDENCE = 0.95
@@ -87,6 +89,19 @@ def _graded(name: str, claim: Asked, study: Gradable, confidence: float) -> Find
     num_seeds=min(interval.num + interval.excluded for interval in by_chance),
     conditions=study.conditions(name),
   )
+
+
+def unmeasured(asked: Mapping[str, Asked], study: Gradable) -> set[str]:
+  """The cells that claims read and that are not there; no effect comes to more than the first of those it reads."""
+  found = set[str]()
+  for name, claim in asked.items():
+    conditions = functools.partial(study.conditions, name)
+    for read in (conditions, *(functools.partial(effect.measure, study) for effect in claim.effects)):
+      try:
+        read()
+      except Unmeasured as error:
+        found |= error.names
+  return found
 
 
 def simultaneous(effects: Sequence[Effect], study: Gradable, confidence: float) -> dict[str, Interval]:

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from gdlab.claims import Finding, Rule, Verdict
 from gdlab.comparison.answer import Comparison
 from gdlab.comparison.comparing import compare
-from gdlab.core.errors import InputError
+from gdlab.core.errors import InputError, unknown_name
 from gdlab.plots.style import to_svg
 from gdlab.report import Section, Table
 from gdlab.statistics import Interval
 from gdlab.study import app, graded
-from gdlab.study.cells import Cell
+from gdlab.study.cells import Cell, Unmeasured
 from gdlab.study.graded import Asked, Effect, Story
 from gdlab.study.schema import Config, Seeds
 from gdlab.study.view import View
@@ -234,39 +234,64 @@ class Study:
     config: Any,
     repeat: int,
     cells: Mapping[str, xr.Dataset],
-    comparisons: Mapping[str, Comparison] = MappingProxyType({}),
+    comparisons: Mapping[str, Callable[[], Comparison] | None] = MappingProxyType({}),
   ) -> View:
-    """The view of one set of seeds: 0 gives the verdicts, others repeat the study."""
+    """The view of one set of seeds: 0 gives the verdicts, others repeat the study. Cells may be missing."""
     shared = self._shared(config)
     names = [measured.name(*item) for measured in self._measured.values() for item in measured.items(config)]
-    own = {name: cells[stored_name(name, repeat, shared)] for name in names}
+    own = {name: cells.get(stored_name(name, repeat, shared)) for name in names}
     return self.view(self, config.again(repeat), own, comparisons)
 
   def finish(
-    self, given: ml_collections.ConfigDict, cells: Mapping[str, xr.Dataset], workdir: pathlib.Path
+    self,
+    given: ml_collections.ConfigDict,
+    cells: Mapping[str, xr.Dataset],
+    workdir: pathlib.Path,
+    only: Sequence[str] = (),
   ) -> None:
     """Runs the comparisons that are not in the folder, grades the claims for every set of seeds, writes the page.
 
     Comparisons are made in this process, on all of its devices: workers measure cells.
+
+    Args:
+      given: the configuration.
+      cells: what was measured.
+      workdir: the folder.
+      only: the claims that are graded; () for all that the configuration asks. Comparisons and sections that need
+        more than these are left out.
+
+    Raises:
+      InputError: if the configuration does not ask one of `only`, or a claim has no part.
+      Unmeasured: with cells that `only` read and that are not among those given.
     """
     config: Any = self.config.checked(given.to_dict())
     if empty := [name for name, asked in self.claims.items() if not asked.effects]:
       raise InputError(f'claim {empty[0]!r} must have at least one part')
-    results, views = Results(workdir, given), []
-    for repeat in range(config.seeds.repeats + 1):
-      own = config.again(repeat)
-      answers = {
-        name: compare(
-          **{'seeds': own.seeds.count, 'tuning_seeds': own.seeds.tuning} | dict(make(own)),
-          first_seed=own.seeds.first,
-          stored=functools.partial(results.stored, stored_name(name, repeat)),
-        )
-        for name, make in self._comparisons.items()
-      }
-      views.append(self.seen(config, repeat, cells, answers))
     asked = {name: self.claims[name] for name, when in self._when.items() if _holds(when, config)}
+    if unknown := [name for name in only if name not in asked]:
+      raise unknown_name('claim', unknown[0], asked)
+    asked = {name: claim for name, claim in asked.items() if name in (only or asked)}
+    results = Results(workdir, given)
+    answers = [
+      {
+        name: functools.cache(functools.partial(self._answer, name, config, repeat, results))
+        for name in self._comparisons
+      }
+      for repeat in range(config.seeds.repeats + 1)
+    ]
+    for answer in () if only else (answer for own in answers for answer in own.values()):
+      answer()
+    views = [self.seen(config, repeat, cells, own) for repeat, own in enumerate(answers)]
+    if absent := [
+      stored_name(name, repeat, self._shared(config))
+      for repeat, view in enumerate(views if only else [])
+      for name in graded.unmeasured(asked, view)
+    ]:
+      raise Unmeasured(absent)
     findings, *again = (graded.grade_all(asked, view) for view in views)
-    sections, printed = self._told(views[0])
+    # Sections are of what the claims have asked for.
+    made = {name: answer if answer.cache_info().currsize else None for name, answer in answers[0].items()}
+    sections, printed = self._told(self.seen(config, 0, cells, made))
     words = (self.question.format(config=config), lead(findings))
     graded.conclude(
       workdir,
@@ -278,17 +303,27 @@ class Study:
       tables=printed,
     )
 
+  def _answer(self, name: str, config: Any, repeat: int, results: Results) -> Comparison:
+    """A comparison on one set of seeds, from the folder or made now."""
+    own = config.again(repeat)
+    given = {'seeds': own.seeds.count, 'tuning_seeds': own.seeds.tuning} | dict(self._comparisons[name](own))
+    stored = functools.partial(results.stored, stored_name(name, repeat))
+    return compare(**given, first_seed=own.seeds.first, stored=stored)
+
   def _told(self, view: View) -> tuple[list[Section], list[Table]]:
     """The sections of the page, and the tables that are also printed."""
     sections, printed = list[Section](), list[Table]()
     for told in self._sections:
       if not _holds(told.when, view.config):
         continue
-      made = told.make(view)
+      try:
+        made = told.make(view)
+        text = [words.format(config=view.config, view=view) for words in (*told.text, told.caption)]
+      except Unmeasured:
+        continue
       parts = made if type(made) is tuple else (made,)  # a table is a tuple, too: of its class
       tables = [part for part in parts if isinstance(part, Table)]
       svg = ''.join(to_svg(_as_wide_as_the_page(part)) for part in parts if isinstance(part, Figure))
-      text = [words.format(config=view.config, view=view) for words in (*told.text, told.caption)]
       sections.append(Section(told.heading, tuple(text[:-1]), svg, text[-1], tables[0] if tables else None))
       printed += tables if told.printed else []
     return sections, printed
@@ -297,17 +332,26 @@ class Study:
     """Runs the study from the command line: `--config.key=value --workdir=DIR`, `--workers=N` or `--dask=...`.
 
     `--repeat=N` does it N times again, each with other seeds, tuned anew: more repeats can be added to a folder later.
+    `--claims=ID,...` asks these claims alone, and measures only what they read.
 
     Args:
       default_config: a file with `get_config()`, which `--config=FILE` replaces; None for the default values.
     """
     repeat = flags.DEFINE_integer('repeat', None, 'How often the study is done again with other seeds.')
+    only = flags.DEFINE_list(
+      'claims', [], 'The claims that are asked, of which alone the page is; by default all.'
+    )
 
     def adjust(config: ml_collections.ConfigDict) -> None:
       if repeat.value is not None:
         config.seeds.repeats = repeat.value
 
-    app.main(self.cells, self.finish, default_config or self.config.defaults(), adjust)
+    def finish(
+      given: ml_collections.ConfigDict, cells: Mapping[str, xr.Dataset], workdir: pathlib.Path
+    ) -> None:
+      self.finish(given, cells, workdir, only.value)
+
+    app.main(self.cells, finish, default_config or self.config.defaults(), adjust, lambda: bool(only.value))
 
 
 def stored_name(name: str, repeat: int, shared: Collection[str] = ()) -> str:

@@ -1,7 +1,7 @@
 """The argument of a study's effects, pictures and tables."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import xarray as xr
@@ -9,6 +9,7 @@ import xarray as xr
 from gdlab.comparison.answer import Comparison
 from gdlab.core.errors import unknown_name
 from gdlab.report import number
+from gdlab.study.cells import Unmeasured
 
 if TYPE_CHECKING:
   from gdlab.study.registry import Study
@@ -30,8 +31,8 @@ class View:
     self,
     study: 'Study',
     config: Any,
-    cells: Mapping[str, xr.Dataset],
-    comparisons: Mapping[str, Comparison],
+    cells: Mapping[str, xr.Dataset | None],
+    comparisons: Mapping[str, Callable[[], Comparison] | None],
   ):
     self.config, self._study, self._cells, self._comparisons = config, study, cells, comparisons
 
@@ -45,13 +46,17 @@ class View:
     """The result of a cell."""
     if name not in self._cells:
       raise unknown_name('cell', name, self._cells)
-    return self._cells[name]
+    if (found := self._cells[name]) is None:
+      raise Unmeasured([name])
+    return found
 
   def comparison(self, name: str) -> Comparison:
     """The result of a comparison on this set's seeds, tuned on its tuning seeds."""
     if name not in self._comparisons:
       raise unknown_name('comparison', name, self._comparisons)
-    return self._comparisons[name]
+    if (make := self._comparisons[name]) is None:
+      raise Unmeasured([name])
+    return make()
 
   def conditions(self, claim: str) -> str:
     """The conditions of a claim, in words: those of the study, and the tuned choices of its comparisons."""

@@ -18,8 +18,11 @@ import xarray as xr
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))  # run by its path, it finds its own folder only
 
-from gdlab import plots, statistics, study
+from experiments.ledger import rows
+from experiments.ledger.page import render
+from gdlab import claims, plots, statistics, study
 from gdlab.claims import greater_than, within
+from gdlab.statistics import Interval
 
 HERE = pathlib.Path(__file__)
 NASTY = '<script>alert("&")</script>'
@@ -84,11 +87,40 @@ def picture(view):
   return figure
 
 
+def finding(name: str, value: float, rule: claims.Rule | None = None, words: str = 'mean') -> claims.Finding:
+  claim = claims.Claim(name, f'As asked {NASTY}.', {words: rule or claims.greater_than(0.5)})
+  interval = Interval(value, value - 0.1, value + 0.1, 0.95, 8, 0)
+  return claims.grade(claim, {words: interval}, num_seeds=8, conditions=f'data of {NASTY}')
+
+
+def result(folder: pathlib.Path, name: str, *sets: list[claims.Finding], current: bool = True) -> rows.Result:
+  folder = folder / name
+  folder.mkdir(exist_ok=True)
+  (folder / 'report.html').write_text('<section id="numbers_more">')
+  facts = {'cells': 2, 'seconds': 1800.0, 'git_revisions': ['abc'], 'devices': ['cpu'], 'version_jaxs': ['1']}
+  return rows.Result({'first': first, 'second': second}[name], folder, sets, facts, current)
+
+
+def results(folder: pathlib.Path) -> dict[str, rows.Result]:
+  """Of both studies, made up."""
+  ones = [finding('T2a', 2.0), finding('T2', 0.0), finding('T1', 1.0, words=f'mean {NASTY}')]
+  again = [finding('T2a', 2.0), finding('T2', 3.0), finding('T1', 1.0, words=f'mean {NASTY}')]
+  return {
+    'first': result(folder, 'first', ones, again),
+    'second': result(folder, 'second', [finding('U1', -7.0), finding('W9b', 1.0)], current=False),
+  }
+
+
+def page_of(results, **options) -> str:
+  table = rows.rows(SAID, results)
+  return render(table, results, **{'again': [], 'command': 'python <here>'} | options)
+
+
 if __name__ == '__main__':
   name = sys.argv.pop(1)
   if name == 'ledger':
     from experiments.ledger import __main__ as ledger
-    from experiments.ledger import rows, studies
+    from experiments.ledger import studies
     from gdlab.study.launch import launch
 
     rows.said = lambda: SAID

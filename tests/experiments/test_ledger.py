@@ -1,4 +1,4 @@
-"""The ledger: its list, merging, what is unchanged, kills and signals, and its page in a browser."""
+"""The ledger: its list, merging, what is unchanged, kills and signals, and its page."""
 
 import copy
 import json
@@ -14,10 +14,10 @@ import time
 
 import ledger_study
 import pytest
+from ledger_study import NASTY, finding, page_of
 
 from experiments.ledger import rows, studies
 from experiments.ledger.__main__ import Ledger
-from experiments.ledger.page import render
 from gdlab import claims
 from gdlab.core.errors import InputError
 from gdlab.host.checksums import Damaged
@@ -25,8 +25,6 @@ from gdlab.statistics import Interval
 
 HERE = pathlib.Path(__file__)
 STOPPED, LIMIT = 75, 120.0
-BROWSER = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-NASTY = ledger_study.NASTY
 
 
 def source(name: str, folder: pathlib.Path = HERE.parent) -> studies.Source:
@@ -38,28 +36,9 @@ def ledger(workdir: pathlib.Path, **sources: studies.Source) -> Ledger:
   return Ledger(workdir, ledger_study.SAID, {'second': source('second'), 'first': source('first')} | sources)
 
 
-def finding(name: str, value: float, rule: claims.Rule | None = None, words: str = 'mean') -> claims.Finding:
-  claim = claims.Claim(name, f'As asked {NASTY}.', {words: rule or claims.greater_than(0.5)})
-  interval = Interval(value, value - 0.1, value + 0.1, 0.95, 8, 0)
-  return claims.grade(claim, {words: interval}, num_seeds=8, conditions=f'data of {NASTY}')
-
-
-def result(folder: pathlib.Path, name: str, *sets: list[claims.Finding], current: bool = True) -> rows.Result:
-  folder = folder / name
-  folder.mkdir(exist_ok=True)
-  (folder / 'report.html').write_text('<section id="numbers_more">')
-  facts = {'cells': 2, 'seconds': 1800.0, 'git_revisions': ['abc'], 'devices': ['cpu'], 'version_jaxs': ['1']}
-  return rows.Result(getattr(ledger_study, name), folder, sets, facts, current)
-
-
 @pytest.fixture
 def results(tmp_path) -> dict[str, rows.Result]:
-  first = [finding('T2a', 2.0), finding('T2', 0.0), finding('T1', 1.0, words=f'mean {NASTY}')]
-  again = [finding('T2a', 2.0), finding('T2', 3.0), finding('T1', 1.0, words=f'mean {NASTY}')]
-  return {
-    'first': result(tmp_path, 'first', first, again),
-    'second': result(tmp_path, 'second', [finding('U1', -7.0), finding('W9b', 1.0)], current=False),
-  }
+  return ledger_study.results(tmp_path)
 
 
 def test_the_list_has_all_claims():
@@ -146,25 +125,21 @@ def test_a_part_that_does_not_hold_is_named():
 
 def test_draws_are_of_what_was_asked_and_the_same_for_a_seed(results):
   table = rows.rows(ledger_study.SAID, results)
-  assert rows.draw(table, 10, 5) == {'T1': 2, 'T2': 2, 'U1': 1}
+  assert sorted(rows.draw(table, 10, 5)) == ['T1', 'T2', 'U1']
+  assert len(rows.draw(table, 2, 5)) == 2
   assert rows.draw(table, 2, 5) == rows.draw(table, 2, 5)
-  often = [row._replace(again=[finding('T1', 1.0)] * 9) if row.id == 'T1' else row for row in table]
-  with pytest.raises(InputError, match='repeats should be less than or equal to 9, got 10'):
-    rows.draw(often, 3, 5)
-
-
-def page_of(results, **options) -> str:
-  table = rows.rows(ledger_study.SAID, results)
-  return render(table, results, **{'again': [], 'command': 'python <here>'} | options)
 
 
 def test_the_page_escapes_names_and_says_what_is_missing(results):
-  text = page_of(results, again=[{'seed': 4, 'claims': {'T1': 1, 'T2': 1, 'U1': 1}}])
+  drawn = rows.Draw('first-2', 4, [finding('T1', 1.0), finding('T2', 3.0)], results['first'].facts)
+  results['first'] = results['first']._replace(draws=[drawn])
+  text = page_of(results, again=[{'seed': 4, 'claims': ['T1', 'T2', 'U1']}])
   assert NASTY not in text
   assert text.count('<script') == 1
   assert 'python &lt;here&gt;' in text
   assert re.search(r'1 supported.*2 contradicted.*2 not asked yet.*1 fragile', text, re.DOTALL)
-  assert 'All results took 1.00 hours' in text
+  assert 'All results took 1.50 hours' in text
+  assert 'first, drawn claims' in text
   assert 'Of an earlier configuration or source.' in text
   assert re.search(r'>T1</a> kept;\s+<a href="#T2">T2</a> <span class="fragile">supported, fragile', text)
   assert re.search(r'>U1</a> not yet', text)
@@ -210,19 +185,22 @@ def test_what_has_not_changed_is_not_started(own, monkeypatch):
   ]
 
 
+def unchanged(own: Ledger) -> dict[str, bool]:
+  return {name: own.unchanged(name, each) for name, each in own.all_of(['first', 'second']).items()}
+
+
 def test_what_has_changed_is_noticed(own, tmp_path):
-  assert own.unchanged('first')
+  assert unchanged(own) == {'first': True, 'second': True}
   (tmp_path / 'code').mkdir()
-  assert not ledger(own.workdir, first=source('first', tmp_path / 'code')).unchanged('first')
+  assert not unchanged(ledger(own.workdir, first=source('first', tmp_path / 'code')))['first']
   other = source('first')
   other.config.level = 2.0
-  assert not ledger(own.workdir, first=other).unchanged('first')
-  own.again.append({'seed': 0, 'claims': {'T1': 2}})
-  assert not own.unchanged('first')
-  assert own.unchanged('second')
+  assert not unchanged(ledger(own.workdir, first=other))['first']
+  own.again.append({'seed': 0, 'claims': ['T1']})
+  assert unchanged(own) == {'first': True, 'second': True, 'first-2': False}
   path = own.workdir / 'second' / 'claims-1.json'
   path.write_bytes(path.read_bytes() + b' ')
-  assert not own.unchanged('second')
+  assert not unchanged(own)['second']
   assert [*own.results()] == ['first']
   (own.workdir / 'studies.json').write_text('{}')
   with pytest.raises(Damaged):
@@ -235,16 +213,17 @@ def test_claims_asked_once_more_keep_their_verdict_or_are_fragile(own, monkeypat
   )
   own.draw(2, seed)
   own.draw(2, seed)  # once
-  assert own.again == [{'seed': seed, 'claims': {'T1': 2, 'T2': 2}}]
+  assert own.again == [{'seed': seed, 'claims': random.Random(seed).sample(['T1', 'T2', 'U1'], 2)}]
   monkeypatch.setenv('SHIFT', '9')  # what is measured anew is not near 1 any more
   assert own.run(['first', 'second'], None) == []
   again = copy.deepcopy(own.again)
   own = ledger(own.workdir)
   assert own.again == again
-  assert own.unchanged('first')
+  assert unchanged(own) == {'first': True, 'second': True, 'first-2': True}
   table = {row.id: row for row in rows.rows(own.claims, own.results())}
   assert [str(other.verdict) for other in table['T2'].again] == ['supported', 'mixed']
-  assert [name for name, row in table.items() if row.fragile] == ['T2', 'T2a']
+  assert [name for name, row in table.items() if row.fragile] == ['T2']
+  assert table['T2a'].same == '1 of 1'
   own.page()
   text = (own.workdir / 'index.html').read_text(encoding='utf-8')
   assert re.search(r'<a href="#T2">T2</a> <span class="fragile">mixed, fragile</span>', text)
@@ -316,51 +295,3 @@ def test_a_killed_ledger_goes_on_and_a_signal_is_passed_on(tmp_path):
   found = {row['id']: row['verdict'] for row in json.loads((workdir / 'claims.json').read_bytes())}
   assert found['U1'] == 'supported'
   assert found['T1'] == 'not asked yet'
-
-
-def shown(page: pathlib.Path, state: str = '', act: str = '') -> tuple[list[str], str]:
-  """The ids of the rows that a browser shows, in its order, and what it says of their number."""
-  copied = page.with_name('copy.html')
-  text = page.read_text(encoding='utf-8')
-  copied.write_text(text.replace('</body>', f'<script>{act}</script></body>'), encoding='utf-8')
-  options = ['--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={page.with_name("profile")}']
-  done = subprocess.run(
-    [BROWSER, *options, '--dump-dom', copied.as_uri() + state],
-    capture_output=True,
-    text=True,
-    check=True,
-    timeout=90,
-  )
-  table = re.findall(r'<tr id="(\w+)"([^>]*)>', done.stdout)
-  said = re.search(r'id="shown"[^>]*>([^<]*)<', done.stdout)
-  return [name for name, attributes in table if 'hidden' not in attributes], said[1]
-
-
-@pytest.mark.skipif(BROWSER is None, reason='no Chromium on this machine')
-def test_a_browser_filters_and_sorts(results, tmp_path):
-  page = tmp_path / 'index.html'
-  page.write_text(page_of(results), encoding='utf-8')
-  every = ['T1', 'T2', 'T2a', 'T3', 'U1', 'X1', 'W9b']
-  assert shown(page) == (every, '7 of 7 shown')
-  assert shown(page, '#verdict=supported&verdict=contradicted&study=first') == (every[:3], '3 of 7 shown')
-  assert shown(page, '#fragile=1')[0] == ['T2']
-  assert shown(page, '#q=nobody+ASKED')[0] == ['T3']
-  assert shown(page, '#sort=effect&verdict=supported&verdict=contradicted')[0] == [
-    'U1',
-    'T2',
-    'T1',
-    'W9b',
-    'T2a',
-  ]
-  assert shown(page, '#sort=effect&down=1')[0] == [
-    'T2a',
-    'T1',
-    'W9b',
-    'T2',
-    'U1',
-    'T3',
-    'X1',
-  ]  # no effect: last
-  click = "for (const press of [1, 2]) document.querySelector('[data-key=verdict]').click();"
-  kind = "form.q.value = 'number'; form.q.dispatchEvent(new Event('input', {bubbles: true}));"
-  assert shown(page, act=click + kind)[0] == ['T2', 'U1', 'T1', 'T2a']

@@ -4,19 +4,20 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import optax
 import pytest
-import scipy.stats
 import xarray as xr
 
 import gdlab
 from gdlab import claims, study
 from gdlab.comparison.comparing import TUNING
 from gdlab.statistics import Interval
+from gdlab.study.cells import Unmeasured, with_needs
 from gdlab.study.graded import Asked, Effect, Story, conclude, grade_all
 
 OWN = pathlib.Path(__file__).with_name('own_study.py')
@@ -120,6 +121,31 @@ def test_in_workers_the_same(finished, tmp_path):
   assert graded(tmp_path / 'work') == graded(finished[0])
 
 
+@pytest.mark.parametrize('workers', [(), ('--workers=2',)])
+def test_a_claim_alone_measures_only_what_it_reads(finished, tmp_path, workers):
+  done = started(f'--workdir={tmp_path}', '--claims=M2', '--repeat=1', *workers)
+  assert done.returncode == 0, done.stderr
+  assert {path.name for path in (tmp_path / 'results').glob('*.nc')} == {'noisy.nc', 'noisy-1.nc'}
+  for file in ('claims.json', 'claims-1.json'):
+    own = graded(tmp_path, file)['M2']
+    assert own == graded(finished[0], file)['M2'] | {'jointly': own['verdict']}  # of this claim alone
+    assert len(graded(tmp_path, file)) == 1
+  page = (tmp_path / 'report.html').read_text()
+  assert 'Both arms' not in page
+  assert 'Loss along the runs' not in page
+
+
+def test_a_claim_alone_makes_only_its_comparisons(finished, tmp_path):
+  shutil.copytree(finished[0], tmp_path / 'work')
+  (tmp_path / 'work' / 'results' / 'noisy.nc').unlink()
+  done = started(f'--workdir={tmp_path / "work"}', '--claims=M1')
+  assert done.returncode == 0, done.stderr
+  assert not (tmp_path / 'work' / 'results' / 'noisy.nc').exists()
+  own = graded(tmp_path / 'work')['M1']
+  assert own == graded(finished[0])['M1'] | {'jointly': own['verdict']}
+  assert 'Both arms' in (tmp_path / 'work' / 'report.html').read_text()
+
+
 def test_runs_on_an_installed_gdlab_alone(finished, tmp_path):
   command = [
     sys.executable,
@@ -148,6 +174,7 @@ def test_runs_on_an_installed_gdlab_alone(finished, tmp_path):
     ('--config.updates=0', 'error: updates should be greater than or equal to 1, got 0'),
     ('--config.rates=(0.3,0.1)', 'error: rates should ascend, got (0.3, 0.1)'),
     ('--config.seeds.repeats=10', 'error: seeds.repeats should be less than or equal to 9, got 10'),
+    ('--claims=M2,M3', "error: unknown claim 'M3'. Known: M1, M2"),
     ('--config=other.py', 'error: --config=FILE is not taken here, got other.py'),
   ],
 )
@@ -222,6 +249,33 @@ def test_every_set_of_seeds_has_cells_of_its_own():
     assert view.cell('tuning_2').ids.values.tolist() == [TUNING + first + place for place in range(3)]
     assert float(view.cell('arm_2')['sum']) == 4
     assert view.cell('clock') is found['clock']
+
+
+def test_claims_alone_ask_for_cells_and_what_these_need(tmp_path):
+  own = many_cells()
+  sums = lambda view, size: gdlab.statistics.bootstrap(
+    view.cell('clock').seconds.item() * view.cell(f'arm_{size}')['sum'].values + np.arange(3.0),
+    confidence=view.confidence,
+  )
+  for size in (1, 2):
+    own.claim(f'A{size}', 'It is so.')('sum', claims.greater_than(0), size=size)(sums)
+  given, found = own.config.defaults(), {}
+  given.seeds.repeats = 1
+  cells, rounds = own.cells(given), []
+  while True:
+    try:
+      own.finish(given, found, tmp_path, only=['A2'])
+      break
+    except Unmeasured as error:
+      rounds.append(error.names)
+      for cell in with_needs(cells, {*found, *error.names}):
+        needed = [found[need] for need in cell.needs]
+        found[cell.name] = cell.measure(*needed, progress=lambda done, total: None).assign_attrs(
+          cell_wall_time_s=1.0
+        )
+  assert rounds == [{'clock'}, {'arm_2', 'arm_2-1'}]
+  assert [*found] == ['clock', 'tuning_2', 'arm_2', 'tuning_2-1', 'arm_2-1']
+  assert [finding.id for finding in claims.read_claims(tmp_path / 'claims-1.json')] == ['A2']
 
 
 def test_what_is_measured_once_needs_nothing_that_is_not():
