@@ -68,7 +68,11 @@ def test_every_formula_renders(reference):
     assert to_mathml(formula, block).startswith('<math'), formula
 
 
-QUICK = ('docs/howto/migrating.md', 'docs/howto/study.md', 'docs/howto/long_runs.md')
+QUICK = tuple(
+  f'docs/howto/{page}.md'
+  for page in ('known_answers', 'long_runs', 'migrating', 'study', 'sweeps', 'trackers')
+)
+WITHOUT_CODE = ('docs/gallery/index.md', 'docs/howto/run_studies.md')
 PAGES = (
   'docs/start.md',
   *(
@@ -96,11 +100,13 @@ def run_page(name, folder, monkeypatch):
 
 @pytest.mark.parametrize('name', QUICK)
 def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch):
+  if name.endswith('trackers.md'):
+    pytest.importorskip('tensorboardX')
   assert run_page(name, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [page for page in PAGES if page not in (*QUICK, 'docs/gallery/index.md')])
+@pytest.mark.parametrize('name', [page for page in PAGES if page not in (*QUICK, *WITHOUT_CODE)])
 def test_the_code_of_a_notebook_runs(name, tmp_path, monkeypatch):
   pytest.importorskip('IPython')
   monkeypatch.delenv('GDLAB_DATA', raising=False)
