@@ -68,7 +68,7 @@ def draw() -> str:
 
 def standing_alone(svg: str) -> str:
   """The element as a file for <img>: with a size, a card behind it, and colours for dark pages."""
-  width, height = map(float, re.search(r'viewBox="0 0 (\S+) (\S+)"', svg)[1:])
+  width, height = (float(length) for length in re.findall(r'viewBox="0 0 (\S+) (\S+)"', svg)[0])
   card = f'<rect class="card" width="{width:g}" height="{height:g}" rx="8" fill="#ffffff"/>'
   svg = re.sub(r'^<svg style="[^"]*"', f'<svg width="{4 / 3 * width:.0f}" height="{4 / 3 * height:.0f}"', svg)
   return re.sub(r'>', f' role="img" aria-label="{TEXT}">{DARK}{card}', svg, count=1)

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import optax
@@ -148,7 +149,7 @@ def test_a_tracker_that_fails_loses_nothing(path):
   [
     ({'tracker': object()}, r'tracker must have a function init, got <object object at'),
     ({'project': ''}, r"project must be a name, got ''"),
-    ({'project': 3}, r'project must be a string, got 3'),
+    ({'project': 3}, r'project must be a str, got 3 of type int'),
     ({'variables': ['train_los']}, r"unknown variable 'train_los'; did you mean 'train_loss'\? Known: batch_loss, "),
     ({'variables': 'train_loss'}, r'variables must be .*train_loss'),
     ({'path': 'nothing.nc'}, r'no result file nothing\.nc'),
@@ -194,6 +195,7 @@ def check_runs(runs):
 
 def run_in(folder, code, *arguments, **environment):
   """Runs code in a process of its own: trackers keep threads, and warn of things of their own."""
+  environment['PYTHONPATH'] = str(Path(gdlab.__file__).parents[1])
   done = subprocess.run(
     [sys.executable, '-c', code, *map(str, arguments)],
     cwd=folder, env=os.environ | environment, check=False, capture_output=True, text=True,
