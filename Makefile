@@ -64,7 +64,7 @@ format: $(DEV)  ## rewrite the sources in the project's style
 lock:  ## lock the newest versions that the bounds in pyproject.toml allow
 	$(PYTHON) -m venv --clear .lock-venv
 	.lock-venv/bin/python -m pip install --quiet uv
-	.lock-venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade --extra cuda --extra tpu --extra dask --extra slurm --extra docs --extra dev \
+	.lock-venv/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --upgrade --extra cuda --extra tpu --extra dask --extra slurm --extra trackers --extra docs --extra dev \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 	rm -rf .lock-venv
 

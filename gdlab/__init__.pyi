@@ -52,6 +52,8 @@ from .results.selection import Best as Best
 from .results.selection import best as best
 from .results.store import load as load
 from .results.store import save as save
+from .results.tensorboard import TensorBoard as TensorBoard
+from .results.trackers import track as track
 from .training.autotune import remember_plans as remember_plans
 from .training.halving import Halving as Halving
 from .training.plan import Plan as Plan

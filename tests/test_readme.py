@@ -1,8 +1,12 @@
-"""The Python examples of README and METHODS run, in order and in one namespace each, as a reader would paste them."""
+"""README fits on two screens, and its links lead somewhere.
+
+The Python examples of README and METHODS run, in order and in one namespace each, as a reader would paste them.
+"""
 
 import functools
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import jax.numpy as jnp
 import optax
@@ -12,6 +16,7 @@ import gdlab
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ('README.md', 'gdlab/METHODS.md')
+README = (ROOT / 'README.md').read_text(encoding='utf-8')
 BLOCK = re.compile(r'^```python\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
 
@@ -57,3 +62,27 @@ def test_examples_run(name, tmp_path, monkeypatch):
   namespace = {'__name__': 'readme'}
   for block in blocks:
     exec(compile(block, name, 'exec'), namespace)
+
+
+def test_readme_is_short():
+  assert len(README.splitlines()) <= 150
+  assert README.count('```python') == 3
+  assert re.findall(r'^(make \w+)', README, re.MULTILINE) == ['make demo', 'make test']
+
+
+@pytest.mark.parametrize('name', ['README.md', 'SECURITY.md', 'CONTRIBUTING.md'])
+def test_links_are_relative_and_lead_somewhere(name):
+  links = re.findall(r'\]\(([^)\s]+)\)', (ROOT / name).read_text(encoding='utf-8'))
+  abroad = [link for link in links if '://' in link]
+  assert {link.split('/')[2] for link in abroad} <= {'docs.jax.dev', 'optax.readthedocs.io'}
+  assert [link for link in links if link not in abroad and not (ROOT / link).is_file()] == []
+
+
+def test_the_picture_is_legible_on_light_and_dark_pages():
+  path = re.search(r'!\[[^\]]+\]\((.+?)\)', README)[1]
+  picture = ElementTree.parse(ROOT / path).getroot()
+  assert {'width', 'height', 'viewBox', 'aria-label'} <= {*picture.attrib}
+  tags = [element.tag.rpartition('}')[2] for element in picture.iter()]
+  assert 'script' not in tags
+  assert 'prefers-color-scheme: dark' in picture.findtext('{*}style')
+  assert tags.count('rect') >= 1  # the card: a page may be dark where the system is not

@@ -100,7 +100,11 @@ def test_a_thumbnail_is_the_first_picture_of_its_page_with_its_words(reference):
     thumbnails.place_pictures(app, index, 'gallery/index')
 
 
-QUICK = ('docs/howto/migrating.md', 'docs/howto/study.md', 'docs/howto/long_runs.md')
+QUICK = tuple(
+  f'docs/howto/{page}.md'
+  for page in ('known_answers', 'long_runs', 'migrating', 'study', 'sweeps', 'trackers')
+)
+WITHOUT_CODE = ('docs/gallery/index.md', 'docs/howto/run_studies.md')
 PAGES = (
   'docs/start.md',
   *(
@@ -131,11 +135,13 @@ def run_page(name, folder, monkeypatch):
 
 @pytest.mark.parametrize('name', QUICK)
 def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch):
+  if name.endswith('trackers.md'):
+    pytest.importorskip('tensorboardX')
   assert run_page(name, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', [page for page in PAGES if page not in (*QUICK, 'docs/gallery/index.md')])
+@pytest.mark.parametrize('name', [page for page in PAGES if page not in (*QUICK, *WITHOUT_CODE)])
 def test_the_code_of_a_notebook_runs(name, tmp_path, monkeypatch):
   pytest.importorskip('IPython')
   monkeypatch.delenv('GDLAB_DATA', raising=False)

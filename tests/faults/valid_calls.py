@@ -56,7 +56,16 @@ NOT_COVERED = {
     'takes minutes here; refusals are in tests/training, tests/comparison and tests/diagnosis',
   ),
   **dict.fromkeys(
-    ('load', 'save', 'merge', 'to_orbax', 'claims.read_claims', 'claims.write_claims', 'remember_plans'),
+    (
+      'load',
+      'save',
+      'merge',
+      'to_orbax',
+      'claims.read_claims',
+      'claims.write_claims',
+      'remember_plans',
+      'track',
+    ),
     'files',
   ),
   **dict.fromkeys(

@@ -1,12 +1,14 @@
 """How the parts of a claim are graded together: their verdicts hold at once."""
 
+import re
+
 import pytest
 import scipy.stats
 
 import gdlab
 from gdlab import claims
 from gdlab.statistics import Interval
-from gdlab.study.graded import Asked, Effect, grade_all
+from gdlab.study.graded import Asked, Effect, Story, conclude, grade_all
 
 
 class Parts:
@@ -61,3 +63,11 @@ def test_an_effect_must_have_the_confidence_it_is_asked_for():
   stubborn = Effect('stubborn', claims.greater_than(0), lambda view: Interval(1, 0.5, 1.5, 0.95, 9, 0))
   with pytest.raises(gdlab.InputError, match="'stubborn' must have an interval of the confidence"):
     grade_all({'A': Asked('A claim.', (stubborn, effect(3.0)))}, Parts())
+
+
+def test_claims_are_listed_by_their_numbers(tmp_path, capsys):
+  asked = dict.fromkeys(('X10', 'X2', 'X1a', 'X1'), Asked('A claim.', (effect(3.0),)))
+  conclude(tmp_path, Story('A study', [], []), grade_all(asked, Parts()), {}, module='own')
+  expected = ['X1', 'X1a', 'X2', 'X10']
+  assert re.findall(r'<div class="claim" id="(\w+)"', (tmp_path / 'report.html').read_text()) == expected
+  assert re.findall(r'X\w+', capsys.readouterr().out) == expected
