@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 
 import gdlab
-from gdlab import claims
+from gdlab import claims, statistics
 from gdlab.statistics import Interval
 from gdlab.study.graded import Asked, Effect, Story, conclude, grade_all
 
@@ -57,6 +57,13 @@ def test_a_verdict_is_also_told_for_all_claims_together():
   findings = grade_all(asked, Parts())
   assert [finding.verdict for finding in findings] == ['supported', 'supported']
   assert [finding.jointly for finding in findings] == ['inconclusive', 'supported']  # 2.24 is asked of each
+
+
+def test_seeds_are_counted_where_there_is_chance():
+  known = Effect('known', claims.exact(0), lambda view: statistics.exactly(0, num=2))
+  by_chance = grade_all({'A': Asked('A claim.', (known, effect(3.0)))}, Parts())
+  exact = grade_all({'A': Asked('A claim.', (known,))}, Parts())
+  assert [finding.num_seeds for finding in by_chance + exact] == [9, 2]
 
 
 def test_an_effect_must_have_the_confidence_it_is_asked_for():
