@@ -53,6 +53,8 @@ def render(
   }
   listed = [row for row in table if not row.beside]
   counts = Counter(row.verdict for row in listed)
+  facts = [result.facts for result in results.values()]
+  facts += [draw.facts for result in results.values() for draw in result.draws]
   drawn = {
     (draw.seed, finding.id): finding
     for result in results.values()
@@ -67,8 +69,7 @@ def render(
     studies=[*dict.fromkeys(row.study for row in table)],
     results=results,
     forests={name: forest_of(result.sets[0]) for name, result in results.items() if result.sets[0]},
-    hours=sum(each.facts['seconds'] for result in results.values() for each in (result, *result.draws))
-    / 3600,
+    hours=sum(each['seconds'] for each in facts) / 3600,
     again=[
       (draw['seed'], [(row, drawn.get((draw['seed'], row.id))) for row in table if row.id in draw['claims']])
       for draw in again

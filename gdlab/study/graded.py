@@ -95,8 +95,9 @@ def unmeasured(asked: Mapping[str, Asked], study: Gradable) -> set[str]:
   """The cells that claims read and that are not there; no effect comes to more than the first of those it reads."""
   found = set[str]()
   for name, claim in asked.items():
-    conditions = functools.partial(study.conditions, name)
-    for read in (conditions, *(functools.partial(effect.measure, study) for effect in claim.effects)):
+    reads: list[Callable[[], Any]] = [functools.partial(study.conditions, name)]
+    reads += [functools.partial(effect.measure, study) for effect in claim.effects]
+    for read in reads:
       try:
         read()
       except Unmeasured as error:
