@@ -16,7 +16,7 @@ DARK = """<style>@media (prefers-color-scheme: dark) {
 [style*="stroke: #000000"] { stroke: #d1d7de !important } [style*="fill: #000000"] { fill: #d1d7de !important }
 }</style>"""
 TEXT = 'Paths of full-batch, single-example and mini-batch descent, and their test losses on digits.'
-EPOCHS = 10
+EPOCHS = 6
 
 
 def regression() -> tuple[gdlab.Problem, np.ndarray, np.ndarray]:
