@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.seeds.first = 30_000  # pilots had ids below 1000
   config.seeds.count = 64
   config.seeds.tuning = 16
-  config.seeds.repeats = 2
+  config.seeds.repeats = 1
 
   config.small_batch = 32
   config.large_batch = 1024

@@ -2,7 +2,7 @@
 
     python -m experiments.learning_rate --config=configs/learning_rate.py --workdir=runs/learning_rate --workers=2
 
-Time on 2 CPU cores, other work beside it: 16 min for both sets of seeds. The rules are in edge/claims.py and
+Time on 2 CPU cores: 7 min for both sets of seeds with other work beside it. The rules are in edge/claims.py and
 rates/claims.py of experiments/learning_rate, what pilots changed in docs/studies/learning_rate.md.
 Result in two sets of seeds: L1 and L12 supported in both; L2 and L11 supported and inconclusive, L6 inconclusive and
 supported, so fragile; L10, L14 and L15 mixed; L3, L4, L5, L7, L8, L9 and L13 inconclusive.

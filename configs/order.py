@@ -3,8 +3,8 @@
     GDLAB_DATA=DIR python -m experiments.order --config=configs/order.py --workers=2 --workdir=runs/order
 
 Without GDLAB_DATA, the folder that holds a folder `mnist`, the network of convolutions is trained on digits.
-Time on 2 CPU cores: 13 min of CPU time for both sets of seeds, so about 8 min with `--workers=2` if nothing else
-runs; 18 min beside much other work. Result in two sets of seeds, on MNIST: O5 supported; O3, O4 and O6 mixed; O1 and O2
+Time on 2 CPU cores: 10 min for both sets of seeds with other work beside it, of which 5 min of both cores were its own.
+Result in two sets of seeds, on MNIST: O5 supported; O3, O4 and O6 mixed; O1 and O2
 inconclusive; O1a supported and inconclusive, so fragile. docs/studies/order.md says which parts hold.
 """
 

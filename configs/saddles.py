@@ -17,7 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
   config.seeds.first = 30_000  # pilots and earlier runs had lower ones
   config.seeds.count = 96
   config.seeds.tuning = 16
-  config.seeds.repeats = 2
+  config.seeds.repeats = 1
 
   # S1: stationary points of random fields by dimension, and of networks by width.
   config.fields = ml_collections.ConfigDict()
