@@ -14,9 +14,10 @@ from gdlab import plots, sampling
 DARK = """<style>@media (prefers-color-scheme: dark) {
 .card { fill: #161b22 } text { fill: #d1d7de !important }
 [style*="stroke: #000000"] { stroke: #d1d7de !important } [style*="fill: #000000"] { fill: #d1d7de !important }
+[style*="stroke: #0072b2"] { stroke: #56b4e9 !important } [style*="fill: #0072b2"] { fill: #56b4e9 !important }
 }</style>"""
 TEXT = 'Paths of full-batch, single-example and mini-batch descent, and their test losses on digits.'
-EPOCHS = 10
+EPOCHS = 6
 
 
 def regression() -> tuple[gdlab.Problem, np.ndarray, np.ndarray]:
@@ -43,7 +44,7 @@ def draw() -> str:
     'one example': (sampling.single(), sampling.single(), 0.01),
     'mini-batch': (sampling.reshuffle(8), sampling.reshuffle(32), 0.1),
   }
-  x, y = np.linspace(-1.5, 2.2, 120), np.linspace(-0.3, 2.9, 120)
+  x, y = np.linspace(-1.5, 2.2, 50), np.linspace(-0.3, 2.9, 50)
   places = np.stack(np.meshgrid(x, y), axis=-1)
   with plots.panels(2, width=4.7, height=3.5) as (figure, (left, right)):
     plots.contours(left, x, y, ((places @ inputs.T - targets) ** 2).mean(axis=-1) / 2)
