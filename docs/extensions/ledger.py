@@ -38,7 +38,7 @@ def took(studies: Mapping[str, Mapping[str, Any]]) -> str:
 def cells(claim: Mapping[str, Any], page: str) -> list[nodes.Node]:
   """A row: what each cell holds."""
   verdict = claim['verdict'] + (', fragile' if claim['fragile'] else '')
-  effect = '' if claim['effect'] is None else f'{claim["effect"]:#.3g}'.rstrip('.')
+  effect = '' if claim['effect'] is None else f'{claim["effect"]:.3g}'
   seeds = '' if claim['num_seeds'] is None else str(claim['num_seeds'])
   texts = (claim['statement'], verdict, effect, seeds, claim['same'])
   link = nodes.reference('', claim['id'], refuri=f'{page}#{claim["id"]}', internal=False)
