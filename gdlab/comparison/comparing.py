@@ -8,13 +8,13 @@ from concurrent.futures import Executor
 import jax
 
 from gdlab.comparison.answer import Comparison, graded_name, judged
-from gdlab.comparison.arm_result import bare, large_is_good
 from gdlab.comparison.arms import Arm, Entry, check_problems, entries
 from gdlab.comparison.budgets import Budgets, check_budgets, clock, ends_of
 from gdlab.comparison.measuring import How, Stored, check_work, choose, measure, measured
 from gdlab.comparison.verdicts import Question
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.core.evaluation import evaluate
+from gdlab.core.metrics import bare, large_is_good
 from gdlab.core.types import Problem
 from gdlab.host import checkpoints
 from gdlab.host.checkpoints import Every
