@@ -103,7 +103,8 @@ def compare(
     effect: 'difference' or 'ratio'.
     largest: metrics for which larger is better, such as 'test_f1', on all sets of examples; accuracies always are.
     failed: the graded value of a run that failed (it diverged, or the value is not finite); by default that of its
-      parameters before the first update. In tuning, a trial with fewer failures is always better.
+      parameters before the first update, and then the side with more failed runs is neither better nor equivalent. In
+      tuning, a trial with fewer failures is always better.
     trials: number per arm, from a quasi-random search; arms that search lists of values get all their combinations,
       whose number must be the same for all arms. An arm without hyperparameters is not tuned.
     tuning_seeds: number of seeds for tuning. Other tuning seeds may choose otherwise: all trials that are chosen in at
