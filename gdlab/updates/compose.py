@@ -30,7 +30,7 @@ from gdlab.estimators.common import check_estimator
 from gdlab.problems.checks import check_problem
 from gdlab.schedules import observe
 from gdlab.updates.optimizers import check_like, check_params, evaluation_params, fitted
-from gdlab.updates.real_slots import filled, on_real_slots, real_sizes
+from gdlab.updates.real_slots import filled, on_real_slots, real_sizes, warn_of_single_examples
 from gdlab.updates.running_averages import reestimated
 
 _OPTIMIZER = 0x6F7074  # folds the optimizer's key apart from those of slices and examples
@@ -113,6 +113,9 @@ def algorithm(
 
   Raises:
     InputError: if an argument has the wrong type; from `init` or `step`, if the optimizer does not fit.
+
+  Warns:
+    UserWarning: from `init`, if some batches hold one example alone and the problem mixes the examples of a batch.
   """
   estimator = batch_mean() if estimator is None else check_estimator('estimator', estimator)
   if not isinstance(sampler, Sampler):
@@ -131,6 +134,7 @@ def algorithm(
     own_params, model_state = problem.init(stream.init)
     params = own_params if params is None else check_params(params, own_params)
     real_sizes(sampler, estimator, problem, params, model_state)  # refuses what does not fit
+    warn_of_single_examples(sampler, problem, params, model_state)
     return State(
       step=jnp.zeros((), jnp.int32),
       params=params,
