@@ -89,7 +89,8 @@ def algorithm(
     True
 
   Args:
-    sampler: chooses the examples of each update.
+    sampler: chooses the examples of each update. `init` warns of batches of one example where the losses depend on the
+      others in a batch (BatchNorm).
     optimizer: any Optax gradient transformation. It gets `value`, `grad` and `value_fn` (the loss on the same batch) as
       extra arguments, so that line searches and Polyak steps work, and `key`, a new one for every update from the run's
       noise stream, so that injected noise differs between runs. Its input is one gradient, the estimate; optimizers
@@ -113,9 +114,6 @@ def algorithm(
 
   Raises:
     InputError: if an argument has the wrong type; from `init` or `step`, if the optimizer does not fit.
-
-  Warns:
-    UserWarning: from `init`, if some batches hold one example alone and the problem mixes the examples of a batch.
   """
   estimator = batch_mean() if estimator is None else check_estimator('estimator', estimator)
   if not isinstance(sampler, Sampler):
