@@ -284,7 +284,7 @@ def sweep(
     attributes['num_examples'] = problem.num_examples
   if halving is not None:
     attributes |= {f'halving_{name}': value for name, value in halving._asdict().items()}
-    attributes['halving_largest'] = int(halving.largest)
+    attributes['halving_largest'] = int(bool(halving.largest))
   result = table(
     [(program.places, _records(program, steps)) for program in programs],
     [(program.places, program.records.kept) for program in programs],
