@@ -107,9 +107,14 @@ def greater_than(threshold: float, *, none: float | None = None) -> Rule:
     none: the effect if nothing differs: 0 for a difference or a slope, 1 for a ratio; None if there is no such value.
 
   Raises:
-    InputError: if the threshold is not a finite number, or not above 0 for a ratio.
+    InputError: if the threshold is not a finite number, not above 0 for a ratio, or below `none`: an effect that is
+      none at all would support the claim.
   """
   margin = _margin(threshold, none)
+  if none is not None and none > threshold:
+    raise InputError(
+      f'threshold must be at least none, {none}, which would support the claim, got {threshold}'
+    )
 
   def judge(interval: Interval) -> Verdict:
     return _decide(interval.low > threshold, interval.high < threshold, _inside(interval, margin))
@@ -124,6 +129,10 @@ def greater_than(threshold: float, *, none: float | None = None) -> Rule:
 def less_than(threshold: float, *, none: float | None = None) -> Rule:
   """Supported if the whole interval is below `threshold`, contradicted if all of it is above; see `greater_than`."""
   margin = _margin(threshold, none)
+  if none is not None and none < threshold:
+    raise InputError(
+      f'threshold must be at most none, {none}, which would support the claim, got {threshold}'
+    )
 
   def judge(interval: Interval) -> Verdict:
     return _decide(interval.high < threshold, interval.low > threshold, _inside(interval, margin))

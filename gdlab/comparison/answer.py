@@ -12,7 +12,7 @@ import numpy as np
 from gdlab.comparison.arm_result import ArmResult, Key
 from gdlab.comparison.arms import Entry
 from gdlab.comparison.measuring import How, Runs, measure, more
-from gdlab.comparison.verdicts import Outcome, Question, Row, judge_all
+from gdlab.comparison.verdicts import Outcome, Question, Row, despite_failures, judge_all
 from gdlab.core.errors import InputError, check_count
 from gdlab.statistics.joint import spent
 
@@ -176,7 +176,15 @@ def judged(comparison: Comparison, before: int) -> Comparison:
       rows.append(comparison.verdicts[number])
       continue
     problem, budget, arm = cases[number]
-    ours, theirs = (comparison.arms[name] for name in (arm, base))
+    failed, base_failed = (comparison.arms[name].num_failed(budget, problem) for name in (arm, base))
+    remarks = [remark]
+    if comparison.failed is None:
+      judged_anew = despite_failures(outcome, failed, base_failed, comparison.num_seeds)
+      if judged_anew is not outcome:
+        remarks.append(f'{outcome} only by the values that stand for failed runs')
+      outcome = judged_anew
+    if failed or base_failed:
+      remarks.append(f'failed runs: {failed}, of the baseline {base_failed}')
     rows.append(
       Row(
         problem=problem,
@@ -186,12 +194,12 @@ def judged(comparison: Comparison, before: int) -> Comparison:
         effect=effect,
         mean=float(pairs[number][0].mean()),
         baseline_mean=float(pairs[number][1].mean()),
-        updates=ours.updates(budget, problem),
-        baseline_updates=theirs.updates(budget, problem),
+        updates=comparison.arms[arm].updates(budget, problem),
+        baseline_updates=comparison.arms[base].updates(budget, problem),
         num_seeds=comparison.num_seeds,
-        failed=ours.num_failed(budget, problem),
-        baseline_failed=theirs.num_failed(budget, problem),
-        remark='; '.join(filter(None, (remark, _failures(ours, theirs, budget, problem)))),
+        failed=failed,
+        baseline_failed=base_failed,
+        remark='; '.join(filter(None, remarks)),
       )
     )
   return dataclasses.replace(comparison, verdicts=tuple(rows))
@@ -224,11 +232,6 @@ def _over_choices(comparison: Comparison, arm: str, budget: str, problem: str) -
   assert made is not None
   weighted = np.asarray(weights) / sum(weights) if sum(weights) else np.ones(1)
   return made, float(np.sum(weighted * (means - np.sum(weighted * means)) ** 2))
-
-
-def _failures(ours: ArmResult, theirs: ArmResult, budget: str, problem: str) -> str:
-  failed = [own.num_failed(budget, problem) for own in (ours, theirs)]
-  return f'failed runs: {failed[0]}, of the baseline {failed[1]}' if any(failed) else ''
 
 
 def as_text(rows: tuple[Row, ...]) -> str:

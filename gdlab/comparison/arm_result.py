@@ -10,7 +10,8 @@ import xarray as xr
 
 from gdlab.comparison.search import ends
 from gdlab.core.errors import InputError, check_real, unknown_name
-from gdlab.core.types import SPLITS, PyTree
+from gdlab.core.metrics import large_is_good
+from gdlab.core.types import PyTree
 from gdlab.results.datasets import RUNNING, TRIAL
 from gdlab.results.kept import kept_params
 from gdlab.statistics import first_crossing
@@ -127,14 +128,13 @@ class ArmResult:
     seen = np.isfinite(curve[name].values).any(axis=0)  # where metrics are evaluated
     times = self.clock(budget, clock, problem)[:, seen]
     going = (curve.status.values == RUNNING)[:, seen]
-    # A run that has diverged reaches nothing; its counts stand still, and a crossing needs times that increase.
-    found = first_crossing(
-      np.where(going, times, np.nanmax(times) + np.cumsum(~going, axis=1)),
+    # A run that has diverged reaches nothing: its clock stands still.
+    last = np.where(going, times, 0).max(axis=1, keepdims=True)
+    return first_crossing(
+      np.where(going, times, last),
       np.where(going, sign * curve[name].values[:, seen], np.nan),
       sign * float(check_real('target', target)),
     )
-    last = np.where(going, times, 0).max(axis=1)
-    return found._replace(time=np.where(found.censored, last, found.time))
 
   def clock(self, budget: str, clock: str, problem: str | None = None) -> np.ndarray:
     """The time of every record of the graded runs, float[seed, step]."""
@@ -275,14 +275,3 @@ class ArmResult:
     if name not in self._comparison.graded[key].result:
       raise unknown_name('variable', str(name), map(str, self._comparison.graded[key].result.data_vars))
     return name
-
-
-def large_is_good(metric: str, large: tuple[str, ...]) -> bool:
-  """Whether larger is better for a metric: an accuracy, or one of those in `large`, on any set."""
-  return metric.endswith('accuracy') or bare(metric) in large
-
-
-def bare(metric: str) -> str:
-  """A metric's name without the prefix of its set of examples."""
-  split, _, name = metric.partition('_')
-  return name if split in SPLITS and name else metric

@@ -8,13 +8,13 @@ from concurrent.futures import Executor
 import jax
 
 from gdlab.comparison.answer import Comparison, graded_name, judged
-from gdlab.comparison.arm_result import bare, large_is_good
 from gdlab.comparison.arms import Arm, Entry, check_problems, entries
 from gdlab.comparison.budgets import Budgets, check_budgets, clock, ends_of
 from gdlab.comparison.measuring import How, Stored, check_work, choose, measure, measured
 from gdlab.comparison.verdicts import Question
 from gdlab.core.errors import InputError, check_count, check_real, shown, unknown_name
 from gdlab.core.evaluation import evaluate
+from gdlab.core.metrics import bare, large_is_good
 from gdlab.core.types import Problem
 from gdlab.host import checkpoints
 from gdlab.host.checkpoints import Every
@@ -103,7 +103,8 @@ def compare(
     effect: 'difference' or 'ratio'.
     largest: metrics for which larger is better, such as 'test_f1', on all sets of examples; accuracies always are.
     failed: the graded value of a run that failed (it diverged, or the value is not finite); by default that of its
-      parameters before the first update. In tuning, a trial with fewer failures is always better.
+      parameters before the first update, and then the side with more failed runs is neither better nor equivalent. In
+      tuning, a trial with fewer failures is always better.
     trials: number per arm, from a quasi-random search; arms that search lists of values get all their combinations,
       whose number must be the same for all arms. An arm without hyperparameters is not tuned.
     tuning_seeds: number of seeds for tuning. Other tuning seeds may choose otherwise: all trials that are chosen in at

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from gdlab.comparison.answer import Comparison
-from gdlab.comparison.arm_result import ArmResult, large_is_good
+from gdlab.comparison.arm_result import ArmResult
 from gdlab.comparison.verdicts import Outcome
+from gdlab.core.metrics import large_is_good
 from gdlab.plots.pieces import MIDDLE, band, quantiles
 from gdlab.plots.style import COLOURS, LINES, MARKERS, panels
 

@@ -59,7 +59,7 @@ def log_uniform(low: float, high: float) -> Distribution:
 
 
 def check_search(arm: str, search: Any) -> None:
-  """Raises InputError unless `search` maps names to distributions or lists of values."""
+  """Raises InputError unless `search` maps names to distributions or lists; a pair of floats may be meant as either."""
   if not isinstance(search, Mapping):
     raise InputError(f'arms[{arm!r}].search must map hyperparameters to where to look, got {shown(search)}')
   for name, where in search.items():
@@ -69,6 +69,12 @@ def check_search(arm: str, search: Any) -> None:
       raise InputError(
         f'arms[{arm!r}].search[{name!r}] must be gdlab.log_uniform(low, high), gdlab.uniform(low, high) or a list of '
         f'values, got {shown(where)}'
+      )
+    if isinstance(where, tuple) and len(where) == 2 and all(isinstance(end, float) for end in where):
+      low, high = where
+      raise InputError(
+        f'arms[{arm!r}].search[{name!r}] must be gdlab.log_uniform({low}, {high}) or gdlab.uniform({low}, {high}) for '
+        f'a range, or the list [{low}, {high}] for two values, got the pair {shown(where)}'
       )
 
 

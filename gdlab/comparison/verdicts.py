@@ -94,6 +94,22 @@ class Question(NamedTuple):
     return Outcome.UNDECIDED
 
 
+def despite_failures(outcome: Outcome, failed: int, baseline_failed: int, num_seeds: int) -> Outcome:
+  """The verdict where the values of failed runs are made up.
+
+  The side with more failed runs is neither better nor equivalent, and nothing is decided if most runs of both failed.
+  """
+  most_of_both = 2 * min(failed, baseline_failed) > num_seeds
+  arm_lost = most_of_both or failed > baseline_failed
+  baseline_lost = most_of_both or failed < baseline_failed
+  denied = {
+    Outcome.BETTER: arm_lost,
+    Outcome.WORSE: baseline_lost,
+    Outcome.EQUIVALENT: arm_lost or baseline_lost,
+  }
+  return Outcome.UNDECIDED if denied.get(outcome) else outcome
+
+
 def judge_all(
   effects: np.ndarray,
   varies: Sequence[bool],

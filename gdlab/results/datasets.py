@@ -23,6 +23,7 @@ STATUS_MEANINGS = ('running', 'diverged', 'stopped')  # names of the codes above
 
 DIAGNOSTICS = ('batch_loss', 'grad_norm', 'update_norm', 'param_norm')  # of every record
 TRIAL = 'trial'  # the dim of points that are not a grid
+ENDS_DIFFER = 'ends_differ'  # an attribute of `step` where some runs end before its last value
 
 ATTRIBUTES = {
   'batch_loss': 'mean loss of the last batch, before its update',
@@ -69,10 +70,11 @@ def to_dataset(
     trials: further coordinates, each along one of these dims.
     ids: int[S, 3], the stream ids of every seed.
     steps: int[T], the updates after which records were made.
-    attributes: stored with the dataset.
+    attributes: stored with the dataset. Several numbers in `num_steps` mean that runs end at different steps.
   """
   coordinates: dict[str, Any] = {name: storable(values) for name, values in axes.items()}
-  coordinates |= {'seed': _run_names(ids), 'step': steps} | dict(trials)
+  note = {ENDS_DIFFER: 'each run up to its own updates'} if np.ndim(attributes.get('num_steps', 0)) else {}
+  coordinates |= {'seed': _run_names(ids), 'step': ('step', steps, note)} | dict(trials)
   coordinates |= {f'{stream}_seed': ('seed', ids[:, column]) for column, stream in enumerate(Streams._fields)}
   return xr.Dataset(dict(variables), coordinates, dict(attributes))
 

@@ -8,6 +8,7 @@ import xarray as xr
 
 from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, shown, unknown_name
+from gdlab.core.metrics import large_is_good
 from gdlab.results.datasets import RUNNING
 
 
@@ -28,10 +29,10 @@ def best(
   result: xr.Dataset,
   variable: str,
   *,
-  largest: bool = False,
+  largest: bool | None = None,
   summary: Callable[[np.ndarray], Any] = np.mean,
 ) -> Best:
-  """The point of a sweep's grid with the least mean over seeds of a variable after the last update.
+  """The point of a sweep's grid with the best mean over seeds of a variable after the last update.
 
   A diverged run keeps its last finite values, which may be small, and a run stopped by halving has none. Such runs, and
   those with a value that is not finite, count as infinitely bad: with the mean, one of them rules its point out.
@@ -48,7 +49,7 @@ def best(
   Args:
     result: a result of `gdlab.sweep` or `gdlab.run`.
     variable: the name of a variable with one number per run: a metric, or a probe without dims of its own.
-    largest: whether larger is better, as for an accuracy.
+    largest: whether larger is better; by default only for an accuracy, a variable whose name ends with 'accuracy'.
     summary: `(float[S]) -> float`, of the runs at a point; `np.median` rules a point out only if half of its runs
       failed.
 
@@ -66,6 +67,7 @@ def best(
     raise unknown_name('variable', str(variable), map(str, result.data_vars))
   if not callable(summary):
     raise InputError(f'summary must be a function such as np.median, got {shown(summary)}')
+  largest = large_is_good(variable) if largest is None else largest
   last = result.isel(step=-1)
   names = [str(name) for name in last.status.dims if name != 'seed']
   if {*last[variable].dims} != {*last.status.dims}:

@@ -10,6 +10,7 @@ import optax
 
 from gdlab.core.arguments import checked
 from gdlab.core.errors import InputError, check_real, shown, unknown_name
+from gdlab.core.metrics import large_is_good
 from gdlab.core.types import Array, PyTree
 from gdlab.schedules.numbers import floats
 
@@ -74,7 +75,7 @@ def reduce_on_plateau(
   patience: Any = 10,
   *,
   metric: str = 'test_loss',
-  largest: bool = False,
+  largest: bool | None = None,
   min_scale: Any = 0.0,
   cooldown: Any = 0,
   rtol: Any = 1e-4,
@@ -105,7 +106,7 @@ def reduce_on_plateau(
     factor: in (0, 1), of one reduction.
     patience: evaluations without improvement, >= 1.
     metric: the name of the metric, as `gdlab.evaluate` returns it.
-    largest: whether larger is better, as for an accuracy.
+    largest: whether larger is better; by default only for an accuracy, a metric whose name ends with 'accuracy'.
     min_scale: in [0, 1], the smallest scale.
     cooldown: evaluations, >= 0.
     rtol: $\rho$ in [0, 1), the required relative improvement.
@@ -125,6 +126,8 @@ def reduce_on_plateau(
   if not isinstance(metric, str):
     raise InputError(f'metric must be the name of a metric such as test_loss, got {shown(metric)}')
 
+  large = large_is_good(metric) if largest is None else largest
+
   def init(params: PyTree) -> PlateauState:
     del params
     scale_by, wait, smallest, rest, relative, absolute = floats(
@@ -135,7 +138,7 @@ def reduce_on_plateau(
       best=jnp.full_like(scale_by, jnp.inf),
       plateau_count=jnp.zeros((), jnp.int32),
       cooldown_count=jnp.zeros((), jnp.int32),
-      rule=PlateauRule(scale_by, wait, smallest, rest, relative, absolute, metric, largest),
+      rule=PlateauRule(scale_by, wait, smallest, rest, relative, absolute, metric, large),
     )
 
   def update(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from gdlab.core.errors import InputError, check_count, check_real, shown
+from gdlab.core.metrics import large_is_good
 from gdlab.host import interrupt
 from gdlab.host.checkpoints import Saved
 from gdlab.results.datasets import DIAGNOSTICS, RUNNING
@@ -33,14 +34,14 @@ class Halving(NamedTuple):
   Attributes:
     steps: the numbers of updates after which points are ranked, increasing, each below `num_steps`.
     keep: the fraction of points that continues each time, in (0, 1); their number is rounded up.
-    metric: the metric to rank by; smaller is better.
-    largest: whether larger is better instead, as for an accuracy.
+    metric: the metric to rank by.
+    largest: whether larger is better; by default only for an accuracy, a metric whose name ends with 'accuracy'.
   """
 
   steps: tuple[int, ...]
   keep: float = 0.5
   metric: str = 'train_loss'
-  largest: bool = False
+  largest: bool | None = None
 
 
 def check_halving(halving: Halving, num_steps: int) -> Halving:
@@ -53,7 +54,10 @@ def check_halving(halving: Halving, num_steps: int) -> Halving:
   if not steps or list(steps) != sorted(set(steps)):
     raise InputError(f'halving.steps must be increasing, at least one, got {shown(halving.steps)}')
   check_real('halving.keep', halving.keep, above=0, below=1)
-  return halving._replace(steps=steps)
+  if not isinstance(halving.largest, bool | np.bool_ | None):
+    raise InputError(f'halving.largest must be True, False or None, got {shown(halving.largest)}')
+  largest = large_is_good(str(halving.metric)) if halving.largest is None else bool(halving.largest)
+  return halving._replace(steps=steps, largest=largest)
 
 
 def run_halving(

@@ -170,7 +170,7 @@ def sweep(
       dim `trial` of the result; with a `grid` as well, every trial is run at every point of the grid.
     num_steps: updates of every run, >= 1, or a function of static hyperparameters:
       `lambda batch_size: 10 * 1500 // batch_size` for equal epochs. Shorter runs repeat their last record at later
-      steps.
+      steps, and their `updates` stand still: it is their clock, for `gdlab.statistics.first_crossing` and for plots.
     seeds: a count, a sequence of seed ids, or a mapping from stream (init, order, noise) to ids. Every grid
       point gets the same seeds, so that points can be compared in pairs.
     eval_every: updates between evaluations of the metrics and probes; about 50 evaluations by default.

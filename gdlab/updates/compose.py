@@ -31,7 +31,7 @@ from gdlab.problems.checks import check_problem
 from gdlab.schedules import observe
 from gdlab.updates.misfits import updated
 from gdlab.updates.optimizers import check_like, check_params, evaluation_params, fitted
-from gdlab.updates.real_slots import filled, on_real_slots, real_sizes
+from gdlab.updates.real_slots import filled, on_real_slots, real_sizes, warn_of_single_examples
 from gdlab.updates.running_averages import reestimated
 
 _OPTIMIZER = 0x6F7074  # folds the optimizer's key apart from those of slices and examples
@@ -79,7 +79,8 @@ def algorithm(
     True
 
   Args:
-    sampler: chooses the examples of each update.
+    sampler: chooses the examples of each update. `init` warns of batches of one example where the losses depend on the
+      others in a batch (BatchNorm).
     optimizer: any Optax gradient transformation. It gets `value`, `grad` and `value_fn` (the loss on the same batch) as
       extra arguments, so that line searches and Polyak steps work, and `key`, a new one for every update from the run's
       noise stream, so that injected noise differs between runs. Its input is one gradient, the estimate; optimizers
@@ -121,6 +122,7 @@ def algorithm(
     own_params, model_state = problem.init(stream.init)
     params = own_params if params is None else check_params(params, own_params)
     real_sizes(sampler, estimator, problem, params, model_state)  # refuses what does not fit
+    warn_of_single_examples(sampler, problem, params, model_state)
     return State(
       step=jnp.zeros((), jnp.int32),
       params=params,

@@ -32,7 +32,7 @@ def updated(
     found = update(gradient)
   except InputError:
     raise
-  except (TypeError, ValueError, AttributeError) as error:
+  except (TypeError, ValueError, AttributeError, LookupError) as error:
     what = 'one gradient for every slot' if stacked else 'one gradient for the batch'
     # The first line names the cause; JAX adds a page.
     lines = str(error).splitlines()[:1] if isinstance(error, jax.errors.JAXTypeError) else str(error).split()

@@ -5,12 +5,13 @@ normalisation, contrastive losses), or an optimizer averages over the rows of a 
 padding instead: the program has one branch for each number of examples that the sampler may draw.
 """
 
+import warnings
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from gdlab.core.dependence import padding_reaches
+from gdlab.core.dependence import mixes_in_training, padding_reaches
 from gdlab.core.errors import InputError
 from gdlab.core.types import Array, Batch, EstimateInfo, Estimator, Problem, PyTree, Sampler
 
@@ -36,6 +37,21 @@ def real_sizes(
       'or with_replacement(B), or set Sampler.sizes of your own sampler'
     )
   return tuple(sorted(set(sampler.sizes(problem.num_examples))))
+
+
+def warn_of_single_examples(sampler: Sampler, problem: Problem, params: PyTree, model_state: PyTree) -> None:
+  """Warns if some batches hold one example alone, and the training losses depend on the others of a batch."""
+  count = problem.num_examples
+  if sampler.sizes is None or not mixes_in_training(problem, params, model_state):
+    return
+  if 1 in sampler.sizes(count):
+    warnings.warn(
+      f'some batches hold a single one of the {count} examples, and the training losses of problem {problem.name!r} '
+      'depend on the others in a batch (BatchNorm, contrastive losses): choose a batch size that leaves no single '
+      'example, or drop_remainder=True',
+      UserWarning,
+      stacklevel=3,
+    )
 
 
 def on_real_slots(sizes: tuple[int, ...], batch: Batch, function: Callable[[Batch], PyTree]) -> PyTree:

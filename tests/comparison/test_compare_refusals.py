@@ -43,6 +43,11 @@ SEARCH = searched(descent)
       "arms['b'].search['learning_rate'] must",
     ),
     (
+      {'arms': {'a': PLAIN, 'b': gdlab.Arm(descent, {'learning_rate': (1e-4, 0.3)})}},
+      "arms['b'].search['learning_rate'] must be gdlab.log_uniform(0.0001, 0.3) or gdlab.uniform(0.0001, 0.3) for a "
+      'range, or the list [0.0001, 0.3] for two values',
+    ),
+    (
       {'arms': {'a': PLAIN, 'b': gdlab.Arm(descent, {'learning_rate': [1.0, 1.0]})}},
       'must hold distinct values',
     ),

@@ -9,6 +9,7 @@ from quadratic_arms import CURVATURES, descent, searched
 
 import gdlab
 from gdlab import sampling
+from gdlab.comparison.verdicts import Outcome, despite_failures
 from gdlab.statistics import joint_intervals
 from gdlab.study.workdir import Results
 
@@ -72,6 +73,35 @@ def test_a_failed_run_is_never_ahead_of_one_that_did_not_fail():
   assert row.verdict == 'undecided'
   assert 'failed runs: 4, of the baseline 0' in row.remark
   assert 'failed runs: 4' in str(answer)
+
+
+def test_an_arm_that_fails_is_not_equivalent_however_wide_the_margin():
+  valley = gdlab.problems.quadratic(CURVATURES)
+  arms = {'sane': gdlab.Arm(descent(0.1)), 'fails': gdlab.Arm(descent(1e20))}
+  options = {'budgets': {'updates': 5}, 'margin': 1e6, 'seeds': 4}
+  for baseline in arms:
+    [row] = gdlab.compare(valley, arms, baseline=baseline, **options).verdicts
+    assert row.verdict == 'undecided'
+    assert 'equivalent only by the values that stand for failed runs; failed runs: ' in row.remark
+  [row] = gdlab.compare(valley, arms, baseline='sane', failed=7.0, **options).verdicts
+  assert row.verdict == 'equivalent'  # what a failure costs was said
+
+
+@pytest.mark.parametrize(
+  ('failed', 'baseline_failed', 'left'),
+  [
+    (0, 0, {'better', 'worse', 'equivalent'}),
+    (2, 2, {'better', 'worse', 'equivalent'}),
+    (1, 0, {'worse'}),
+    (4, 1, {'worse'}),
+    (0, 4, {'better'}),
+    (3, 3, set()),
+  ],
+)
+def test_the_side_with_more_failures_has_no_good_verdict(failed, baseline_failed, left):
+  for outcome in Outcome:
+    found = despite_failures(outcome, failed, baseline_failed, 4)
+    assert found == (outcome if outcome in left else 'undecided')
 
 
 def test_stored_runs_are_those_that_are_asked_for(tmp_path):

@@ -56,7 +56,7 @@ ALLOWED: dict[str, str] = {
   'claims.exact': 'tolerance: zero',
   'claims.grade': 'num_seeds: zero; conditions: misspelt',
   'claims.greater_than': 'none: none zero',
-  'claims.less_than': 'none: none zero',
+  'claims.less_than': 'none: none',
   'claims.outside': 'low: negative zero',
   'claims.together': 'verdicts: empty',
   'claims.within': 'low: negative zero',

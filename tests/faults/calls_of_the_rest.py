@@ -54,7 +54,7 @@ CALLS = {
     lambda: dict(claim=CLAIM, intervals={'ratio': INTERVAL}, num_seeds=5, conditions='here')
   ),
   'claims.greater_than': Call(lambda: dict(threshold=2.0, none=1.0)),
-  'claims.less_than': Call(lambda: dict(threshold=2.0, none=1.0)),
+  'claims.less_than': Call(lambda: dict(threshold=0.5, none=1.0)),
   'claims.outside': Call(lambda: dict(low=0.5, high=1.0)),
   'claims.within': Call(lambda: dict(low=0.5, high=1.0)),
   'claims.premise': Call(lambda: dict(rule=claims.exact(0.1))),

@@ -139,7 +139,7 @@ def test_the_page_of_a_comparison(tmp_path):
   def make(learning_rate):
     return gdlab.algorithm(sampler=gdlab.sampling.reshuffle(4), optimizer=optax.sgd(learning_rate))
 
-  arms = {name: gdlab.Arm(make, {'learning_rate': (0.03, 0.1)}) for name in HOSTILE}
+  arms = {name: gdlab.Arm(make, {'learning_rate': [0.03, 0.1]}) for name in HOSTILE}
   answer = gdlab.compare(
     {HOSTILE[0]: problem},
     arms,

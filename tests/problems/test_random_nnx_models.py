@@ -6,6 +6,9 @@ In a file of its own for each API, so that two workers share them.
 import pytest
 from random_check import outcomes, seeds
 
+# BatchNorm of one example is drawn on purpose.
+pytestmark = pytest.mark.filterwarnings('ignore:some batches hold a single one')
+
 
 @pytest.mark.parametrize('draws', seeds('nnx', 0, 300), ids=lambda draws: str(draws[0]))
 def test_right_or_refused(draws):

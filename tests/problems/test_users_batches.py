@@ -123,6 +123,23 @@ def compare(problem, step, optimizer, steps=8, **options):
     np.testing.assert_allclose(mine, plain, rtol=ROUNDING, atol=ROUNDING)
 
 
+@pytest.mark.parametrize('sampler', [S.single(), S.reshuffle(1), S.reshuffle(33), S.with_replacement(1)])
+def test_one_example_alone_has_no_others_to_be_compared_with(sampler):
+  method = gdlab.algorithm(sampler=sampler, optimizer=optax.sgd(0.1))
+  with pytest.warns(
+    UserWarning, match="single one of the 100 examples, and the training losses of problem 'Net'"
+  ):
+    method.init(jax.random.key(0), from_linen(Net(), (X, Y), ce))
+  method.init(jax.random.key(0), from_linen(Net('group'), (X, Y), ce))  # alone is as good there
+
+
+def test_batches_without_a_single_example_are_no_trouble():
+  for sampler in (S.reshuffle(B), S.reshuffle(33, drop_remainder=True), S.full_batch()):
+    gdlab.algorithm(sampler=sampler, optimizer=optax.sgd(0.1)).init(
+      jax.random.key(0), from_linen(Net(), (X, Y), ce)
+    )
+
+
 @pytest.mark.parametrize(
   ('norm', 'expected'),
   [

@@ -84,10 +84,11 @@ class RuleTest(parameterized.TestCase):
     np.testing.assert_array_equal(scales, [1, 0.5, 0.25, 0.25])
     np.testing.assert_array_equal(best, [-10, -10, -10, -11.5])
 
-  def test_large_is_good_where_it_is_said(self):
+  def test_large_is_good_for_an_accuracy_and_where_it_is_said(self):
     values = [0.5, 0.6, 0.4, 0.5, 0.7]
-    scales, _ = observed(values, metric='test_accuracy', largest=True, factor=0.5, patience=2)
-    np.testing.assert_array_equal(scales, [1, 1, 1, 0.5, 0.5])
+    for options in ({'metric': 'test_accuracy'}, {'metric': 'test_score', 'largest': True}):
+      scales, _ = observed(values, factor=0.5, patience=2, **options)
+      np.testing.assert_array_equal(scales, [1, 1, 1, 0.5, 0.5])
 
   def test_no_threshold_at_all(self):
     scales, _ = observed([1.0, 0.999999, 0.999999], factor=0.5, patience=1, rtol=0.0)

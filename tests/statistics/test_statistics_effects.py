@@ -274,6 +274,12 @@ class SlopeTest(parameterized.TestCase):
     np.testing.assert_allclose(slopes, [1, np.nan, np.nan, 1], rtol=1e-15)
     self.assertEqual((interval.num, interval.excluded), (2, 2))
 
+  def test_a_run_that_ended_early_is_censored_at_its_own_end(self):
+    clocks = [[0, 10, 20, 20], [0, 10, 10, 10], [0, 10, 20, 30], [0, 5, 5, 5]]
+    crossing = statistics.first_crossing(clocks, self.VALUES, 2.0)
+    np.testing.assert_array_equal(crossing.time, [10, 0, 30, 5])
+    np.testing.assert_array_equal(crossing.censored, [False, False, True, True])
+
   def test_the_axes_of_a_dataarray_are_told_by_name(self):
     # As many seeds as sizes, so that the shape does not tell them apart.
     y = xr.DataArray([[1.0, 2.0], [1.0, 8.0]], dims=('seed', 'size'))
@@ -304,6 +310,12 @@ class CrossingTest(parameterized.TestCase):
     crossing = statistics.first_crossing(clocks, self.VALUES, 2.0)
     np.testing.assert_array_equal(crossing.time, [2, 2, 12, 16])
 
+  def test_a_run_that_ended_early_is_censored_at_its_own_end(self):
+    clocks = [[0, 10, 20, 20], [0, 10, 10, 10], [0, 10, 20, 30], [0, 5, 5, 5]]
+    crossing = statistics.first_crossing(clocks, self.VALUES, 2.0)
+    np.testing.assert_array_equal(crossing.time, [10, 0, 30, 5])
+    np.testing.assert_array_equal(crossing.censored, [False, False, True, True])
+
   def test_the_axes_of_a_dataarray_are_told_by_name(self):
     values = xr.DataArray([[3.0, 1.0], [1.0, 3.0]], dims=('seed', 'step'))
     np.testing.assert_array_equal(statistics.first_crossing([10, 20], values.T, 2.0).time, [20, 10])
@@ -314,7 +326,7 @@ class CrossingTest(parameterized.TestCase):
   @parameterized.parameters(
     ([1, 2, 3], [1.0, 2.0], 'times must have shape'),
     ([], [], 'times must have shape'),
-    ([1, 1], [1.0, 2.0], 'increase'),
+    ([2, 1], [1.0, 2.0], 'never decrease'),
     ([np.nan], [1.0], 'finite'),
     ([1, np.inf], [2.0, 1.0], 'finite'),
   )

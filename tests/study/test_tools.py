@@ -65,7 +65,7 @@ def test_sweep_anew_gives_every_seed_its_own_data_and_otherwise_the_runs_of_swee
 @pytest.mark.parametrize('confidence', [0.95, 0.5])
 def test_values_that_are_all_the_same_are_no_evidence(confidence):
   same = statistics.paired_interval(np.ones(8), np.ones(8), confidence=confidence)
-  for rule in (gdlab.claims.within(-1, 1), gdlab.claims.greater_than(-1), gdlab.claims.less_than(1, none=0)):
+  for rule in (gdlab.claims.within(-1, 1), gdlab.claims.greater_than(-1), gdlab.claims.less_than(1)):
     claim = gdlab.claims.Claim('X1', 'Nothing differs.', {'difference': rule})
     finding = gdlab.claims.grade(claim, {'difference': same}, num_seeds=8, conditions='')
     assert finding.verdict is gdlab.claims.Verdict.INCONCLUSIVE

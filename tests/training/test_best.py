@@ -52,6 +52,12 @@ def test_worked_by_hand(status, options, rate, value):
   assert gdlab.best(turned, 'test_loss', **options) == ({'rate': rate}, value)
 
 
+def test_large_is_good_for_an_accuracy_unless_it_is_said():
+  result = made([[2, 3, 4], [2, 2, 2], [2, 0, 1]], OK).rename(test_loss='test_accuracy')
+  assert gdlab.best(result, 'test_accuracy') == ({'rate': 0.1}, 3.0)
+  assert gdlab.best(result, 'test_accuracy', largest=False) == ({'rate': 0.4}, 1.0)
+
+
 def test_values_that_are_not_finite_lose_too():
   for value in (np.nan, np.inf, -np.inf):
     assert gdlab.best(made([[2, 3, 4], [2, 2, 2], [value, 0, 1]], OK), 'test_loss').point == {'rate': 0.2}

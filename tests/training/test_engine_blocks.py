@@ -192,12 +192,13 @@ class HalvingTest(parameterized.TestCase):
     self.assertTrue(diverged.any())
     self.assertTrue((result.status.isel(step=-1).values[diverged.values] == gdlab.DIVERGED).all())
 
-  def test_large_is_good(self):
-    halving = Halving(steps=(4,), keep=0.4, metric='train_accuracy', largest=True)
-    result = sweep({'learning_rate': [1e-6, 0.2]}, halving=halving)
-    accuracy = result.train_accuracy.sel(step=4).mean('seed')
-    survivors = (result.status[:, 0, -1] == gdlab.RUNNING).values
-    np.testing.assert_array_equal(survivors, accuracy == accuracy.max())
+  def test_large_is_good_for_an_accuracy(self):
+    for largest, best in ((None, 'max'), (True, 'max'), (False, 'min')):
+      halving = Halving(steps=(4,), keep=0.4, metric='train_accuracy', largest=largest)
+      result = sweep({'learning_rate': [1e-6, 0.2]}, halving=halving)
+      accuracy = result.train_accuracy.sel(step=4).mean('seed')
+      survivors = (result.status[:, 0, -1] == gdlab.RUNNING).values
+      np.testing.assert_array_equal(survivors, accuracy == getattr(accuracy, best)())
 
   def test_refusals(self):
     for halving, message in (
@@ -205,6 +206,7 @@ class HalvingTest(parameterized.TestCase):
       (Halving((8, 4)), 'halving.steps must be increasing'),
       (Halving((NUM_STEPS,)), r'halving.steps must be a whole number in \[1, 11\], got 12'),
       (Halving((4,), keep=1.0), r'halving.keep must be a real number in \(0, 1\), got 1.0'),
+      (Halving((4,), largest='loss'), "halving.largest must be True, False or None, got 'loss'"),
       (Halving((4,), metric='train_los'), "halving.metric must be one of .*train_loss.*, got 'train_los'"),
       (Halving((4,), metric='weights'), 'halving.metric must be one number of a run, and weights has axes'),
       ((4, 8), 'halving must be a gdlab.Halving or None'),

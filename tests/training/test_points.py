@@ -127,6 +127,24 @@ def test_between_the_records_of_a_run_counts_go_on_and_measurements_are_missing(
   np.testing.assert_array_equal(np.isnan(eight.train_loss), [False, False, True, False, False])
 
 
+def test_runs_that_end_early_are_censored_at_their_own_end():
+  result = sweep(
+    {'batch_size': [4, 8], 'learning_rate': [0.1]}, num_steps=lambda batch_size: 24 // batch_size
+  )
+  losses = result.train_loss.sel(learning_rate=0.1)
+  first_crossing, clocks = gdlab.statistics.first_crossing, result.updates.sel(learning_rate=0.1)
+  found = first_crossing(clocks, losses, 0.0)
+  assert found.censored.all()
+  np.testing.assert_array_equal(found.time, [[6] * 3, [3] * 3])
+  for times in (result.step, result.step.values):
+    with pytest.raises(InputError, match='times must be the clocks of the runs'):
+      first_crossing(times, losses.sel(batch_size=8), 0.0)
+  with pytest.raises(InputError, match='times must be the clocks of the runs'):
+    first_crossing(result.step, losses.sel(batch_size=8).values, 0.0)
+  alike = sweep({'batch_size': [4, 8], 'learning_rate': [0.1]}, num_steps=lambda batch_size: 6)
+  np.testing.assert_array_equal(first_crossing(alike.step, alike.train_loss, 0.0).time.ravel(), [6] * 6)
+
+
 @pytest.mark.parametrize(
   ('num_steps', 'message'),
   [
