@@ -86,7 +86,7 @@ def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
 
 
 def _alike(tree: PyTree, params: PyTree) -> bool:
-  same = jax.tree.structure(tree) == jax.tree.structure(params)
+  same = bool(jax.tree.structure(tree) == jax.tree.structure(params))  # type: ignore[operator] # of jaxlib's stubs
   return same and [*map(jnp.shape, jax.tree.leaves(tree))] == [*map(jnp.shape, jax.tree.leaves(params))]
 
 
