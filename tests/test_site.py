@@ -54,6 +54,15 @@ def test_docstrings_become_markdown(reference):
   assert 'py:function} cosine(initial, num_steps, final=0.0)' in text
 
 
+def test_tags_are_characters_and_types_have_words(reference):
+  text = 'an <svg> in `<b>` where $a <b$'
+  assert reference.without_tags(text) == r'an \<svg> in `<b>` where $a <b$'
+  study = reference.page('gdlab.study')
+  assert 'typing.Annotated' not in study
+  assert '{py:data} Counts\n\nCounts, at least one.' in study
+  assert '{doc}`../howto/study`' in study
+
+
 def test_every_formula_renders(reference):
   pytest.importorskip('sphinx')
   to_mathml = importlib.import_module('mathml').to_mathml
@@ -117,6 +126,13 @@ PAGES = (
 CODE = re.compile(
   r'^```(?:python|\{code-cell\}[^\n]*)\n(?:---\n.*?^---\n)?(.*?)^```$', re.DOTALL | re.MULTILINE
 )
+
+
+@pytest.mark.parametrize('name', ['README.md', *(page for page in PAGES if '/gallery/' not in page)])
+def test_no_line_of_code_is_cut_off(name):
+  """A column of the site has room for 88 characters of code."""
+  text = (ROOT / name).read_text(encoding='utf-8')
+  assert [line for match in CODE.finditer(text) for line in match[1].splitlines() if len(line) > 88] == []
 
 
 def run_page(name, folder, monkeypatch):

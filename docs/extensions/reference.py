@@ -23,6 +23,15 @@ SECTION = re.compile(r'^(Args|Attributes|Returns|Raises|Example|Examples):$')
 TITLES = {'Args': 'Arguments', 'Example': 'Example', 'Examples': 'Examples'}
 ENTRY = re.compile(r'^(\*{0,2}[\w., ]+?(?: \([^)]*\))?):(?:\s+|$)(.*)$')
 CODE = re.compile(r'(?<!`)`([^`\n]+)`(?!`)')
+# What Markdown would take for a tag; code and formulas stay as they are.
+TAG = re.compile(r'(`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$)|<(?=[A-Za-z/!])', re.DOTALL)
+GUIDES = {
+  'gdlab.comparison': 'optimizer',
+  'gdlab.diagnosis': 'failures',
+  'gdlab.problems.adapters': 'flax_model',
+  'gdlab.problems.landscapes': 'landscape',
+  'gdlab.study': 'study',
+}
 
 
 @functools.cache
@@ -43,6 +52,11 @@ def resolve(word: str, module: str) -> str | None:
     if candidate in names():
       return home_of().get(id(names()[candidate]), candidate)
   return None
+
+
+def without_tags(text: str) -> str:
+  """The same Markdown, where `<` in running text is a character."""
+  return TAG.sub(lambda match: match[1] or r'\<', text)
 
 
 def linked(text: str, module: str, but: frozenset[str] = frozenset()) -> str:
@@ -82,11 +96,11 @@ def entries(lines: list[str], module: str, but: frozenset[str]) -> list[str]:
   for line in lines:
     match = None if line.startswith(' ') else ENTRY.match(line)
     if match:
-      out.append(f'- **`{match[1]}`**: {linked(match[2], module, but)}')
+      out.append(f'- **`{match[1]}`**: {linked(without_tags(match[2]), module, but)}')
     else:
       started = bool(out) and out[0].startswith('- ')
       body = line.strip() if started else line
-      out.append(linked(('  ' if started and body else '') + body, module, but))
+      out.append(linked(('  ' if started and body else '') + without_tags(body), module, but))
   return out
 
 
@@ -116,7 +130,7 @@ def fenced(text: str) -> str:
   """Doctests that stand in running text get fences, too."""
   blocks = text.split('\n\n')
   return '\n\n'.join(
-    f'```pycon\n{textwrap.dedent(block)}\n```' if block.lstrip().startswith('>>>') else block
+    f'```pycon\n{textwrap.dedent(block)}\n```' if block.lstrip().startswith('>>>') else without_tags(block)
     for block in blocks
   )
 
@@ -227,23 +241,35 @@ def documented_class(full: str, value: type, module: str) -> list[str]:
   return directive(kind, head, lines + methods(value, tree, module))
 
 
+def source_of(module: str, name: str) -> str:
+  """The source of the module that defines a name, which a package takes from a module of its own."""
+  loaded = importlib.import_module(module)
+  stub = Path(str(loaded.__file__)).with_suffix('.pyi')
+  text = stub.read_text(encoding='utf-8') if stub.exists() else ''
+  found = re.search(rf'^from (\.\S+) import {re.escape(name)}\b', text, re.MULTILINE)
+  return inspect.getsource(importlib.import_module(found[1], module) if found else loaded)
+
+
 def documented_data(full: str, value: Any, module: str) -> list[str]:
-  """A constant's entry: its value, and the comment above it."""
+  """A constant's entry: its value, unless it is a type, and the comment above it."""
+  name = full.rpartition('.')[2]
   found = re.search(
-    rf'((?:^#.*\n)*)^{re.escape(full.rpartition(".")[2])}\b[^#\n]*(#.*)?$',
-    inspect.getsource(importlib.import_module(module)),
+    rf'((?:^#.*\n)*)^{re.escape(name)}\b[^#\n]*(#.*)?$',
+    source_of(module, name),
     re.MULTILINE,
   )
   comment = ' '.join(re.findall(r'# ?(.*)', ''.join(filter(None, found.groups())))) if found else ''
   text = repr(value)
-  shown = [] if len(text) > 200 else [f'`{text}`', '']
-  return directive('data', full.rpartition('.')[2], [*shown, linked(comment, module)])
+  hidden = len(text) > 200 or text.startswith('typing.')
+  return directive('data', name, [*([] if hidden else [f'`{text}`', '']), linked(comment, module)])
 
 
 def page(path: str) -> str:
   """The page of one module."""
   module = importlib.import_module(path)
   lines = [f'# {path}', '', f'```{{py:module}} {path}', '```', '', *body(module.__doc__ or '', path)]
+  if path in GUIDES:
+    lines += [f'Step by step: {{doc}}`../howto/{GUIDES[path]}`.', '']
   groups: dict[str, list[str]] = {'Functions': [], 'Classes': [], 'Constants': []}
   for name in own_names(module):
     full, value = f'{path}.{name}', getattr(module, name)
@@ -251,7 +277,9 @@ def page(path: str) -> str:
     group = 'Classes' if inspect.isclass(value) else 'Functions' if inspect.isfunction(value) else 'Constants'
     if home != full and callable(value):
       kind = 'class' if group == 'Classes' else 'function'
-      groups[group] += directive(kind, name, [f'The same as {{py:obj}}`{home}`.'])
+      summary = (value.__doc__ or '').partition('\n')[0]
+      lead = linked(without_tags(summary), path, frozenset({name}))
+      groups[group] += directive(kind, name, [f'{lead} The same as {{py:obj}}`{home}`.'.strip()])
     elif group == 'Classes':
       groups[group] += documented_class(full, value, path)
     elif group == 'Functions':

@@ -114,7 +114,7 @@ def verdicts(answer: Comparison) -> Table:
   """Every row with its numbers."""
   heads: tuple[str, ...] = (
     'arm',
-    'equal',
+    'budget',
     'verdict',
     'effect',
     'interval',
@@ -174,7 +174,7 @@ def chosen(answer: Comparison, problem: str) -> Table:
         )
       )
   return Table(
-    ('arm', 'equal', 'chosen', words(answer.question.graded), 'times as fast', 'near the best'), rows
+    ('arm', 'budget', 'chosen', words(answer.question.graded), 'times as fast', 'near the best'), rows
   )
 
 
@@ -229,7 +229,8 @@ def facts(answer: Comparison) -> Table:
   """The origin of the results: device, versions, and the number of runs and updates."""
   runs = next(iter(answer.graded.values())).result
   names = ['device', 'git_revision'] + sorted(name for name in runs.attrs if name.startswith('version_'))
-  rows = [[words(name), str(runs.attrs[name])] for name in names if name in runs.attrs]
+  label = {'git_revision': "git revision of gdlab's checkout"}
+  rows = [[label.get(name, words(name)), str(runs.attrs[name])] for name in names if name in runs.attrs]
   every = [*answer.tuning.values(), *answer.graded.values()]
   rows.append(['runs', str(sum(int(np.prod(each.result.status.isel(step=-1).shape)) for each in every))])
   rows.append(

@@ -47,7 +47,7 @@ def panels(count: int, *, width: float = 3.6, height: float = 3.2) -> Iterator[t
 
 
 def to_svg(figure: Figure) -> str:
-  """The figure as an <svg> element that scales with its page; the same figure gives the same bytes."""
+  """The figure as an `<svg>` element that scales with its page; the same figure gives the same bytes."""
   buffer = io.StringIO()
   with matplotlib.rc_context(STYLE):
     for axes in figure.axes:

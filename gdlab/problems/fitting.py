@@ -12,6 +12,7 @@ import numpy as np
 from gdlab.core.dependence import follow, of_examples, trace
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Examples, PyTree
+from gdlab.problems.flags import mode_named
 
 # Shapes are checked on batches of two sizes, as another axis may have the length of one by chance; models that need an
 # even, a divisible or a larger number of examples get another pair.
@@ -74,7 +75,8 @@ def fitting_shapes(
 
   def outputs_for(size: int) -> PyTree:
     batch = batch_of(train, size)
-    with in_one_line(f'module {name} does not take a batch of inputs {arrays(batch.inputs)}{hint}'):
+    what = f'module {name} does not take a batch of inputs {arrays(batch.inputs)}{hint}'
+    with in_one_line(what), mode_named(name, model.flags):
       outputs = jax.eval_shape(model.evaluate, *at, batch.inputs)
     for label, function in functions.items():
       check_function(label, function, batch.inputs, outputs, batch.targets)

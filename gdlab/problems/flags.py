@@ -1,8 +1,10 @@
 """The arguments and attributes that set a module's mode and mask, under their usual names or given ones."""
 
+import contextlib
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from gdlab.core.errors import InputError, shown
@@ -107,6 +109,36 @@ def find_flags(flags: Mapping[str, Any] | None, call: Callable, attributes: Mapp
     if isinstance(parameter.default, bool) and name not in told
   ]
   return Flags(tuple(arguments), tuple(owned), takes_mask, given, tuple(switches))
+
+
+@contextlib.contextmanager
+def mode_named(name: str, flags: Flags) -> Iterator[None]:
+  """Turns errors of a forward pass in evaluation whose cause is the mode into an InputError that names `flags`."""
+  try:
+    yield
+  except Exception as error:
+    text = str(error)
+    missing = re.search(r"missing \d+ required [\w-]+ arguments?: '(\w+)'", text)
+    changed = re.search(r'collection "(\w+)" is immutable', text)
+    if missing:
+      raise InputError(
+        f'module {name} needs an argument {missing[1]} in its call: if it switches between training and evaluation, '
+        f"give its value in training, as in flags={{'{missing[1]}': True}}"
+      ) from error
+    if not changed:
+      raise
+    cause = f'module {name} changes its {changed[1]} in evaluation, as BatchNorm does in training mode'
+    if flags.given == 'some':
+      advice = f'flags={flags.as_given()} may be the wrong way round: they are the values in training'
+    elif flags.switches:
+      advice = (
+        f'name the argument that switches it, as in flags={dict(flags.switches[:1])}, its value in training'
+      )
+    else:
+      advice = (
+        "its call needs an argument such as train; one of another name is given as in flags={'is_fit': True}"
+      )
+    raise InputError(f'{cause}: {advice}') from error
 
 
 def _checked(flags: Any) -> dict[str, tuple[Any, Any]]:

@@ -25,7 +25,7 @@ class Section(NamedTuple):
   Attributes:
     heading: its title.
     text: paragraphs of plain text.
-    svg: a picture as an <svg> element, or ''.
+    svg: a picture as an `<svg>` element, or ''.
     caption: the caption of the picture.
     table: a table, or None.
   """

@@ -65,7 +65,7 @@ class Measured(NamedTuple):
 class Study:
   """A study: its parts are registered by decorators, `main` runs it.
 
-  Example: tests/study/own_study.py, which needs only an installed gdlab.
+  Example: `tests/study/own_study.py` of a checkout, which needs only an installed gdlab.
 
   Args:
     config: the class of its configuration, with a field `seeds: Seeds`.

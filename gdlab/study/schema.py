@@ -123,17 +123,27 @@ def different(values: tuple) -> tuple:
 
 # Counts are int32, as JAX counts; no study asks for real numbers near float32's largest and least.
 MOST, LARGEST, SMALLEST = 2**31 - 1, 1e9, 1e-30
+# From 0.
 Index = Annotated[int, pydantic.Field(ge=0, le=MOST)]
+# From 1.
 Count = Annotated[int, pydantic.Field(ge=1, le=MOST)]
+# A finite number from 0.
 NotNegative = Annotated[float, pydantic.Field(ge=0, le=LARGEST, allow_inf_nan=False)]
+# A finite number above 0.
 Positive = Annotated[float, pydantic.Field(gt=0, ge=SMALLEST, le=LARGEST, allow_inf_nan=False)]
+# Between 0 and 1, neither of them.
 Share = Annotated[float, pydantic.Field(gt=0, lt=1)]
+# Counts, at least one.
 Counts = Annotated[tuple[Count, ...], pydantic.Field(min_length=1)]
-Width = Annotated[int, pydantic.Field(ge=1, le=65_536)]  # of a layer: wider ones fit into no memory
+# Of a layer: wider ones fit into no memory.
+Width = Annotated[int, pydantic.Field(ge=1, le=65_536)]
+# Of the layers of a network, at least one.
 Widths = Annotated[tuple[Width, ...], pydantic.Field(min_length=1)]
+# Counts that ascend.
 Sizes = Annotated[Counts, pydantic.AfterValidator(ascending)]
+# Positive numbers that ascend, at least two.
 Rising = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(ascending)]
-# Values to try: at least two, all different.
+# Positive numbers to try: at least two, all different.
 Tried = Annotated[tuple[Positive, ...], pydantic.Field(min_length=2), pydantic.AfterValidator(different)]
 
 

@@ -91,15 +91,16 @@ def explained(names: Iterable[str]) -> Iterator[None]:
     looked = isinstance(error, jax.errors.JAXTypeError) or 'unhashable type' in str(error)
     if not names or not looked:
       raise
-    traced = f'floats of the grid are traced ({", ".join(names)})'
+    traced = f'float hyperparameters are traced ({", ".join(names)})'
     if schedule is not None:
       raise InputError(
         f'{traced}, and optax.{schedule} takes some of its numbers only as constants: '
         f'use gdlab.schedules.{COUNTERPARTS[schedule]} in its place'
       ) from error
     raise InputError(
-      f'{traced}, and make_algorithm needs one as a constant ({str(error).splitlines()[0].rstrip(".")}): give it as '
-      'whole numbers, strings or functions, which get one program per value'
+      f'{traced}, and make_algorithm needs one as a constant ({str(error).splitlines()[0].rstrip(".")}): use '
+      'jnp.where or jnp.maximum in place of if and max, or give whole numbers, strings or functions, which get one '
+      'program per value'
     ) from error
 
 

@@ -29,23 +29,13 @@ from gdlab.estimators import batch_mean
 from gdlab.estimators.common import check_estimator
 from gdlab.problems.checks import check_problem
 from gdlab.schedules import observe
+from gdlab.updates.misfits import updated
 from gdlab.updates.optimizers import check_like, check_params, evaluation_params, fitted
 from gdlab.updates.real_slots import filled, on_real_slots, real_sizes, warn_of_single_examples
 from gdlab.updates.running_averages import reestimated
 
 _OPTIMIZER = 0x6F7074  # folds the optimizer's key apart from those of slices and examples
 _STATISTICS = 0x737461  # and that of the pass that re-estimates statistics
-
-
-def check_updates(updates: PyTree, params: PyTree) -> None:
-  """Raises InputError unless updates have the shapes of the parameters: others would be broadcast silently."""
-  shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (updates, params)]
-  if shapes[0] != shapes[1]:
-    raise InputError(
-      f"optimizer must return updates of the parameters' shapes, {shown(shapes[1])}, got {shown(shapes[0])}: one that "
-      'takes per-example gradients, such as optax.contrib.dpsgd, needs '
-      'estimator=gdlab.estimators.per_example(stacked=True), all others need an estimator that is not stacked'
-    )
 
 
 @checked
@@ -161,19 +151,11 @@ def algorithm(
 
       mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradient) if estimator.stacked else gradient
       extra = {'value': estimated.loss, 'grad': mean, 'value_fn': value_fn, 'key': optimizer_key}
-      try:
-        updates, optimizer_state = transformation.update(gradient, state.optimizer, state.params, **extra)
-      except (TypeError, ValueError, AttributeError) as error:
-        # Errors about tracers are explained by the caller.
-        if isinstance(error, InputError | jax.errors.JAXTypeError):
-          raise
-        what = 'one gradient for every slot' if estimator.stacked else 'one gradient for the batch'
-        reason = ' '.join(str(error).split())[:300]
-        raise InputError(
-          f'optimizer cannot make an update of {what} ({type(error).__name__}: {reason}); those that take per-example '
-          'gradients need estimator=gdlab.estimators.per_example(stacked=True), all others must not have it'
-        ) from error
-      check_updates(updates, state.params)
+
+      def transformed(given: PyTree) -> tuple[PyTree, PyTree]:
+        return transformation.update(given, state.optimizer, state.params, **extra)
+
+      updates, optimizer_state = updated(transformed, gradient, state.params, estimator.stacked)
       return mean, updates, optimizer_state, estimator_state, filled(estimated, drawn.weights.shape[0])
 
     sizes = real_sizes(sampler, estimator, problem, state.params, state.model_state)

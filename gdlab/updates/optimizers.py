@@ -28,11 +28,18 @@ def fitted(optimizer: Any) -> optax.GradientTransformationExtraArgs:
   `opaque_mode` is derived from `value_fn`.
 
   Raises:
-    InputError: if it is not a transformation; from `init`, if lookahead is inside another transformation, draws random
-      numbers, or schedule-free has b1 = 0; from `update`, if a part refuses extra arguments.
+    InputError: if it is not a transformation whose `update` takes three arguments; from `init`, if lookahead is inside
+      another transformation, draws random numbers, or schedule-free has b1 = 0; from `update`, if a part refuses extra
+      arguments.
   """
   check_transformation('optimizer', optimizer)
   takes = _takes(optimizer.update)
+  try:
+    inspect.signature(optimizer.update).bind_partial(None, None, None)
+  except TypeError:
+    raise InputError(
+      f'optimizer.update must take (updates, state, params=None), got {inspect.signature(optimizer.update)}'
+    ) from None
 
   def init(params: PyTree) -> PyTree:
     # Lookahead warns of parameters that are not of its own kind.

@@ -116,9 +116,9 @@ def test_swept_by_one_number_it_is_right_or_refused(name, argument):
     found = swept(lambda **given: make(**(numbers | given)), **{argument: [numbers[argument]]})
   except InputError as error:
     message = str(error)
-    assert message.startswith(f'floats of the grid are traced ({argument}), and optax.{name} takes some'), (
-      message
-    )
+    assert message.startswith(
+      f'float hyperparameters are traced ({argument}), and optax.{name} takes some'
+    ), message
     assert f'use gdlab.schedules.{COUNTERPARTS[name]} ' in message
     assert '\n' not in message
     assert name != 'constant_schedule'
@@ -132,7 +132,7 @@ def test_swept_by_one_number_it_is_right_or_refused(name, argument):
 @pytest.mark.parametrize('name', sorted(BY_ONE_NUMBER))
 def test_swept_inside_a_mapping_it_is_refused(name):
   with pytest.raises(
-    InputError, match=rf'^floats of the grid are traced \(x\), and optax\.{name} takes'
+    InputError, match=rf'^float hyperparameters are traced \(x\), and optax\.{name} takes'
   ) as caught:
     swept(BY_ONE_NUMBER[name], x=[0.5])
   assert f'use gdlab.schedules.{COUNTERPARTS[name]} ' in str(caught.value)
@@ -142,7 +142,7 @@ def test_swept_inside_a_mapping_it_is_refused(name):
 def test_other_code_that_looks_at_a_number_is_named_as_it_is():
   for look in (lambda x: 1 if x > 0 else 0, lambda x: int(x), lambda x: {x: 1}[x]):
     with pytest.raises(
-      InputError, match=r'^floats of the grid are traced \(x\), and make_algorithm needs one'
+      InputError, match=r'^float hyperparameters are traced \(x\), and make_algorithm needs one'
     ) as caught:
       swept(lambda x, look=look: look(x) * optax.constant_schedule(0.1)(0), x=[0.5])
     assert '\n' not in str(caught.value)
