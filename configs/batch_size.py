@@ -2,8 +2,8 @@
 
     python -m experiments.batch_size --config=configs/batch_size.py --workers=2 --workdir=runs/batch_size
 
-Time on 2 CPU cores, two other studies and tests beside it: 58 min, of which 24 min of both cores were its own; without
-G9, which takes 3 min of one core for two sets of seeds and was mixed in both.
+Time on 2 CPU cores with much other work beside it: 34 min, of which 20 min of both cores were its own; `--repeat=2`
+adds a third set of seeds.
 Result in three sets of seeds: G3, G5, G7 and G8a supported, G2 and G6 contradicted, G3a and G8 mixed in all; G1
 (supported twice), G1a (contradicted twice), G4 (mixed twice) and G4a (mixed once) otherwise inconclusive.
 """

@@ -4,10 +4,10 @@
 
 Without GDLAB_DATA, the folder that holds a folder `mnist`, P6 is not asked.
 
-Time on 2 CPU cores, other studies and tests beside it: 40 min for both sets of seeds, 6 of which compiled what now is
-compiled once; on a quiet machine it was not measured.
+Time on 2 CPU cores: 11 min for both sets of seeds with other work beside it.
 Result in two sets: P1b, P3, P6, P7, P7a and P8 supported, P1, P2a, P9a and P9b contradicted, P1a, P2, P5 and P5a mixed
-in both; P4 and P9 supported and inconclusive. What pilots changed: docs/studies/practice.md.
+in both; P4 and P9 supported and inconclusive. P9 is about time: run again, it was inconclusive in both. What pilots
+changed: docs/studies/practice.md.
 """
 
 import os

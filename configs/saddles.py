@@ -1,9 +1,9 @@
 """Saddle escape: which saddles occur, what leaves them and when, and how long training stays near one (S1-S6).
 
-    python -m experiments.saddles --config=configs/saddles.py --workdir=runs/saddles
+    python -m experiments.saddles --config=configs/saddles.py --workers=2 --workdir=runs/saddles
 
-Time on 2 CPU cores, two other studies and tests beside it: 55 min, of which 24 min were its own. The rules are in
-experiments/saddles/study.py, what pilots and earlier runs changed in docs/studies/saddles.md.
+Time on 2 CPU cores with `--workers=2` and other work beside it: 12 min; `--repeat=2` adds a third set of seeds. The
+rules are in experiments/saddles/study.py, what pilots and earlier runs changed in docs/studies/saddles.md.
 Result in three sets of seeds: S1, S3, S4, S5 and S6 supported in all; S2 mixed, inconclusive and mixed, so fragile.
 """
 
