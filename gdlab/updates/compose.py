@@ -29,7 +29,7 @@ from gdlab.estimators import batch_mean
 from gdlab.estimators.common import check_estimator
 from gdlab.problems.checks import check_problem
 from gdlab.schedules import observe
-from gdlab.updates.misfits import updated
+from gdlab.updates.misfits import explained, unpacked
 from gdlab.updates.optimizers import check_like, check_params, evaluation_params, fitted
 from gdlab.updates.real_slots import filled, on_real_slots, real_sizes, warn_of_single_examples
 from gdlab.updates.running_averages import reestimated
@@ -152,10 +152,11 @@ def algorithm(
       mean = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradient) if estimator.stacked else gradient
       extra = {'value': estimated.loss, 'grad': mean, 'value_fn': value_fn, 'key': optimizer_key}
 
-      def transformed(given: PyTree) -> tuple[PyTree, PyTree]:
-        return transformation.update(given, state.optimizer, state.params, **extra)
-
-      updates, optimizer_state = updated(transformed, gradient, state.params, estimator.stacked)
+      transform = lambda given: transformation.update(given, state.optimizer, state.params, **extra)
+      fits = transform, gradient, state.params, estimator.stacked
+      with explained(*fits):  # The call stands here, not in a wrapper: a user's traceback stays short.
+        returned = transformation.update(gradient, state.optimizer, state.params, **extra)
+      updates, optimizer_state = unpacked(returned, *fits)
       return mean, updates, optimizer_state, estimator_state, filled(estimated, drawn.weights.shape[0])
 
     sizes = real_sizes(sampler, estimator, problem, state.params, state.model_state)

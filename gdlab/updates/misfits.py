@@ -1,6 +1,8 @@
 """What is wrong with an optimizer that cannot make an update, in one line."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,28 +10,29 @@ import jax.numpy as jnp
 from gdlab.core.errors import InputError, shown
 from gdlab.core.types import PyTree
 
+Update = Callable[[PyTree], tuple[PyTree, PyTree]]
+
 _COMPILED = (
   'runs are compiled, so arrays have no values while update is traced: use jnp.where in place of if, and jax.numpy in '
   'place of NumPy'
 )
 
 
-def updated(
-  update: Callable[[PyTree], tuple[PyTree, PyTree]], gradient: PyTree, params: PyTree, stacked: bool
-) -> tuple[PyTree, PyTree]:
-  """`update(gradient)`, with updates that have the parameters' structure and shapes: others may be broadcast silently.
+@contextlib.contextmanager
+def explained(update: Update, gradient: PyTree, params: PyTree, stacked: bool) -> Iterator[None]:
+  """Turns what an optimizer raises inside into an InputError that says what to change.
 
   Args:
-    update: `(gradient) -> (updates, state)`, of an optimizer.
+    update: `(gradient) -> (updates, state)`, of the optimizer.
     gradient: like the parameters; if `stacked`, with one more axis, of slots, at the front.
     params: the parameters.
     stacked: whether the gradients of all slots are given, or their mean.
 
   Raises:
-    InputError: if the optimizer fails, or returns anything else.
+    InputError: if the optimizer fails.
   """
   try:
-    found = update(gradient)
+    yield
   except InputError:
     raise
   except (TypeError, ValueError, AttributeError, LookupError) as error:
@@ -41,9 +44,26 @@ def updated(
     raise InputError(
       f'optimizer cannot make an update of {what} ({type(error).__name__}: {reason}){advice}'
     ) from error
-  if not isinstance(found, (tuple, list)) or len(found) != 2:
-    raise InputError(f'optimizer must return (updates, state) from its update, got {shown(found)}')
-  updates, state = found
+
+
+def unpacked(
+  returned: Any, update: Update, gradient: PyTree, params: PyTree, stacked: bool
+) -> tuple[PyTree, PyTree]:
+  """The updates and state that an optimizer returned: updates of other shapes might be broadcast silently.
+
+  Args:
+    returned: `update(gradient)`.
+    update: `(gradient) -> (updates, state)`, of the optimizer.
+    gradient: as in `explained`.
+    params: the parameters.
+    stacked: whether the gradients of all slots are given, or their mean.
+
+  Raises:
+    InputError: if it is anything but updates with the parameters' structure and shapes, and a state.
+  """
+  if not isinstance(returned, (tuple, list)) or len(returned) != 2:
+    raise InputError(f'optimizer must return (updates, state) from its update, got {shown(returned)}')
+  updates, state = returned
   if not _alike(updates, params):
     order = ': update must return (updates, state) in this order' if _alike(state, params) else ''
     advice = order or _estimator(update, gradient, params, stacked)
@@ -63,7 +83,7 @@ def _advice(error: Exception) -> str:
   return ''
 
 
-def _estimator(update: Callable, gradient: PyTree, params: PyTree, stacked: bool) -> str:
+def _estimator(update: Update, gradient: PyTree, params: PyTree, stacked: bool) -> str:
   """The estimator to use, if the optimizer works with gradients of the other kind."""
   if stacked:
     other = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), gradient)

@@ -61,7 +61,7 @@ def findings(problem, optimizer, **options):
 @pytest.mark.parametrize(
   ('problem', 'optimizer', 'cause', 'words'),
   [
-    (problem(last='softmax'), optax.sgd(0.1), Cause.SOFTMAX_TWICE, 'wants logits'),
+    (problem(last='softmax'), optax.sgd(0.1), Cause.SOFTMAX_TWICE, 'expects logits'),
     (problem(stopped=True), optax.sgd(0.1), Cause.FROZEN_LAYER, 'exactly zero although the loss depends on it'),
     (problem(), optax.chain(optax.sgd(0.01), optax.scale(-1)), Cause.ASCENT, 'The updates climb'),
     (problem(SHUFFLED), optax.sgd(3e-3), Cause.RANDOM_LABELS, 'as labels drawn at random would'),
