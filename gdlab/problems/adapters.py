@@ -48,7 +48,7 @@ from gdlab.core.errors import InputError, shown
 from gdlab.core.types import Array, Examples, Key, Problem, PyTree
 from gdlab.problems import fitting
 from gdlab.problems.checks import as_examples, check_alike, default_float, hashable
-from gdlab.problems.flags import Flags
+from gdlab.problems.flags import Flags, mode_named
 from gdlab.problems.labels import check_targets
 from gdlab.problems.modes import check_modes
 
@@ -181,7 +181,8 @@ def supervised(
   hashable('loss and metrics', (loss, *metrics.values()))
 
   given = fitting.arrays(fitting.batch_of(train.inputs, 1))
-  with fitting.in_one_line(f'module {name} cannot be initialised with inputs {given}'):
+  cannot = f'module {name} cannot be initialised with inputs {given}'
+  with fitting.in_one_line(cannot), mode_named(name, model.flags):
     params, model_state = jax.eval_shape(ModelInit(model), jax.random.key(0))
   fitting.check_params(params)
   at = params, model_state

@@ -211,10 +211,10 @@ class SplitTest(parameterized.TestCase):
       lambda: classification(**SETS),
       "no validation set yet, got 'logistic regression' with one of 5 examples",
     ),
-    (lambda: problems.landscapes.booth(), 'at least 2 training examples to divide'),
+    (lambda: problems.landscapes.booth(), 'at least 2 training examples to split'),
     (
       lambda: problems.from_function(jnp.sum, jnp.ones(2)),
-      "at least 2 training examples to divide, got 'sum'",
+      "at least 2 training examples to split, got 'sum'",
     ),
     (lambda: problems.noisy_quadratic_model(3), 'the 1024 of .* are all the same'),
     (lambda: problems.with_noise(problems.landscapes.booth(), problems.noise.isotropic(0.1)), 'all the same'),

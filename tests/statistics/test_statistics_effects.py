@@ -274,12 +274,6 @@ class SlopeTest(parameterized.TestCase):
     np.testing.assert_allclose(slopes, [1, np.nan, np.nan, 1], rtol=1e-15)
     self.assertEqual((interval.num, interval.excluded), (2, 2))
 
-  def test_a_run_that_ended_early_is_censored_at_its_own_end(self):
-    clocks = [[0, 10, 20, 20], [0, 10, 10, 10], [0, 10, 20, 30], [0, 5, 5, 5]]
-    crossing = statistics.first_crossing(clocks, self.VALUES, 2.0)
-    np.testing.assert_array_equal(crossing.time, [10, 0, 30, 5])
-    np.testing.assert_array_equal(crossing.censored, [False, False, True, True])
-
   def test_the_axes_of_a_dataarray_are_told_by_name(self):
     # As many seeds as sizes, so that the shape does not tell them apart.
     y = xr.DataArray([[1.0, 2.0], [1.0, 8.0]], dims=('seed', 'size'))
