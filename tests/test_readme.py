@@ -3,7 +3,9 @@
 The Python examples of README and METHODS run, in order and in one namespace each, as a reader would paste them.
 """
 
+import collections
 import functools
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -68,6 +70,17 @@ def test_readme_is_short():
   assert len(README.splitlines()) <= 150
   assert README.count('```python') == 3
   assert re.findall(r'^(make \w+)', README, re.MULTILINE) == ['make demo', 'make test']
+
+
+def test_readme_counts_the_claims_of_the_committed_ledger():
+  rows = json.loads((ROOT / 'docs' / 'ledger' / 'claims.json').read_text(encoding='utf-8'))
+  count = collections.Counter(row['verdict'] for row in rows)
+  fragile = sum(row['fragile'] for row in rows)
+  words = ' '.join(README.split())
+  assert (
+    f'Of these {len(rows)}, {count["supported"]} are supported, {count["mixed"]} mixed, {count["inconclusive"]} '
+    f'inconclusive, {count["contradicted"]} contradicted, {count["no difference"]} without a difference; {fragile} are'
+  ) in words
 
 
 @pytest.mark.parametrize('name', ['README.md', 'SECURITY.md', 'CONTRIBUTING.md'])
