@@ -148,7 +148,12 @@ def test_workers_end_with_their_parent(plain):
 def test_ctrl_c_ends_a_study_and_its_workers_with_one_line(plain):
   workdir = plain.parent / 'interrupted'
   workdir.mkdir()
-  study = begin(workdir, '--workers=1', stall='start', start_new_session=True)
+  # In a background job of a shell Ctrl-C is ignored, and a new process inherits that.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  try:
+    study = begin(workdir, '--workers=1', stall='start', start_new_session=True)
+  finally:
+    signal.signal(signal.SIGINT, before)
   worker = stalled(workdir)
   os.killpg(study.pid, signal.SIGINT)  # as a terminal does: to all
   assert (
