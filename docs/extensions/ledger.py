@@ -25,7 +25,7 @@ def summary(claims: Sequence[Mapping[str, Any]]) -> str:
   words = ', '.join(f'{count} {verdict}' for verdict, count in counts.most_common())
   fragile = sum(claim['fragile'] for claim in listed)
   own = len(claims) - len(listed)
-  return f'Of {len(listed)} claims: {words}; {fragile} of them fragile. {own} of our own stand beside them.'
+  return f'Of {len(listed)} claims: {words}; {fragile} of them fragile. {own} of our own are added.'
 
 
 def took(studies: Mapping[str, Mapping[str, Any]]) -> str:
