@@ -5,13 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
-
 from experiments.ledger.rows import NOT_ASKED, VERDICTS, Result, Row
 from gdlab.claims import Finding
 from gdlab.plots import forest
 from gdlab.plots.style import to_svg
 from gdlab.report import interval, number
+from gdlab.report.templates import environment
 
 # What an effect is measured in, by a word of its name; others have an axis of their own.
 UNITS = {
@@ -39,17 +38,10 @@ def render(
     command: that made it.
     reports: whether the studies' pages are beside it, to be linked.
   """
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader('experiments.ledger', '.'),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.filters |= {
+  templates = environment('experiments.ledger')
+  templates.filters |= {
     'number': number,
     'interval': lambda part: interval(part).replace(' %', '\N{NO-BREAK SPACE}%'),
-    'style': lambda text: str(text).replace(' ', '-'),
   }
   listed = [row for row in table if not row.beside]
   counts = Counter(row.verdict for row in listed)
@@ -61,7 +53,7 @@ def render(
     for draw in result.draws
     for finding in draw.findings
   }
-  return environment.get_template('page.html.jinja').render(
+  return templates.get_template('page.html.jinja').render(
     table=table,
     listed=listed,
     counts={verdict: counts[verdict] for verdict in VERDICTS},

@@ -80,8 +80,8 @@ class Comparison:
     """
     if self.most_seeds == self.num_seeds:
       raise InputError(
-        f'most_seeds must be given to gdlab.compare before the first look, above {self.num_seeds}: the verdicts so far '
-        'have spent the whole level of error'
+        f'most_seeds must be given to gdlab.compare and be above {self.num_seeds}, as the number of looks must be '
+        'known before the first: without it, that look uses the whole probability of error'
       )
     least, most = self.num_seeds + 1, self.most_seeds
     goal = most if seeds is None else check_count('seeds', seeds, minimum=least, maximum=most)

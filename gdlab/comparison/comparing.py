@@ -253,7 +253,7 @@ def _metrics(
     known = jax.eval_shape(evaluate, entry.problem, *begun)
     for what in (metric, graded):
       if what not in known:
-        raise unknown_name(f'metric of arm {name!r} on {label!r}', str(what), known)
+        raise InputError(f'arms[{name!r}] on {label!r}: {unknown_name("metric", str(what), known)}')
   return metric, graded
 
 

@@ -28,6 +28,7 @@ CLOCK_LABELS = {
 }
 
 
+Line: TypeAlias = tuple[np.ndarray, np.ndarray]  # times and values, both float[seed, record]
 Case: TypeAlias = tuple[str, ArmResult, str, np.ndarray]  # arm, its results, hyperparameter, values
 
 
@@ -72,21 +73,21 @@ def effects(answer: Comparison) -> Figure:
 
 
 def curves(answer: Comparison, problem: str) -> Figure:
-  """The graded metric of every arm on each clock: the runs of each budget on the clock of that budget."""
-  kinds = [*answer.budgets]
-  clocks = [(kind, kind) for kind in kinds]
-  further = ['updates', 'examples', *(['seconds'] if answer.seconds else [])]
-  clocks += [(kinds[0], clock) for clock in further if clock not in kinds]
-  name = answer.question.graded
-  with panels(len(clocks), width=10.2 / max(3, len(clocks)), height=3.3) as (figure, places):
-    for axes, (budget, clock) in zip(places, clocks, strict=True):
+  """The graded metric of every arm on each clock: the runs of each budget on the clock of that budget.
+
+  A panel that differs from an earlier one by the unit of its clock alone is left out.
+  """
+  name, drawn = answer.question.graded, list[tuple[str, str, list[Line]]]()
+  for budget, clock in _clocks(answer):
+    lines = [_line(arm, budget, clock, name, problem) for arm in answer.arms.values()]
+    if not any(_same_but_for_the_unit(lines, earlier) for _, _, earlier in drawn):
+      drawn.append((budget, clock, lines))
+  with panels(len(drawn), width=10.2 / max(3, len(drawn)), height=3.3) as (figure, places):
+    for axes, (budget, clock, lines) in zip(places, drawn, strict=True):
       logarithmic = not answer.question.largest
-      for number, (label, arm) in enumerate(answer.arms.items()):
-        curve = arm.curve(budget, problem).transpose('seed', 'step', ...)
-        values, times = curve[name].values.astype(float), arm.clock(budget, clock, problem)
-        seen = np.isfinite(values).any(axis=0) & (times > 0).all(axis=0)
-        logarithmic &= bool((values[:, seen] > 0).all() | np.isnan(values[:, seen]).any())
-        band(axes, times[:, seen], values[:, seen], label, number)
+      for number, (label, (times, values)) in enumerate(zip(answer.arms, lines, strict=True)):
+        logarithmic &= bool((values > 0).all() | np.isnan(values).any())
+        band(axes, times, values, label, number)
         axes.lines[-1].set_linestyle(LINES[number % len(LINES)])
       axes.set(
         xlabel=CLOCK_LABELS[clock],
@@ -96,6 +97,30 @@ def curves(answer: Comparison, problem: str) -> Figure:
     places[0].set_ylabel(words(name))
     figure.legend(*places[0].get_legend_handles_labels(), loc='outside upper left', ncols=5, fontsize=9)
   return figure
+
+
+def _clocks(answer: Comparison) -> list[tuple[str, str]]:
+  """Pairs of a budget and a clock: each budget on its own clock, then the first one on the others."""
+  kinds = [*answer.budgets]
+  further = ['updates', 'examples', *(['seconds'] if answer.seconds else [])]
+  return [(kind, kind) for kind in kinds] + [(kinds[0], clock) for clock in further if clock not in kinds]
+
+
+def _line(arm: ArmResult, budget: str, clock: str, name: str, problem: str) -> Line:
+  """A metric of an arm's runs where it was measured, after the start."""
+  values = arm.curve(budget, problem).transpose('seed', 'step', ...)[name].values.astype(float)
+  times = arm.clock(budget, clock, problem)
+  seen = np.isfinite(values).any(axis=0) & (times > 0).all(axis=0)
+  return times[:, seen], values[:, seen]
+
+
+def _same_but_for_the_unit(lines: Sequence[Line], others: Sequence[Line]) -> bool:
+  """Whether the lines have the same values, at times that differ by one factor."""
+  pairs = [*zip(lines, others, strict=True)]
+  if not all(np.array_equal(line[1], other[1], equal_nan=True) for line, other in pairs):
+    return False
+  factors = np.concatenate([(line[0] / other[0]).ravel() for line, other in pairs])
+  return bool(np.allclose(factors, factors[:1], rtol=1e-6, atol=0))
 
 
 def tuning(answer: Comparison, problem: str, budget: str) -> list[Figure]:

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from gdlab import report
 from gdlab.comparison import figures
 from gdlab.comparison.answer import Comparison
 from gdlab.comparison.figures import words
+from gdlab.comparison.search import Distribution
 from gdlab.comparison.verdicts import Outcome, Row
 from gdlab.host import files
 from gdlab.plots.style import to_svg
@@ -92,11 +94,15 @@ def sections(answer: Comparison) -> list[Section]:
       for budget in answer.budgets
     ]
   found.append(Section('What would change this', changes(answer)))
+  found.append(Section('How it was asked', seeds(answer), table=searches(answer)))
   return found
 
 
 EFFECTS = 'Effects with the intervals on which the verdicts are based. Shaded: too small to matter.'
-CURVES = 'Medians over the graded runs; bands: the middle 80 %. Every panel shows the runs of its own budget.'
+CURVES = (
+  'Medians over the graded runs; bands: the middle 80 %. Every panel shows the runs of its own budget; one that would '
+  'differ from another by the unit of its axis alone is left out.'
+)
 CHOSEN = (
   "Times as fast: the baseline's budget over the part that this arm needs for the same mean metric, by the curves of "
   'the runs (for an arm that is behind, the other way round). Near the best: the share of trials within the margin of '
@@ -180,6 +186,34 @@ def chosen(answer: Comparison, problem: str) -> Table:
 
 def _shown(value: object) -> str:
   return f'{value:.3g}' if isinstance(value, float) else getattr(value, '__name__', str(value))
+
+
+def seeds(answer: Comparison) -> list[str]:
+  """Which seeds the runs had, and what of the problem changed with them."""
+  first = answer.first_seed
+  told = f'Graded on the seeds {first} to {first + answer.num_seeds - 1}'
+  if answer.tuning:
+    ids = next(iter(answer.tuning.values())).result.seed.values
+    told += f', tuned on the seeds {ids.min():,} to {ids.max():,}'
+  redrawn = any(entry.redraw is not None for entry in answer.entries.values())
+  return [f'{told}. ' + ('Every seed has data of its own.' if redrawn else 'All seeds have the same data.')]
+
+
+def searches(answer: Comparison) -> Table:
+  """For each arm what was tried, how often, and how many examples an update of the first budget's runs sees."""
+  budget, rows = next(iter(answer.budgets)), []
+  for (problem, name), entry in answer.entries.items():
+    runs = answer.arms[name].curve(budget, problem).isel(step=-1)
+    seen = runs.examples.astype(float).values / np.maximum(runs.updates.values, 1)
+    tried = '; '.join(f'{words(key)}: {_place(where)}' for key, where in entry.search.items())
+    rows.append((problem, name, tried or 'nothing', str(entry.num_trials), f'{seen.mean():.6g}'))
+  return Table(('problem', 'arm', 'searched', 'trials', 'examples per update'), rows)
+
+
+def _place(where: Distribution | Sequence[object]) -> str:
+  if isinstance(where, Distribution):
+    return f'{where.low:g} to {where.high:g}' + (', uniform in the logarithm' if where.logarithmic else '')
+  return ', '.join(map(_shown, where))
 
 
 def changes(answer: Comparison) -> list[str]:

@@ -5,11 +5,10 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jinja2
-
 from gdlab.claims import Finding, Part
 from gdlab.core.argument_checks import array
 from gdlab.core.arguments import checked
+from gdlab.report.templates import environment
 
 
 class Table(NamedTuple):
@@ -62,22 +61,15 @@ def page(
   Returns:
     The HTML of a page that needs no other file.
   """
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader('gdlab.report', '.'),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
-  environment.filters |= {
+  templates = environment('gdlab.report')
+  templates.filters |= {
     'number': number,
     'slug': slug,
     'interval': interval,
     'same': lambda finding: same_verdicts(finding, again),
     'fragile': lambda finding: fragile(finding, again),
-    'style': lambda verdict: str(verdict).replace(' ', '-'),
   }
-  return environment.get_template('page.html.jinja').render(
+  return templates.get_template('page.html.jinja').render(
     title=title,
     lead=lead,
     sections=sections,

@@ -40,6 +40,13 @@ def chooser(values: xr.DataArray, dim: str, *ties: xr.DataArray) -> Callable[[np
 
   Means count as equal if their first six digits are: beyond them float32 rounds, and the order of a sum would decide
   between two settings that classify equally many examples.
+
+  Example:
+    >>> import numpy as np, xarray as xr
+    >>> losses = xr.DataArray([[0.3, 0.20], [0.5, 0.26], [0.1, 0.28]], [('seed', [0, 1, 2]), ('rate', [0.1, 0.5])])
+    >>> choose = chooser(losses, 'rate')
+    >>> choose(np.array([0, 1, 2])), choose(np.array([0, 2, 2]))
+    (0.5, 0.1)
   """
   each = [np.asarray(array.transpose(dim, 'seed').values, np.float64) for array in (values, *ties)]
 
@@ -69,6 +76,18 @@ def after_choice(
     choose: a `chooser` for each arm; all arms are tuned on the same seeds.
     num: the number of tuning seeds.
     scale: as in `gdlab.statistics.over_choices`: 'log' for ratios.
+
+  Example:
+    >>> import numpy as np, xarray as xr
+    >>> from gdlab import statistics
+    >>> tuning = xr.DataArray([[0.3, 0.20], [0.5, 0.26], [0.1, 0.28]], [('seed', [0, 1, 2]), ('rate', [0.1, 0.5])])
+    >>> graded = {0.1: np.array([0.22, 0.27, 0.25, 0.24]), 0.5: np.array([0.21, 0.23, 0.25, 0.22])}
+    >>> def gain(rate):
+    ...   return statistics.paired_interval(np.array([0.30, 0.33, 0.29, 0.31]), graded[rate])
+    >>> [round(end, 3) for end in gain(best(tuning, 'rate'))[1:3]]
+    [0.037, 0.123]
+    >>> [round(end, 3) for end in after_choice(gain, [chooser(tuning, 'rate')], num=3)[1:3]]
+    [0.03, 0.13]
   """
   shares = likely(lambda numbers: tuple(each(numbers) for each in choose), num)
   return over_choices({made: effect(*made) for made in shares}, shares, scale=scale)

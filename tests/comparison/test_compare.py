@@ -11,6 +11,7 @@ from quadratic_arms import CURVATURES, RATES, descent, heavy_ball, losses_by_han
 
 import gdlab
 from gdlab import sampling
+from gdlab.comparison import figures, page
 from gdlab.comparison.comparing import TUNING
 from gdlab.core.seeds import seed_ids, stream_keys
 
@@ -270,16 +271,36 @@ def test_in_worker_processes_the_same():
 
 def test_the_page_tells_the_answer(on_valley, tmp_path):
   path = on_valley.report(tmp_path / 'answer.html')
-  page = path.read_text()
+  text = path.read_text()
   first = on_valley.verdicts[0]
   assert (
-    f'ball is {first.verdict}' in page or f'ball against plain at equal updates is {first.verdict}' in page
+    f'ball is {first.verdict}' in text or f'ball against plain at equal updates is {first.verdict}' in text
   )
-  assert page.count('role="img" aria-label="') == page.count('<figure>') >= 3
-  assert 'A difference below 0.0001 was said beforehand' in page
-  assert ('an end of the search' in page) == any(
+  assert text.count('role="img" aria-label="') == text.count('<figure>') >= 3
+  assert 'A difference below 0.0001 was said beforehand' in text
+  assert ('an end of the search' in text) == any(
     arm.at_an_end(budget) for arm in on_valley.arms.values() for budget in on_valley.budgets
   )
+
+
+def test_the_page_tells_how_it_was_asked(on_valley):
+  assert page.seeds(on_valley) == [
+    'Graded on the seeds 0 to 5, tuned on the seeds 1,000,000,000 to 1,000,000,001. All seeds have the same data.'
+  ]
+  # A quadratic has one example, which every update sees.
+  assert page.searches(on_valley).rows == [
+    ('quadratic', 'plain', 'learning rate: 0.1, 0.5, 1.5', '3', '1'),
+    ('quadratic', 'ball', 'learning rate: 0.1, 0.5, 1.5', '3', '1'),
+  ]
+
+
+def test_a_panel_that_would_only_repeat_another_is_left_out(valley, on_valley):
+  shown = [axes.get_xlabel() for axes in figures.curves(on_valley, 'quadratic').axes]
+  assert shown == ['updates', 'examples']  # 40 updates of 1 example, and 20
+  arms = {'plain': searched(descent), 'ball': searched(heavy_ball)}
+  options = {'baseline': 'plain', 'margin': 0.1, 'seeds': 2, 'tuning_seeds': 1, 'trials': 3}
+  same = gdlab.compare(valley, arms, budgets={'updates': 4, 'examples': 4}, **options)
+  assert [axes.get_xlabel() for axes in figures.curves(same, 'quadratic').axes] == ['updates']
 
 
 def test_progress_reaches_the_end(valley):

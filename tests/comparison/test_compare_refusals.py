@@ -61,7 +61,7 @@ SEARCH = searched(descent)
     ({'budgets': {'seconds': 'z', 'updates': 3}}, "unknown arm in budgets['seconds'] 'z'"),
     ({'budgets': {'seconds': -1.0}}, "budgets['seconds'] must be a real number"),
     ({'margin': 0.0}, 'margin must be a real number'),
-    ({'metric': 'loss'}, "unknown metric of arm 'a' on"),
+    ({'metric': 'loss'}, "arms['a'] on 'quadratic': unknown metric 'loss'"),
     ({'metric': 'test_loss'}, 'metric must not be of the test set'),
     ({'effect': 'quotient'}, "unknown effect 'quotient'"),
     ({'seeds': 1}, 'seeds must be a whole number >= 2'),
