@@ -61,8 +61,10 @@ nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
 
-# What the notebooks' kernels find: figures as SVG, and compiled programs of earlier builds.
+# What the notebooks' kernels find: figures as SVG, and compiled programs of earlier builds. Below errors a kernel only
+# says that it is reached over TCP, which is so wherever the notebook's client chooses the transport.
 KERNEL = """c = get_config()
+c.IPKernelApp.log_level = 'ERROR'
 c.InlineBackend.figure_formats = {'svg'}
 c.IPKernelApp.matplotlib = 'inline'
 c.HistoryManager.enabled = False
