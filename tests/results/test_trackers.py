@@ -254,6 +254,30 @@ print(json.dumps({tag: [(event.step, event.value) for event in events.Scalars(ta
   )
 
 
+def test_every_run_has_a_folder_of_its_own(tmp_path, caplog):
+  """Names that differ in unsafe characters alone, and a second call, whose runs are new ones."""
+  pytest.importorskip('tensorboardX')
+
+  def make(how):
+    return gdlab.algorithm(
+      sampler=gdlab.sampling.full_batch(), optimizer=optax.sgd(1e30 if how == 'c' else 0.1)
+    )
+
+  result = gdlab.sweep(
+    gdlab.problems.quadratic([1.0, 0.1]), make, {'how': ['a/b', 'a b', 'c']}, num_steps=20, seeds=1
+  )
+  path = gdlab.save(result, tmp_path / 'result.nc')
+  for _ in range(2):
+    gdlab.track(path, gdlab.TensorBoard(tmp_path / 'events'), project='two')
+  folders = sorted((tmp_path / 'events' / 'two').iterdir())
+  name, diverged = 'how=a_b,seed=0', 'how=c,seed=0,diverged'
+  assert [folder.name for folder in folders] == [
+    name, f'{name}-2', f'{name}-3', f'{name}-4', diverged, f'{diverged}-2'
+  ]  # fmt: skip
+  assert [len([*folder.iterdir()]) for folder in folders] == [1] * 6
+  assert 'NaN' not in caplog.text
+
+
 def test_names_do_not_leave_the_folder(tmp_path):
   pytest.importorskip('tensorboardX')
   path = saved(tmp_path, [0] * 4, [0, 2, 4, 6], train_loss=[1.0] * 4)
