@@ -12,6 +12,7 @@ the page links to, without links to the studies' pages.
 """
 
 import json
+import os
 import pathlib
 import shutil
 import time
@@ -129,21 +130,43 @@ class Ledger:
         found[name] = rows.Result(source.study, folder, sets, self.known[name], current, draws)
     return found
 
+  def drawn_before(self, count: int, seed: int) -> bool:
+    """Whether this draw was made; the studies that are there now decide what can be drawn, so it stays as it is.
+
+    Raises:
+      InputError: if another number of claims was drawn with this seed.
+    """
+    for draw in self.again:
+      if draw['seed'] == seed and len(draw['claims']) != count:
+        drawn = ', '.join(draw['claims'])
+        raise InputError(f'--seed must be another, as {seed} has drawn {drawn}, got --again={count}')
+    return seed in [draw['seed'] for draw in self.again]
+
   def draw(self, count: int, seed: int) -> None:
-    """Draws claims to be asked once more, unless that was done before with this seed."""
-    if seed not in [draw['seed'] for draw in self.again]:
-      table = rows.rows(self.claims, self.results())
-      self.again.append({'seed': seed, 'claims': rows.draw(table, count, seed)})
-      self.write('again.json', self.again)
+    """Draws claims to be asked once more.
+
+    Raises:
+      InputError: if fewer were asked.
+    """
+    drawn = rows.draw(rows.rows(self.claims, self.results()), count, seed)
+    if len(drawn) < count:
+      raise InputError(f'--again must be at most {len(drawn)}, the claims that have a verdict, got {count}')
+    self.again.append({'seed': seed, 'claims': drawn})
+    self.write('again.json', self.again)
 
   def page(self, publish: pathlib.Path | None = None) -> None:
     """Writes the table and the page, or copies both, with the figures, to a folder that has no pages of studies."""
     results, folder = self.results(), publish or self.workdir
     table = rows.rows(self.claims, results)
+    data = 'GDLAB_DATA=DIR ' if os.environ.get('GDLAB_DATA') else ''
     self.write('claims.json', [row.plain() for row in table], folder)
     with replacing(folder / 'index.html') as path:
       text = render(
-        table, results, again=self.again, command=command('experiments.ledger'), reports=publish is None
+        table,
+        results,
+        again=self.again,
+        command=data + command('experiments.ledger'),
+        reports=publish is None,
       )
       path.write_text(text, encoding='utf-8')
     if publish is None:
@@ -169,13 +192,18 @@ def main(arguments: list[str]) -> None:
   sources = studies.find()
   if wrong := [name for name in ONLY.value if name not in sources]:
     raise unknown_name('study', wrong[0], sources)
+  if not WORKDIR.value:
+    raise InputError("--workdir must be a folder, got ''")
   workdir = open_workdir(WORKDIR.value)
-  publish = open_workdir(PUBLISH.value) if PUBLISH.value else None
+  publish = open_workdir(PUBLISH.value, '--publish') if PUBLISH.value else None
+  if publish and publish.samefile(workdir):
+    raise InputError(f'--publish must be another folder than --workdir, got {publish}')
   with locks.held(workdir):
     ledger = Ledger(workdir, rows.said(), sources)
+    drawn = bool(AGAIN.value) and ledger.drawn_before(AGAIN.value, SEED.value)
     names = [name for name in ledger.sources if name in (ONLY.value or sources)]
     failed = ledger.run(names, WORKERS.value)
-    if AGAIN.value and not failed:
+    if AGAIN.value and not drawn and not failed:
       ledger.draw(AGAIN.value, SEED.value)
       failed = ledger.run(names, WORKERS.value)
     ledger.page()

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.ledger.rows import NOT_ASKED, VERDICTS, Result, Row
+from experiments.ledger.rows import NOT_ASKED, VERDICTS, Result, Row, reason
 from gdlab.claims import Finding
 from gdlab.plots import forest
 from gdlab.plots.style import to_svg
@@ -41,10 +41,11 @@ def render(
   templates = environment('experiments.ledger')
   templates.filters |= {
     'number': number,
+    'reason': reason,
     'interval': lambda part: interval(part).replace(' %', '\N{NO-BREAK SPACE}%'),
   }
   listed = [row for row in table if not row.beside]
-  counts = Counter(row.verdict for row in listed)
+  counts, all_counts = (Counter(row.verdict for row in rows) for rows in (listed, table))
   facts = [result.facts for result in results.values()]
   facts += [draw.facts for result in results.values() for draw in result.draws]
   drawn = {
@@ -57,6 +58,7 @@ def render(
     table=table,
     listed=listed,
     counts={verdict: counts[verdict] for verdict in VERDICTS},
+    all_counts={verdict: all_counts[verdict] for verdict in VERDICTS},
     not_asked=NOT_ASKED,
     studies=[*dict.fromkeys(row.study for row in table)],
     results=results,

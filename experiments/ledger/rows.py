@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gdlab.claims import Finding, Verdict
+from gdlab.claims import Finding, Part, Verdict
 from gdlab.core.errors import InputError
 from gdlab.report import fragile, interval, number, same_verdicts, slug
 from gdlab.study import Study
@@ -118,15 +118,19 @@ class Row(NamedTuple):
     parts = [part for part in finding.parts if part.effect_name not in premises]
     held = sum(part.verdict is Verdict.SUPPORTED for part in parts)
     words = str(finding.verdict).capitalize()
-    if finding.effect_name in premises:
-      words += ', for a premise does not hold'
+    shown = next((part for part in finding.parts if part.effect_name == finding.effect_name), None)
+    if shown and shown.effect_name in premises:
+      words += ', for a premise was not shown to hold'
     elif len(parts) > 1:
       share = f'{held} of {len(parts)}' if held < len(parts) else 'both' if held == 2 else f'all {held}'
       words += f', {share} parts hold'
       words += OTHERS.get(finding.verdict, '')
     value = 'was not measured' if math.isnan(finding.effect) else f'is {number(finding.effect)}'
-    words += f': {finding.effect_name} {value} {interval(finding)}; {finding.num_seeds} seeds'
-    words += f', the same verdict in {self.same} repeats' if self.again else ', not repeated'
+    words += f': {finding.effect_name} {value} {interval(finding)}'
+    if finding.confidence < 1:  # not of every value there is
+      num = shown.num if shown else finding.num_seeds
+      words += f' from {num} {"seed" if num == finding.num_seeds else "value"}{"s" * (num != 1)}'
+    words += f'; the same verdict in {self.same} repeats' if self.again else '; not repeated'
     return f'{words}, fragile.' if self.fragile else f'{words}.'
 
   def plain(self) -> dict[str, Any]:
@@ -140,6 +144,15 @@ class Row(NamedTuple):
       'asked_as': self.finding.statement if self.finding else None,
       'repeats': [_plain(other) for other in self.again],
     }
+
+
+def reason(part: Part | Finding) -> str:
+  """Why a part is inconclusive whose interval would decide its rule, in words; else ''."""
+  if part.verdict is not Verdict.INCONCLUSIVE or part.confidence == 1:
+    return ''
+  if part.excluded:
+    return 'a run without a value leaves it open'
+  return 'equal values say nothing about chance' if part.ci_low == part.ci_high else ''
 
 
 def _plain(finding: Finding) -> dict[str, Any]:

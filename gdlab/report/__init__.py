@@ -99,7 +99,8 @@ def interval(part: Finding | Part) -> str:
     text = 'no interval'
   else:
     text = f'[{number(part.ci_low)}, {number(part.ci_high)}] at {100 * part.confidence:.4g} %'
-  return text + (f', {part.excluded} runs without a value' if part.excluded else '')
+  runs = 'run' if part.excluded == 1 else 'runs'
+  return text + (f', {part.excluded} {runs} without a value' if part.excluded else '')
 
 
 @checked

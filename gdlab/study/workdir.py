@@ -26,8 +26,8 @@ ASIDE = 'damaged'  # the folder in `results` for damaged files
 MOST_DAMAGES = 3  # of one cell in one run, beyond which the disk is at fault
 
 
-def open_workdir(path: str | os.PathLike) -> pathlib.Path:
-  """Creates the folder if it is missing.
+def open_workdir(path: str | os.PathLike, name: str = 'workdir') -> pathlib.Path:
+  """Creates the folder, the argument `name`, if it is missing.
 
   Raises:
     InputError: if it cannot be written.
@@ -38,7 +38,7 @@ def open_workdir(path: str | os.PathLike) -> pathlib.Path:
     with tempfile.TemporaryFile(dir=workdir):
       pass
   except OSError as error:
-    raise InputError(f'workdir must be a folder that can be written, got {path}: {error.strerror}') from error
+    raise InputError(f'{name} must be a folder that can be written, got {path}: {error.strerror}') from error
   return workdir
 
 

@@ -76,13 +76,44 @@ def test_rows_have_every_claim_and_our_own_below_theirs(results):
   assert [name for name, row in found.items() if row.fragile] == ['T2']
   assert found['T2'].same == '0 of 1'
   assert found['T2'].found == (
-    'Contradicted: mean is 0 [-0.100, 0.100] at 95 %; 8 seeds, the same verdict in 0 of 1 repeats, fragile.'
+    'Contradicted: mean is 0 [-0.100, 0.100] at 95 % from 8 seeds; the same verdict in 0 of 1 repeats, fragile.'
   )
-  assert found['U1'].found == 'Contradicted: mean is -7.00 [-7.10, -6.90] at 95 %; 8 seeds, not repeated.'
+  assert found['U1'].found == 'Contradicted: mean is -7.00 [-7.10, -6.90] at 95 % from 8 seeds; not repeated.'
   assert found['T3'].found == 'Not asked yet.'
   assert [section['place'] for section in found['T1'].sections] == ['first/report.html#numbers_more']
   assert found['T2a'].beside == 'T2'
   assert not found['U1'].current
+
+
+def graded_of(**measured):
+  """A row whose parts are these intervals: above 0.5, where `control` is a premise."""
+  rule = claims.greater_than(0.5)
+  told = {name: claims.premise(rule) if name == 'control' else rule for name in measured}
+  found = claims.grade(claims.Claim('T1', 'As asked.', told), measured, num_seeds=8, conditions='data')
+  return rows.Row('T1', 'As asked.', 'first', finding=found)
+
+
+@pytest.mark.parametrize(
+  ('control', 'said'),
+  [
+    (Interval(0.2, 0.1, 0.3, 0.95, 8, 0), 'Inconclusive, for a premise was not shown to hold: control is 0.200'),
+    (Interval(0.6, 0.1, 0.9, 0.95, 8, 0), 'Inconclusive, for a premise was not shown to hold: control is 0.600'),
+    (Interval(0.9, 0.8, 1.0, 0.95, 8, 0), 'Supported: effect is 0.900 [0.800, 1.00] at 95 % from 20 values; not'),
+  ],
+)  # fmt: skip
+def test_the_sentence_is_about_the_part_that_decided(control, said):
+  assert said in graded_of(effect=Interval(0.9, 0.8, 1.0, 0.95, 20, 0), control=control).found
+
+
+def test_a_part_says_why_it_is_inconclusive_against_its_interval():
+  why = {
+    'a run without a value leaves it open': Interval(0.9, 0.8, 1.0, 0.95, 7, 1),
+    'equal values say nothing about chance': Interval(0.9, 0.9, 0.9, 0.95, 8, 0),
+    '': Interval(0.6, 0.4, 0.8, 0.95, 8, 0),
+  }
+  for words, interval in why.items():
+    found = graded_of(effect=interval).finding
+    assert (str(found.verdict), rows.reason(found)) == ('inconclusive', words)
 
 
 def test_rows_as_json_are_strict_and_all_alike(results):
@@ -211,8 +242,13 @@ def test_claims_asked_once_more_keep_their_verdict_or_are_fragile(own, monkeypat
   seed = next(
     seed for seed in range(99) if set(random.Random(seed).sample(['T1', 'T2', 'U1'], 2)) == {'T1', 'T2'}
   )
+  with pytest.raises(InputError, match='--again must be at most 3, the claims that have a verdict, got 4'):
+    own.draw(4, seed)
+  assert not own.drawn_before(2, seed)
   own.draw(2, seed)
-  own.draw(2, seed)  # once
+  assert own.drawn_before(2, seed)
+  with pytest.raises(InputError, match=f'--seed must be another, as {seed} has drawn T., T., got --again=3'):
+    own.drawn_before(3, seed)
   assert own.again == [{'seed': seed, 'claims': random.Random(seed).sample(['T1', 'T2', 'U1'], 2)}]
   monkeypatch.setenv('SHIFT', '9')  # what is measured anew is not near 1 any more
   assert own.run(['first', 'second'], None) == []
@@ -228,6 +264,27 @@ def test_claims_asked_once_more_keep_their_verdict_or_are_fragile(own, monkeypat
   text = (own.workdir / 'index.html').read_text(encoding='utf-8')
   assert re.search(r'<a href="#T2">T2</a> <span class="fragile">mixed, fragile</span>', text)
   assert re.search(r'<a href="#T1">T1</a> kept', text)
+
+
+@pytest.mark.parametrize(
+  ('flags', 'said'),
+  [
+    (('--workdir=',), "--workdir must be a folder, got ''"),
+    (('--workdir={0}', '--publish={0}'), '--publish must be another folder than --workdir'),
+    (('--workdir={0}', '--publish={0}/file'), '--publish must be a folder that can be written'),
+  ],
+)
+def test_folders_that_cannot_be_meant_are_refused(tmp_path, flags, said):
+  (tmp_path / 'file').touch()
+  command = [
+    sys.executable,
+    HERE.with_name('ledger_study.py'),
+    'ledger',
+    *(flag.format(tmp_path) for flag in flags),
+  ]
+  done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+  assert (done.returncode, [path.name for path in tmp_path.iterdir()]) == (2, ['file'])
+  assert said in done.stderr.splitlines()[-1]
 
 
 def test_what_is_published(own, tmp_path):

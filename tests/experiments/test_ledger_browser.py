@@ -83,6 +83,20 @@ def test_filters_and_searches(page):
   assert shown(page) == ['T3']
 
 
+def test_a_filter_says_how_many_rows_it_shows(page):
+  for chip in every(page, 'label.chip'):
+    chip.click()
+    assert int(chip.text.split()[-1]) == len(shown(page))
+    chip.click()
+
+
+def test_says_that_nothing_fits(page):
+  every(page, 'input[type=search]')[0].send_keys('xyzzy')
+  assert shown(page) == []
+  click(page, '#none button')
+  assert shown(page) == EVERY
+
+
 def test_sorts(page):
   click(page, '[data-key=effect]')
   assert shown(page) == ['U1', 'T2', 'T1', 'W9b', 'T2a', 'T3', 'X1']  # those without an effect are last
@@ -101,6 +115,10 @@ def test_an_address_opens_a_row_or_a_view(page):
   assert every(page, '#T2a details[open]')
   page.get(f'{address}#sort=effect&verdict=supported')
   assert shown(page) == ['T1', 'W9b', 'T2a']
+  page.get(f'{address}#U1')  # which that view hides
+  assert shown(page) == EVERY
+  page.get(f'{address}#%')
+  assert shown(page) == EVERY
 
 
 @pytest.mark.parametrize('scheme', ['light', 'dark'])
@@ -113,6 +131,10 @@ def test_is_as_wide_as_the_window_and_can_be_read(page, width, scheme):
   page.execute_script('for (const each of document.querySelectorAll("details")) each.open = true')
   root = 'const root = document.documentElement; return [innerWidth, root.scrollWidth - root.clientWidth]'
   assert page.execute_script(root) == [width, 0]
+  cells = "document.querySelectorAll('#claims td')"
+  over = f'return [...{cells}].filter(cell => cell.scrollWidth > cell.clientWidth).length'
+  page.execute_script('for (const each of document.querySelectorAll("details")) each.open = false')
+  assert page.execute_script(over) == 0
   colors = 'const look = getComputedStyle(document.body); return [look.color, look.backgroundColor]'
   ink, back = (sum(map(int, color[4:-1].split(','))) / 765 for color in page.execute_script(colors))
   assert ink - back > 0.7 if scheme == 'dark' else back - ink > 0.7
