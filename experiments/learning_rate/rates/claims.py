@@ -25,8 +25,7 @@ TRAINING = (
   '{config.rates.schedules.hidden} on {config.rates.schedules.num_train} {config.rates.schedules.dataset}, '
   '{config.rates.schedules.label_noise} of their labels wrong, drawn anew for each seed; SGD, '
   'B={config.rates.schedules.batch_size}, {config.rates.schedules.updates} updates; '
-  '{config.rates.num_seeds} seeds and {config.rates.num_tuning} for tuning; chosen by validation loss, graded '
-  'by test loss, on the stream by excess'
+  '{config.rates.num_seeds} seeds and {config.rates.num_tuning} for tuning; '
 )
 NETWORK = 'perceptron on the digits, {config.rates.num_seeds} seeds and {config.rates.num_tuning} for tuning'
 
@@ -42,7 +41,8 @@ def used(*groups: tuple[str, ...], bound: bool = False) -> Callable[[View], str]
         trial = effects.chooser(view, task, names, variable)(effects.tuning(view))
         name, rate, tried = effects.rate(view, task, names, trial)
         chosen.append(f'{task}: {name} at {study.at_an_end(rate, tried)}')
-    return f'{TRAINING}; {", ".join(chosen)}'
+    judged = 'training loss' if bound else 'validation loss, graded by test loss'
+    return f'{TRAINING}chosen by {judged}, on the stream by excess; {", ".join(chosen)}'
 
   return told
 
@@ -124,7 +124,12 @@ for kind, label in KINDS.items():
   for exponent in (0.6, 1.0):
     words = f'{label}, p = {exponent}: excess at the end over that at a sixteenth'
     L5(words, less_than(0.5), kind=kind, exponent=exponent)(effects.decay)
-  L5(f'{label}, constant: the same', within(0.8, 1.25), kind=kind, exponent=0.0)(effects.decay)
+  L5(
+    f'{label}, constant: excess at the end over that at a sixteenth',
+    within(0.8, 1.25),
+    kind=kind,
+    exponent=0.0,
+  )(effects.decay)
   L5(f'{label}, constant: excess over its closed form', within(0.9, 1.1), kind=kind)(effects.over_floor)
   L5(
     f'{label}, p = 2: excess at the end over that at a sixteenth', within(0.8, 1.25), kind=kind, exponent=2.0
