@@ -33,7 +33,7 @@ studies: $(CORE)  ## run the studies of saddles, minima and batch size, into run
 ledger: $(CORE)  ## run what has changed of all studies and write one page with every claim, into runs/ledger
 	$(BIN)/python -m experiments.ledger --workdir=runs/ledger $(LEDGER_ARGS)
 
-docs: $(DOCS)  ## build the site into docs/_build/html, in seven minutes from nothing; notebooks that changed are run again
+docs: $(DOCS)  ## build the site into docs/_build/html, in five minutes from nothing; notebooks that changed are run again
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
 

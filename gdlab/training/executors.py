@@ -109,7 +109,7 @@ def result_of(task: futures.Future) -> Any:
   except futures.BrokenExecutor as error:
     raise _ended(error) from error
   except (pickle.PicklingError, AttributeError, TypeError) as error:
-    if 'pickle' not in str(error):
+    if 'pickle' not in str(error) and 'local object' not in str(error):  # as Python 3.13 words it
       raise
     raise _unsendable(error) from error
 
